@@ -1,0 +1,15 @@
+"""RNA velocity to cell-cell transition matrices and fates, in JAX.
+
+The public names are listed here and loaded when first used, so that ``import jaxvelo`` is quick and the pure packages
+(:mod:`jaxvelo.graph`, :mod:`jaxvelo.transitions`, :mod:`jaxvelo.dynamics`, :mod:`jaxvelo.markov`) need no AnnData.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["datasets", "dynamics", "graph", "kernels", "markov", "pl", "pp", "tl", "transitions"],
+    submod_attrs={"configuration": ["settings"]},
+)
+
+__version__ = "0.1.0"
