@@ -1,0 +1,21 @@
+"""Neighbour graphs and transition matrices as padded arrays in degree buckets."""
+
+from jaxvelo.graph._blocks import BLOCK_BYTES, block_rows, map_rows
+from jaxvelo.graph._buckets import bucket_shapes, next_size
+from jaxvelo.graph._moments import neighborhood_moments
+from jaxvelo.graph._neighbor_graph import Edges, NeighborGraph
+from jaxvelo.graph._transition_matrix import TransitionMatrix, normalize_rows, uniform
+
+__all__ = [
+    "BLOCK_BYTES",
+    "Edges",
+    "NeighborGraph",
+    "TransitionMatrix",
+    "block_rows",
+    "bucket_shapes",
+    "map_rows",
+    "neighborhood_moments",
+    "next_size",
+    "normalize_rows",
+    "uniform",
+]

@@ -1,0 +1,41 @@
+"""Rows in blocks, so that gathered neighbours never fill an array of (cells, neighbours, genes)."""
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+BLOCK_BYTES = 1 << 22
+"""Bytes wanted for the gathered neighbours of one block: they stay in the cache of one processor core."""
+
+
+def block_rows(n_rows: int, width: int, row_bytes: int, block_bytes: int) -> int:
+    """Number of rows to process at a time: the divisor of ``n_rows`` whose block comes nearest to ``block_bytes``.
+
+    Parameters
+    ----------
+    n_rows, width
+        Shape of the bucket.
+    row_bytes
+        Bytes of one gathered neighbour.
+    block_bytes
+        Bytes wanted for the gathered neighbours of one block.
+    """
+    target = max(block_bytes / max(row_bytes * width, 1), 1.0)
+    divisors = [d for d in range(1, n_rows + 1) if n_rows % d == 0] if n_rows <= 4096 else _divisors(n_rows)
+    return min(divisors, key=lambda d: abs(np.log(d / target)))
+
+
+def _divisors(n: int) -> list[int]:
+    small = [d for d in range(1, int(n**0.5) + 1) if n % d == 0]
+    return small + [n // d for d in small]
+
+
+def map_rows(function, block: int, *arrays: Array):
+    """Apply ``function`` to blocks of ``block`` rows of ``arrays``, one block after another.
+
+    The result of a block is recomputed in the backward pass, so that the memory of one block is all that is ever held.
+    """
+    n_rows = arrays[0].shape[0]
+    blocks = tuple(a.reshape(n_rows // block, block, *a.shape[1:]) for a in arrays)
+    result = jax.lax.map(jax.checkpoint(lambda block_arrays: function(*block_arrays)), blocks)
+    return jax.tree.map(lambda r: r.reshape(n_rows, *r.shape[2:]), result)

@@ -1,0 +1,72 @@
+"""Shapes of the degree buckets: how many rows of which width.
+
+Compiled programs belong to shapes. So the shapes come from short ladders and depend on a data set only through its
+number of cells (rounded up by at most 1/16) and the degrees at a few fixed quantiles (rounded up likewise). Two data
+sets of similar size then share all their shapes, and nothing is compiled for the second.
+"""
+
+import numpy as np
+
+
+def next_size(n: int, steps: int = 16) -> int:
+    """Round ``n`` up on a ladder of ``steps`` rungs per doubling, i.e. by at most the fraction ``1 / steps``.
+
+    Parameters
+    ----------
+    n
+        A count of rows, cells or genes.
+    steps
+        Rungs per doubling.
+
+    Returns
+    -------
+    The smallest ``q * 2**a >= n`` with ``steps <= q <= 2 * steps``; ``n`` itself up to ``steps``.
+    """
+    if n <= steps:
+        return n
+    rung = 1 << max((n - 1).bit_length() - (2 * steps - 1).bit_length(), 0)
+    return -(-n // rung) * rung
+
+
+def _next_width(degree: int) -> int:
+    """Round a degree up: powers of two to 8, multiples of 8 to 64, then four rungs per doubling."""
+    if degree <= 8:
+        return 1 << max(degree - 1, 0).bit_length()
+    return -(-degree // 8) * 8 if degree <= 64 else next_size(degree, steps=4)
+
+
+def _row_counts(n_rows: int) -> list[int]:
+    """Split the rows, in order of degree, at fixed quantiles that grow finer towards the hubs."""
+    if n_rows <= 64:
+        return [n_rows]
+    if n_rows <= 512:
+        quarter = n_rows // 4
+        return [n_rows - quarter, quarter]
+    part = n_rows // 32
+    counts = [n_rows - 20 * part, 8 * part, 8 * part, 3 * part]
+    tail = part
+    # Hubs grow with the number of cells: split the last part as long as it has many rows.
+    while tail >= 1024:
+        hubs = tail // 4
+        counts.append(tail - hubs)
+        tail = hubs
+    return [*counts, tail]
+
+
+def bucket_shapes(degrees: np.ndarray) -> list[tuple[int, int]]:
+    """Choose the buckets for rows of the given degrees.
+
+    Parameters
+    ----------
+    degrees
+        Number of stored neighbours of each cell, in increasing order, shape ``(cells,)``.
+
+    Returns
+    -------
+    ``(rows, width)`` of each bucket. The rows, ``next_size(cells)`` in all, are filled in order of degree from the last
+    bucket backwards, so that rows left over stand first, where they are narrow.
+    """
+    n_cells = len(degrees)
+    counts = _row_counts(next_size(n_cells))
+    ends = np.clip(np.cumsum(counts) - (sum(counts) - n_cells), 0, n_cells)
+    return [(count, _next_width(int(degrees[end - 1])) if end else 1) for count, end in zip(counts, ends, strict=True)]

@@ -1,0 +1,58 @@
+"""Means and variances over neighbourhoods."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxvelo.graph._blocks import BLOCK_BYTES, block_rows, map_rows
+from jaxvelo.graph._neighbor_graph import NeighborGraph
+
+
+def neighborhood_moments(
+    graph: NeighborGraph, values: Float[Array, "cells features"], name: str = "connectivities"
+) -> tuple[tuple[Float[Array, "rows features"], ...], tuple[Float[Array, "rows features"], ...]]:
+    r"""Mean and variance over each cell and its neighbours.
+
+    .. math::
+        \bar y_i = \frac{1}{|N_i^+|} \sum_{j \in N_i^+} y_j, \qquad
+        s_i^2 = \frac{1}{|N_i^+|} \sum_{j \in N_i^+} (y_j - \bar y_i)^2, \qquad N_i^+ = N_i \cup \{i\},
+
+    with :math:`N_i` the neighbours of positive weight: the moments of velocity estimation (Bergen et al. 2020,
+    Methods), where the connectivities are binarised, include the cell itself and are normalised by row.
+
+    Parameters
+    ----------
+    graph
+        The neighbour graph.
+    values
+        Values of each cell.
+    name
+        Which of the graph's edges to use.
+
+    Returns
+    -------
+    Means and variances of the rows, one array for each bucket.
+    """
+    row_bytes = values.shape[1] * values.dtype.itemsize
+    means, variances = [], []
+    for rows, columns, weights in zip(graph.rows, graph.columns, graph.edges[name].values, strict=True):
+        # The cell itself is added once, so a stored diagonal does not count.
+        neighbor = (weights > 0) & (columns != rows[:, None])
+
+        def block_moments(row, column, is_neighbor):
+            member = is_neighbor.astype(values.dtype)
+            count = (1 + jnp.sum(member, axis=1))[:, None]
+            # scVelo holds these weights in single precision; so do we, to give its numbers at double precision too.
+            weight = (1 / count).astype(jnp.float32).astype(values.dtype)
+            own, others = values[row], values[column]
+            mean = weight * (own + jnp.einsum("rk,rkf->rf", member, others))
+            deviation = others - mean[:, None, :]
+            # Around the mean and not as a difference of squares, which cancels in float32. The last term is what that
+            # difference has besides, as the rounded weights do not quite sum to one.
+            squares = (own - mean) ** 2 + jnp.einsum("rk,rkf->rf", member, deviation * deviation)
+            return mean, weight * squares + (1 - count * weight) * mean**2
+
+        block = block_rows(*columns.shape, row_bytes, BLOCK_BYTES)
+        mean, variance = map_rows(block_moments, block, rows, columns, neighbor)
+        means.append(mean)
+        variances.append(variance)
+    return tuple(means), tuple(variances)

@@ -1,0 +1,24 @@
+"""Transition matrices from graph and features, as differentiable expressions."""
+
+from jaxvelo.transitions._connectivity import Connectivity, Precomputed
+from jaxvelo.transitions._expression import Expression, Product, Scaled, Sum
+from jaxvelo.transitions._features import Features
+from jaxvelo.transitions._similarity import SIMILARITIES
+from jaxvelo.transitions._softmax_scale import automatic_softmax_scale
+from jaxvelo.transitions.velocity import BACKWARD_MODES, MODELS, Velocity, evaluate_velocity
+
+__all__ = [
+    "BACKWARD_MODES",
+    "MODELS",
+    "SIMILARITIES",
+    "Connectivity",
+    "Expression",
+    "Features",
+    "Precomputed",
+    "Product",
+    "Scaled",
+    "Sum",
+    "Velocity",
+    "automatic_softmax_scale",
+    "evaluate_velocity",
+]

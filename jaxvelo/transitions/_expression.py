@@ -1,0 +1,217 @@
+"""Kernel expressions: pure functions from graph and features to a transition matrix, with their parameters as leaves."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxvelo.graph import NeighborGraph, TransitionMatrix, normalize_rows, uniform
+from jaxvelo.transitions._features import Features
+
+Probabilities = tuple[Float[Array, "rows width"], ...]
+
+
+class Expression(eqx.Module):
+    """A kernel: a pytree of parameters that computes a transition matrix.
+
+    Expressions are added (``0.8 * a + 0.2 * b``; weights are normalised to sum to one) and multiplied (``a * b``;
+    element by element, rows normalised). The result is an expression again.
+    """
+
+    def __call__(
+        self,
+        graph: NeighborGraph,
+        x: Float[Array, "cells genes"] | Mapping[str, Features] | None = None,
+        v: Float[Array, "cells genes"] | None = None,
+        *,
+        key: Array | None = None,
+    ) -> TransitionMatrix:
+        """Compute the transition matrix; compiled once for each structure of the expression and shapes of the graph.
+
+        Parameters
+        ----------
+        graph
+            Neighbour graph with the edges that the expression names.
+        x, v
+            Expression and velocity of the cells; or, as ``x``, features by name, for expressions whose velocity terms
+            differ in their features. Not needed without a velocity term.
+        key
+            Random key, for Monte Carlo models.
+        """
+        features = _by_name(x, v)
+        return TransitionMatrix(graph, evaluate(self, graph, features, key))
+
+    @abc.abstractmethod
+    def probabilities(self, graph: NeighborGraph, features: Mapping[str, Features], key: Array | None) -> Probabilities:
+        """Transition probabilities of all slots, bucket by bucket; the position of the graph is not used."""
+
+    def __add__(self, other: Expression) -> Sum:
+        if not isinstance(other, Expression):
+            return NotImplemented
+        return _add(self, other)
+
+    def __mul__(self, other: Expression | float) -> Expression:
+        if isinstance(other, Expression):
+            return Product((_unscaled(self), _unscaled(other)))
+        return _scale(self, other)
+
+    def __rmul__(self, other: float) -> Expression:
+        return _scale(self, other)
+
+
+def _by_name(x, v) -> Mapping[str, Features]:
+    if x is None:
+        return {}
+    if isinstance(x, Mapping):
+        return x
+    if v is None:
+        raise ValueError("Expected expression and velocity, found expression `x` only. Pass the velocity as `v`.")
+    return {"velocity": Features(jnp.asarray(x), jnp.asarray(v))}
+
+
+def evaluate(expression: Expression, graph: NeighborGraph, features: Mapping[str, Features], key) -> Probabilities:
+    """Compute the probabilities, compiled. The number of cells is left out, so that similar graphs share a program."""
+    return _evaluate(expression, without_position(graph), dict(features), key)
+
+
+def without_position(graph: NeighborGraph) -> NeighborGraph:
+    """The graph's buckets alone, whose shapes come from a ladder and do not tell the exact number of cells."""
+    return eqx.tree_at(lambda g: g.position, graph, None)
+
+
+@eqx.filter_jit
+def _evaluate(expression, graph, features, key):
+    return expression.probabilities(graph, features, key)
+
+
+class Scaled(Expression):
+    """An expression with a weight, on its way into a sum; alone, its rows are those of the expression."""
+
+    weight: Float[Array, ""]
+    child: Expression
+
+    def probabilities(self, graph, features, key):
+        """Probabilities of the expression: a common factor of all rows is normalised away."""
+        return self.child.probabilities(graph, features, key)
+
+
+class Product(Expression):
+    r"""Element-wise product, :math:`T_{ij} \propto \prod_m T^{(m)}_{ij}`.
+
+    Attributes
+    ----------
+    children
+        The factors.
+    normalized
+        Whether rows are normalised. As in CellRank, a product that is added without a weight of its own to others that
+        have one is not.
+    """
+
+    children: tuple[Expression, ...]
+    normalized: bool = eqx.field(static=True, default=True)
+
+    def probabilities(self, graph, features, key):
+        """Product of the factors; rows without a common edge become uniform over the graph's edges."""
+        keys = _split(key, len(self.children))
+        factors = [c.probabilities(graph, features, k) for c, k in zip(self.children, keys, strict=True)]
+        product = factors[0]
+        for factor in factors[1:]:
+            product = tuple(a * b for a, b in zip(product, factor, strict=True))
+        return normalized(graph, product) if self.normalized else product
+
+
+class Sum(Expression):
+    r"""Weighted mean, :math:`T = \sum_m w_m T^{(m)} / \sum_m w_m`, rows normalised.
+
+    Attributes
+    ----------
+    weights
+        One positive weight for each child; those of children that are products without a weight are ignored, see
+        :class:`Product`.
+    children
+        The terms.
+    """
+
+    weights: Float[Array, " terms"]
+    children: tuple[Expression, ...]
+
+    def probabilities(self, graph, features, key):
+        """Weighted mean of the terms."""
+        weighted = jnp.array([not _is_bare(c) for c in self.children])
+        total = jnp.sum(jnp.where(weighted, self.weights, 0))
+        weights = jnp.where(weighted, self.weights / jnp.where(total > 0, total, 1), 1)
+        keys = _split(key, len(self.children))
+        terms = [c.probabilities(graph, features, k) for c, k in zip(self.children, keys, strict=True)]
+        mixed = tuple(
+            sum(w.astype(b.dtype) * b for w, b in zip(weights, bucket, strict=True))
+            for bucket in zip(*terms, strict=True)
+        )
+        return normalized(graph, mixed)
+
+
+def normalized(graph: NeighborGraph, values: Probabilities, mask=None) -> Probabilities:
+    """Normalise rows; rows of zeros become uniform over ``mask`` (all edges of the graph if ``None``)."""
+    return tuple(
+        normalize_rows(t, uniform(r, c, m, t.dtype))
+        for t, r, c, m in zip(values, graph.rows, graph.columns, graph.mask if mask is None else mask, strict=True)
+    )
+
+
+def _is_bare(child: Expression) -> bool:
+    return isinstance(child, Product) and not child.normalized
+
+
+def _split(key: Array | None, n: int) -> list[Array | None]:
+    return [None] * n if key is None else list(jax.random.split(key, n))
+
+
+def _unscaled(expression: Expression) -> Expression:
+    return expression.child if isinstance(expression, Scaled) else expression
+
+
+def _scale(expression: Expression, weight) -> Expression:
+    if isinstance(expression, Scaled):
+        return Scaled(expression.weight * weight, expression.child)
+    return Scaled(jnp.asarray(weight, dtype=float), expression)
+
+
+def _add(left: Expression, right: Expression) -> Sum:
+    """Add, as CellRank does: a further weighted term joins a sum, two sums are nested, single products stay bare."""
+    if _joinable(left) and not isinstance(right, (Sum, Product)):
+        left, right = left, right
+    elif _joinable(right) and not isinstance(left, (Sum, Product)):
+        left, right = right, left
+    else:
+        return _sum([_as_term(left), _as_term(right)])
+    assert isinstance(left, Sum)
+    terms = [Scaled(w, c) for w, c in zip(left.weights, left.children, strict=True)]
+    return _sum([*terms, _as_term(right)])
+
+
+def _joinable(expression: Expression) -> bool:
+    return isinstance(expression, Sum) and not any(
+        isinstance(c, Product) and not c.normalized for c in expression.children
+    )
+
+
+def _as_term(expression: Expression) -> Expression:
+    return expression if isinstance(expression, (Scaled, Product)) else Scaled(jnp.asarray(1.0), expression)
+
+
+def _sum(terms: list[Expression]) -> Sum:
+    any_weight = any(isinstance(t, Scaled) for t in terms)
+    weights, children = [], []
+    for term in terms:
+        if isinstance(term, Scaled):
+            weights.append(term.weight)
+            children.append(term.child)
+        else:
+            assert isinstance(term, Product)
+            weights.append(jnp.asarray(1.0))
+            children.append(Product(term.children, normalized=not any_weight))
+    return Sum(jnp.stack(weights), tuple(children))

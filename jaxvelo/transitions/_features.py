@@ -1,0 +1,37 @@
+"""Expression and velocity of the cells."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class Features(eqx.Module):
+    """Expression and velocity of each cell.
+
+    There may be more rows than cells: rows beyond the cells are never read.
+
+    Attributes
+    ----------
+    x
+        Expression, shape ``(cells, genes)``.
+    v
+        Velocity in the same features, shape ``(cells, genes)``.
+    n_genes
+        Number of genes; columns beyond are padding and hold zeros. All columns if ``None``.
+    """
+
+    x: Float[Array, "cells genes"]
+    v: Float[Array, "cells genes"]
+    n_genes: Int[Array, ""] | None = None
+
+    def gene_count(self) -> Float[Array, ""]:
+        """Number of genes without padding, as a float."""
+        return jnp.asarray(self.x.shape[1] if self.n_genes is None else self.n_genes, self.x.dtype)
+
+    def is_gene(self) -> Float[Array, " genes"]:
+        """One for genes, zero for padding."""
+        if self.n_genes is None:
+            return jnp.ones(self.x.shape[1], self.x.dtype)
+        return (jnp.arange(self.x.shape[1]) < self.n_genes).astype(self.x.dtype)

@@ -1,0 +1,108 @@
+"""The inner product of displacements and velocities: weighted by genes, centred over genes."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxvelo.transitions._features import Features
+
+
+class InnerProduct(eqx.Module):
+    r"""Inner product over genes, arranged so that its sums over neighbours are plain.
+
+    With gene weights :math:`w` (ones without), displacement :math:`\delta_{ij} = x_j - x_i` and, if ``center``, the
+    :math:`w`-weighted means over genes :math:`\bar\delta`, :math:`\bar v` (zero if not):
+
+    .. math::
+        \langle \delta, v \rangle = \sum_g w_g (\delta_g - \bar\delta)(v_g - \bar v) = \sum_g \delta_g u_g,
+        \qquad u = w (v - \bar v),
+        \qquad |\delta|^2 = \sum_g w_g \delta_g^2 - W \bar\delta^2, \quad W = \sum_g w_g .
+
+    Attributes
+    ----------
+    is_gene
+        One for genes, zero for padding.
+    count
+        Number of genes.
+    weights
+        Gene weights, zero for padding; ``None`` for ones.
+    total
+        :math:`W`.
+    center
+        Whether to centre: correlation is the cosine of centred vectors.
+    """
+
+    is_gene: Float[Array, " genes"]
+    count: Float[Array, ""]
+    weights: Float[Array, " genes"] | None
+    total: Float[Array, ""]
+    center: bool = eqx.field(static=True)
+
+    @classmethod
+    def over_genes(cls, features: Features, gene_weights: Float[Array, " genes"] | None, center: bool) -> InnerProduct:
+        """Inner product over the genes of ``features``."""
+        is_gene, count = features.is_gene(), features.gene_count()
+        weights = None if gene_weights is None else gene_weights * is_gene
+        total = count if weights is None else jnp.sum(weights)
+        return cls(is_gene, count, weights, total, center)
+
+    def expression(self, x: Float[Array, "cells genes"]) -> tuple[Float[Array, "cells genes"], Array | None]:
+        """Centred expression, whose differences are centred displacements, and its remaining weighted mean.
+
+        The unweighted mean is taken off first: then the remaining one is small, and subtracting its square in
+        :meth:`norms` does not cancel in float32. It is ``None`` where nothing remains.
+        """
+        if not self.center:
+            return x, None
+        x = (x - (jnp.sum(x, axis=1) / self.count)[:, None]) * self.is_gene[None]
+        return x, None if self.weights is None else safe_divide(x @ self.weights, self.total)
+
+    def velocity(self, v: Float[Array, "cells genes"]) -> tuple[Float[Array, "cells genes"], Float[Array, " cells"]]:
+        """Velocity :math:`u` as it enters the sums, and its norm, zero for velocities without direction."""
+        size = jnp.sum(v * v, axis=1)
+        if self.center:
+            v = (v - (jnp.sum(v, axis=1) / self.count)[:, None]) * self.is_gene[None]
+        if self.weights is None:
+            return v, safe_sqrt(_without_rounding(jnp.sum(v * v, axis=1), size))
+        if self.center:
+            v = (v - safe_divide(v @ self.weights, self.total)[:, None]) * self.is_gene[None]
+        u = v * self.weights[None]
+        return u, safe_sqrt(_without_rounding(jnp.sum(u * v, axis=1), size))
+
+    def norms(
+        self, delta: Float[Array, "rows width genes"], mean: Float[Array, "rows width"] | None
+    ) -> Float[Array, "rows width"]:
+        """Norms of displacements, given what remains of their weighted means."""
+        # From explicit differences: |x_j|² + |x_i|² - 2 x_i·x_j would be a matrix product, but cancels in float32.
+        if self.weights is None:
+            return safe_sqrt(jnp.einsum("rkg,rkg->rk", delta, delta))
+        squared = jnp.einsum("rkg,rkg->rk", delta * self.weights[None, None], delta)
+        return safe_sqrt(squared if mean is None else jnp.maximum(squared - self.total * mean**2, 0))
+
+
+def displacements(
+    x: Float[Array, "cells genes"], x_mean: Float[Array, " cells"] | None, row: Array, column: Array
+) -> tuple[Float[Array, "rows width genes"], Float[Array, "rows width"] | None]:
+    """Displacements of a block of rows to their neighbours, and what remains of their weighted means."""
+    delta = x[column] - x[row][:, None, :]
+    return delta, None if x_mean is None else x_mean[column] - x_mean[row][:, None]
+
+
+def _without_rounding(squared_norm: Array, size: Array) -> Array:
+    """Zero where a squared norm is what rounding left of a velocity that is constant over genes."""
+    tolerance = (4 * jnp.finfo(size.dtype).eps) ** 2
+    return jnp.where(squared_norm > tolerance * size, squared_norm, 0)
+
+
+def safe_sqrt(squared: Array) -> Array:
+    """Square root with the gradient zero at zero."""
+    positive = squared > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1)), 0)
+
+
+def safe_divide(numerator: Array, denominator: Array) -> Array:
+    """Quotient; zero, with zero gradient, where the denominator is zero."""
+    nonzero = denominator != 0
+    return jnp.where(nonzero, numerator / jnp.where(nonzero, denominator, 1), 0)

@@ -1,0 +1,92 @@
+"""Similarity of velocities and displacements: the logits of the transition probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxvelo.graph import BLOCK_BYTES, block_rows, map_rows
+from jaxvelo.transitions._features import Features
+from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide, safe_sqrt
+
+Similarity = str | Callable[[Float[Array, " genes"], Float[Array, "neighbors genes"]], Float[Array, " neighbors"]]
+
+SIMILARITIES = {"correlation": (True, True), "cosine": (False, True), "dot_product": (False, False)}
+"""Whether to centre over genes and whether to divide by the norms: correlation is the cosine of centred vectors, and
+cosine the dot product of unit vectors (Li et al. 2020, eqs. 4.7-4.9)."""
+
+Logits = tuple[tuple[Float[Array, "rows width"], ...], tuple[Bool[Array, "rows width"], ...]]
+
+
+def similarity_logits(
+    similarity: Similarity,
+    features: Features,
+    gene_weights: Float[Array, " genes"] | None,
+    rows: tuple[Int[Array, " rows"], ...],
+    columns: tuple[Int[Array, "rows width"], ...],
+    mask: tuple[Bool[Array, "rows width"], ...],
+    transpose: bool,
+) -> Logits:
+    r"""Logits of all edges, bucket by bucket.
+
+    Forward, :math:`\ell_{ij}` compares the velocity :math:`v_i` with the displacement :math:`x_j - x_i`; with
+    ``transpose``, :math:`v_j` with :math:`x_i - x_j`, still for the neighbours :math:`j` of :math:`i`.
+
+    Returns
+    -------
+    Logits, zero where there is no edge, and where they are defined: the edges without those whose displacement or
+    velocity has norm zero (no direction; probability zero), for similarities that divide by the norms.
+    """
+    if not isinstance(similarity, str):
+        block_logits = _custom(similarity, features, gene_weights, transpose)
+    else:
+        center, normalize = SIMILARITIES[similarity]
+        product = InnerProduct.over_genes(features, gene_weights, center)
+        block_logits = _built_in(product, features, normalize, transpose)
+    row_bytes = features.x.shape[1] * features.x.dtype.itemsize
+    logits, defined = [], []
+    for row, column, edge in zip(rows, columns, mask, strict=True):
+        block = block_rows(*column.shape, row_bytes, BLOCK_BYTES)
+        logit, is_defined = map_rows(block_logits, block, row, column, edge)
+        logits.append(logit)
+        defined.append(is_defined)
+    return tuple(logits), tuple(defined)
+
+
+def _built_in(product: InnerProduct, features: Features, normalize: bool, transpose: bool):
+    x, x_mean = product.expression(features.x)
+    u, v_norm = product.velocity(features.v)
+
+    def block_logits(row, column, edge):
+        delta, mean = displacements(x, x_mean, row, column)
+        if transpose:
+            logits = -jnp.einsum("rkg,rkg->rk", delta, u[column])
+        else:
+            logits = jnp.einsum("rkg,rg->rk", delta, u[row])
+        if not normalize:
+            return jnp.where(edge, logits, 0), edge
+        norms = product.norms(delta, mean) * (v_norm[column] if transpose else v_norm[row][:, None])
+        return jnp.where(edge, safe_divide(logits, norms), 0), edge & (norms > 0)
+
+    return block_logits
+
+
+def _custom(similarity, features: Features, gene_weights, transpose: bool):
+    """Logits by a user's function. Gene weights scale velocity and displacement by their square roots."""
+    x, v = features.x, features.v
+    if gene_weights is not None:
+        root = safe_sqrt(gene_weights)
+        x, v = x * root[None], v * root[None]
+
+    def row_logits(row, column, edge):
+        delta = x[column] - x[row][None]
+        if transpose:
+            logits = jax.vmap(lambda v_j, delta_j: similarity(v_j, -delta_j[None])[0])(v[column], delta)
+        else:
+            logits = similarity(v[row], delta)
+        return jnp.where(edge, logits, 0), edge
+
+    return jax.vmap(row_logits)

@@ -1,0 +1,177 @@
+r"""Transition probabilities from RNA velocity.
+
+What differs from CellRank 2.0, on purpose:
+
+1. CellRank's ``monte_carlo`` passes the variance of the velocity where a standard deviation belongs. Here samples have
+   the variance of the velocities.
+2. There, ``seed`` does not make this model repeatable. Here the same key gives the same result.
+3. There, ``backward_mode="negate"`` with the automatic scale returns the forward matrix: velocities are negated in
+   place on a view, once for the scale and once more for the matrix. Here they are negated once.
+4. There, softmax scale, weights and random state live in caches. Here they are leaves of the expression.
+5. There, the stochastic and Monte Carlo models fall back to the deterministic one for all backward processes. Here they
+   do so for ``"transpose"`` only, and work for ``"negate"``.
+6. A cell without neighbours, a cell all of whose neighbours are its duplicates, or one whose neighbours' velocities are
+   all zero under ``"transpose"`` makes CellRank fail. Here the first stays where it is, and the others become uniform.
+7. A similarity is a function ``(v, displacements) -> logits``, and its second derivatives are taken automatically;
+   CellRank's also takes the scale and returns probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxvelo.graph import NeighborGraph, neighborhood_moments, uniform
+from jaxvelo.transitions._expression import Expression, Probabilities, without_position
+from jaxvelo.transitions._features import Features
+from jaxvelo.transitions._monte_carlo import monte_carlo_probabilities
+from jaxvelo.transitions._similarity import SIMILARITIES, Similarity, similarity_logits
+from jaxvelo.transitions._softmax import softmax
+from jaxvelo.transitions._softmax_scale import automatic_softmax_scale
+from jaxvelo.transitions._stochastic import stochastic_probabilities
+
+MODELS = ("deterministic", "stochastic", "monte_carlo")
+BACKWARD_MODES = ("transpose", "negate")
+
+
+class Velocity(Expression):
+    r"""Softmax of the similarity of velocity and displacement.
+
+    .. math:: T_{ij} = \frac{\exp(\sigma \ell_{ij})}{\sum_k \exp(\sigma \ell_{ik})}
+
+    with :math:`\ell_{ij}` the correlation, cosine or dot product of the velocity :math:`v_i` and the displacement
+    :math:`x_j - x_i`, for the neighbours :math:`j` of :math:`i` (Bergen et al. 2020, eq. 9; Li et al. 2020, eqs. 4.7
+    to 4.9; Lange et al. 2022).
+
+    Parameters
+    ----------
+    softmax_scale
+        :math:`\sigma`; derived from the deterministic logits if ``None``.
+    gene_weights
+        Non-negative weight of each gene in the similarity, shape ``(genes,)``; ones if ``None``.
+    model
+        ``"deterministic"``: the velocities as they are. ``"stochastic"``: their means over neighbours, and their
+        variances to second order. ``"monte_carlo"``: the same by sampling.
+    similarity
+        ``"correlation"``, ``"cosine"``, ``"dot_product"`` or a JAX function ``(v, displacements) -> logits`` with
+        shapes ``(genes,), (neighbors, genes) -> (neighbors,)``.
+    backward_mode
+        ``None``: forward. ``"transpose"``: the neighbours' velocities against the displacement from them; always
+        deterministic. ``"negate"``: velocities change sign.
+    n_samples
+        Number of samples of the Monte Carlo model.
+    features
+        Name of the features to use.
+    edges
+        Which of the graph's edges to use.
+
+    Attributes
+    ----------
+    log_scale
+        :math:`\log \sigma`, a leaf.
+    gene_weights
+        The gene weights, a leaf.
+    """
+
+    log_scale: Float[Array, ""] | None
+    gene_weights: Float[Array, " genes"] | None
+    model: str = eqx.field(static=True)
+    similarity: Similarity = eqx.field(static=True)
+    backward_mode: str | None = eqx.field(static=True)
+    n_samples: int = eqx.field(static=True)
+    features: str = eqx.field(static=True)
+    edges: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        softmax_scale: float | Array | None = None,
+        gene_weights: Array | None = None,
+        *,
+        model: str = "deterministic",
+        similarity: Similarity = "correlation",
+        backward_mode: str | None = None,
+        n_samples: int = 1000,
+        features: str = "velocity",
+        edges: str = "connectivities",
+    ):
+        if model not in MODELS:
+            raise ValueError(f"Expected `model` to be one of {MODELS}, found `{model!r}`.")
+        if isinstance(similarity, str) and similarity not in SIMILARITIES:
+            raise ValueError(
+                f"Expected `similarity` to be one of {tuple(SIMILARITIES)} or a function `(v, displacements) -> logits`, "
+                f"found `{similarity!r}`."
+            )
+        if backward_mode not in (None, *BACKWARD_MODES):
+            raise ValueError(
+                f"Expected `backward_mode` to be one of {BACKWARD_MODES} or None, found `{backward_mode!r}`."
+            )
+        self.log_scale = None if softmax_scale is None else jnp.log(jnp.asarray(softmax_scale, dtype=float))
+        self.gene_weights = None if gene_weights is None else jnp.asarray(gene_weights)
+        self.model = "deterministic" if backward_mode == "transpose" else model
+        self.similarity = similarity
+        self.backward_mode = backward_mode
+        self.n_samples = n_samples
+        self.features = features
+        self.edges = edges
+
+    @property
+    def softmax_scale(self) -> Float[Array, ""] | None:
+        r""":math:`\sigma`, or ``None`` if it is derived from the logits."""
+        return None if self.log_scale is None else jnp.exp(self.log_scale)
+
+    def probabilities(self, graph: NeighborGraph, features: Mapping[str, Features], key: Array | None) -> Probabilities:
+        """Transition probabilities; see :meth:`details` for the logits and the scale as well."""
+        return self.details(graph, features[self.features], key)[0]
+
+    def details(
+        self, graph: NeighborGraph, features: Features, key: Array | None = None
+    ) -> tuple[Probabilities, Probabilities, Float[Array, ""]]:
+        """Probabilities, logits and softmax scale.
+
+        Raises
+        ------
+        ValueError
+            If the Monte Carlo model gets no key.
+        """
+        if self.backward_mode == "negate":
+            features = Features(features.x, -features.v, features.n_genes)
+        edges = graph.edges[self.edges]
+        buckets = graph.rows, graph.columns, edges.mask
+        scale = self.softmax_scale
+        if scale is not None:
+            scale = scale.astype(features.x.dtype)
+        if self.model == "deterministic" or scale is None:
+            transpose = self.backward_mode == "transpose"
+            logits, defined = similarity_logits(self.similarity, features, self.gene_weights, *buckets, transpose)
+            if scale is None:
+                scale = automatic_softmax_scale(logits, edges.mask)
+        if self.model == "deterministic":
+            probabilities = tuple(
+                softmax(logit, is_defined, scale, uniform(r, c, m, logit.dtype))
+                for logit, is_defined, r, c, m in zip(logits, defined, *buckets, strict=True)
+            )
+            return probabilities, logits, scale
+        moments = neighborhood_moments(graph, features.v, self.edges)
+        arguments = self.similarity, features, self.gene_weights, scale, graph, self.edges, *moments
+        if self.model == "stochastic":
+            return *stochastic_probabilities(*arguments), scale
+        if key is None:
+            raise ValueError("The Monte Carlo model needs a random key: pass `key=jax.random.key(0)`.")
+        noise = jax.random.normal(key, (self.n_samples, features.v.shape[1]), features.v.dtype)
+        return *monte_carlo_probabilities(*arguments, noise), scale
+
+
+def evaluate_velocity(
+    velocity: Velocity, graph: NeighborGraph, features: Features, key: Array | None = None
+) -> tuple[Probabilities, Probabilities, Float[Array, ""]]:
+    """Probabilities, logits and softmax scale in one compiled program."""
+    return _evaluate_velocity(velocity, without_position(graph), features, key)
+
+
+@eqx.filter_jit
+def _evaluate_velocity(velocity, graph, features, key):
+    return velocity.details(graph, features, key)
