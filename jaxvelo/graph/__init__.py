@@ -2,17 +2,20 @@
 
 from jaxvelo.graph._blocks import BLOCK_BYTES, block_rows, map_rows
 from jaxvelo.graph._buckets import bucket_shapes, next_size
+from jaxvelo.graph._csr_layout import CsrLayout, edges_to_csr
 from jaxvelo.graph._moments import neighborhood_moments
 from jaxvelo.graph._neighbor_graph import Edges, NeighborGraph
 from jaxvelo.graph._transition_matrix import TransitionMatrix, normalize_rows, uniform
 
 __all__ = [
     "BLOCK_BYTES",
+    "CsrLayout",
     "Edges",
     "NeighborGraph",
     "TransitionMatrix",
     "block_rows",
     "bucket_shapes",
+    "edges_to_csr",
     "map_rows",
     "neighborhood_moments",
     "next_size",

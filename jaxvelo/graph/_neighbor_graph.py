@@ -136,43 +136,13 @@ class NeighborGraph(eqx.Module):
         """Bring values of the rows, bucket by bucket, into the order of the cells."""
         return jnp.concatenate(per_row)[self.position]
 
-    def to_csr(self, name: str = "connectivities") -> sp.csr_matrix:
-        """Give the named values back as a sparse matrix (float64, sorted, explicit zeros kept)."""
-        edges = self.edges[name]
-        return slots_to_csr(self, edges.values, edges.mask)
-
-
-def slots_to_csr(
-    graph: NeighborGraph, values: tuple[Array, ...], mask: tuple[Array | np.ndarray, ...]
-) -> sp.csr_matrix:
-    """Collect the slots where ``mask`` is true into a CSR matrix of float64 with sorted indices."""
-    n_cells = graph.n_cells
-    rows, columns, data = [], [], []
-    for bucket, (cell, column, value, keep) in enumerate(zip(graph.rows, graph.columns, values, mask, strict=True)):
-        keep = np.asarray(keep)
-        if bucket == 0 and graph.n_unused_rows:
-            keep = keep.copy()
-            keep[: graph.n_unused_rows] = False
-        row, slot = np.nonzero(keep)
-        rows.append(np.asarray(cell)[row])
-        columns.append(np.asarray(column)[row, slot])
-        data.append(np.asarray(value)[row, slot])
-    row = np.concatenate(rows)
-    order = np.argsort(row, kind="stable")
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n_cells))]).astype(np.int32)
-    matrix = sp.csr_matrix(
-        (np.concatenate(data)[order].astype(np.float64), np.concatenate(columns)[order], indptr),
-        shape=(n_cells, n_cells),
-    )
-    matrix.has_sorted_indices = True
-    return matrix
-
 
 def _sorted_csr(matrix) -> sp.csr_matrix:
     """Convert to CSR with sorted, unique indices, without changing the argument."""
     csr = sp.csr_matrix(matrix)
     if not csr.has_canonical_format:
-        csr = csr.copy() if csr is matrix else csr
+        # A CSR matrix made from another shares its arrays, and these are sorted in place.
+        csr = csr.copy()
         csr.sum_duplicates()
     return csr
 

@@ -9,7 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxvelo.graph._neighbor_graph import NeighborGraph, slots_to_csr
+from jaxvelo.graph._csr_layout import CsrLayout
+from jaxvelo.graph._neighbor_graph import NeighborGraph
 
 
 class TransitionMatrix(eqx.Module):
@@ -86,11 +87,7 @@ class TransitionMatrix(eqx.Module):
         eliminate_zeros
             Whether to leave out edges of probability zero, as CellRank's velocity kernel does.
         """
-        keep = tuple(
-            (np.asarray(v) != 0) if eliminate_zeros else (np.asarray(v) != 0) | np.asarray(m)
-            for v, m in zip(self.values, self.graph.mask, strict=True)
-        )
-        return slots_to_csr(self.graph, self.values, keep)
+        return CsrLayout.of(self.graph).to_csr(self.values, eliminate_zeros)
 
 
 def normalize_rows(

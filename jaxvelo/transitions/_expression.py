@@ -135,10 +135,14 @@ class Sum(Expression):
         :class:`Product`.
     children
         The terms.
+    joinable
+        Whether a further weighted term joins this sum, and is not added to it as a whole. As in CellRank, that takes a
+        weight for each term: ``a * b + a * c`` has none, and counts as one term in whatever it is added to.
     """
 
     weights: Float[Array, " terms"]
     children: tuple[Expression, ...]
+    joinable: bool = eqx.field(static=True, default=True)
 
     def probabilities(self, graph, features, key):
         """Weighted mean of the terms."""
@@ -194,9 +198,7 @@ def _add(left: Expression, right: Expression) -> Sum:
 
 
 def _joinable(expression: Expression) -> bool:
-    return isinstance(expression, Sum) and not any(
-        isinstance(c, Product) and not c.normalized for c in expression.children
-    )
+    return isinstance(expression, Sum) and expression.joinable and not any(map(_is_bare, expression.children))
 
 
 def _as_term(expression: Expression) -> Expression:
@@ -214,4 +216,4 @@ def _sum(terms: list[Expression]) -> Sum:
             assert isinstance(term, Product)
             weights.append(jnp.asarray(1.0))
             children.append(Product(term.children, normalized=not any_weight))
-    return Sum(jnp.stack(weights), tuple(children))
+    return Sum(jnp.stack(weights), tuple(children), joinable=all(isinstance(t, Scaled) for t in terms))

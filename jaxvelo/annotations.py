@@ -1,0 +1,134 @@
+"""Reading from AnnData with checks: every message names the key, what was found, what was expected and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+
+def require_anndata(adata: Any) -> AnnData:
+    """Return ``adata`` if it is an AnnData object."""
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"Expected `adata` to be an AnnData object, found `{type(adata).__name__}`.")
+    return adata
+
+
+def require_key(mapping: Any, key: str, where: str, remedy: str) -> Any:
+    """Return ``mapping[key]``, or raise a KeyError that lists the keys there are."""
+    if key not in mapping:
+        raise KeyError(f"Expected `{where}[{key!r}]`, found the keys {listed(mapping)}. {remedy}")
+    return mapping[key]
+
+
+def listed(names: Iterable[Any], limit: int = 12) -> str:
+    """Format names for a message, cut after ``limit``."""
+    names = [repr(n) for n in names]
+    shown = ", ".join(names[:limit])
+    return f"[{shown}, ... ({len(names)} in all)]" if len(names) > limit else f"[{shown}]"
+
+
+def read_array(adata: AnnData, key: str | None, attr: str) -> Any:
+    """Return ``adata.X`` (key ``None`` or ``"X"``) or ``adata.layers[key]`` or ``adata.obsm[key]``, in memory."""
+    if key in (None, "X"):
+        return _in_memory(adata.X, "adata.X")
+    if attr == "layers":
+        remedy = "Compute it first (`jaxvelo.pp.moments`, `jaxvelo.tl.velocity`), or pass its key."
+        return _in_memory(require_key(adata.layers, key, "adata.layers", remedy), f"adata.layers[{key!r}]")
+    if attr == "obsm":
+        remedy = "Pass the key of an array in `adata.obsm`, or `attr='layers'`."
+        found = require_key(adata.obsm, key, "adata.obsm", remedy)
+        return found.to_numpy() if isinstance(found, pd.DataFrame) else _in_memory(found, f"adata.obsm[{key!r}]")
+    raise ValueError(f"Expected `attr` to be 'layers' or 'obsm', found `{attr!r}`.")
+
+
+def _in_memory(array: Any, where: str) -> np.ndarray | sp.csr_matrix:
+    """Dense arrays and sparse matrices as they are; those of a backed AnnData are read."""
+    if array is None:
+        raise ValueError(f"Expected a matrix in `{where}`, found None. Set it, or pass the key of a layer.")
+    if isinstance(array, (np.ndarray, sp.spmatrix, sp.sparray)):
+        return array
+    if hasattr(array, "to_memory"):  # backed sparse matrices
+        return array.to_memory()
+    return np.asarray(array)
+
+
+def read_connectivities(adata: AnnData, conn_key: str) -> sp.csr_matrix:
+    """Return ``adata.obsp[conn_key]`` as CSR of float64, checked; the name of a neighbours entry in ``uns`` works too.
+
+    Raises
+    ------
+    KeyError
+        If there is no such graph.
+    ValueError
+        If it has negative or non-finite weights.
+    """
+    where = f"adata.obsp[{conn_key!r}]"
+    found = adata.obsp.get(conn_key)
+    if found is None and conn_key in adata.uns and isinstance(adata.uns[conn_key], dict):
+        conn_key = adata.uns[conn_key].get("connectivities_key", conn_key)
+    found = require_key(
+        adata.obsp,
+        conn_key,
+        "adata.obsp",
+        "Compute neighbours first as `scanpy.pp.neighbors(adata)`, or pass `conn_key`.",
+    )
+    return check_graph(found, where)
+
+
+def check_graph(matrix: Any, where: str) -> sp.csr_matrix:
+    """Return a graph's weights as CSR of float64; they must be finite and not negative."""
+    csr = sp.csr_matrix(_in_memory(matrix, where)).astype(np.float64, copy=False)
+    if not np.isfinite(csr.data).all():
+        bad = int(np.count_nonzero(~np.isfinite(csr.data)))
+        raise ValueError(
+            f"Expected finite weights in `{where}`, found {bad} that are not. Compute the neighbours anew, or remove these."
+        )
+    if csr.nnz and csr.data.min() < 0:
+        bad = int(np.count_nonzero(csr.data < 0))
+        raise ValueError(
+            f"Expected non-negative weights in `{where}`, found {bad} negative ones (smallest {csr.data.min():.3g}). "
+            "Pass similarities, not distances or correlations."
+        )
+    return csr
+
+
+def read_embedding(adata: AnnData, basis: str) -> np.ndarray:
+    """Return ``adata.obsm["X_{basis}"]`` or ``adata.obsm[basis]`` as a dense array."""
+    for key in (f"X_{basis}", basis):
+        if key in adata.obsm:
+            found = adata.obsm[key]
+            embedding = found.to_numpy() if isinstance(found, pd.DataFrame) else np.asarray(found)
+            if embedding.ndim != 2 or embedding.shape[1] < 1:
+                raise ValueError(f"Expected `adata.obsm[{key!r}]` to have two axes, found shape {embedding.shape}.")
+            return embedding
+    raise KeyError(
+        f"Expected an embedding in `adata.obsm['X_{basis}']` or `adata.obsm[{basis!r}]`, found the keys "
+        f"{listed(adata.obsm)}. Compute one first, for example `scanpy.tl.umap(adata)`, or pass `basis`."
+    )
+
+
+def read_clusters(adata: AnnData, key: str) -> pd.Series:
+    """Return ``adata.obs[key]`` as a categorical series."""
+    values = require_key(adata.obs, key, "adata.obs", "Pass the key of a clustering.")
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values
+    if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
+        raise TypeError(
+            f"Expected `adata.obs[{key!r}]` to be categorical, found {values.dtype}. "
+            f"Convert it as `adata.obs[{key!r}] = adata.obs[{key!r}].astype('category')`."
+        )
+    return values.astype("category")
+
+
+def require_cluster(values: pd.Series, name: Any, key: str) -> np.ndarray:
+    """Return which cells are in cluster ``name``, which must exist."""
+    if name not in set(values.cat.categories):
+        raise ValueError(
+            f"Expected a cluster of `adata.obs[{key!r}]`, found `{name!r}`. There are {listed(values.cat.categories)}."
+        )
+    return (values == name).to_numpy()

@@ -1,0 +1,21 @@
+"""Kernels on AnnData objects, with CellRank's names."""
+
+from jaxvelo.kernels._annotated import from_adata
+from jaxvelo.kernels._combination import KernelAdd, KernelMul
+from jaxvelo.kernels._connectivity_kernel import ConnectivityKernel
+from jaxvelo.kernels._files import read
+from jaxvelo.kernels._kernel import Kernel, KernelExpression
+from jaxvelo.kernels._precomputed_kernel import PrecomputedKernel
+from jaxvelo.kernels._velocity_kernel import VelocityKernel
+
+__all__ = [
+    "ConnectivityKernel",
+    "Kernel",
+    "KernelAdd",
+    "KernelExpression",
+    "KernelMul",
+    "PrecomputedKernel",
+    "VelocityKernel",
+    "from_adata",
+    "read",
+]

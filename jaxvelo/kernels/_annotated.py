@@ -1,0 +1,121 @@
+"""Kernels in AnnData objects, with the keys that CellRank uses."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+from jaxvelo.annotations import require_anndata, require_key
+from jaxvelo.kernels._combination import Combination
+from jaxvelo.kernels._connectivity_kernel import ConnectivityKernel
+from jaxvelo.kernels._description import KERNELS, build, describe, plain, restore, without_none
+from jaxvelo.kernels._kernel import Kernel, KernelExpression
+from jaxvelo.kernels._precomputed_kernel import PrecomputedKernel, stochastic
+from jaxvelo.kernels._velocity_kernel import VelocityKernel
+
+AnyKernel = TypeVar("AnyKernel", bound=Kernel)
+
+
+def default_key(backward: bool | None) -> str:
+    """Key of a transition matrix."""
+    return "T_bwd" if backward else "T_fwd"
+
+
+def write_to_adata(kernel: KernelExpression, key: str | None, copy: bool) -> None:
+    """Write matrix to ``obsp[key]`` and parameters to ``uns[f"{key}_params"]``; see :meth:`KernelExpression.write_to_adata`.
+
+    A combination also writes the matrices of its kernels, to ``obsp[f"{key}_kernel{i}"]``.
+    """
+    matrix = kernel.require_transitions()
+    key = default_key(kernel.backward) if key is None else key
+    adata = kernel.adata
+    init: dict[str, Any] = {}
+    matrices = {key: matrix}
+    if isinstance(kernel, Kernel):
+        init = without_none(kernel.init)
+        if isinstance(kernel, PrecomputedKernel):
+            init["obsp_key"] = key
+    else:
+        matrices |= {f"{key}_kernel{i}": k.require_transitions() for i, k in enumerate(kernel.kernels)}
+    known = adata.uns.get(f"{key}_params", {})
+    params = {"params": without_none(kernel.params), "init": init, "kernel": describe(kernel)}
+    for name, values in matrices.items():
+        adata.obsp[name] = values.copy() if copy else values
+    adata.uns[f"{key}_params"] = {**known, **params}
+
+
+def from_adata(adata: AnnData, key: str, copy: bool = False) -> KernelExpression:
+    """Read whatever kernel was written to an AnnData object, here or in CellRank.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    key
+        Key that it was written with, such as ``"T_fwd"``.
+    copy
+        Whether to copy the matrices.
+
+    Returns
+    -------
+    The kernel, a combination included: with its transition matrix to the last bit, its parameters and its weights. What
+    CellRank wrote without saying how it was made is a :class:`PrecomputedKernel`.
+
+    Raises
+    ------
+    KeyError
+        If there is no such kernel.
+    """
+    stored = _stored(adata, key)
+    matrix = _matrix(adata, key, copy)
+    if "kernel" in stored:
+        description = stored["kernel"]
+        single = str(description["type"]) in KERNELS
+
+        def matrix_of(number: int) -> sp.csr_matrix:
+            return matrix if single else _matrix(adata, f"{key}_kernel{number}", copy)
+
+        kernel = build(description, adata, matrix_of)
+        if isinstance(kernel, Combination):
+            kernel.restore(matrix)
+        return kernel
+    init = stored.get("init", {})
+    if "vkey" in init:
+        return restore(VelocityKernel, adata, init, stored.get("params", {}), matrix)
+    if "conn_key" in init:
+        return restore(ConnectivityKernel, adata, init, stored.get("params", {}), matrix)
+    return PrecomputedKernel(adata, obsp_key=key, copy=copy)
+
+
+def kernel_from_adata(cls: type[AnyKernel], adata: AnnData, key: str, copy: bool) -> AnyKernel:
+    """Read a kernel of a known class; see :meth:`Kernel.from_adata`."""
+    stored = _stored(adata, key)
+    matrix = _matrix(adata, key, copy)
+    kind = stored.get("kernel", {}).get("type", cls.__name__)
+    if str(kind) != cls.__name__:
+        raise TypeError(
+            f"Expected a `{cls.__name__}` in `adata.obsp[{key!r}]`, found a `{kind}`. "
+            "Read it as `jaxvelo.kernels.from_adata(adata, key)`."
+        )
+    kernel = restore(cls, adata, stored.get("init", {}), stored.get("params", {}), matrix)
+    assert isinstance(kernel, cls)
+    return kernel
+
+
+def _stored(adata: AnnData, key: str) -> dict[str, Any]:
+    require_anndata(adata)
+    require_key(adata.obsp, key, "adata.obsp", "Pass the key that the kernel was written with.")
+    remedy = f"Read a matrix without parameters as `PrecomputedKernel(adata, obsp_key={key!r})`."
+    return plain(dict(require_key(adata.uns, f"{key}_params", "adata.uns", remedy)))
+
+
+def _matrix(adata: AnnData, key: str, copy: bool) -> sp.csr_matrix:
+    matrix = require_key(adata.obsp, key, "adata.obsp", "Part of the kernel is missing; write it anew.")
+    where = f"adata.obsp[{key!r}]"
+    if sp.issparse(matrix) and matrix.format == "csr" and matrix.dtype == np.float64 and not copy:
+        stochastic(matrix, adata.n_obs, where, copy=False)
+        return matrix
+    return stochastic(matrix, adata.n_obs, where, copy)

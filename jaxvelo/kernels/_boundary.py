@@ -1,0 +1,27 @@
+"""Cross-boundary correctness of a kernel."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvelo.annotations import check_graph, read_array, read_clusters, require_cluster, require_key
+from jaxvelo.graph import NeighborGraph
+from jaxvelo.kernels._kernel import KernelExpression
+from jaxvelo.markov import cross_boundary_correctness as correctness
+
+
+def cross_boundary_correctness(
+    kernel: KernelExpression, source: str, target: str, cluster_key: str, rep: str, graph_key: str
+) -> np.ndarray:
+    """Score the boundary cells of ``source``; see :meth:`KernelExpression.cbc`."""
+    adata = kernel.adata
+    kernel.require_transitions()
+    clusters = read_clusters(adata, cluster_key)
+    in_source, in_target = (require_cluster(clusters, name, cluster_key) for name in (source, target))
+    remedy = "Compute neighbours first as `scanpy.pp.neighbors(adata)`, or pass `graph_key`."
+    found = require_key(adata.obsp, graph_key, "adata.obsp", remedy)
+    graph = NeighborGraph.from_csr({"distances": check_graph(found, f"adata.obsp[{graph_key!r}]")})
+    features = jnp.asarray(np.asarray(read_array(adata, rep, "obsm")), dtype=float)
+    scores, at_boundary = correctness(kernel.transitions, features, in_source, in_target, graph)
+    return np.asarray(scores, dtype=np.float64)[np.asarray(at_boundary)]

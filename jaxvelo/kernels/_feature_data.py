@@ -1,0 +1,159 @@
+"""Expression and velocity of a kernel, read from AnnData."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from jaxvelo.annotations import listed, read_array, require_key
+from jaxvelo.configuration import logger
+from jaxvelo.graph import next_size
+from jaxvelo.transitions import Features
+
+
+class FeatureData:
+    """Expression and velocity on the genes that are used.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    attr
+        ``"layers"`` or ``"obsm"``.
+    xkey, vkey
+        Keys of expression and velocity.
+    gene_subset
+        Key in ``adata.var``, boolean mask or names of the genes; ``adata.var["{vkey}_genes"]`` if there is one and
+        this is ``None``.
+
+    Attributes
+    ----------
+    name
+        Name that tells these features from others of the same data.
+    x, v
+        The arrays, shape ``(cells, genes)``, in the floating-point type that JAX uses.
+    """
+
+    def __init__(
+        self,
+        adata: AnnData,
+        attr: str = "layers",
+        xkey: str | None = "Ms",
+        vkey: str | None = "velocity",
+        gene_subset: str | Sequence[str] | np.ndarray | None = None,
+    ):
+        x, v = read_array(adata, xkey, attr), read_array(adata, vkey, attr)
+        if x.shape != v.shape:
+            raise ValueError(
+                f"Expected expression and velocity of the same shape, found {x.shape} in `adata.{attr}[{xkey!r}]` and "
+                f"{v.shape} in `adata.{attr}[{vkey!r}]`. Pass keys that belong together."
+            )
+        if attr == "obsm" and gene_subset is not None:
+            logger.warning("`gene_subset` is for layers, not for `adata.obsm`. Using all features")
+            gene_subset = None
+        is_default = attr == "layers" and gene_subset is None
+        genes = None if attr == "obsm" else _selected_genes(adata, vkey, gene_subset, x.shape[1])
+        dtype = np.dtype(jnp.result_type(float))
+        self.x, self.v = _columns(x, genes, dtype), _columns(v, genes, dtype)
+        _check_expression(self.x, f"adata.{attr}[{xkey!r}]")
+        self._leave_out_invalid(f"adata.{attr}[{vkey!r}]")
+        self.name = vkey if is_default and xkey == "Ms" and vkey is not None else f"{attr}:{xkey}:{vkey}"
+        if not is_default and genes is not None:
+            self.name += f":{zlib.crc32(genes.tobytes()):08x}"
+
+    def _leave_out_invalid(self, where: str) -> None:
+        with np.errstate(invalid="ignore", over="ignore"):
+            valid = np.isfinite(self.v.sum(axis=0))
+        if not valid.all():
+            valid = np.isfinite(self.v).all(axis=0)
+        n_invalid = int(np.count_nonzero(~valid))
+        remaining = int(np.count_nonzero(valid))
+        if remaining < 2:
+            empty_cells = np.flatnonzero(~np.isfinite(self.v).any(axis=1))
+            cells = (
+                f" Cells {listed(empty_cells, 5)} have no finite velocity at all: remove them."
+                if len(empty_cells)
+                else ""
+            )
+            raise ValueError(
+                f"Expected at least 2 genes with finite velocities in `{where}`, found {remaining} of {self.v.shape[1]}."
+                f"{cells} Otherwise choose other genes by `gene_subset`, or compute the velocities anew."
+            )
+        if n_invalid:
+            logger.warning("Leaving out %d genes whose velocity in `%s` is not finite in all cells", n_invalid, where)
+            self.x, self.v = self.x[:, valid], self.v[:, valid]
+
+    def features(self, pad: bool = True) -> Features:
+        """Arrays for the device; padded to sizes of a ladder, so that data sets of similar size share programs."""
+        n_cells, n_genes = self.x.shape
+        if not pad:
+            return Features(jnp.asarray(self.x), jnp.asarray(self.v))
+        shape = next_size(n_cells), next_size(n_genes)
+        return Features(_padded(self.x, shape), _padded(self.v, shape), jnp.asarray(n_genes, jnp.int32))
+
+
+def _selected_genes(adata: AnnData, vkey: str | None, subset, n_genes: int) -> np.ndarray | None:
+    """Boolean mask of the chosen genes, ``None`` for all."""
+    if n_genes != adata.n_vars:
+        raise ValueError(f"Expected {adata.n_vars} genes, found {n_genes}.")
+    key = f"{vkey}_genes"
+    if subset is None:
+        if key not in adata.var:
+            return None
+        mask, where = adata.var[key].to_numpy(), f"adata.var[{key!r}]"
+    elif isinstance(subset, str):
+        remedy = "Pass the key of a boolean column, a boolean mask or names of genes as `gene_subset`."
+        mask, where = require_key(adata.var, subset, "adata.var", remedy).to_numpy(), f"adata.var[{subset!r}]"
+    else:
+        mask, where = np.asarray(subset), "gene_subset"
+    if mask.dtype != bool:
+        mask = _by_name(adata, mask, where)
+    if mask.shape != (adata.n_vars,):
+        raise ValueError(f"Expected `{where}` to have length {adata.n_vars} (the genes), found shape {mask.shape}.")
+    if not mask.any():
+        raise ValueError(
+            f"Expected `{where}` to choose some of the {adata.n_vars} genes, found none. "
+            f"The genes are named like {listed(adata.var_names[:3])}."
+        )
+    return mask
+
+
+def _by_name(adata: AnnData, names: np.ndarray, where: str) -> np.ndarray:
+    """Mask of genes by name; columns of zeros and ones, as other tools write them, count as boolean."""
+    if names.shape == (adata.n_vars,) and pd.api.types.is_numeric_dtype(names.dtype) and np.isin(names, (0, 1)).all():
+        return names.astype(bool)
+    return np.isin(adata.var_names.to_numpy().astype(str), names.astype(str))
+
+
+def _columns(array, genes: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
+    if not isinstance(array, np.ndarray):
+        array = sp.csr_matrix(array)
+        return np.ascontiguousarray((array if genes is None else array[:, genes]).toarray(), dtype=dtype)
+    if genes is None or genes.all():
+        return np.ascontiguousarray(array, dtype=dtype)
+    return np.take(array, np.flatnonzero(genes), axis=1).astype(dtype, copy=False)
+
+
+def _check_expression(x: np.ndarray, where: str) -> None:
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = x.sum()
+    if not np.isfinite(total) and not np.isfinite(x).all():
+        cells, genes = np.nonzero(~np.isfinite(x))
+        raise ValueError(
+            f"Expected finite expression in `{where}`, found {len(cells)} values that are not, the first in cell "
+            f"{cells[0]}. Compute the moments anew, or remove these genes or cells ({len(set(genes))} genes, "
+            f"{len(set(cells))} cells)."
+        )
+
+
+def _padded(array: np.ndarray, shape: tuple[int, int]) -> jax.Array:
+    padded = np.zeros(shape, dtype=array.dtype)
+    padded[: array.shape[0], : array.shape[1]] = array
+    return jnp.asarray(padded)

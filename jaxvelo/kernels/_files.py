@@ -1,0 +1,101 @@
+"""Kernels in ``.npz`` files, without pickled objects."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+from jaxvelo.configuration import logger
+from jaxvelo.kernels._combination import Combination
+from jaxvelo.kernels._description import build, describe
+from jaxvelo.kernels._kernel import KernelExpression
+
+
+def write(kernel: KernelExpression, fname: str | os.PathLike, write_adata: bool = True) -> None:
+    """Write a kernel to one file; see :meth:`KernelExpression.write`."""
+    path = Path(fname)
+    logger.info("Writing `%s` to `%s`", kernel, path)
+    arrays: dict[str, np.ndarray] = {
+        "kernel": np.asarray(json.dumps(describe(kernel), default=_to_json)),
+        "n_cells": np.asarray(kernel.shape[0]),
+    }
+    matrices = {f"kernel{i}": k.transition_matrix for i, k in enumerate(kernel.kernels)}
+    if isinstance(kernel, Combination) and all(m is not None for m in matrices.values()):
+        matrices["combination"] = kernel.transition_matrix
+    for name, matrix in matrices.items():
+        if matrix is not None:
+            arrays |= {f"{name}/{part}": getattr(matrix, part) for part in ("data", "indices", "indptr")}
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        if write_adata:
+            kernel.adata.write_h5ad(Path(folder) / "adata.h5ad")
+            arrays["adata"] = np.fromfile(Path(folder) / "adata.h5ad", dtype=np.uint8)
+        temporary = Path(folder) / "kernel.npz"
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        os.replace(temporary, path)
+
+
+def read(fname: str | os.PathLike, adata: AnnData | None = None, copy: bool = False) -> KernelExpression:
+    """Read a kernel from a file that :func:`write` wrote.
+
+    Parameters
+    ----------
+    fname
+        The file.
+    adata
+        AnnData object, for a file without one.
+    copy
+        Whether to copy ``adata``; a view always is.
+
+    Raises
+    ------
+    TypeError
+        If there is no AnnData object in the file nor given.
+    ValueError
+        If ``adata`` has another number of cells, or the file is none of ours.
+    """
+    path = Path(fname)
+    with np.load(path, allow_pickle=False) as file:
+        if not {"kernel", "n_cells"} <= set(file.files):
+            raise ValueError(f"Expected a kernel written by jaxvelo in `{path}`, found the arrays {file.files[:5]}.")
+        arrays = {name: file[name] for name in file.files}
+    n_cells = int(arrays["n_cells"])
+    if "adata" in arrays:
+        if adata is not None:
+            logger.warning("Ignoring supplied `adata` object because it is already present")
+        with tempfile.TemporaryDirectory() as folder:
+            stored = Path(folder) / "adata.h5ad"
+            arrays["adata"].tofile(stored)
+            adata = anndata.read_h5ad(stored)
+    elif adata is None:
+        raise TypeError("The kernel was written without its AnnData object. Pass it as `adata=...`.")
+    elif adata.n_obs != n_cells:
+        raise ValueError(f"Expected `adata` with {n_cells} cells, found {adata.n_obs}. Pass the one it was made with.")
+    elif copy or adata.is_view:
+        adata = adata.copy()
+
+    def matrix(name: str) -> sp.csr_matrix | None:
+        if f"{name}/data" not in arrays:
+            return None
+        parts = tuple(arrays[f"{name}/{part}"] for part in ("data", "indices", "indptr"))
+        return sp.csr_matrix(parts, shape=(n_cells, n_cells))
+
+    kernel = build(json.loads(str(arrays["kernel"])), adata, lambda number: matrix(f"kernel{number}"))
+    combined = matrix("combination")
+    if isinstance(kernel, Combination) and combined is not None:
+        kernel.restore(combined)
+    return kernel
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return str(value)

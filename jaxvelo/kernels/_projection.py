@@ -1,0 +1,88 @@
+"""Transition matrices as arrows in an embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvelo import pl
+from jaxvelo.annotations import check_graph, read_embedding
+from jaxvelo.configuration import logger, timed
+from jaxvelo.kernels._annotated import default_key
+from jaxvelo.kernels._connectivity_kernel import ConnectivityKernel
+from jaxvelo.kernels._graph_data import GraphData
+from jaxvelo.kernels._kernel import KernelExpression
+from jaxvelo.kernels._velocity_kernel import VelocityKernel
+from jaxvelo.markov import project
+
+
+def plot_projection(
+    kernel: KernelExpression,
+    basis: str,
+    key_added: str | None,
+    recompute: bool,
+    stream: bool,
+    connectivities: Any,
+    **kwargs: Any,
+) -> Any:
+    """Project, store and plot; see :meth:`KernelExpression.plot_projection`."""
+    basis = basis.removeprefix("X_")
+    key = default_key(kernel.backward) if key_added is None else key_added
+    add_projection(kernel, basis, key, recompute, connectivities)
+    draw = pl.projection_stream if stream else pl.projection_grid
+    return draw(kernel.adata, basis=basis, vkey=key, **kwargs)
+
+
+def add_projection(kernel: KernelExpression, basis: str, key: str, recompute: bool, connectivities: Any) -> None:
+    """Write the arrows to ``adata.obsm[f"{key}_{basis}"]``, scaled as matplotlib's quiver would."""
+    adata = kernel.adata
+    name = f"{key}_{basis}"
+    if not recompute and name in adata.obsm:
+        logger.info("Using precomputed projection `adata.obsm[%r]`", name)
+        return
+    matrix = kernel.require_transitions()
+    embedding = read_embedding(adata, basis)
+    with timed(f"Projecting transition matrix onto `{basis}`"):
+        graph_kernels = [k for k in kernel.kernels if isinstance(k, (VelocityKernel, ConnectivityKernel))]
+        if connectivities is not None:
+            graph = check_graph(connectivities, "connectivities")
+        elif graph_kernels:
+            graph = graph_kernels[0].connectivities
+        else:
+            raise RuntimeError(
+                "Unable to find connectivities in the kernel. Please supply them explicitly as `connectivities=...`."
+            )
+        transitions, edges = kernel.transitions, graph_kernels[0]._conn_key if graph_kernels else ""
+        if connectivities is not None or edges not in transitions.graph.edges:
+            edges = "connectivities"
+            transitions = GraphData({edges: graph}).transitions(matrix)
+        arrows = np.asarray(project(transitions, jnp.asarray(embedding, dtype=float), edges))
+        arrows = arrows / (3 * automatic_quiver_scale(embedding, arrows))
+        stored = adata.uns.get(f"{key}_params", {})
+        bases = [str(b) for b in stored.get("embeddings", [])]
+        logger.info("Adding `adata.obsm[%r]`", name)
+    adata.uns[f"{key}_params"] = {**stored, "embeddings": [*bases, *([basis] if basis not in bases else [])]}
+    adata.obsm[name] = arrows.astype(embedding.dtype if embedding.dtype.kind == "f" else float)
+
+
+def automatic_quiver_scale(embedding: np.ndarray, arrows: np.ndarray) -> float:
+    """Scale that matplotlib's quiver chooses for these arrows (their first two axes, as scVelo does)."""
+    from matplotlib.figure import Figure
+
+    embedding = np.nan_to_num(embedding)
+    largest = float(np.abs(embedding).max()) or 1.0
+    axes = Figure().subplots()
+    second = 1 if embedding.shape[1] > 1 else 0
+    quiver = axes.quiver(
+        embedding[:, 0] / largest,
+        embedding[:, second] / largest,
+        np.ma.masked_invalid(arrows[:, 0]) if np.isnan(arrows).any() else arrows[:, 0],
+        np.ma.masked_invalid(arrows[:, second]) if np.isnan(arrows).any() else arrows[:, second],
+        angles="xy",
+        scale_units="xy",
+    )
+    axes.figure.draw_without_rendering()
+    scale = quiver.scale
+    return float(scale) / largest if scale else 1.0

@@ -1,0 +1,272 @@
+"""Transition probabilities from RNA velocity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+from jaxvelo.annotations import read_connectivities, require_anndata
+from jaxvelo.configuration import logger, timed
+from jaxvelo.graph import TransitionMatrix
+from jaxvelo.kernels._feature_data import FeatureData
+from jaxvelo.kernels._graph_data import GraphData, warn_about_graph
+from jaxvelo.kernels._kernel import Kernel, ignore_arguments
+from jaxvelo.kernels._randomness import random_key
+from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Expression, Features, Velocity, evaluate_velocity
+
+
+class VelocityKernel(Kernel):
+    """Kernel of RNA velocity: cells move to neighbours that lie in the direction of their velocity.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with expression, velocity and neighbours.
+    backward
+        Direction of the process.
+    attr
+        ``"layers"`` or ``"obsm"``: where expression and velocity are.
+    xkey
+        Key of the expression, such as ``"Ms"``; ``"X"`` or ``None`` for ``adata.X``.
+    vkey
+        Key of the velocity.
+    gene_subset
+        Genes to use: key in ``adata.var``, mask or names. If ``None``, ``adata.var["{vkey}_genes"]`` if there.
+    conn_key
+        Key of the neighbour graph in ``adata.obsp``.
+    check_connectivity
+        Whether to check that the graph is connected.
+
+    Raises
+    ------
+    KeyError
+        If a key is missing.
+    ValueError
+        If shapes differ, weights or expression are not finite, or fewer than 2 genes remain.
+
+    Notes
+    -----
+    What differs from CellRank is listed in :mod:`jaxvelo.transitions.velocity`.
+    """
+
+    def __init__(
+        self,
+        adata: AnnData,
+        backward: bool = False,
+        attr: str = "layers",
+        xkey: str | None = "Ms",
+        vkey: str | None = "velocity",
+        gene_subset: str | Sequence[str] | np.ndarray | None = None,
+        conn_key: str = "connectivities",
+        check_connectivity: bool = False,
+    ):
+        require_anndata(adata)
+        if not isinstance(backward, (bool, np.bool_)):
+            raise TypeError(f"Expected `backward` to be `bool`, found `{type(backward).__name__}`.")
+        connectivities = read_connectivities(adata, conn_key)
+        self._data = FeatureData(adata, attr, xkey, vkey, gene_subset)
+        warn_about_graph(connectivities, f"adata.obsp[{conn_key!r}]", check_connectivity)
+        init = {"backward": bool(backward), "attr": attr, "xkey": xkey, "vkey": vkey}
+        if gene_subset is not None:
+            init["gene_subset"] = gene_subset if isinstance(gene_subset, str) else np.asarray(gene_subset)
+        if conn_key != "connectivities":
+            init["conn_key"] = conn_key
+        super().__init__(adata, GraphData({conn_key: connectivities}), init)
+        self._conn_key = conn_key
+        self._backward = bool(backward)
+        self._expression: Velocity | None = None
+        self._logits: tuple[jax.Array, ...] | None = None
+
+    def compute_transition_matrix(
+        self,
+        model: str = "deterministic",
+        backward_mode: str = "transpose",
+        similarity: Any = "correlation",
+        softmax_scale: float | None = None,
+        n_samples: int = 1000,
+        seed: int | jax.Array | None = None,
+        **kwargs: Any,
+    ) -> VelocityKernel:
+        """Compute the transition matrix.
+
+        Parameters
+        ----------
+        model
+            ``"deterministic"``, ``"stochastic"`` or ``"monte_carlo"``: whether, and how, the uncertainty of the
+            velocity is propagated; see :class:`jaxvelo.transitions.Velocity`.
+        backward_mode
+            ``"transpose"`` or ``"negate"``, for a backward process.
+        similarity
+            ``"correlation"``, ``"cosine"``, ``"dot_product"``, or a JAX function ``(v, displacements) -> logits``.
+        softmax_scale
+            Scale of the softmax; the inverse of the median magnitude of the logits if ``None``.
+        n_samples
+            Number of samples of the Monte Carlo model.
+        seed
+            Seed or random key of the Monte Carlo model.
+        kwargs
+            ``n_jobs``, ``backend`` and ``show_progress_bar`` are accepted as by CellRank; without effect.
+
+        Returns
+        -------
+        The kernel, with :attr:`transition_matrix`, :attr:`logits` and :attr:`params` updated.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not one of the above.
+        TypeError
+            If ``similarity`` is not a function of velocity and displacements, or for unknown arguments.
+        """
+        _check_choice("model", model, MODELS)
+        _check_choice("backward_mode", backward_mode, BACKWARD_MODES)
+        _ignore_known(kwargs)
+        self._check_similarity(similarity)
+        if softmax_scale is not None and not (math.isfinite(softmax_scale) and softmax_scale > 0):
+            raise ValueError(f"Expected `softmax_scale` to be positive and finite, or None, found `{softmax_scale}`.")
+        if int(n_samples) != n_samples or n_samples < 1:
+            raise ValueError(f"Expected `n_samples` to be a positive integer, found `{n_samples}`.")
+        key = random_key(seed) if model == "monte_carlo" else None
+        with timed(f"Computing transition matrix using `{model!r}` model"):
+            params: dict[str, Any] = {"model": model, "similarity": _name(similarity), "softmax_scale": softmax_scale}
+            if self.backward:
+                params["bwd_mode"] = backward_mode
+            if model == "monte_carlo":
+                params |= {"n_samples": int(n_samples), "seed": seed if isinstance(seed, (int, np.integer)) else None}
+            if self.backward and backward_mode == "transpose" and model != "deterministic":
+                logger.warning(
+                    "Mode `%r` is currently not supported for backward process by transpose. "
+                    "Using `mode='deterministic'`; it works with `backward_mode='negate'`",
+                    model,
+                )
+                model = params["model"] = "deterministic"
+            expression = Velocity(
+                softmax_scale,
+                model=model,
+                similarity=similarity,
+                backward_mode=backward_mode if self.backward else None,
+                n_samples=int(n_samples),
+                features=self._data.name,
+                edges=self._conn_key,
+            )
+            features = self._data.features(pad=isinstance(similarity, str))
+            values, logits, scale = evaluate_velocity(expression, self.graph, features, key)
+            if softmax_scale is None:
+                softmax_scale = params["softmax_scale"] = float(scale)
+                logger.info("Using `softmax_scale=%.4f`", softmax_scale)
+            params["softmax_scale"] = float(softmax_scale)
+            self._take(expression, TransitionMatrix(self.graph, values), logits, params)
+        return self
+
+    def _take(self, expression, transitions, logits, params) -> None:
+        self.set_transitions(transitions, params)
+        self._logits = logits
+        self._expression = expression
+
+    def _check_similarity(self, similarity: Any) -> None:
+        if isinstance(similarity, str):
+            return _check_choice("similarity", similarity, tuple(SIMILARITIES))
+        if not callable(similarity):
+            raise TypeError(
+                f"Expected `similarity` to be one of {tuple(SIMILARITIES)} or a function, "
+                f"found `{type(similarity).__name__}`."
+            )
+        n_genes, dtype = self._data.x.shape[1], self._data.x.dtype
+        v, displacements = jax.ShapeDtypeStruct((n_genes,), dtype), jax.ShapeDtypeStruct((3, n_genes), dtype)
+        rewrite = (
+            "Write it as a JAX function of one velocity, shape (genes,), and displacements, shape (neighbors, genes), "
+            "that returns logits, shape (neighbors,), for example `lambda v, displacements: displacements @ v`. The "
+            "softmax, its scale, and second derivatives are taken care of; CellRank's `(v, D, softmax_scale) -> "
+            "(probabilities, logits)` becomes its logits alone, with `jax.numpy` in place of `numpy`."
+        )
+        try:
+            result = jax.eval_shape(similarity, v, displacements)
+        except Exception as error:
+            raise TypeError(f"The similarity cannot be traced by JAX: {error}\n{rewrite}") from error
+        if getattr(result, "shape", None) != (3,):
+            raise TypeError(
+                f"Expected the similarity to return one array of shape (neighbors,), found {result}. {rewrite}"
+            )
+        return None
+
+    @property
+    def logits(self) -> sp.csr_matrix | None:
+        """Similarities before the softmax, shape ``(cells, cells)``; ``None`` before they are computed."""
+        return None if self._logits is None else self.graph_data.layout.to_csr(self._logits, eliminate_zeros=True)
+
+    @property
+    def connectivities(self) -> sp.csr_matrix:
+        """Weights of the neighbour graph."""
+        return self.graph_data.matrices[self._conn_key]
+
+    @property
+    def backward(self) -> bool:
+        """Direction of the process."""
+        return self._backward
+
+    @property
+    def expression(self) -> Expression:
+        """The pure expression with the parameters in use; not computed yet, with the automatic scale."""
+        params = self.params
+        if self._expression is None and not params:
+            return Velocity(
+                features=self._data.name, edges=self._conn_key, backward_mode="transpose" if self.backward else None
+            )
+        if self._expression is None and params["similarity"] not in SIMILARITIES:
+            raise ValueError(
+                f"The similarity `{params['similarity']}` is a function, which is not stored. "
+                "Compute the transition matrix anew with it."
+            )
+        known = self._expression
+        return Velocity(
+            jnp.asarray(params["softmax_scale"], dtype=float),
+            model=params["model"],
+            similarity=params["similarity"] if known is None else known.similarity,
+            backward_mode=params.get("bwd_mode"),
+            n_samples=int(params.get("n_samples", 1000)),
+            features=self._data.name,
+            edges=self._conn_key,
+        )
+
+    @property
+    def features(self) -> dict[str, Features]:
+        """Expression and velocity of the genes in use, by name."""
+        known = self._expression
+        return {self._data.name: self._data.features(pad=known is None or isinstance(known.similarity, str))}
+
+    def restore(self, matrix: sp.csr_matrix, params: dict[str, Any]) -> None:
+        """Take a stored result, unchanged to the last bit."""
+        super().restore(matrix, params)
+        self._logits, self._expression = None, None
+
+    def __invert__(self) -> VelocityKernel:
+        other = self.copy()
+        assert isinstance(other, VelocityKernel)
+        other._backward = not self._backward
+        other.init = {**self.init, "backward": other._backward}
+        other._params, other._matrix, other._transitions = {}, None, None
+        other._logits, other._expression = None, None
+        return other
+
+
+def _name(similarity: Any) -> str:
+    return similarity if isinstance(similarity, str) else getattr(similarity, "__name__", repr(similarity))
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"Expected `{name}` to be one of {choices}, found `{value!r}`.")
+
+
+def _ignore_known(kwargs: dict[str, Any]) -> None:
+    unknown = set(kwargs) - {"n_jobs", "backend", "show_progress_bar"}
+    if unknown:
+        raise TypeError(f"Unexpected arguments {sorted(unknown)} of `compute_transition_matrix`.")
+    ignore_arguments(**kwargs)

@@ -1,0 +1,87 @@
+"""How well a transition matrix agrees with transitions that are known."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxvelo.graph import BLOCK_BYTES, NeighborGraph, TransitionMatrix, block_rows, map_rows
+
+
+def cross_boundary_correctness(
+    transitions: TransitionMatrix,
+    features: Float[Array, "cells features"],
+    source: Bool[Array, " cells"],
+    target: Bool[Array, " cells"],
+    neighbors: NeighborGraph,
+    edges: str = "distances",
+) -> tuple[Float[Array, " cells"], Bool[Array, " cells"]]:
+    r"""Whether cells at the boundary of one cluster are about to step towards another.
+
+    The boundary are the cells of the source with a neighbour in the target. For these, the score is the Pearson
+    correlation, over features, of the expected step and the displacement to the neighbours in the target,
+
+    .. math::
+        \operatorname{cor}\Big( \sum_j T_{ij} (x_j - x_i), \sum_{j \in \text{target}} w_{ij} (x_j - x_i) \Big)
+
+    (Qiao & Huang 2021, there with cosines and the mean over neighbours; this form and its weights are CellRank's).
+
+    Parameters
+    ----------
+    transitions
+        The transition matrix.
+    features
+        Coordinates :math:`x`, for example principal components. Displacements to the neighbours are taken in their
+        precision.
+    source, target
+        Cells of the two clusters.
+    neighbors
+        Graph with the weights :math:`w`. An edge of weight zero makes no neighbour.
+    edges
+        Which of this graph's edges to use.
+
+    Returns
+    -------
+    Scores between -1 and 1, and which cells form the boundary. The score is NaN off the boundary, and where a
+    displacement is the same in all features, so that there is no correlation; its gradient is zero there.
+    """
+    return _cross_boundary_correctness(
+        transitions, jnp.asarray(features), jnp.asarray(source), jnp.asarray(target), neighbors, edges
+    )
+
+
+@partial(jax.jit, static_argnames="edges")
+def _cross_boundary_correctness(transitions, features, source, target, neighbors, edges):
+    weights = tuple(
+        jnp.where(target[column], weight, 0)
+        for column, weight in zip(neighbors.columns, neighbors.edges[edges].values, strict=True)
+    )
+    boundary = source & neighbors.gather_rows(tuple(jnp.any(weight != 0, axis=1) for weight in weights))
+    expected = _sum_displacements(transitions.graph, transitions.values, features.astype(transitions.values[0].dtype))
+    observed = _sum_displacements(neighbors, weights, features)
+    score, defined = _correlation(expected, observed.astype(expected.dtype))
+    return jnp.where(boundary & defined, score, jnp.nan), boundary
+
+
+def _sum_displacements(graph: NeighborGraph, weights, features: Array) -> Float[Array, "cells features"]:
+    r"""Weighted sum of displacements, :math:`\sum_j w_{ij} (x_j - x_i)`."""
+
+    def block(row, column, weight):
+        displacement = features[column] - features[row][:, None, :]
+        return jnp.einsum("rk,rkf->rf", weight, displacement.astype(weight.dtype))
+
+    row_bytes = features.shape[1] * features.dtype.itemsize
+    buckets = zip(graph.rows, graph.columns, weights, strict=True)
+    return graph.gather_rows(
+        tuple(map_rows(block, block_rows(*bucket[1].shape, row_bytes, BLOCK_BYTES), *bucket) for bucket in buckets)
+    )
+
+
+def _correlation(x: Array, y: Array) -> tuple[Array, Array]:
+    """Pearson correlation of rows, and where it is defined: zero, with gradient zero, elsewhere."""
+    x, y = (z - jnp.mean(z, axis=1, keepdims=True) for z in (x, y))
+    x_squared, y_squared = jnp.sum(x**2, axis=1), jnp.sum(y**2, axis=1)
+    defined = (x_squared > 0) & (y_squared > 0)
+    norms = jnp.sqrt(jnp.where(defined, x_squared, 1)) * jnp.sqrt(jnp.where(defined, y_squared, 1))
+    return jnp.where(defined, jnp.sum(x * y, axis=1) / norms, 0), defined

@@ -1,0 +1,22 @@
+"""Pictures, drawn with matplotlib from what is stored in an AnnData object; drawing never changes the object."""
+
+from ._flow import cluster_proportions, compute_flow, single_flow
+from ._grid import projection_cells, projection_grid, smooth_on_grid
+from ._proportions import count_proportions, proportions
+from ._scatter import scatter
+from ._stream import projection_stream
+from ._walks import random_walks
+
+__all__ = [
+    "cluster_proportions",
+    "compute_flow",
+    "count_proportions",
+    "projection_cells",
+    "projection_grid",
+    "projection_stream",
+    "proportions",
+    "random_walks",
+    "scatter",
+    "single_flow",
+    "smooth_on_grid",
+]

@@ -1,0 +1,365 @@
+"""Flow between clusters over experimental time: how much of it there is, and its picture as a vein plot."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Int, Shaped
+
+from ._colors import Palette, grouped
+from ._figure import INK, Canvas
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+GAP = 0.16  # between the bands, in units of a band that holds all cells
+
+
+def compute_flow(
+    transition_matrix: sp.spmatrix | sp.sparray | np.ndarray,
+    clusters: Int[np.ndarray, " cells"],
+    times: Shaped[np.ndarray, " cells"],
+    n_clusters: int | None = None,
+) -> tuple[Shaped[np.ndarray, " points"], Float[np.ndarray, "steps clusters clusters"]]:
+    r"""Compute the flow between clusters from each time point to the next.
+
+    With :math:`C_a(t)` the cells of cluster :math:`a` at time point :math:`t`,
+
+    .. math::
+        F^k_{ab} \propto \sum_{i \in C_a(t_k)} \; \sum_{j \in C_b(t_{k+1})} T_{ij},
+        \qquad \sum_b F^k_{ab} = 1.
+
+    Transitions within a time point, and over more than one, do not count. A cluster from which nothing arrives at the
+    next time point has a row of zeros.
+
+    Parameters
+    ----------
+    transition_matrix
+        Transition matrix of shape (cells, cells).
+    clusters
+        Cluster of each cell, numbered from 0; -1 for cells that belong to none and are left out.
+    times
+        Experimental time of each cell.
+    n_clusters
+        Number of clusters; the largest number in ``clusters`` plus 1 by default.
+
+    Returns
+    -------
+    array of shape (points,)
+        The time points, sorted.
+    array of shape (points - 1, clusters, clusters)
+        The flow, source by target.
+
+    References
+    ----------
+    Mittnenzweig et al., A single-embryo, single-cell time-resolved model for mouse gastrulation, Cell 2021, figure 4,
+    with the transition matrix in place of the metacell flow, as in CellRank.
+    """
+    n_clusters = int(clusters.max()) + 1 if n_clusters is None else n_clusters
+    matrix = sp.csr_array(transition_matrix)
+    points = np.unique(times)
+    known = clusters >= 0
+    flow = np.zeros((max(len(points) - 1, 0), n_clusters, n_clusters))
+    for k in range(len(flow)):
+        sources = np.flatnonzero(known & (times == points[k]))
+        targets = np.flatnonzero(known & (times == points[k + 1]))
+        mass = matrix[sources][:, targets]
+        flow[k] = (
+            _membership(clusters[sources], n_clusters).T @ mass @ _membership(clusters[targets], n_clusters)
+        ).toarray()
+    total = flow.sum(axis=2, keepdims=True)
+    return points, np.divide(flow, total, out=np.zeros_like(flow), where=total > 0)
+
+
+def cluster_proportions(
+    clusters: Int[np.ndarray, " cells"], times: Shaped[np.ndarray, " cells"], n_clusters: int | None = None
+) -> Float[np.ndarray, "points clusters"]:
+    """Compute which share of the cells of each time point is in which cluster; arguments as in :func:`compute_flow`."""
+    n_clusters = int(clusters.max()) + 1 if n_clusters is None else n_clusters
+    known = clusters >= 0
+    points = np.unique(times)
+    counts = np.zeros((len(points), n_clusters))
+    np.add.at(counts, (np.searchsorted(points, times[known]), clusters[known]), 1.0)
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+
+
+def _membership(clusters: Int[np.ndarray, " cells"], n_clusters: int) -> sp.csr_array:
+    """Give the matrix of shape (cells, clusters) with a 1 where a cell belongs to a cluster."""
+    n = len(clusters)
+    return sp.csr_array((np.ones(n), clusters, np.arange(n + 1)), shape=(n, n_clusters))
+
+
+def single_flow(
+    adata: "AnnData",
+    transition_matrix: sp.spmatrix | sp.sparray | np.ndarray,
+    cluster: str,
+    cluster_key: str,
+    time_key: str,
+    clusters: Sequence[Any] | None = None,
+    time_points: Sequence[float] | None = None,
+    *,
+    min_flow: float = 0.0,
+    remove_empty_clusters: bool = True,
+    ascending: bool | None = False,
+    legend_loc: str | None = "upper right out",
+    alpha: float = 0.8,
+    xticks_step_size: int | None = 1,
+    palette: Palette = None,
+    title: str | None = None,
+    figsize: tuple[float, float] | None = None,
+    dpi: float | None = None,
+    ax: "Axes | None" = None,
+    save: str | os.PathLike | None = None,
+    show: bool | None = None,
+) -> "Axes | None":
+    """Draw the flow out of one cluster over time as a vein plot.
+
+    Every cluster is a band whose thickness is its share of the cells at each time point. From the band of ``cluster``
+    ribbons lead to the clusters that its cells go to between one time point and the next (:func:`compute_flow`). A
+    ribbon is as thick as the share of all cells that takes this way: flow times share of ``cluster``.
+
+    Parameters
+    ----------
+    adata
+        The cells; not changed.
+    transition_matrix
+        Transition matrix of shape (cells, cells).
+    cluster
+        The cluster whose outgoing flow is drawn.
+    cluster_key
+        Categorical column of ``obs`` with the clusters.
+    time_key
+        Column of ``obs`` with the experimental time: numbers, or categories that are numbers.
+    clusters
+        Clusters to look at; all by default. Others are left out before flow and shares are computed.
+    time_points
+        Time points to look at; all by default.
+    min_flow
+        Draw flows above this value only, from 0 to 1.
+    remove_empty_clusters
+        Whether to leave out clusters that nothing flows to.
+    ascending
+        Order of the clusters by the flow to them, from the middle outwards: largest first by default, smallest first if
+        :obj:`True`; :obj:`None` keeps the order of the categories.
+    legend_loc
+        Place of the legend: one of matplotlib's places, one of these followed by ``" out"`` for outside, or ``"none"``.
+    alpha
+        Opacity of the bands.
+    xticks_step_size
+        Name every n-th time point; :obj:`None` names none.
+    palette, title, figsize, dpi, ax, save, show
+        See :func:`scatter`; the title is ``cluster`` by default.
+
+    Returns
+    -------
+    Axes or None
+        The axes if ``show=False`` or ``ax`` was given.
+
+    Raises
+    ------
+    KeyError
+        If a column of ``obs`` does not exist.
+    TypeError
+        If the time is not numeric.
+    ValueError
+        If a cluster or time point does not exist, fewer than two of them are left, nothing flows, or the transition
+        matrix does not fit the cells.
+    """
+    groups = grouped(adata, cluster_key, palette)
+    times = _checked_times(adata, time_key)
+    if transition_matrix.shape != (adata.n_obs, adata.n_obs):
+        raise ValueError(
+            f"Expected a transition matrix of shape {(adata.n_obs, adata.n_obs)}, found {transition_matrix.shape}."
+        )
+    kept = _checked_clusters(groups.names, cluster, cluster_key, clusters)
+    place = _legend_place(legend_loc)
+    if xticks_step_size is not None and xticks_step_size < 1:
+        raise ValueError(f"Expected `xticks_step_size` to be None or at least 1, found `{xticks_step_size}`.")
+    cells = np.isin(groups.codes, kept) & np.isfinite(times)
+    if time_points is not None:
+        existing = np.unique(times[cells]).tolist()
+        if absent := [float(point) for point in time_points if float(point) not in existing]:
+            raise ValueError(f"Expected `time_points` among {existing} of `adata.obs[{time_key!r}]`, found {absent}.")
+        cells &= np.isin(times, [float(point) for point in time_points])
+    if len(np.unique(times[cells])) < 2:
+        raise ValueError(
+            f"Expected at least 2 time points in `adata.obs[{time_key!r}]`, found {np.unique(times[cells]).tolist()}."
+        )
+
+    index = np.flatnonzero(cells)
+    matrix = sp.csr_array(transition_matrix)[index][:, index]
+    points, flow = compute_flow(matrix, groups.codes[index], times[index], len(groups.names))
+    shares = cluster_proportions(groups.codes[index], times[index], len(groups.names))
+    source = groups.names.index(str(cluster))
+    outgoing = flow[:, source]
+    kept = [i for i in kept if np.any(shares[:, i] > 0)]
+    if remove_empty_clusters:
+        kept = [i for i in kept if i == source or np.any(outgoing[:, i] > min_flow)]
+        if len(kept) < 2:
+            raise ValueError(
+                f"Expected flow from `{cluster}` to another cluster above `min_flow={min_flow}`, found none. Lower "
+                "`min_flow`, or draw the clusters alone with `remove_empty_clusters=False`."
+            )
+
+    bands = _order_bands(kept, source, outgoing, ascending)
+    canvas = Canvas(ax, figsize=figsize or (8.0, 4.8), dpi=dpi, save=save, show=show)
+    x = (points - points[0]) / np.min(np.diff(points))  # the closest time points are one unit apart
+    colors = [groups.colors[i] for i in bands]
+    middle = bands.index(source)
+    _draw_veins(canvas.ax, x, shares[:, bands], outgoing[:, bands], middle, colors, min_flow, alpha)
+    _label(canvas.ax, x, points, xticks_step_size, time_key, str(cluster) if title is None else title)
+    if place is not None:
+        from matplotlib.patches import Patch
+
+        handles = [Patch(color=groups.colors[i], alpha=alpha, label=groups.names[i]) for i in reversed(bands)]
+        canvas.ax.legend(handles=handles, frameon=False, fontsize=10, labelcolor=INK, handlelength=1.0, **place)
+    return canvas.finish()
+
+
+def _checked_times(adata: "AnnData", key: str) -> Float[np.ndarray, " cells"]:
+    """Read the experimental time as numbers, NaN where it is missing."""
+    if key not in adata.obs:
+        raise KeyError(f"Expected `adata.obs[{key!r}]` with the experimental time, found columns {list(adata.obs)}.")
+    try:
+        return adata.obs[key].astype(object).astype(float).to_numpy()
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"Expected `adata.obs[{key!r}]` to hold numbers, or categories that are numbers, found type "
+            f"{adata.obs[key].dtype}. Write the time as a number, such as 7.5 for 'E7.5'."
+        ) from error
+
+
+def _checked_clusters(names: list[str], cluster: str, key: str, clusters: Sequence[Any] | None) -> list[int]:
+    """Give the numbers of the clusters to look at, that of the source among them."""
+    wanted = names if clusters is None else [str(cluster), *(str(name) for name in clusters)]
+    if absent := sorted({str(cluster), *wanted} - set(names)):
+        raise ValueError(f"Expected clusters among {names} of `adata.obs[{key!r}]`, found {absent}.")
+    kept = [names.index(name) for name in dict.fromkeys(wanted)]
+    if len(kept) < 2:
+        raise ValueError(f"Expected at least 2 clusters of `adata.obs[{key!r}]`, found {[names[i] for i in kept]}.")
+    return kept
+
+
+def _legend_place(legend_loc: str | None) -> dict[str, Any] | None:
+    """Translate ``"upper right out"`` into matplotlib's terms."""
+    from matplotlib.legend import Legend
+
+    if legend_loc in (None, "none"):
+        return None
+    place = str(legend_loc)
+    inside = place.removesuffix(" out")
+    if inside not in Legend.codes or (place.endswith(" out") and not inside.endswith(("left", "right"))):
+        raise ValueError(
+            f"Expected `legend_loc` to be 'none', one of {list(Legend.codes)}, or a corner or side with ' out', "
+            f"found `{legend_loc!r}`."
+        )
+    if inside == place:
+        return {"loc": place}
+    row = inside.split()[0] if " " in inside else "center"
+    height = {"upper": 1.0, "center": 0.5, "lower": 0.0}[row]
+    if inside.endswith("right"):
+        return {"loc": f"{row} left", "bbox_to_anchor": (1.01, height), "borderaxespad": 0.0}
+    return {"loc": f"{row} right", "bbox_to_anchor": (-0.01, height), "borderaxespad": 0.0}
+
+
+def _order_bands(
+    kept: list[int], source: int, outgoing: Float[np.ndarray, "steps clusters"], ascending: bool | None
+) -> list[int]:
+    """Order the bands from bottom to top: the source in the middle, the others alternately below and above."""
+    others = [i for i in kept if i != source]
+    if ascending is None:
+        half = len(others) // 2
+        return [*others[:half], source, *others[half:]]
+    total = outgoing.sum(axis=0)
+    others.sort(key=lambda i: total[i] if ascending else -total[i])
+    return [*others[0::2][::-1], source, *others[1::2]]
+
+
+def _draw_veins(
+    ax: Any,
+    x: Float[np.ndarray, " points"],
+    shares: Float[np.ndarray, "points bands"],
+    outgoing: Float[np.ndarray, "steps bands"],
+    source: int,
+    colors: list[str],
+    min_flow: float,
+    alpha: float,
+) -> None:
+    """Draw the bands, stacked from bottom to top, and the ribbons between them."""
+    from scipy.interpolate import PchipInterpolator
+
+    # Monotone between the points: a band never gets thicker than its neighbours in time, nor negative.
+    half = PchipInterpolator(x, 0.5 * shares, axis=0)
+    fine = np.linspace(x[0], x[-1], 60 * len(x))
+    halves = half(fine)
+    middle = np.concatenate([[0.0], np.cumsum(GAP + (halves[:, 1:] + halves[:, :-1]).max(axis=0))])
+    for band, color in enumerate(colors):
+        low, high = middle[band] - halves[:, band], middle[band] + halves[:, band]
+        ax.fill_between(fine, low, high, color=color, alpha=alpha, linewidth=0, zorder=2)
+    ax.margins(0.02)
+    limits = ax.get_xlim(), ax.get_ylim()
+
+    for k in range(len(outgoing)):
+        for side in (-1, 1):
+            reach = [band for band in range(len(colors)) if (band - source) * side > 0 and outgoing[k, band] > min_flow]
+            edge = 0.5 * shares[k, source]
+            # The farthest target takes the outermost strip of the source, so that no two ribbons cross.
+            for band in sorted(reach, key=lambda band: -abs(band - source)):
+                width = outgoing[k, band] * shares[k, source]
+                start = middle[source] + side * np.array([edge - width, edge])
+                edge -= width
+                outer = middle[band] - side * 0.5 * shares[k + 1, band]
+                stop = outer + side * np.array([0.0, min(width, shares[k + 1, band])])
+                _draw_ribbon(ax, (x[k], x[k + 1]), start, stop, colors[source], colors[band], alpha)
+    ax.set(xlim=limits[0], ylim=limits[1])
+
+
+def _draw_ribbon(
+    ax: Any,
+    span: tuple[float, float],
+    start: Float[np.ndarray, " 2"],
+    stop: Float[np.ndarray, " 2"],
+    start_color: str,
+    stop_color: str,
+    alpha: float,
+) -> None:
+    """Draw a band that bends from one place to another and changes its colour on the way."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Polygon
+
+    way = np.linspace(0.0, 1.0, 80)
+    x = span[0] + way * (span[1] - span[0])
+    bend = (way**3 * (10 - 15 * way + 6 * way**2))[:, None]  # flat at both ends
+    inner, outer = ((1 - bend) * start + bend * stop).T
+    outline = np.concatenate([np.stack([x, inner], axis=1), np.stack([x, outer], axis=1)[::-1]])
+    shape = Polygon(outline, closed=True, transform=ax.transData, facecolor="none", edgecolor="none")
+    ax.add_patch(shape)
+    shade = (1 - way[:, None]) * to_rgb(start_color) + way[:, None] * np.array(to_rgb(stop_color))
+    # It grows out of one band and melts into the other, without an edge in either.
+    opacity = 0.9 * alpha * np.minimum(1.0, np.minimum(way / 0.3, (1 - way) / 0.15))
+    shade = np.concatenate([shade, opacity[:, None]], axis=1)
+    image = ax.imshow(
+        shade[None],
+        extent=(*span, outline[:, 1].min(), outline[:, 1].max()),
+        aspect="auto",
+        origin="lower",
+        interpolation="bilinear",
+        zorder=3,
+    )
+    image.set_clip_path(shape)
+
+
+def _label(
+    ax: Any, x: Float[np.ndarray, " points"], points: np.ndarray, step: int | None, time_key: str, title: str
+) -> None:
+    """Name the time points below the picture."""
+    shown = slice(0, 0) if step is None else slice(None, None, step)
+    ax.set_xticks(x[shown], [f"{point:g}" for point in points[shown]])
+    ax.set_yticks([])
+    ax.set_xlabel(time_key, color=INK, fontsize=11)
+    ax.tick_params(length=0, labelcolor=INK, labelsize=10)
+    ax.spines[:].set_visible(False)
+    ax.set_title(title, color=INK, fontsize=13)

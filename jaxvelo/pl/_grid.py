@@ -1,0 +1,323 @@
+"""Arrows in an embedding: smoothed onto a regular grid, or one for each cell."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial import cKDTree
+
+from ._colors import Categorical, Continuous, Palette, Uniform, cell_colors
+from ._embedding import arrows, embedding, finite_rows
+from ._figure import INK, Canvas, bare
+from ._scatter import LegendLocation, cell_size, check_legend, color_name, draw_cells, draw_legend
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+# Cells under arrows are larger and paler than cells on their own: a background, not the subject.
+BACKGROUND_ALPHA = 0.35
+BACKGROUND_SIZE = 2.5
+LINES = {2: 34, 3: 14}  # grid lines along the longest side at density 1, by number of dimensions
+
+
+def smooth_on_grid(
+    positions: Float[np.ndarray, "cells dims"],
+    vectors: Float[np.ndarray, "cells dims"],
+    *,
+    lines: int = 50,
+    smooth: float = 0.5,
+    min_mass: float = 5.0,
+    n_neighbors: int | None = None,
+) -> tuple[list[Float[np.ndarray, " _"]], Float[np.ndarray, "*grid dims"]]:
+    r"""Average the cells' arrows on the points of a regular grid.
+
+    With the grid's spacing :math:`h` and :math:`d_{gi}` the distance from grid point :math:`g` to cell :math:`i`,
+
+    .. math::
+        V_g = \frac{\sum_i w_{gi} v_i}{\sum_i w_{gi}}, \qquad
+        w_{gi} = \exp\left(-\frac{d_{gi}^2}{2 (\mathrm{smooth} \cdot h)^2}\right),
+
+    summed over the cells nearest to the grid point. (scVelo divides by :math:`\max(1, \sum_i w_{gi})` with weights that
+    depend on the embedding's units; this average does not.)
+
+    Parameters
+    ----------
+    positions
+        Coordinates of the cells. Cells that are not finite, or whose arrows are not, are left out.
+    vectors
+        Arrows of the cells.
+    lines
+        Number of grid lines along the longest side; the spacing is the same along the others.
+    smooth
+        Width of the Gaussian in units of the spacing.
+    min_mass
+        Points with less than this percentage of the weight of a densely populated point (the 99th percentile of
+        :math:`\sum_i w_{gi}`) are taken as empty.
+    n_neighbors
+        How many cells to average over at most: 2 % of the cells by default, between 10 and 500.
+
+    Returns
+    -------
+    list of arrays
+        The grid's coordinates along each dimension.
+    array of shape (\*lengths of these, dims)
+        The averages; NaN where there are no cells.
+    """
+    finite = finite_rows(positions, vectors)
+    positions, vectors = positions[finite], vectors[finite]
+    n_cells, n_dims = positions.shape
+    low, span = positions.min(axis=0), np.ptp(positions, axis=0)
+    spacing = (np.max(span) or 1.0) / (lines - 1)
+    axes = []
+    for start, length in zip(low, span, strict=True):
+        n = max(2, int(np.ceil(length / spacing - 1e-9)) + 1)
+        axes.append(start + 0.5 * length + spacing * (np.arange(n) - 0.5 * (n - 1)))
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+    if n_neighbors is None:
+        n_neighbors = int(np.clip(n_cells // 50, 10, 500))
+    n_neighbors = min(n_neighbors, n_cells)
+    distances, neighbors = cKDTree(positions).query(points.reshape(-1, n_dims), k=np.arange(1, n_neighbors + 1))
+    weights = np.exp(-0.5 * (distances / (smooth * spacing)) ** 2)
+    mass = weights.sum(axis=1)
+    populated = mass > max(0.01 * min_mass * np.percentile(mass, 99), np.finfo(float).tiny)
+    average = np.full((len(mass), n_dims), np.nan)
+    average[populated] = (
+        np.einsum("gn,gnd->gd", weights[populated], vectors[neighbors[populated]]) / mass[populated, None]
+    )
+    return axes, average.reshape(points.shape)
+
+
+def projection_grid(
+    adata: "AnnData",
+    basis: str = "umap",
+    vkey: str = "T_fwd",
+    *,
+    color: Any = None,
+    density: float = 1.0,
+    smooth: float = 0.5,
+    min_mass: float = 5.0,
+    n_neighbors: int | None = None,
+    arrow_size: float = 1.0,
+    arrow_length: float = 1.0,
+    arrow_color: Any = INK,
+    layer: str | None = None,
+    palette: Palette = None,
+    cmap: Any = "viridis",
+    size: float | None = None,
+    alpha: float = BACKGROUND_ALPHA,
+    legend_loc: LegendLocation | None = "on data",
+    title: str | None = None,
+    figsize: tuple[float, float] | None = None,
+    dpi: float | None = None,
+    ax: "Axes | None" = None,
+    save: str | os.PathLike | None = None,
+    show: bool | None = None,
+) -> "Axes | None":
+    """Draw arrows in an embedding, averaged on a regular grid (:func:`smooth_on_grid`).
+
+    Parameters
+    ----------
+    adata
+        The cells, with arrows in ``obsm[f"{vkey}_{basis}"]``; not changed.
+    basis
+        Embedding with two or three dimensions; see :func:`scatter`.
+    vkey
+        Name of the arrows: ``"T_fwd"`` (default) or ``"T_bwd"`` for what a kernel's ``plot_projection`` stores.
+    density
+        1 puts 34 grid lines along the longer side (14 in three dimensions).
+    smooth, min_mass, n_neighbors
+        See :func:`smooth_on_grid`.
+    arrow_size, arrow_length, arrow_color
+        Thickness and length (relative to the default) and colour of the arrows. Only relative lengths mean something:
+        by default 95 % of the arrows are shorter than 1.3 times the grid's spacing.
+    color, layer, palette, cmap, size, alpha, legend_loc, title, figsize, dpi, ax, save, show
+        See :func:`scatter`.
+
+    Returns
+    -------
+    Axes or None
+        The axes if ``show=False`` or ``ax`` was given.
+
+    Raises
+    ------
+    KeyError
+        If the embedding, the arrows or ``color`` do not exist.
+    ValueError
+        If the arrows do not fit the embedding or an argument is out of range.
+    """
+    positions, vectors = embedding(adata, basis), arrows(adata, basis, vkey)
+    colors = cell_colors(adata, color, palette, layer)
+    check_legend(legend_loc)
+    check_arrows(positions, vectors, vkey, density=density, smooth=smooth, arrow_size=arrow_size)
+    check_neighbors(n_neighbors)
+    canvas = Canvas(ax, n_dims=positions.shape[1], figsize=figsize, dpi=dpi, save=save, show=show)
+    draw_background(canvas.ax, positions, colors, cmap=cmap, size=size, alpha=alpha)
+    lines = max(2, round(LINES[positions.shape[1]] * density))
+    grid, average = smooth_on_grid(
+        positions, vectors, lines=lines, smooth=smooth, min_mass=min_mass, n_neighbors=n_neighbors
+    )
+    draw_grid(canvas.ax, grid, average, arrow_size, arrow_length, arrow_color)
+    bare(canvas.ax, color_name(colors) if title is None else title)
+    draw_legend(canvas.ax, positions, colors, legend_loc)
+    return canvas.finish()
+
+
+def projection_cells(
+    adata: "AnnData",
+    basis: str = "umap",
+    vkey: str = "T_fwd",
+    *,
+    color: Any = None,
+    arrow_size: float = 1.0,
+    arrow_length: float = 1.0,
+    layer: str | None = None,
+    palette: Palette = None,
+    cmap: Any = "viridis",
+    size: float | None = None,
+    alpha: float = BACKGROUND_ALPHA,
+    legend_loc: LegendLocation | None = "right margin",
+    title: str | None = None,
+    figsize: tuple[float, float] | None = None,
+    dpi: float | None = None,
+    ax: "Axes | None" = None,
+    save: str | os.PathLike | None = None,
+    show: bool | None = None,
+) -> "Axes | None":
+    """Draw one arrow for each cell in an embedding, in the cell's colour.
+
+    Parameters
+    ----------
+    adata, basis, vkey
+        See :func:`projection_grid`.
+    arrow_size, arrow_length
+        Thickness and length of the arrows, relative to the default: 95 % of them shorter than 4 % of the picture.
+    color, layer, palette, cmap, size, alpha, legend_loc, title, figsize, dpi, ax, save, show
+        See :func:`scatter`.
+
+    Returns
+    -------
+    Axes or None
+        The axes if ``show=False`` or ``ax`` was given.
+
+    Raises
+    ------
+    KeyError, ValueError
+        As :func:`projection_grid`.
+    """
+    positions, vectors = embedding(adata, basis), arrows(adata, basis, vkey)
+    colors = cell_colors(adata, color, palette, layer)
+    check_legend(legend_loc)
+    check_arrows(positions, vectors, vkey, arrow_size=arrow_size)
+    canvas = Canvas(ax, n_dims=positions.shape[1], figsize=figsize, dpi=dpi, save=save, show=show)
+    draw_background(canvas.ax, positions, colors, cmap=cmap, size=size, alpha=alpha)
+    cells = finite_rows(positions, vectors)
+    length = 0.04 * np.max(np.ptp(positions[cells], axis=0)) * arrow_length
+    shades: Any = INK
+    if isinstance(colors, Categorical):
+        shades = 0.75 * colors.rgba()[cells] + 0.25 * np.array([0.0, 0.0, 0.0, 1.0])  # darker than the cell under it
+    draw_arrows(canvas.ax, positions[cells], vectors[cells], length, 0.7 * arrow_size, shades)
+    bare(canvas.ax, color_name(colors) if title is None else title)
+    draw_legend(canvas.ax, positions, colors, legend_loc)
+    return canvas.finish()
+
+
+def check_arrows(
+    positions: Float[np.ndarray, "cells dims"],
+    vectors: Float[np.ndarray, "cells dims"],
+    vkey: str,
+    **positive: float,
+) -> None:
+    """Raise if no cell has a place and an arrow, or if a number that must be positive is not."""
+    for name, value in positive.items():
+        if not 0 < value < np.inf:
+            raise ValueError(f"Expected `{name}` to be positive, found `{value}`.")
+    if not finite_rows(positions, vectors).any():
+        raise ValueError(
+            f"Expected cells with a finite place and a finite arrow in `{vkey}`, found none in {len(positions)} cells. "
+            "Compute the projection again."
+        )
+
+
+def check_neighbors(n_neighbors: int | None) -> None:
+    """Raise if the number of neighbours is no positive integer."""
+    if n_neighbors is not None and (not isinstance(n_neighbors, int | np.integer) or n_neighbors < 1):
+        raise ValueError(f"Expected `n_neighbors` to be a positive integer or None, found `{n_neighbors!r}`.")
+
+
+def draw_background(
+    ax: Any,
+    positions: Float[np.ndarray, "cells dims"],
+    colors: Categorical | Continuous | Uniform,
+    *,
+    cmap: Any,
+    size: float | None,
+    alpha: float,
+) -> None:
+    """Draw the cells large and pale, as what lies under the arrows."""
+    n_cells = int(finite_rows(positions).sum())
+    draw_cells(
+        ax,
+        positions,
+        colors,
+        cmap=cmap,
+        alpha=alpha,
+        size=BACKGROUND_SIZE * cell_size(n_cells) if size is None else size,
+    )
+
+
+def draw_grid(
+    ax: Any,
+    grid: list[Float[np.ndarray, " _"]],
+    average: Float[np.ndarray, "*grid dims"],
+    arrow_size: float,
+    arrow_length: float,
+    arrow_color: Any,
+) -> None:
+    """Draw the arrows of the populated points of a grid."""
+    points = np.stack(np.meshgrid(*grid, indexing="ij"), axis=-1)
+    populated = np.isfinite(average).all(axis=-1)
+    spacing = grid[0][1] - grid[0][0]
+    draw_arrows(ax, points[populated], average[populated], 1.3 * spacing * arrow_length, 1.0 * arrow_size, arrow_color)
+
+
+def draw_arrows(
+    ax: Any,
+    positions: Float[np.ndarray, "arrows dims"],
+    vectors: Float[np.ndarray, "arrows dims"],
+    length: float,
+    width: float,
+    color: Any,
+) -> None:
+    """Draw arrows whose 95th percentile has the given length in the embedding's units and the given width in points."""
+    speed = np.linalg.norm(vectors, axis=1)
+    if not np.any(speed > 0):
+        return
+    reference = np.percentile(speed[speed > 0], 95)
+    moving = speed > 0.05 * reference  # shorter ones would be dots
+    vectors = vectors[moving] * (length / reference)
+    # One arrow much longer than the rest would cross the picture: none is drawn longer than 1.5 times the reference.
+    vectors = vectors * np.minimum(1.0, 1.5 * reference / speed[moving])[:, None]
+    color = color[moving] if isinstance(color, np.ndarray) and color.ndim == 2 else color
+    if ax.name == "3d":
+        # Each arrow is three lines there, and their colours are asked for in this order.
+        colors = np.concatenate([color, np.repeat(color, 2, axis=0)]) if isinstance(color, np.ndarray) else color
+        ax.quiver(*positions[moving].T, *vectors.T, linewidths=width, colors=colors, arrow_length_ratio=0.35)
+        return
+    ax.quiver(
+        *positions[moving].T,
+        *vectors.T,
+        color=color,
+        angles="xy",
+        scale_units="xy",
+        scale=1.0,
+        units="dots",
+        width=width * ax.figure.figure.dpi / 72,
+        headwidth=4.5,
+        headlength=5.0,
+        headaxislength=4.2,
+        minlength=0.5,
+        zorder=4,
+    )

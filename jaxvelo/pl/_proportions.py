@@ -1,0 +1,180 @@
+"""How many of the counts are spliced, unspliced and ambiguous, in all and by cluster."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ._colors import Categorical, grouped
+from ._figure import INK, Canvas
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+LAYERS = ("spliced", "unspliced", "ambiguous")
+COLORS = ("#4a7fb0", "#f2b36d", "#b9b9b9", "#8fb996", "#c8553d", "#7a5195")
+
+
+def count_proportions(
+    adata: "AnnData", groupby: str = "clusters", layers: Sequence[str] | None = None
+) -> tuple[Float[np.ndarray, " layers"], Float[np.ndarray, "groups layers"]]:
+    """Compute the share of each layer in the counts of all cells, and of every group of cells.
+
+    A cell's counts of a layer are ``obs[f"initial_size_{layer}"]`` where all layers have that column (the sizes before
+    normalisation, which would hide the proportions), else the sum of the layer.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    groupby
+        Column of ``obs`` with the groups. Cells without a group count in the total only.
+    layers
+        Names of the layers: by default those of spliced, unspliced and ambiguous that exist.
+
+    Returns
+    -------
+    array of shape (layers,)
+        Shares in all cells; they sum to 1.
+    array of shape (groups, layers)
+        Shares in each group, in the order of the categories; 0 for a group without counts.
+
+    Raises
+    ------
+    KeyError
+        If ``groupby`` or a layer does not exist.
+    ValueError
+        If there are no counts at all.
+    """
+    groups = grouped(adata, groupby)
+    names = _layer_names(adata, layers)
+    sizes = _cell_sizes(adata, names)
+    total = sizes.sum(axis=0)
+    if not total.sum() > 0:
+        raise ValueError(f"Expected counts in layers {names}, found none: all sums are 0 or not finite.")
+    by_group = np.stack([sizes[groups.codes == i].sum(axis=0) for i in range(len(groups.names))])
+    sums = by_group.sum(axis=1, keepdims=True)
+    return total / total.sum(), np.where(sums > 0, by_group / np.where(sums > 0, sums, 1.0), 0.0)
+
+
+def _layer_names(adata: "AnnData", layers: Sequence[str] | None) -> list[str]:
+    names = [name for name in LAYERS if name in adata.layers] if layers is None else list(layers)
+    if missing := [name for name in names if name not in adata.layers]:
+        raise KeyError(f"Expected layers {names}, found no {missing} among {list(adata.layers)}.")
+    if not names:
+        raise KeyError(
+            f"Expected at least one of the layers {list(LAYERS)}, found {list(adata.layers)}. Name others in `layers`."
+        )
+    return names
+
+
+def _cell_sizes(adata: "AnnData", names: list[str]) -> Float[np.ndarray, "cells layers"]:
+    columns = [f"initial_size_{name}" for name in names]
+    if all(column in adata.obs for column in columns):
+        return adata.obs[columns].to_numpy(dtype=float)
+    return np.stack([np.ravel(np.asarray(adata.layers[name].sum(axis=1), dtype=float)) for name in names], axis=1)
+
+
+def proportions(
+    adata: "AnnData",
+    groupby: str = "clusters",
+    *,
+    layers: Sequence[str] | None = None,
+    colors: Sequence[Any] | None = None,
+    title: str | None = None,
+    figsize: tuple[float, float] | None = None,
+    dpi: float | None = None,
+    ax: "Axes | None" = None,
+    save: str | os.PathLike | None = None,
+    show: bool | None = None,
+) -> "Axes | None":
+    """Draw the shares of spliced, unspliced and ambiguous counts: a pie of all cells, and a bar for each group.
+
+    Parameters
+    ----------
+    adata, groupby, layers
+        See :func:`count_proportions`.
+    colors
+        One colour for each layer.
+    title, figsize, dpi, ax, save, show
+        See :func:`scatter`. The pie is an inset to the left of ``ax``.
+
+    Returns
+    -------
+    Axes or None
+        The axes of the bars if ``show=False`` or ``ax`` was given.
+
+    Raises
+    ------
+    KeyError
+        If ``groupby`` or a layer does not exist.
+    ValueError
+        If there are no counts, or too few colours.
+    """
+    total, by_group = count_proportions(adata, groupby, layers)
+    names, groups = _layer_names(adata, layers), grouped(adata, groupby)
+    shades = list(COLORS if colors is None else colors)
+    if len(shades) < len(names):
+        raise ValueError(f"Expected `colors` to hold {len(names)} colours for {names}, found {len(shades)}.")
+    present = [i for i in range(len(groups.names)) if np.any(groups.codes == i)]
+    height = max(2.4, 0.34 * len(present) + 0.7)
+    canvas = Canvas(ax, figsize=figsize or (8.0, height), dpi=dpi, save=save, show=show)
+    _draw_bars(canvas.ax, by_group[present], names, shades, groups, present)
+    # Left of the bars, as high as they are and half as wide; the pie itself keeps its circle in there.
+    _draw_pie(canvas.ax.inset_axes((-0.62, 0.0, 0.55, 1.0)), total, names, shades)
+    if title is not None:
+        canvas.ax.set_title(title, color=INK, fontsize=13)
+    return canvas.finish()
+
+
+def _draw_bars(
+    ax: Any,
+    shares: Float[np.ndarray, "groups layers"],
+    names: list[str],
+    shades: list[Any],
+    groups: Categorical,
+    present: list[int],
+) -> None:
+    """Draw one stacked bar for each group, the first at the top, with percentages in the parts that have room."""
+    from matplotlib.colors import to_rgb
+
+    rows = np.arange(len(present))
+    left = np.zeros(len(present))
+    for part, name, shade in zip(shares.T, names, shades, strict=False):
+        ink = INK if np.dot(to_rgb(shade), (0.299, 0.587, 0.114)) > 0.6 else "white"
+        ax.barh(rows, part, left=left, color=shade, height=0.78, label=name, linewidth=0)
+        for row, share, start in zip(rows, part, left, strict=True):
+            if share >= 0.06:
+                ax.text(start + share / 2, row, f"{share:.0%}", ha="center", va="center", color=ink, fontsize=9)
+        left = left + part
+    ax.set(xlim=(0, 1), ylim=(len(present) - 0.5, -0.5), xticks=[])
+    ax.yaxis.tick_right()
+    ax.set_yticks(rows, [groups.names[i] for i in present], fontsize=10, color=INK)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+
+
+def _draw_pie(ax: Any, total: Float[np.ndarray, " layers"], names: list[str], shades: list[Any]) -> None:
+    """Draw the shares of all cells, named and with percentages."""
+    wedges, _ = ax.pie(
+        total,
+        colors=shades[: len(names)],
+        startangle=90,
+        counterclock=False,
+        wedgeprops={"linewidth": 1.5, "edgecolor": "white"},
+    )
+    ax.legend(
+        wedges,
+        [f"{name} {share:.0%}" for name, share in zip(names, total, strict=True)],
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.04),
+        frameon=False,
+        fontsize=10,
+        labelcolor=INK,
+        handlelength=0.9,
+        handleheight=0.9,
+        ncols=1,
+    )

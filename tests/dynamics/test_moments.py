@@ -1,0 +1,64 @@
+import anndata as ad
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from jaxvelo.dynamics import first_moments, neighborhood_weights, second_moments
+
+
+def neighborhoods(graph):
+    """Cells of each neighbourhood, from a dense graph."""
+    return [sorted({i, *np.flatnonzero(row > 0)}) for i, row in enumerate(graph)]
+
+
+@pytest.fixture
+def graph():
+    """Seven cells: asymmetric, a stored diagonal, a stored zero, a cell without neighbours."""
+    rng = np.random.default_rng(0)
+    dense = rng.random((7, 7)) * (rng.random((7, 7)) < 0.4)
+    dense[3] = dense[:, 3] = 0.0
+    dense[2, 2] = 0.5
+    sparse = sp.coo_matrix(dense)
+    row, col, data = np.append(sparse.row, 3), np.append(sparse.col, 1), np.append(sparse.data, 0.0)
+    return dense, sp.coo_matrix((data, (row, col)), shape=dense.shape).tocsr()
+
+
+def test_reference(shared):
+    adata = ad.read_h5ad(shared / "reference/pancreas_velocity.h5ad")
+    weights = neighborhood_weights(adata.obsp["connectivities"])
+    for key, name in (("Ms", "spliced"), ("Mu", "unspliced")):
+        moments = first_moments(weights, adata.layers[name])
+        assert moments.dtype == np.float32
+        np.testing.assert_allclose(moments, adata.layers[key], rtol=1e-6, atol=1e-6)
+
+
+def test_weights_are_the_plain_mean_over_the_neighborhood(graph):
+    dense, sparse = graph
+    assert 0.0 in sparse.data
+    expected = np.zeros_like(dense)
+    for i, cells in enumerate(neighborhoods(dense)):
+        expected[i, cells] = 1 / len(cells)
+    weights = neighborhood_weights(sparse)
+    np.testing.assert_allclose(weights.toarray(), expected, rtol=1e-7)
+    assert weights.dtype == np.float32
+    assert weights.nnz == np.count_nonzero(expected)
+    np.testing.assert_array_equal(weights[3].toarray()[0], np.eye(7)[3])
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, sp.csc_matrix, sp.csr_array])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32, np.float64])
+def test_moments(graph, form, dtype):
+    dense, sparse = graph
+    rng = np.random.default_rng(1)
+    # Counts up to 200: their squares do not fit into eight bits.
+    s, u = (rng.integers(0, 200, (7, 5)) * (rng.random((7, 5)) < 0.6) for _ in range(2))
+    expected = {
+        name: np.stack([x[cells].mean(axis=0) for cells in neighborhoods(dense)])
+        for name, x in (("s", s), ("ss", s * s), ("us", u * s))
+    }
+    weights = neighborhood_weights(sparse)
+    ss, us = second_moments(weights, form(s.astype(dtype)), form(u.astype(dtype)))
+    np.testing.assert_allclose(first_moments(weights, form(s.astype(dtype))), expected["s"], rtol=1e-6)
+    np.testing.assert_allclose(ss, expected["ss"], rtol=1e-6)
+    np.testing.assert_allclose(us, expected["us"], rtol=1e-6)
+    assert ss.dtype == us.dtype == np.float32

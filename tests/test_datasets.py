@@ -1,0 +1,406 @@
+import http.server
+import itertools
+import threading
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxvelo import datasets
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return datasets.simulate(seed=1)
+
+
+def integrate(time, alpha, beta, gamma, on, off, steps=4000):
+    """One gene by the midpoint rule from 100 hours before, switches by hand: slow, plain and independent."""
+    start = min(0.0, off) if on == -np.inf else -10.0
+    u, s = (alpha / beta, alpha / gamma) if on == -np.inf else (0.0, 0.0)
+    stops = sorted({start, time, *(x for x in (on, off) if start < x < time)})
+    for low, high in itertools.pairwise(stops):
+        rate = alpha if on <= low < off else 0.0
+        h = (high - low) / steps
+        for _ in range(steps):
+            u_half = u + 0.5 * h * (rate - beta * u)
+            s_half = s + 0.5 * h * (beta * u - gamma * s)
+            u, s = u + h * (rate - beta * u_half), s + h * (beta * u_half - gamma * s_half)
+    return u, s
+
+
+@pytest.mark.parametrize(
+    ("time", "alpha", "beta", "gamma", "on", "off"),
+    [
+        (3.0, 2.0, 1.0, 0.2, 1.0, np.inf),
+        (7.0, 2.0, 1.0, 0.2, 1.0, 4.0),
+        (7.0, 2.0, 0.5, 0.5, 1.0, 4.0),  # equal rates
+        (7.0, 2.0, 0.5, 0.5 + 1e-9, 1.0, np.inf),  # nearly equal rates
+        (5.0, 3.0, 0.7, 0.3, -np.inf, 2.0),
+        (5.0, 3.0, 0.7, 0.3, -np.inf, -2.0),
+        (5.0, 3.0, 0.7, 0.3, -np.inf, np.inf),
+        (0.5, 3.0, 0.7, 0.3, 1.0, 4.0),  # not yet on
+        (5.0, 3.0, 0.7, 0.3, np.inf, np.inf),  # never on
+        (2.0, 3.0, 0.7, 0.3, -3.0, -1.0),  # on and off before the first cell
+    ],
+)
+def test_splicing_state_solves_the_equations(time, alpha, beta, gamma, on, off):
+    found = datasets.splicing_state(*map(np.array, (time, alpha, beta, gamma, on, off)))
+    np.testing.assert_allclose(found, integrate(time, alpha, beta, gamma, on, off), rtol=2e-4, atol=1e-9)
+
+
+@given(
+    st.floats(0.1, 2.0),
+    st.floats(0.1, 2.0),
+    st.floats(-2.0, 10.0),
+    st.floats(0.1, 10.0),
+    st.floats(0.0, 24.0),
+)
+@settings(max_examples=60, deadline=None)
+def test_velocity_is_the_slope_of_the_expression(beta, gamma, on, duration, time):
+    off, h = on + duration, 1e-4
+    if min(abs(time - on), abs(time - off)) < 2 * h:
+        return  # the slope of u jumps there
+
+    def state(t):
+        return datasets.splicing_state(*map(np.array, (t, 1.5, beta, gamma, on, off)))
+
+    u, s = state(time)
+    slope = (state(time + h)[1] - state(time - h)[1]) / (2 * h)
+    np.testing.assert_allclose(slope, beta * u - gamma * s, rtol=1e-4, atol=1e-6)
+    assert u >= 0
+    assert s >= -1e-12
+
+
+def test_simulation_is_complete_and_of_the_stated_types(simulated):
+    assert simulated.shape == (1000, 200)
+    for layer in ("spliced", "unspliced"):
+        counts = simulated.layers[layer]
+        assert isinstance(counts, sp.csr_matrix)
+        assert counts.dtype == np.float32
+        np.testing.assert_array_equal(counts.data, np.round(counts.data))
+        assert counts.data.min() >= 1
+    assert (simulated.layers["spliced"] != simulated.X).nnz == 0
+    assert list(simulated.obs["clusters"].cat.categories) == ["Progenitor", "Intermediate", "Fate A", "Fate B"]
+    assert len(simulated.uns["clusters_colors"]) == 4
+    assert simulated.obsm["X_umap"].shape == (1000, 2)
+    assert simulated.obsm["X_umap3d"].shape == (1000, 3)
+    assert simulated.obs_names.is_unique
+    assert simulated.var_names.is_unique
+
+
+def test_truth_is_consistent(simulated):
+    var, u, s = simulated.var, simulated.layers["true_unspliced"], simulated.layers["true_spliced"]
+    slope = var["true_beta"].to_numpy() * u - var["true_gamma"].to_numpy() * s
+    np.testing.assert_allclose(simulated.layers["true_velocity"], slope, rtol=1e-4, atol=1e-4)
+
+    branching = simulated.uns["simulation"]["branching_time"]
+    trunk = simulated.obs["true_time"].to_numpy() < branching
+    np.testing.assert_array_equal(simulated.obs["true_fate"].isna(), trunk)
+    assert (simulated.obs["true_fate"][~trunk] == simulated.obs["lineage"][~trunk]).all()
+    assert (simulated.obs["clusters"][~trunk].astype(str) == simulated.obs["lineage"][~trunk].astype(str)).all()
+    assert set(simulated.obs["clusters"][trunk]) == {"Progenitor", "Intermediate"}
+    probabilities = simulated.obsm["true_fate_probabilities"]
+    np.testing.assert_array_equal(probabilities[trunk], 0.5)
+    np.testing.assert_array_equal(probabilities[~trunk].argmax(axis=1), simulated.obs["lineage"].cat.codes[~trunk])
+    np.testing.assert_array_equal(probabilities.sum(axis=1), 1.0)
+
+
+def test_expression_follows_from_the_stored_rates_and_switches(simulated):
+    rng = np.random.default_rng(0)
+    for cell, gene in zip(rng.integers(0, 1000, 8), rng.integers(0, 200, 8), strict=True):
+        branch = simulated.obs["lineage"].cat.codes.iloc[cell]
+        rates = simulated.var.iloc[gene][["true_alpha", "true_beta", "true_gamma"]].astype(float)
+        on, off = simulated.varm["true_on"][gene, branch], simulated.varm["true_off"][gene, branch]
+        expected = integrate(simulated.obs["true_time"].iloc[cell], *rates, on, off)
+        found = simulated.layers["true_unspliced"][cell, gene], simulated.layers["true_spliced"][cell, gene]
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_lineages_are_one_before_the_branching_and_differ_after(simulated):
+    var, branching = simulated.var, simulated.uns["simulation"]["branching_time"]
+    rates = [var[f"true_{name}"].to_numpy() for name in ("alpha", "beta", "gamma")]
+    states = {
+        time: [
+            datasets.splicing_state(
+                np.array(time), *rates, simulated.varm["true_on"][:, b], simulated.varm["true_off"][:, b]
+            )[1]
+            for b in range(2)
+        ]
+        for time in (0.0, 4.0, branching, 24.0)
+    }
+    for time in (0.0, 4.0, branching):
+        np.testing.assert_array_equal(*states[time])
+    assert np.abs(states[24.0][0] - states[24.0][1]).max() > 5
+
+
+def test_counts_look_like_real_ones(simulated):
+    spliced, unspliced = simulated.layers["spliced"], simulated.layers["unspliced"]
+    share = unspliced.sum() / (spliced.sum() + unspliced.sum())
+    assert 0.15 < share < 0.22
+    assert 0.3 < spliced.nnz / 200_000 < 0.6
+    assert 0.1 < unspliced.nnz / 200_000 < 0.3
+    # unbiased given the truth: the mean ratio to depth times molecules is 1 within its error
+    depth = simulated.obs["true_depth"].to_numpy()[:, None]
+    for layer in ("spliced", "unspliced"):
+        expected = depth * simulated.layers[f"true_{layer}"]
+        assert simulated.layers[layer].sum() / expected.sum() == pytest.approx(1.0, abs=0.01)
+    # negative binomial: variance of the counts around their mean is mean + 0.1 mean²
+    expected = depth * simulated.layers["true_spliced"]
+    residual = (spliced.toarray() - expected) ** 2
+    assert residual.sum() / (expected + 0.1 * expected**2).sum() == pytest.approx(1.0, abs=0.05)
+
+
+def test_options_do_what_they_say():
+    few = datasets.simulate(300, 50, unspliced_fraction=0.4, counts_per_gene=0.5, dispersion=0.0, depth_spread=0.0)
+    spliced, unspliced = few.layers["spliced"], few.layers["unspliced"]
+    assert unspliced.sum() / (spliced.sum() + unspliced.sum()) == pytest.approx(0.4, abs=0.08)
+    assert (spliced.sum() + unspliced.sum()) / few.n_obs / few.n_vars == pytest.approx(0.5, rel=0.05)
+    assert few.obs["true_depth"].nunique() == 1
+
+
+def test_same_seed_same_data():
+    first, again, other = (datasets.simulate(60, 20, seed=seed) for seed in (3, 3, 4))
+    pd.testing.assert_frame_equal(first.obs, again.obs)
+    pd.testing.assert_frame_equal(first.var, again.var)
+    for layer in first.layers:
+        assert abs(first.layers[layer] - again.layers[layer]).max() == 0
+    np.testing.assert_array_equal(first.obsm["X_umap"], again.obsm["X_umap"])
+    assert abs(first.X - other.X).max() > 0
+
+
+def nearest(points, k):
+    distances = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
+    return np.argsort(distances, axis=1)[:, : k + 1]
+
+
+def moments(adata, k=30):
+    """Normalised counts averaged over the k nearest cells in log counts, in plain NumPy."""
+    sizes = {name: adata.layers[name].toarray().astype(float) for name in ("spliced", "unspliced")}
+    scaled = {name: x / x.sum(axis=1, keepdims=True) * np.median(x.sum(axis=1)) for name, x in sizes.items()}
+    logged = np.log1p(scaled["spliced"])
+    logged -= logged.mean(axis=0)
+    _, _, components = np.linalg.svd(logged, full_matrices=False)
+    neighbors = nearest(logged @ components[:20].T, k)
+    return neighbors, scaled["spliced"][neighbors].mean(axis=1), scaled["unspliced"][neighbors].mean(axis=1)
+
+
+def steady_state_velocity(ms, mu):
+    """La Manno's fit through the extreme cells, in plain NumPy."""
+    weight = ms / ms.max(axis=0) + mu / mu.max(axis=0)
+    extreme = (weight <= np.percentile(weight, 5, axis=0)) | (weight >= np.percentile(weight, 95, axis=0))
+    return mu - (extreme * mu * ms).sum(axis=0) / (extreme * ms * ms).sum(axis=0) * ms
+
+
+@pytest.mark.parametrize("n_branches", [1, 2, 3])
+def test_velocities_estimated_from_the_counts_point_along_the_branches(n_branches):
+    adata = datasets.simulate(600, 150, n_branches, seed=2)
+    neighbors, ms, mu = moments(adata)
+    velocity = steady_state_velocity(ms, mu)
+    truth = adata.layers["true_velocity"] / adata.var["true_beta"].to_numpy()  # the fit has beta = 1
+    cosine = (velocity * truth).sum(axis=1) / np.linalg.norm(velocity, axis=1) / np.linalg.norm(truth, axis=1)
+    assert cosine.mean() > 0.45
+    assert (cosine > 0).mean() > 0.85
+
+    # arrows in the embedding, by CellRank's rule, against where later cells of the lineage are
+    place, time = adata.obsm["X_umap"].astype(float), adata.obs["true_time"].to_numpy()
+    lineage = adata.obs["lineage"].cat.codes.to_numpy()
+    agreement = []
+    for cell in range(adata.n_obs):
+        later = (lineage == lineage[cell]) & (time > time[cell] + 0.5) & (time < time[cell] + 2.5)
+        if not later.any():
+            continue
+        others = neighbors[cell][neighbors[cell] != cell]
+        step = ms[others] - ms[cell]
+        step -= step.mean(axis=1, keepdims=True)
+        v = velocity[cell] - velocity[cell].mean()
+        weight = np.exp(8 * step @ v / np.linalg.norm(step, axis=1) / np.linalg.norm(v))
+        way = place[others] - place[cell]
+        way /= np.linalg.norm(way, axis=1, keepdims=True)
+        arrow = weight / weight.sum() @ way - way.mean(axis=0)
+        ahead = place[later].mean(axis=0) - place[cell]
+        agreement.append(arrow @ ahead / np.linalg.norm(arrow) / np.linalg.norm(ahead))
+    assert np.mean(agreement) > 0.7
+    assert np.mean(np.array(agreement) > 0) > 0.95
+
+
+@pytest.mark.parametrize("basis", ["X_umap", "X_umap3d"])
+def test_embedding_keeps_the_neighbourhoods_of_the_expression(simulated, basis):
+    time, lineage = simulated.obs["true_time"].to_numpy(), simulated.obs["lineage"].to_numpy()
+    neighbors = nearest(simulated.obsm[basis].astype(float), 15)[:, 1:]
+    assert np.abs(time[neighbors] - time[:, None]).mean() < 1.5  # of 24 hours
+    late = time > 14
+    same = np.asarray(lineage)[neighbors[late]] == np.asarray(lineage)[late][:, None]
+    assert same.mean() > 0.98
+
+
+@pytest.mark.parametrize(("n_cells", "n_genes", "n_branches"), [(10, 4, 1), (10, 5, 2), (25, 8, 5), (130, 29, 26)])
+def test_smallest_simulations_have_every_cluster(n_cells, n_genes, n_branches):
+    adata = datasets.simulate(n_cells, n_genes, n_branches)
+    assert adata.shape == (n_cells, n_genes)
+    assert (adata.obs["clusters"].value_counts() > 0).all()
+    assert adata.obs["clusters"].nunique() == n_branches + 2
+    assert len(adata.uns["clusters_colors"]) == n_branches + 2
+    assert np.isfinite(adata.obsm["X_umap"]).all()
+    assert all(np.isfinite(adata.layers[f"true_{name}"]).all() for name in ("spliced", "unspliced", "velocity"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_cells": 9}, "`n_cells` to be at least 10"),
+        ({"n_cells": 14, "n_branches": 3}, "`n_cells` to be at least 15"),
+        ({"n_cells": 100.0}, "`n_cells` to be an integer"),
+        ({"n_genes": 4}, "`n_genes` to be at least 5"),
+        ({"n_branches": 0}, "`n_branches` to be 1 to 26"),
+        ({"n_branches": 27}, "`n_branches` to be 1 to 26"),
+        ({"n_branches": True}, "`n_branches` to be an integer"),
+        ({"unspliced_fraction": 0.0}, "`unspliced_fraction`"),
+        ({"unspliced_fraction": float("nan")}, "`unspliced_fraction`"),
+        ({"counts_per_gene": -1.0}, "`counts_per_gene`"),
+        ({"dispersion": -0.1}, "`dispersion`"),
+        ({"depth_spread": np.inf}, "`depth_spread`"),
+    ],
+)
+def test_simulate_says_what_is_wrong(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        datasets.simulate(**arguments)
+
+
+def test_simulation_goes_through_h5ad(tmp_path):
+    adata = datasets.simulate(40, 20)
+    adata.write_h5ad(tmp_path / "simulated.h5ad")
+    again = anndata.read_h5ad(tmp_path / "simulated.h5ad")
+    pd.testing.assert_frame_equal(adata.obs, again.obs)
+    np.testing.assert_array_equal(adata.varm["true_on"], again.varm["true_on"])
+    assert list(again.uns["clusters_colors"]) == adata.uns["clusters_colors"]
+    assert again.uns["simulation"]["branching_time"] == adata.uns["simulation"]["branching_time"]
+
+
+# ---- the pancreas data ----
+
+
+def small_pancreas():
+    """A file with what the published one has, on 30 cells."""
+    adata = datasets.simulate(40, 20)
+    names = list(datasets.PANCREAS_COLORS)
+    obs = pd.DataFrame({"clusters": pd.Categorical.from_codes(np.arange(40) % 8, names)}, index=adata.obs_names)
+    layers = {key: adata.layers[key] for key in ("spliced", "unspliced")}
+    return anndata.AnnData(adata.X, obs=obs, layers=layers, obsm={"X_umap": adata.obsm["X_umap"]})
+
+
+@pytest.fixture
+def local(tmp_path, monkeypatch):
+    """A web server with the small file, and a cache that is empty; the environment points nowhere else."""
+    pooch = pytest.importorskip("pooch")
+    folder = tmp_path / "server"
+    folder.mkdir()
+    small_pancreas().write_h5ad(folder / "data.h5ad")
+    requests = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments, **keywords):
+            super().__init__(*arguments, directory=str(folder), **keywords)
+
+        def log_message(self, *arguments):
+            requests.append(arguments)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.delenv("JAXVELO_SHARED", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(datasets, "PANCREAS_URL", f"http://127.0.0.1:{server.server_port}/data.h5ad")
+    monkeypatch.setattr(datasets, "PANCREAS_SHA256", pooch.file_hash(str(folder / "data.h5ad")))
+    yield tmp_path, requests
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_pancreas_is_downloaded_once(local):
+    folder, requests = local
+    first, second = datasets.pancreas(), datasets.pancreas()
+    assert len(requests) == 1
+    assert [file.name for file in (folder / "cache" / "jaxvelo").iterdir()] == ["endocrinogenesis_day15.h5ad"]
+    assert abs(first.X - second.X).max() == 0
+    assert dict(zip(first.obs["clusters"].cat.categories, first.uns["clusters_colors"], strict=True)) == (
+        datasets.PANCREAS_COLORS
+    )
+
+
+def test_a_damaged_copy_is_replaced(local):
+    folder, requests = local
+    datasets.pancreas()
+    (folder / "cache" / "jaxvelo" / "endocrinogenesis_day15.h5ad").write_bytes(b"damaged")
+    assert datasets.pancreas().shape == (40, 20)
+    assert len(requests) == 2
+
+
+def test_another_file_is_refused(local, monkeypatch):
+    folder, _ = local
+    monkeypatch.setattr(datasets, "PANCREAS_SHA256", "0" * 64)
+    with pytest.raises(OSError, match="hash") as error:
+        datasets.pancreas()
+    for part in (datasets.PANCREAS_URL, str(folder / "cache"), "path="):
+        assert part in str(error.value)
+    assert not list((folder / "cache" / "jaxvelo").iterdir())
+
+
+def test_no_network(local, monkeypatch):
+    monkeypatch.setattr(datasets, "PANCREAS_URL", "http://127.0.0.1:9/data.h5ad")  # nothing listens there
+    with pytest.raises(OSError, match=r"Could not download `http://127\.0\.0\.1:9/data\.h5ad`.*`path=`"):
+        datasets.pancreas()
+
+
+def test_pancreas_without_pooch(monkeypatch):
+    monkeypatch.delenv("JAXVELO_SHARED", raising=False)
+    monkeypatch.setitem(__import__("sys").modules, "pooch", None)
+    with pytest.raises(ImportError, match=r'pip install "jaxvelo\[tutorial\]"'):
+        datasets.pancreas()
+
+
+def test_pancreas_from_a_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXVELO_SHARED", str(tmp_path / "elsewhere"))  # the path comes first
+    adata = small_pancreas()
+    adata.uns["clusters_colors"] = ["#000000"] * 8
+    adata.obs["clusters"] = adata.obs["clusters"].astype(str)
+    adata.write_h5ad(tmp_path / "mine.h5ad")
+    found = datasets.pancreas(str(tmp_path / "mine.h5ad"))
+    assert list(found.uns["clusters_colors"]) == ["#000000"] * 8  # the file's own colours stay
+    assert isinstance(found.obs["clusters"].dtype, pd.CategoricalDtype)
+
+
+def test_missing_files_are_named(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.h5ad.*`path`"):
+        datasets.pancreas(tmp_path / "nothing.h5ad")
+    monkeypatch.setenv("JAXVELO_SHARED", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"pancreas_3696\.h5ad.*`JAXVELO_SHARED`"):
+        datasets.pancreas()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "key"), [("layers", "spliced"), ("layers", "unspliced"), ("obs", "clusters"), ("obsm", "X_umap")]
+)
+def test_incomplete_files_are_refused(tmp_path, attribute, key):
+    adata = small_pancreas()
+    del getattr(adata, attribute)[key]
+    adata.write_h5ad(tmp_path / "incomplete.h5ad")
+    with pytest.raises(ValueError, match=rf"`adata.{attribute}\['{key}'\]` in .*incomplete.h5ad"):
+        datasets.pancreas(tmp_path / "incomplete.h5ad")
+
+
+def test_pancreas_from_the_shared_folder(shared, monkeypatch):
+    monkeypatch.setenv("JAXVELO_SHARED", str(shared))
+    adata = datasets.pancreas()
+    assert adata.shape == (3696, 2000)
+    assert set(adata.obs["clusters"].cat.categories) == set(datasets.PANCREAS_COLORS)
+    assert list(adata.uns["clusters_colors"]) == [
+        datasets.PANCREAS_COLORS[name] for name in adata.obs["clusters"].cat.categories
+    ]
+    assert adata.obsm["X_umap"].shape == (3696, 2)
