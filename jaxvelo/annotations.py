@@ -25,6 +25,12 @@ def require_key(mapping: Any, key: str, where: str, remedy: str) -> Any:
     return mapping[key]
 
 
+def check_integer(name: str, value: Any, least: int) -> None:
+    """Raise a ValueError unless ``value`` is an integer of at least ``least``."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"Expected `{name}` to be an integer of at least {least}, found `{value!r}`.")
+
+
 def listed(names: Iterable[Any], limit: int = 12) -> str:
     """Format names for a message, cut after ``limit``."""
     names = [repr(n) for n in names]
@@ -97,12 +103,16 @@ def check_graph(matrix: Any, where: str) -> sp.csr_matrix:
     return csr
 
 
+def dense(array: Any) -> np.ndarray:
+    """Return an entry of ``adata.obsm``, whatever its format, as a dense array."""
+    return array.toarray() if sp.issparse(array) else np.asarray(array)
+
+
 def read_embedding(adata: AnnData, basis: str) -> np.ndarray:
     """Return ``adata.obsm["X_{basis}"]`` or ``adata.obsm[basis]`` as a dense array."""
     for key in (f"X_{basis}", basis):
         if key in adata.obsm:
-            found = adata.obsm[key]
-            embedding = found.to_numpy() if isinstance(found, pd.DataFrame) else np.asarray(found)
+            embedding = dense(adata.obsm[key])
             if embedding.ndim != 2 or embedding.shape[1] < 1:
                 raise ValueError(f"Expected `adata.obsm[{key!r}]` to have two axes, found shape {embedding.shape}.")
             return embedding

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
@@ -97,14 +98,9 @@ class NeighborGraph(eqx.Module):
                 masks[name].append(mask)
                 values[name].append(np.where(mask, _take(data, entry), 0).astype(dtype))
             start += count
-        return cls(
-            rows=tuple(map(jnp.asarray, rows)),
-            columns=tuple(map(jnp.asarray, columns)),
-            position=jnp.asarray(position),
-            edges={
-                name: Edges(tuple(map(jnp.asarray, values[name])), tuple(map(jnp.asarray, masks[name]))) for name in csr
-            },
-        )
+        edges = {name: Edges(tuple(values[name]), tuple(masks[name])) for name in csr}
+        # All at once: the transfers of many small arrays one by one take longer than the rest.
+        return jax.device_put(cls(tuple(rows), tuple(columns), position, edges))  # type: ignore[arg-type]
 
     @property
     def n_cells(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,11 +11,9 @@ from anndata import AnnData
 
 from jaxvelo.annotations import require_anndata, require_key
 from jaxvelo.kernels._combination import Combination
-from jaxvelo.kernels._connectivity_kernel import ConnectivityKernel
 from jaxvelo.kernels._description import KERNELS, build, describe, plain, restore, without_none
 from jaxvelo.kernels._kernel import Kernel, KernelExpression
 from jaxvelo.kernels._precomputed_kernel import PrecomputedKernel, stochastic
-from jaxvelo.kernels._velocity_kernel import VelocityKernel
 
 AnyKernel = TypeVar("AnyKernel", bound=Kernel)
 
@@ -41,7 +40,9 @@ def write_to_adata(kernel: KernelExpression, key: str | None, copy: bool) -> Non
     else:
         matrices |= {f"{key}_kernel{i}": k.require_transitions() for i, k in enumerate(kernel.kernels)}
     known = adata.uns.get(f"{key}_params", {})
-    params = {"params": without_none(kernel.params), "init": init, "kernel": describe(kernel)}
+    # CellRank, writing to the same key, would leave our description in place: the checksum tells whose matrix it is.
+    description = {**describe(kernel), "checksum": _checksum(matrix)}
+    params = {"params": without_none(kernel.params), "init": init, "kernel": description}
     for name, values in matrices.items():
         adata.obsp[name] = values.copy() if copy else values
     adata.uns[f"{key}_params"] = {**known, **params}
@@ -71,7 +72,7 @@ def from_adata(adata: AnnData, key: str, copy: bool = False) -> KernelExpression
     """
     stored = _stored(adata, key)
     matrix = _matrix(adata, key, copy)
-    if "kernel" in stored:
+    if _is_described(stored, matrix):
         description = stored["kernel"]
         single = str(description["type"]) in KERNELS
 
@@ -82,27 +83,45 @@ def from_adata(adata: AnnData, key: str, copy: bool = False) -> KernelExpression
         if isinstance(kernel, Combination):
             kernel.restore(matrix)
         return kernel
-    init = stored.get("init", {})
-    if "vkey" in init:
-        return restore(VelocityKernel, adata, init, stored.get("params", {}), matrix)
-    if "conn_key" in init:
-        return restore(ConnectivityKernel, adata, init, stored.get("params", {}), matrix)
-    return PrecomputedKernel(adata, obsp_key=key, copy=copy)
+    return kernel_from_adata(KERNELS[_kind(stored, matrix)], adata, key, copy)
 
 
 def kernel_from_adata(cls: type[AnyKernel], adata: AnnData, key: str, copy: bool) -> AnyKernel:
     """Read a kernel of a known class; see :meth:`Kernel.from_adata`."""
     stored = _stored(adata, key)
     matrix = _matrix(adata, key, copy)
-    kind = stored.get("kernel", {}).get("type", cls.__name__)
-    if str(kind) != cls.__name__:
+    kind = _kind(stored, matrix)
+    init, params = stored.get("init", {}), stored.get("params", {})
+    if cls is PrecomputedKernel:
+        # Any matrix will do; how it was made stays in the parameters.
+        init = {"obsp_key": key, "backward": init.get("backward", key == "T_bwd")}
+        params = {**params, "origin": f"adata.obsp[{key!r}]"}
+    elif kind != cls.__name__:
         raise TypeError(
             f"Expected a `{cls.__name__}` in `adata.obsp[{key!r}]`, found a `{kind}`. "
             "Read it as `jaxvelo.kernels.from_adata(adata, key)`."
         )
-    kernel = restore(cls, adata, stored.get("init", {}), stored.get("params", {}), matrix)
+    kernel = restore(cls, adata, init, params, matrix)
     assert isinstance(kernel, cls)
     return kernel
+
+
+def _is_described(stored: dict[str, Any], matrix: sp.csr_matrix) -> bool:
+    return "kernel" in stored and stored["kernel"].get("checksum") == _checksum(matrix)
+
+
+def _kind(stored: dict[str, Any], matrix: sp.csr_matrix) -> str:
+    """Name of the class; CellRank does not write it, but its arguments tell the class."""
+    if _is_described(stored, matrix):
+        return str(stored["kernel"]["type"])
+    init = set(stored.get("init", {}))
+    if "vkey" in init:
+        return "VelocityKernel"
+    return "ConnectivityKernel" if init == {"conn_key", "check_connectivity"} else "PrecomputedKernel"
+
+
+def _checksum(matrix: sp.csr_matrix) -> int:
+    return zlib.crc32(np.ascontiguousarray(matrix.data).tobytes())
 
 
 def _stored(adata: AnnData, key: str) -> dict[str, Any]:
@@ -114,8 +133,4 @@ def _stored(adata: AnnData, key: str) -> dict[str, Any]:
 
 def _matrix(adata: AnnData, key: str, copy: bool) -> sp.csr_matrix:
     matrix = require_key(adata.obsp, key, "adata.obsp", "Part of the kernel is missing; write it anew.")
-    where = f"adata.obsp[{key!r}]"
-    if sp.issparse(matrix) and matrix.format == "csr" and matrix.dtype == np.float64 and not copy:
-        stochastic(matrix, adata.n_obs, where, copy=False)
-        return matrix
-    return stochastic(matrix, adata.n_obs, where, copy)
+    return stochastic(matrix, adata.n_obs, f"adata.obsp[{key!r}]", copy)

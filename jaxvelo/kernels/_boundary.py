@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvelo.annotations import check_graph, read_array, read_clusters, require_cluster, require_key
+from jaxvelo.annotations import check_graph, dense, read_clusters, require_cluster, require_key
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.kernels._kernel import KernelExpression
 from jaxvelo.markov import cross_boundary_correctness as correctness
@@ -22,6 +22,7 @@ def cross_boundary_correctness(
     remedy = "Compute neighbours first as `scanpy.pp.neighbors(adata)`, or pass `graph_key`."
     found = require_key(adata.obsp, graph_key, "adata.obsp", remedy)
     graph = NeighborGraph.from_csr({"distances": check_graph(found, f"adata.obsp[{graph_key!r}]")})
-    features = jnp.asarray(np.asarray(read_array(adata, rep, "obsm")), dtype=float)
+    remedy = "Pass the key of a representation as `rep`, for example after `scanpy.pp.pca(adata)`."
+    features = jnp.asarray(dense(require_key(adata.obsm, rep, "adata.obsm", remedy)), dtype=float)
     scores, at_boundary = correctness(kernel.transitions, features, in_source, in_target, graph)
     return np.asarray(scores, dtype=np.float64)[np.asarray(at_boundary)]

@@ -6,6 +6,7 @@ import functools
 import operator
 from typing import Any
 
+import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
@@ -37,6 +38,7 @@ class Combination(KernelExpression):
         self._backward = directions.pop() if directions else None
         self._matrix: sp.csr_matrix | None = None
         self._transitions: TransitionMatrix | None = None
+        self._combined_matrices: tuple[sp.csr_matrix | None, ...] = ()
 
     def combined(self, leaves: dict[int, Expression]) -> Expression:
         """Combine pure expressions, given those of the basic kernels by :func:`id`."""
@@ -49,20 +51,30 @@ class Combination(KernelExpression):
                 raise RuntimeError(
                     f"`{kernel}` is uninitialized. Compute its transition matrix first as `.compute_transition_matrix()`."
                 )
-        data, values = _on_one_graph(self.kernels)
+        data, mask, values = _on_one_graph(self.kernels)
         names = {id(kernel): f"kernel {i}" for i, kernel in enumerate(self.kernels)}
         graph = data.graph
-        edges = {name: Edges(v, graph.mask) for name, v in zip(names.values(), values, strict=True)}
+        edges = {name: Edges(v, mask) for name, v in zip(names.values(), values, strict=True)}
         bare = NeighborGraph(graph.rows, graph.columns, graph.position, edges)
         combined = self.combined({key: Precomputed(name) for key, name in names.items()})(bare)
-        self._transitions = TransitionMatrix(graph, combined.values)
-        self._matrix = data.stochastic_csr(combined.values)
+        self._take(data.stochastic_csr(combined.values), TransitionMatrix(graph, combined.values))
         return self
+
+    def _take(self, matrix: sp.csr_matrix, transitions: TransitionMatrix | None) -> None:
+        self._matrix, self._transitions = matrix, transitions
+        self._combined_matrices = tuple(kernel.transition_matrix for kernel in self.kernels)
+
+    def _is_current(self) -> bool:
+        """Whether there is a result, and none of the basic kernels has been computed anew since."""
+        now = (kernel.transition_matrix for kernel in self.kernels)
+        return self._matrix is not None and all(
+            before is after for before, after in zip(self._combined_matrices, now, strict=True)
+        )
 
     @property
     def transition_matrix(self) -> sp.csr_matrix:
         """Row-stochastic matrix of shape ``(cells, cells)``, float64; computed when first asked for."""
-        if self._matrix is None:
+        if not self._is_current():
             self.compute_transition_matrix()
         assert self._matrix is not None
         return self._matrix
@@ -70,13 +82,14 @@ class Combination(KernelExpression):
     @property
     def transitions(self) -> TransitionMatrix:
         """The transition matrix as a pytree on the device."""
+        matrix = self.transition_matrix
         if self._transitions is None:
-            self._transitions = self.graph_data.transitions(self.transition_matrix)
+            self._transitions = self.graph_data.transitions(matrix)
         return self._transitions
 
     def restore(self, matrix: sp.csr_matrix) -> None:
         """Take a stored result, unchanged to the last bit."""
-        self._matrix, self._transitions = matrix, None
+        self._take(matrix, None)
 
     @property
     def expression(self) -> Expression:
@@ -91,7 +104,7 @@ class Combination(KernelExpression):
     @property
     def features(self) -> dict[str, Features]:
         """Expression and velocity of all basic kernels, by name."""
-        return {name: features for kernel in self.kernels for name, features in kernel.features.items()}
+        return _joined_features(self.kernels)
 
     @property
     def adata(self) -> AnnData:
@@ -100,8 +113,8 @@ class Combination(KernelExpression):
 
     @adata.setter
     def adata(self, adata: AnnData) -> None:
-        for kernel in self.kernels:
-            kernel.adata = adata
+        for part in self.parts:
+            part.adata = adata
 
     @property
     def backward(self) -> bool | None:
@@ -120,14 +133,11 @@ class Combination(KernelExpression):
 
     def copy(self, *, deep: bool = False) -> Combination:
         """Copy the kernels, with their AnnData object only if ``deep``."""
-        copies = {id(kernel): kernel.copy() for kernel in self.kernels}
+        other = self.replaced({id(kernel): kernel.copy() for kernel in self.kernels})
+        if self._matrix is not None and self._is_current():
+            other._take(self._matrix.copy(), self._transitions)
         if deep:
-            adata = self.adata.copy()
-            for kernel in copies.values():
-                kernel.adata = adata
-        other = self.replaced(copies)
-        if self._matrix is not None:
-            other._matrix, other._transitions = self._matrix.copy(), self._transitions
+            other.adata = self.adata.copy()
         return other
 
     def __invert__(self) -> Combination:
@@ -136,8 +146,12 @@ class Combination(KernelExpression):
     def replaced(self, kernels: dict[int, Kernel]) -> Combination:
         """Return the same combination of other basic kernels, given by the :func:`id` of the present ones."""
         parts = (
-            p.replaced(kernels) if isinstance(p, Combination) else p if isinstance(p, Constant) else kernels[id(p)]
-            for p in self.parts
+            part.replaced(kernels)
+            if isinstance(part, Combination)
+            else part.copy()
+            if isinstance(part, Constant)
+            else kernels[id(part)]
+            for part in self.parts
         )
         return type(self)(*parts)
 
@@ -215,6 +229,9 @@ class KernelMul(Combination):
             return super().format(full)
         return f"{round(self.weight / total, 3)!r} * {self.parts[1].format(full)}"
 
+    def _with_direction(self, text: str) -> str:
+        return super()._with_direction(text if self.weight is None or not self.backward else f"({text})")
+
 
 class KernelAdd(Combination):
     """Weighted mean of kernels."""
@@ -243,18 +260,56 @@ def _combined(part: KernelExpression, leaves: dict[int, Expression]) -> Expressi
     return part.combined(leaves) if isinstance(part, Combination) else leaves[id(part)]
 
 
-def _on_one_graph(kernels: tuple[Kernel, ...]) -> tuple[GraphData, list[tuple]]:
-    """Bring transition probabilities onto one graph, the union of all."""
+def _on_one_graph(kernels: tuple[Kernel, ...]) -> tuple[GraphData, tuple, list[tuple]]:
+    """Bring transition probabilities onto one graph, the union of all; also give which of its slots are edges."""
     first = kernels[0]
-    if all(_same_graph(first.graph_data, kernel.graph_data) for kernel in kernels[1:]):
-        return first.graph_data, [kernel.transitions.values for kernel in kernels]
+    if all(_stands_on(kernel, first.graph_data) for kernel in kernels):
+        return first.graph_data, first.graph.mask, [kernel.transitions.values for kernel in kernels]
     matrices = {f"transition matrix {i}": kernel.require_transitions() for i, kernel in enumerate(kernels)}
     joined = functools.reduce(lambda data, k: data.with_matrices(k.graph_data.matrices), kernels, GraphData(matrices))
-    return joined, [joined.graph.edges[name].values for name in matrices]
+    graph = joined.graph
+    # A cell without neighbours stays in a transition matrix. That makes no edge, as it makes none in the expression.
+    own = {name: edges for name, edges in graph.edges.items() if name not in matrices}
+    mask = NeighborGraph(graph.rows, graph.columns, graph.position, own).mask
+    return joined, mask, [graph.edges[name].values for name in matrices]
 
 
-def _same_graph(a: GraphData, b: GraphData) -> bool:
-    return a.matrices.keys() == b.matrices.keys() and all(same_matrix(a.matrices[n], b.matrices[n]) for n in a.matrices)
+def _stands_on(kernel: Kernel, data: GraphData) -> bool:
+    """Whether the transition probabilities of a kernel stand in the slots of a graph; stored ones may not."""
+    own = kernel.graph_data
+    return (
+        own.matrices.keys() == data.matrices.keys()
+        and all(same_matrix(own.matrices[name], data.matrices[name]) for name in own.matrices)
+        and kernel.transitions.graph is own.graph
+    )
+
+
+def _joined_features(kernels: tuple[Kernel, ...]) -> dict[str, Features]:
+    """Features of all kernels; those of one name must be the same."""
+    joined: dict[str, Features] = {}
+    for kernel in kernels:
+        for name, features in kernel.features.items():
+            known = joined.get(name)
+            if known is not None and not _same_features(known, features):
+                raise ValueError(
+                    f"Expected kernels on the same data, found two different expressions or velocities named {name!r}. "
+                    "Make the kernels anew, all after the last change of the AnnData object."
+                )
+            # A user's similarity must not see padding; all others work with or without.
+            if known is None or features.n_genes is None:
+                joined[name] = features
+    return joined
+
+
+def _same_features(a: Features, b: Features) -> bool:
+    if a is b:
+        return True
+    n_genes = [features.x.shape[1] if features.n_genes is None else int(features.n_genes) for features in (a, b)]
+    n_cells = min(a.x.shape[0], b.x.shape[0])
+    return n_genes[0] == n_genes[1] and all(
+        np.array_equal(np.asarray(left)[:n_cells, : n_genes[0]], np.asarray(right)[:n_cells, : n_genes[0]])
+        for left, right in ((a.x, b.x), (a.v, b.v))
+    )
 
 
 def add(left: KernelExpression, right: KernelExpression) -> KernelAdd:

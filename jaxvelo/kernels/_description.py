@@ -78,6 +78,7 @@ def restore(
 ) -> Kernel:
     """Make a basic kernel from stored arguments, with its transition matrix."""
     init = plain(init)
+    init.pop("check_symmetric", None)  # an argument of CellRank; here the check is always made
     if cls is PrecomputedKernel:
         if matrix is None:
             raise ValueError(

@@ -61,42 +61,44 @@ class FeatureData:
         is_default = attr == "layers" and gene_subset is None
         genes = None if attr == "obsm" else _selected_genes(adata, vkey, gene_subset, x.shape[1])
         dtype = np.dtype(jnp.result_type(float))
-        self.x, self.v = _columns(x, genes, dtype), _columns(v, genes, dtype)
-        _check_expression(self.x, f"adata.{attr}[{xkey!r}]")
-        self._leave_out_invalid(f"adata.{attr}[{vkey!r}]")
+        v = _columns(v, genes, dtype)
+        valid = _valid_genes(v, f"adata.{attr}[{vkey!r}]")
+        x = _columns(x, genes, dtype)
+        if not valid.all():
+            x, v = x[:, valid], v[:, valid]
+        _check_expression(x, f"adata.{attr}[{xkey!r}]")
+        self.x, self.v = x, v
         self.name = vkey if is_default and xkey == "Ms" and vkey is not None else f"{attr}:{xkey}:{vkey}"
         if not is_default and genes is not None:
             self.name += f":{zlib.crc32(genes.tobytes()):08x}"
 
-    def _leave_out_invalid(self, where: str) -> None:
-        with np.errstate(invalid="ignore", over="ignore"):
-            valid = np.isfinite(self.v.sum(axis=0))
-        if not valid.all():
-            valid = np.isfinite(self.v).all(axis=0)
-        n_invalid = int(np.count_nonzero(~valid))
-        remaining = int(np.count_nonzero(valid))
-        if remaining < 2:
-            empty_cells = np.flatnonzero(~np.isfinite(self.v).any(axis=1))
-            cells = (
-                f" Cells {listed(empty_cells, 5)} have no finite velocity at all: remove them."
-                if len(empty_cells)
-                else ""
-            )
-            raise ValueError(
-                f"Expected at least 2 genes with finite velocities in `{where}`, found {remaining} of {self.v.shape[1]}."
-                f"{cells} Otherwise choose other genes by `gene_subset`, or compute the velocities anew."
-            )
-        if n_invalid:
-            logger.warning("Leaving out %d genes whose velocity in `%s` is not finite in all cells", n_invalid, where)
-            self.x, self.v = self.x[:, valid], self.v[:, valid]
-
     def features(self, pad: bool = True) -> Features:
         """Arrays for the device; padded to sizes of a ladder, so that data sets of similar size share programs."""
         n_cells, n_genes = self.x.shape
-        if not pad:
-            return Features(jnp.asarray(self.x), jnp.asarray(self.v))
-        shape = next_size(n_cells), next_size(n_genes)
-        return Features(_padded(self.x, shape), _padded(self.v, shape), jnp.asarray(n_genes, jnp.int32))
+        shape = (next_size(n_cells), next_size(n_genes)) if pad else self.x.shape
+        x, v = _padded(self.x, shape), _padded(self.v, shape)
+        return jax.device_put(Features(x, v, np.asarray(n_genes, np.int32) if pad else None))  # type: ignore[arg-type]
+
+
+def _valid_genes(v: np.ndarray, where: str) -> np.ndarray:
+    """Return which genes have finite velocities in all cells; at least 2 must."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        valid = np.isfinite(v.sum(axis=0))
+    if valid.all():
+        return valid
+    valid = np.isfinite(v).all(axis=0)
+    n_valid = int(np.count_nonzero(valid))
+    if n_valid < 2:
+        empty = np.flatnonzero(~np.isfinite(v).any(axis=1))
+        cells = f" Cells {listed(empty, 5)} have no finite velocity at all: remove them." if len(empty) else ""
+        raise ValueError(
+            f"Expected at least 2 genes with finite velocities in `{where}`, found {n_valid} of {v.shape[1]}.{cells} "
+            "Otherwise choose other genes by `gene_subset`, or compute the velocities anew."
+        )
+    if n_valid < len(valid):
+        n_invalid = len(valid) - n_valid
+        logger.warning("Leaving out %d genes whose velocity in `%s` is not finite in all cells", n_invalid, where)
+    return valid
 
 
 def _selected_genes(adata: AnnData, vkey: str | None, subset, n_genes: int) -> np.ndarray | None:
@@ -153,7 +155,9 @@ def _check_expression(x: np.ndarray, where: str) -> None:
         )
 
 
-def _padded(array: np.ndarray, shape: tuple[int, int]) -> jax.Array:
+def _padded(array: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    if array.shape == shape:
+        return array
     padded = np.zeros(shape, dtype=array.dtype)
     padded[: array.shape[0], : array.shape[1]] = array
-    return jnp.asarray(padded)
+    return padded

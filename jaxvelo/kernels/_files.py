@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ def write(kernel: KernelExpression, fname: str | os.PathLike, write_adata: bool 
             arrays |= {f"{name}/{part}": getattr(matrix, part) for part in ("data", "indices", "indptr")}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         if write_adata:
-            kernel.adata.write_h5ad(Path(folder) / "adata.h5ad")
+            # Writing a backed object would tie it to the new file.
+            adata = kernel.adata.to_memory() if kernel.adata.isbacked else kernel.adata
+            adata.write_h5ad(Path(folder) / "adata.h5ad", convert_strings_to_categoricals=False)
             arrays["adata"] = np.fromfile(Path(folder) / "adata.h5ad", dtype=np.uint8)
         temporary = Path(folder) / "kernel.npz"
         with open(temporary, "wb") as file:
@@ -63,6 +66,12 @@ def read(fname: str | os.PathLike, adata: AnnData | None = None, copy: bool = Fa
         If ``adata`` has another number of cells, or the file is none of ours.
     """
     path = Path(fname)
+    if not zipfile.is_zipfile(path):
+        path.stat()  # which fails if there is no file at all
+        raise ValueError(
+            f"Expected a kernel written by jaxvelo in `{path}`, found another format. CellRank's pickled kernels can be "
+            "read in CellRank only: exchange kernels in AnnData, by `write_to_adata` and `from_adata`."
+        )
     with np.load(path, allow_pickle=False) as file:
         if not {"kernel", "n_cells"} <= set(file.files):
             raise ValueError(f"Expected a kernel written by jaxvelo in `{path}`, found the arrays {file.files[:5]}.")

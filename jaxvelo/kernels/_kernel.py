@@ -26,6 +26,9 @@ class KernelExpression(abc.ABC):
     element, rows normalised).
     """
 
+    # NumPy's numbers must leave `weight * kernel` to this class, which they would take for a sequence.
+    __array_ufunc__ = None
+
     @property
     @abc.abstractmethod
     def adata(self) -> AnnData:
@@ -86,7 +89,7 @@ class KernelExpression(abc.ABC):
 
     @abc.abstractmethod
     def __invert__(self) -> KernelExpression:
-        """Return the kernel of the opposite direction, not computed yet."""
+        """Return the kernel of the opposite direction, not computed yet; a copy if there is no direction."""
 
     @abc.abstractmethod
     def __getitem__(self, index: int) -> KernelExpression:
@@ -397,7 +400,7 @@ class Kernel(KernelExpression):
     def copy(self, *, deep: bool = False) -> Kernel:
         """Copy the kernel, with its AnnData object only if ``deep``."""
         other = copying.copy(self)
-        other._params = dict(self._params)
+        other._params, other.init = dict(self._params), dict(self.init)
         if self._matrix is not None:
             other._matrix = self._matrix.copy()
         if deep:

@@ -71,7 +71,7 @@ class PrecomputedKernel(Kernel):
         if backward is not None and not isinstance(backward, (bool, np.bool_)):
             raise TypeError(f"Expected `backward` to be `bool` or None, found `{type(backward).__name__}`.")
         csr = stochastic(matrix, adata.n_obs, params["origin"], copy)
-        self._edges = f"precomputed:{zlib.crc32(csr.data.tobytes()):08x}"
+        self._edges = f"precomputed:{_checksum(csr):08x}"
         init = {} if obsp_key is None else {"obsp_key": obsp_key}
         if backward is not None:
             init["backward"] = bool(backward)
@@ -87,6 +87,14 @@ class PrecomputedKernel(Kernel):
     def backward(self) -> bool | None:
         """Direction of the process."""
         return self._backward
+
+    def __invert__(self) -> Kernel:
+        if self._backward is not None:
+            raise TypeError(
+                "A precomputed transition matrix cannot be inverted. Pass that of the other direction to "
+                "`PrecomputedKernel`, or `backward=None` for one that has no direction."
+            )
+        return self.copy()
 
     @property
     def expression(self) -> Precomputed:
@@ -124,6 +132,14 @@ def _locate(object: Any, adata: AnnData | None, obsp_key: str | None, backward: 
         backward = default.get(obsp_key)
         logger.info("Setting directionality `backward=%s`", backward)
     return adata, obsp_key, backward
+
+
+def _checksum(matrix: sp.csr_matrix) -> int:
+    """Number that tells matrices apart, those of equal values at other entries included."""
+    total = 0
+    for part in (matrix.indptr, matrix.indices, matrix.data):
+        total = zlib.crc32(np.ascontiguousarray(part).tobytes(), total)
+    return total
 
 
 def stochastic(matrix: Any, n_cells: int, where: str, copy: bool) -> sp.csr_matrix:

@@ -30,9 +30,23 @@ def plot_projection(
     """Project, store and plot; see :meth:`KernelExpression.plot_projection`."""
     basis = basis.removeprefix("X_")
     key = default_key(kernel.backward) if key_added is None else key_added
-    add_projection(kernel, basis, key, recompute, connectivities)
-    draw = pl.projection_stream if stream else pl.projection_grid
-    return draw(kernel.adata, basis=basis, vkey=key, **kwargs)
+    arrows, params = f"{key}_{basis}", f"{key}_params"
+    before = kernel.adata.obsm.get(arrows), kernel.adata.uns.get(params)
+    try:
+        add_projection(kernel, basis, key, recompute, connectivities)
+        draw = pl.projection_stream if stream else pl.projection_grid
+        return draw(kernel.adata, basis=basis, vkey=key, **kwargs)
+    except BaseException:
+        _put_back(kernel.adata.obsm, arrows, before[0])
+        _put_back(kernel.adata.uns, params, before[1])
+        raise
+
+
+def _put_back(mapping: Any, key: str, value: Any) -> None:
+    if value is not None:
+        mapping[key] = value
+    elif key in mapping:
+        del mapping[key]
 
 
 def add_projection(kernel: KernelExpression, basis: str, key: str, recompute: bool, connectivities: Any) -> None:
@@ -48,6 +62,8 @@ def add_projection(kernel: KernelExpression, basis: str, key: str, recompute: bo
         graph_kernels = [k for k in kernel.kernels if isinstance(k, (VelocityKernel, ConnectivityKernel))]
         if connectivities is not None:
             graph = check_graph(connectivities, "connectivities")
+            if graph.shape != kernel.shape:
+                raise ValueError(f"Expected `connectivities` of shape {kernel.shape}, found {graph.shape}.")
         elif graph_kernels:
             graph = graph_kernels[0].connectivities
         else:

@@ -13,7 +13,7 @@ import pandas as pd
 from anndata import AnnData
 
 from jaxvelo import pl
-from jaxvelo.annotations import listed, read_embedding, require_key
+from jaxvelo.annotations import check_integer, listed, read_embedding, require_key
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels._kernel import KernelExpression
 from jaxvelo.kernels._randomness import random_key
@@ -50,9 +50,8 @@ def simulate(
     """Simulate random walks; each is the array of the cells that it visits, its start first."""
     kernel.require_transitions()
     adata = kernel.adata
-    for name, value, least in (("n_sims", n_sims, 1), ("successive_hits", successive_hits, 0)):
-        if isinstance(value, bool) or int(value) != value or value < least:
-            raise ValueError(f"Expected `{name}` to be an integer of at least {least}, found `{value}`.")
+    check_integer("n_sims", n_sims, least=1)
+    check_integer("successive_hits", successive_hits, least=0)
     steps = n_steps(max_iter, adata.n_obs)
     start = chosen_cells(adata, start_ixs, "start")
     stop = None if stop_ixs is None else jnp.asarray(chosen_cells(adata, stop_ixs, "stop"))
@@ -66,7 +65,11 @@ def simulate(
 
 def n_steps(max_iter: int | float, n_cells: int) -> int:
     """Largest number of steps; a float is a fraction of the number of cells."""
-    steps = math.ceil(max_iter * n_cells) if isinstance(max_iter, (float, np.floating)) else int(max_iter)
+    if isinstance(max_iter, bool) or not isinstance(max_iter, (int, float, np.integer, np.floating)):
+        raise TypeError(f"Expected `max_iter` to be an integer or a fraction, found `{max_iter!r}`.")
+    if not math.isfinite(max_iter):
+        raise ValueError(f"Expected `max_iter` to be finite, found `{max_iter}`.")
+    steps = int(max_iter) if isinstance(max_iter, (int, np.integer)) else math.ceil(max_iter * n_cells)
     if steps <= 1:
         raise ValueError(f"Expected number of iterations to be > 1, found `{steps}` (from `max_iter={max_iter}`).")
     return steps
@@ -107,7 +110,7 @@ def _by_annotation(adata: AnnData, chosen: Mapping[str, Any], kind: str) -> np.n
         if limits.shape != (2,):
             raise ValueError(f"Expected two limits for `adata.obs[{key!r}]`, found {len(limits)}: `{wanted}`.")
         return ((values >= limits.min()) & (values <= limits.max())).to_numpy()
-    names = [wanted] if isinstance(wanted, (str, bool)) else list(wanted)
+    names = [wanted] if np.isscalar(wanted) else list(wanted)
     known = set(values.cat.categories) if isinstance(values.dtype, pd.CategoricalDtype) else set(values)
     unknown = [name for name in names if name not in known]
     if unknown:

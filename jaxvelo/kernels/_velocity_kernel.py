@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import read_connectivities, require_anndata
+from jaxvelo.annotations import check_integer, read_connectivities, require_anndata
 from jaxvelo.configuration import logger, timed
 from jaxvelo.graph import TransitionMatrix
 from jaxvelo.kernels._feature_data import FeatureData
@@ -36,7 +36,7 @@ class VelocityKernel(Kernel):
     xkey
         Key of the expression, such as ``"Ms"``; ``"X"`` or ``None`` for ``adata.X``.
     vkey
-        Key of the velocity.
+        Key of the velocity, likewise.
     gene_subset
         Genes to use: key in ``adata.var``, mask or names. If ``None``, ``adata.var["{vkey}_genes"]`` if there.
     conn_key
@@ -70,10 +70,11 @@ class VelocityKernel(Kernel):
         require_anndata(adata)
         if not isinstance(backward, (bool, np.bool_)):
             raise TypeError(f"Expected `backward` to be `bool`, found `{type(backward).__name__}`.")
+        xkey, vkey = ("X" if key is None else key for key in (xkey, vkey))
         connectivities = read_connectivities(adata, conn_key)
         self._data = FeatureData(adata, attr, xkey, vkey, gene_subset)
         warn_about_graph(connectivities, f"adata.obsp[{conn_key!r}]", check_connectivity)
-        init = {"backward": bool(backward), "attr": attr, "xkey": xkey, "vkey": vkey}
+        init: dict[str, Any] = {"backward": bool(backward), "attr": attr, "xkey": xkey, "vkey": vkey}
         if gene_subset is not None:
             init["gene_subset"] = gene_subset if isinstance(gene_subset, str) else np.asarray(gene_subset)
         if conn_key != "connectivities":
@@ -121,7 +122,7 @@ class VelocityKernel(Kernel):
         Raises
         ------
         ValueError
-            If an argument is not one of the above.
+            If an argument is not one of the above, or the probabilities are not finite.
         TypeError
             If ``similarity`` is not a function of velocity and displacements, or for unknown arguments.
         """
@@ -131,8 +132,7 @@ class VelocityKernel(Kernel):
         self._check_similarity(similarity)
         if softmax_scale is not None and not (math.isfinite(softmax_scale) and softmax_scale > 0):
             raise ValueError(f"Expected `softmax_scale` to be positive and finite, or None, found `{softmax_scale}`.")
-        if int(n_samples) != n_samples or n_samples < 1:
-            raise ValueError(f"Expected `n_samples` to be a positive integer, found `{n_samples}`.")
+        check_integer("n_samples", n_samples, least=1)
         key = random_key(seed) if model == "monte_carlo" else None
         with timed(f"Computing transition matrix using `{model!r}` model"):
             params: dict[str, Any] = {"model": model, "similarity": _name(similarity), "softmax_scale": softmax_scale}
@@ -158,6 +158,7 @@ class VelocityKernel(Kernel):
             )
             features = self._data.features(pad=isinstance(similarity, str))
             values, logits, scale = evaluate_velocity(expression, self.graph, features, key)
+            self._check_probabilities(values, params["similarity"])
             if softmax_scale is None:
                 softmax_scale = params["softmax_scale"] = float(scale)
                 logger.info("Using `softmax_scale=%.4f`", softmax_scale)
@@ -169,6 +170,15 @@ class VelocityKernel(Kernel):
         self.set_transitions(transitions, params)
         self._logits = logits
         self._expression = expression
+
+    def _check_probabilities(self, values: tuple, similarity: str) -> None:
+        n_invalid = sum(int(np.count_nonzero(~np.isfinite(value))) for value in map(np.asarray, values))
+        if n_invalid:
+            raise ValueError(
+                f"Expected finite transition probabilities, found {n_invalid} that are not, by similarity "
+                f"`{similarity}`. A function of your own must be finite for cells in the same place and for zero "
+                "velocities too; for the built-in ones, expression, velocity or `softmax_scale` are too large."
+            )
 
     def _check_similarity(self, similarity: Any) -> None:
         if isinstance(similarity, str):

@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxvelo.graph import BLOCK_BYTES, NeighborGraph, TransitionMatrix, block_rows, map_rows
@@ -11,9 +12,9 @@ from jaxvelo.graph import BLOCK_BYTES, NeighborGraph, TransitionMatrix, block_ro
 
 def cross_boundary_correctness(
     transitions: TransitionMatrix,
-    features: Float[Array, "cells features"],
-    source: Bool[Array, " cells"],
-    target: Bool[Array, " cells"],
+    features: Float[Array | np.ndarray, "cells features"],
+    source: Bool[Array | np.ndarray, " cells"],
+    target: Bool[Array | np.ndarray, " cells"],
     neighbors: NeighborGraph,
     edges: str = "distances",
 ) -> tuple[Float[Array, " cells"], Bool[Array, " cells"]]:
@@ -67,15 +68,17 @@ def _cross_boundary_correctness(transitions, features, source, target, neighbors
 def _sum_displacements(graph: NeighborGraph, weights, features: Array) -> Float[Array, "cells features"]:
     r"""Weighted sum of displacements, :math:`\sum_j w_{ij} (x_j - x_i)`."""
 
-    def block(row, column, weight):
+    def sums(row, column, weight):
         displacement = features[column] - features[row][:, None, :]
         return jnp.einsum("rk,rkf->rf", weight, displacement.astype(weight.dtype))
 
     row_bytes = features.shape[1] * features.dtype.itemsize
-    buckets = zip(graph.rows, graph.columns, weights, strict=True)
-    return graph.gather_rows(
-        tuple(map_rows(block, block_rows(*bucket[1].shape, row_bytes, BLOCK_BYTES), *bucket) for bucket in buckets)
-    )
+    result = []
+    for row, column, weight in zip(graph.rows, graph.columns, weights, strict=True):
+        n_rows, width = column.shape
+        block = block_rows(n_rows, width, row_bytes, BLOCK_BYTES)
+        result.append(map_rows(sums, block, row, column, weight))
+    return graph.gather_rows(tuple(result))
 
 
 def _correlation(x: Array, y: Array) -> tuple[Array, Array]:

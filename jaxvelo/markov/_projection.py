@@ -4,13 +4,14 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxvelo.graph import BLOCK_BYTES, TransitionMatrix, block_rows, map_rows
 
 
 def project(
-    transitions: TransitionMatrix, embedding: Float[Array, "cells dims"], edges: str = "connectivities"
+    transitions: TransitionMatrix, embedding: Float[Array | np.ndarray, "cells dims"], edges: str = "connectivities"
 ) -> Float[Array, "cells dims"]:
     r"""Expected direction of the next step, less that of a step to any neighbour with equal probability.
 
@@ -42,27 +43,28 @@ def project(
 @partial(jax.jit, static_argnames="edges")
 def _project(transitions: TransitionMatrix, embedding: Array, edges: str) -> Array:
     graph = transitions.graph
-    dtype = transitions.values[0].dtype
+    # Cells without coordinates are marked at the end; until then nothing is NaN, so that no gradient is either.
+    finite = jnp.all(jnp.isfinite(embedding), axis=1)
+    coordinates = jnp.where(finite[:, None], embedding, 0)
 
     def arrows(row, column, probability, edge):
-        own = embedding[row]
-        displacement = embedding[column] - own[:, None, :]
-        finite = jnp.all(jnp.isfinite(displacement), axis=2)
-        known = jnp.all(jnp.isfinite(own), axis=1) & jnp.all(finite | ~edge, axis=1)
-        direction = _unit(jnp.where((edge & finite)[:, :, None], displacement, 0)).astype(dtype)
+        dtype = probability.dtype
+        displacement = coordinates[column] - coordinates[row][:, None, :]
+        squared = jnp.sum(displacement**2, axis=2)
+        apart = edge & (squared > 0)
+        distance = jnp.sqrt(jnp.where(apart, squared, 1)).astype(dtype)
         degree = jnp.maximum(jnp.sum(edge, axis=1, keepdims=True), 1).astype(dtype)
-        weight = jnp.where(edge, probability - 1 / degree, 0)
-        return jnp.where(known[:, None], jnp.einsum("rk,rkd->rd", weight, direction), jnp.nan)
+        weight = jnp.where(apart, (probability - 1 / degree) / distance, 0)
+        known = finite[row] & jnp.all(finite[column] | ~edge, axis=1)
+        arrow = jnp.einsum("rk,rkd->rd", weight, displacement.astype(dtype))
+        return jnp.where(known[:, None], arrow, jnp.nan)
 
     row_bytes = embedding.shape[1] * embedding.dtype.itemsize
-    buckets = zip(graph.rows, graph.columns, transitions.values, graph.edges[edges].mask, strict=True)
-    return graph.gather_rows(
-        tuple(map_rows(arrows, block_rows(*bucket[1].shape, row_bytes, BLOCK_BYTES), *bucket) for bucket in buckets)
-    )
-
-
-def _unit(vectors: Array) -> Array:
-    """Divide by the norm; zero vectors stay, and have gradient zero."""
-    squared = jnp.sum(vectors**2, axis=-1, keepdims=True)
-    positive = squared > 0
-    return jnp.where(positive, vectors / jnp.sqrt(jnp.where(positive, squared, 1)), 0)
+    result = []
+    for row, column, value, edge in zip(
+        graph.rows, graph.columns, transitions.values, graph.edges[edges].mask, strict=True
+    ):
+        n_rows, width = column.shape
+        block = block_rows(n_rows, width, row_bytes, BLOCK_BYTES)
+        result.append(map_rows(arrows, block, row, column, value, edge))
+    return graph.gather_rows(tuple(result))

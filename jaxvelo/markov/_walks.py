@@ -26,10 +26,10 @@ _STEPS_PER_BLOCK = 32
 
 def random_walks(
     transitions: TransitionMatrix,
-    start: Int[Array, " walks"],
+    start: Int[Array | np.ndarray, " walks"],
     key: Array,
     n_steps: int,
-    stop: Bool[Array, " cells"] | None = None,
+    stop: Bool[Array | np.ndarray, " cells"] | None = None,
     successive_hits: int = 0,
 ) -> tuple[Int[Array, "walks n_steps+1"], Int[Array, " walks"]]:
     r"""Simulate random walks, :math:`P(c_{t+1} = j \mid c_t = i) = T_{ij}`.

@@ -22,6 +22,11 @@ BACKGROUND_SIZE = 2.5
 LINES = {2: 34, 3: 14}  # grid lines along the longest side at density 1, by number of dimensions
 
 
+def grid_lines(n_cells: int, most: int) -> int:
+    """Give the number of grid lines: fewer for few cells, whose neighbourhoods would not touch on a fine grid."""
+    return min(most, max(8, round(4 * n_cells**0.5)))
+
+
 def smooth_on_grid(
     positions: Float[np.ndarray, "cells dims"],
     vectors: Float[np.ndarray, "cells dims"],
@@ -127,7 +132,8 @@ def projection_grid(
     vkey
         Name of the arrows: ``"T_fwd"`` (default) or ``"T_bwd"`` for what a kernel's ``plot_projection`` stores.
     density
-        1 puts 34 grid lines along the longer side (14 in three dimensions).
+        1 puts 34 grid lines along the longer side (14 in three dimensions), fewer if there are few
+        cells.
     smooth, min_mass, n_neighbors
         See :func:`smooth_on_grid`.
     arrow_size, arrow_length, arrow_color
@@ -155,7 +161,7 @@ def projection_grid(
     check_neighbors(n_neighbors)
     canvas = Canvas(ax, n_dims=positions.shape[1], figsize=figsize, dpi=dpi, save=save, show=show)
     draw_background(canvas.ax, positions, colors, cmap=cmap, size=size, alpha=alpha)
-    lines = max(2, round(LINES[positions.shape[1]] * density))
+    lines = max(2, round(grid_lines(len(positions), LINES[positions.shape[1]]) * density))
     grid, average = smooth_on_grid(
         positions, vectors, lines=lines, smooth=smooth, min_mass=min_mass, n_neighbors=n_neighbors
     )

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 LAYERS = ("spliced", "unspliced", "ambiguous")
 COLORS = ("#4a7fb0", "#f2b36d", "#b9b9b9", "#8fb996", "#c8553d", "#7a5195")
+LEGEND: dict[str, Any] = {
+    "frameon": False,
+    "fontsize": 10,
+    "labelcolor": INK,
+    "handlelength": 0.9,
+    "handleheight": 0.9,
+}
 
 
 def count_proportions(
@@ -100,7 +107,8 @@ def proportions(
     colors
         One colour for each layer.
     title, figsize, dpi, ax, save, show
-        See :func:`scatter`. The pie is an inset to the left of ``ax``.
+        See :func:`scatter`. On the caller's ``ax`` there is no room for the pie: a legend
+        takes its place.
 
     Returns
     -------
@@ -123,8 +131,11 @@ def proportions(
     height = max(2.4, 0.34 * len(present) + 0.7)
     canvas = Canvas(ax, figsize=figsize or (8.0, height), dpi=dpi, save=save, show=show)
     _draw_bars(canvas.ax, by_group[present], names, shades, groups, present)
-    # Left of the bars, as high as they are and half as wide; the pie itself keeps its circle in there.
-    _draw_pie(canvas.ax.inset_axes((-0.62, 0.0, 0.55, 1.0)), total, names, shades)
+    if canvas.own:
+        # Left of the bars, as high as they are and half as wide; the pie itself keeps its circle in there.
+        _draw_pie(canvas.ax.inset_axes((-0.62, 0.0, 0.55, 1.0)), total, names, shades)
+    else:
+        canvas.ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(names), **LEGEND)
     if title is not None:
         canvas.ax.set_title(title, color=INK, fontsize=13)
     return canvas.finish()
@@ -171,10 +182,5 @@ def _draw_pie(ax: Any, total: Float[np.ndarray, " layers"], names: list[str], sh
         [f"{name} {share:.0%}" for name, share in zip(names, total, strict=True)],
         loc="upper center",
         bbox_to_anchor=(0.5, 0.04),
-        frameon=False,
-        fontsize=10,
-        labelcolor=INK,
-        handlelength=0.9,
-        handleheight=0.9,
-        ncols=1,
+        **LEGEND,
     )

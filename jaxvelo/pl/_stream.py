@@ -13,6 +13,7 @@ from ._grid import (
     check_arrows,
     check_neighbors,
     draw_background,
+    grid_lines,
     projection_grid,
     smooth_on_grid,
 )
@@ -52,8 +53,9 @@ def projection_stream(
 ) -> "Axes | None":
     """Draw stream lines along the arrows in an embedding, thicker where the arrows are longer.
 
-    The arrows are averaged on a grid of 50 lines (:func:`smooth_on_grid`) and followed from there. Stream lines are for
-    the plane: an embedding with three dimensions is drawn with the arrows of :func:`projection_grid`.
+    The arrows are averaged on a grid of 50 lines, fewer if there are few cells (:func:`smooth_on_grid`), and followed
+    from there. Stream lines are for the plane: an embedding with three dimensions is drawn with the arrows of
+    :func:`projection_grid`.
 
     Parameters
     ----------
@@ -121,7 +123,14 @@ def projection_stream(
     check_neighbors(n_neighbors)
     canvas = Canvas(ax, figsize=figsize, dpi=dpi, save=save, show=show)
     draw_background(canvas.ax, positions, colors, cmap=cmap, size=size, alpha=alpha)
-    (x, y), average = smooth_on_grid(positions, vectors, smooth=smooth, min_mass=min_mass, n_neighbors=n_neighbors)
+    (x, y), average = smooth_on_grid(
+        positions,
+        vectors,
+        lines=grid_lines(len(positions), 50),
+        smooth=smooth,
+        min_mass=min_mass,
+        n_neighbors=n_neighbors,
+    )
     draw_stream(canvas.ax, x, y, average, density, cutoff_perc, arrow_size, linewidth, arrow_color)
     bare(canvas.ax, color_name(colors) if title is None else title)
     draw_legend(canvas.ax, positions, colors, legend_loc)

@@ -50,7 +50,7 @@ def similarity_logits(
     logits, defined = [], []
     for row, column, edge in zip(rows, columns, mask, strict=True):
         block = block_rows(*column.shape, row_bytes, BLOCK_BYTES)
-        logit, is_defined = map_rows(block_logits, block, row, column, edge)
+        logit, is_defined = map_rows(block_logits, block, row, column, edge, features.v[row])
         logits.append(logit)
         defined.append(is_defined)
     return tuple(logits), tuple(defined)
@@ -58,17 +58,21 @@ def similarity_logits(
 
 def _built_in(product: InnerProduct, features: Features, normalize: bool, transpose: bool):
     x, x_mean = product.expression(features.x)
-    u, v_norm = product.velocity(features.v)
+    if transpose:
+        all_u, all_norms = product.velocity(features.v)
 
-    def block_logits(row, column, edge):
+    # A cell's own velocity comes with its row: its gradient is then a result of the block. What is gathered from all
+    # cells instead gets a gradient of the size of all cells from every block.
+    def block_logits(row, column, edge, v):
         delta, mean = displacements(x, x_mean, row, column)
         if transpose:
-            logits = -jnp.einsum("rkg,rkg->rk", delta, u[column])
+            logits, v_norm = -jnp.einsum("rkg,rkg->rk", delta, all_u[column]), all_norms[column]
         else:
-            logits = jnp.einsum("rkg,rg->rk", delta, u[row])
+            u, norm = product.velocity(v)
+            logits, v_norm = jnp.einsum("rkg,rg->rk", delta, u), norm[:, None]
         if not normalize:
             return jnp.where(edge, logits, 0), edge
-        norms = product.norms(delta, mean) * (v_norm[column] if transpose else v_norm[row][:, None])
+        norms = product.norms(delta, mean) * v_norm
         return jnp.where(edge, safe_divide(logits, norms), 0), edge & (norms > 0)
 
     return block_logits
@@ -76,17 +80,17 @@ def _built_in(product: InnerProduct, features: Features, normalize: bool, transp
 
 def _custom(similarity, features: Features, gene_weights, transpose: bool):
     """Logits by a user's function. Gene weights scale velocity and displacement by their square roots."""
-    x, v = features.x, features.v
-    if gene_weights is not None:
-        root = safe_sqrt(gene_weights)
-        x, v = x * root[None], v * root[None]
+    x = features.x
+    root = jnp.ones(x.shape[1], x.dtype) if gene_weights is None else safe_sqrt(gene_weights)
+    x = x * root[None]
 
-    def row_logits(row, column, edge):
+    def row_logits(row, column, edge, v):
         delta = x[column] - x[row][None]
         if transpose:
-            logits = jax.vmap(lambda v_j, delta_j: similarity(v_j, -delta_j[None])[0])(v[column], delta)
+            v = features.v[column] * root[None]
+            logits = jax.vmap(lambda v_j, delta_j: similarity(v_j, -delta_j[None])[0])(v, delta)
         else:
-            logits = similarity(v[row], delta)
+            logits = similarity(v * root, delta)
         return jnp.where(edge, logits, 0), edge
 
     return jax.vmap(row_logits)

@@ -90,7 +90,7 @@ def test_projection_grid_draws_the_averages(unchanged):
     ax = pl.projection_grid(unchanged, show=False)
     (quiver,) = quivers(ax)
     axes, average = pl.smooth_on_grid(
-        unchanged.obsm["X_umap"].astype(float), unchanged.obsm["T_fwd_umap"], lines=34, min_mass=5.0
+        unchanged.obsm["X_umap"].astype(float), unchanged.obsm["T_fwd_umap"], lines=31, min_mass=5.0
     )
     known = np.isfinite(average).all(axis=-1)
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)[known]
@@ -107,7 +107,7 @@ def test_density_length_and_colour(cells):
     (plain,) = quivers(pl.projection_grid(cells, show=False))
     (dense,) = quivers(pl.projection_grid(cells, density=2.0, show=False))
     (long,) = quivers(pl.projection_grid(cells, arrow_length=2.0, arrow_color="red", show=False))
-    assert len(dense.X) > 2 * len(plain.X)
+    assert len(dense.X) > 1.5 * len(plain.X)
     np.testing.assert_allclose(long.U, 2 * plain.U)
     assert tuple(long.get_facecolor()[0]) == (1.0, 0.0, 0.0, 1.0)
 
@@ -135,7 +135,10 @@ def test_three_dimensions(unchanged, draw):
 class TestAllProjections:
     @pytest.mark.parametrize("n", [1, 2, 10])
     def test_few_cells(self, draw, n):
-        draw(make_cells(60)[::6][:n].copy(), show=False).figure.draw_without_rendering()
+        ax = draw(make_cells(60)[::6][:n].copy(), show=False)
+        ax.figure.draw_without_rendering()
+        if n == 10:
+            assert len(ax.collections) == 2  # cells and arrows, or lines
 
     def test_cells_that_are_not_finite_are_skipped(self, draw, cells):
         cells.obsm["X_umap"][:4] = np.nan

@@ -68,6 +68,8 @@ def test_saved_own_axes_and_named_layers(cells, tmp_path):
     _, ax = plt.subplots()
     assert pl.proportions(cells, layers=["unspliced"], ax=ax) is ax
     assert len(ax.containers) == 1
+    assert not ax.child_axes
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["unspliced"]
 
 
 @pytest.mark.parametrize(

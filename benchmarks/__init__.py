@@ -1,0 +1,1 @@
+"""Timings against the peers and against the machine; never run as tests."""

@@ -1,0 +1,20 @@
+"""Timing of functions and of whole processes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def seconds(function: Callable[[], Any], repeats: int, warm_up: int = 1) -> dict[str, float]:
+    """Median, smallest and largest time of some calls, after others that are not counted."""
+    for _ in range(warm_up):
+        function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return {"median": statistics.median(times), "min": min(times), "max": max(times), "repeats": repeats}
