@@ -1,0 +1,140 @@
+"""Kernels, walks and projection: jaxvelo against CellRank in one run, and against the machine.
+
+Usage: ``python -m benchmarks.kernels --peers DIR [--update-readme] [--only warm,cold,stochastic,monte_carlo]``
+
+``DIR`` is a virtual environment with CellRank and scVelo. The data is ``reference/pancreas_velocity.h5ad`` (3,696 cells ×
+488 velocity genes) under ``$JAXVELO_SHARED``. Ours and theirs run one after the other, never at the same time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+GROUPS = ("warm", "cold", "monte_carlo", "stochastic")
+
+
+def run(command: list[str], **kwargs: Any) -> dict[str, Any]:
+    """Run a process that prints JSON; adds the time that the whole process took."""
+    start = time.perf_counter()
+    result = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, **kwargs)
+    return {**json.loads(result.stdout.strip().splitlines()[-1]), "process": time.perf_counter() - start}
+
+
+def main() -> None:
+    """Measure, print the table, and put it into the README if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", type=Path, required=True, help="virtual environment with CellRank")
+    parser.add_argument("--only", default=",".join(GROUPS), help="comma-separated groups of CellRank's steps to run")
+    parser.add_argument("--update-readme", action="store_true")
+    parser.add_argument("--json", type=Path, help="write all numbers here")
+    arguments = parser.parse_args()
+    file = str(Path(os.environ["JAXVELO_SHARED"]) / "reference" / "pancreas_velocity.h5ad")
+    ours_command = [sys.executable, "-m", "benchmarks.our_kernels", file]
+    theirs_command = [str(arguments.peers / "bin" / "python"), str(ROOT / "benchmarks" / "peer_kernels.py"), file]
+
+    ours, theirs = {}, {}
+    for group in arguments.only.split(","):
+        print(f"running {group}", file=sys.stderr)
+        if group in ("warm", "cold"):
+            ours[group] = run([*ours_command, group])
+        theirs[group] = run([*theirs_command, group])
+    table = "\n".join(rows(ours, theirs))
+    print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"jaxvelo": ours, "CellRank": theirs}, indent=1))
+    if arguments.update_readme:
+        readme = ROOT / "README.md"
+        text = readme.read_text()
+        block = f"<!-- benchmark -->\n{table}\n<!-- /benchmark -->"
+        temporary = readme.with_suffix(".tmp")
+        temporary.write_text(re.sub(r"<!-- benchmark -->.*<!-- /benchmark -->", lambda _: block, text, flags=re.S))
+        temporary.replace(readme)
+
+
+def rows(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Lines of the table: what, ours, CellRank's, ratio."""
+    lines = [
+        f"{os.cpu_count()} cores ({platform.machine()}), float32, pancreas: 3,696 cells × 488 genes; medians, warm unless said.",
+        "",
+        "| step | jaxvelo | CellRank 2.0.7 | ratio |",
+        "|---|---|---|---|",
+    ]
+
+    def compare(label: str, mine: float, other: float | None) -> None:
+        ratio = "" if other is None else f"{other / mine:,.0f}×"
+        lines.append(f"| {label} | {text(mine)} | {'' if other is None else text(other)} | {ratio} |")
+
+    warm = ours.get("warm", {})
+    their_warm = theirs.get("warm", {})
+
+    def median(values: dict[str, Any], key: str) -> float | None:
+        return values[key]["median"] if key in values else None
+
+    if warm:
+        for key, label in (
+            ("deterministic", "`VelocityKernel` → transition matrix (CSR), automatic scale"),
+            ("connectivity", "`ConnectivityKernel` → transition matrix"),
+            ("projection", "projection onto the UMAP"),
+            ("walks_100", "100 random walks of 200 steps"),
+        ):
+            compare(label, warm[key]["median"], median(their_warm, key))
+        compare("10,000 random walks of 200 steps", warm["walks_10000"]["median"], None)
+        compare(
+            "stochastic model, first 300 cells",
+            warm["stochastic_300"]["median"],
+            median(theirs.get("stochastic", {}), "stochastic_300"),
+        )
+        compare("stochastic model, all cells", warm["stochastic"]["median"], None)
+        compare(
+            "Monte Carlo model, 1,000 samples",
+            warm["monte_carlo"]["median"],
+            median(theirs.get("monte_carlo", {}), "monte_carlo"),
+        )
+    if "cold" in ours:
+        compare(
+            "cold process: import, read, compile, compute", ours["cold"]["process"], theirs["cold"]["process"]
+        )
+    if warm:
+        lines += ["", "| against the machine | |", "|---|---|", *against_machine(warm)]
+    return lines
+
+
+def against_machine(warm: dict[str, Any]) -> list[str]:
+    """Lines on floor, gradient, memory and compilations."""
+    pure, floor = warm["pure"]["median"], warm["floor"]["median"]
+    value, gradient = warm["value"]["median"], warm["gradient"]["median"]
+    memory, machine, compiled = warm["memory"], warm["machine"], warm["compilations"]
+    bandwidth = warm["gathered_bytes"] / pure
+    peak = ", ".join(f"{name} {memory[name] / 1e6:.0f}" for name in (*list(memory)[:3], "gradient"))
+    return [
+        f"| pure function, over gathering and summing the neighbours' rows ({text(floor)}) | "
+        f"{text(pure)}, {pure / floor:.1f}× |",
+        f"| gathered bytes per second, of the measured memory bandwidth ({machine['bandwidth'] / 1e9:.0f} GB/s) | "
+        f"{bandwidth / 1e9:.1f} GB/s, {bandwidth / machine['bandwidth']:.0%} |",
+        f"| value and gradient (scale, weights, gene weights), over the value ({text(value)}) | "
+        f"{text(gradient)}, {gradient / value:.1f}× |",
+        f"| temporary memory, MB (inputs {memory['inputs'] / 1e6:.0f}; cells × neighbours × genes would be "
+        f"{memory['cells_neighbors_genes'] / 1e6:.0f}) | {peak} |",
+        f"| slots of the buckets that hold an edge | {warm['fill']:.0%} |",
+        f"| programs compiled for a second data set: 1 % fewer cells; 40 % fewer "
+        f"({compiled['other_new_shapes']} new bucket shapes) | {compiled['similar']}; {compiled['other']} |",
+    ]
+
+
+def text(seconds: float) -> str:
+    """Format a time."""
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+if __name__ == "__main__":
+    main()
