@@ -4,7 +4,6 @@ Pure functions over arrays; :func:`jaxvelo.pp.moments` and :func:`jaxvelo.tl.vel
 """
 
 from jaxvelo.dynamics.moments import first_moments, neighborhood_weights, second_moments
-from jaxvelo.dynamics.order_statistic import order_statistic
 from jaxvelo.dynamics.steady_state import (
     SteadyState,
     StochasticSteadyState,
@@ -17,7 +16,6 @@ __all__ = [
     "StochasticSteadyState",
     "first_moments",
     "neighborhood_weights",
-    "order_statistic",
     "second_moments",
     "steady_state",
     "stochastic_steady_state",

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxvelo.dynamics.order_statistic import order_statistic
+from jaxvelo.order_statistic import order_statistic
 
 Percentiles = tuple[float, float] | float | None
 

@@ -33,8 +33,8 @@ class Connectivity(Expression):
         if self.density_normalize:
             density = _column_sums(graph, weights)
             weights = tuple(
-                safe_divide(w, density[r][:, None] * density[c])
-                for w, r, c in zip(weights, graph.rows, graph.columns, strict=True)
+                safe_divide(w, density[c])  # the cell's own density is normalised away with its row
+                for w, c in zip(weights, graph.columns, strict=True)
             )
         return normalized(graph, weights, graph.edges[self.edges].mask)
 

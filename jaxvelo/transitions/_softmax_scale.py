@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxvelo.order_statistic import order_statistic
+
 
 def automatic_softmax_scale(
     logits: tuple[Float[Array, "rows width"], ...], mask: tuple[Bool[Array, "rows width"], ...]
@@ -31,27 +33,13 @@ def automatic_softmax_scale(
 
 
 def _positive_median(values: Float[Array, " n"]) -> Float[Array, ""]:
-    """Median of the positive values by selection, bit by bit; zero if there are none.
-
-    Non-negative floats are ordered as their bit patterns are. So the k-th smallest is built from its highest bit down:
-    a bit is set if no more than k values are smaller than the pattern so far with this bit. XLA would sort for a median,
-    which takes longer than everything else in the kernel.
-    """
-    width = 8 * values.dtype.itemsize
-    unsigned = jnp.dtype(f"uint{width}")
-    highest = jnp.array(jnp.iinfo(unsigned).max, unsigned)
-    patterns = jnp.where(values > 0, jax.lax.bitcast_convert_type(values, unsigned), highest)
-    count = jnp.sum(values > 0, dtype=jnp.int32)
-    rank = (count - 1) // 2
-
-    def set_bit(step, found):
-        trial = found | (jnp.array(1, unsigned) << (width - 2 - step).astype(unsigned))
-        return jnp.where(jnp.sum(patterns < trial, dtype=jnp.int32) <= rank, trial, found)
-
-    lower = jax.lax.fori_loop(0, width - 1, set_bit, jnp.zeros((), unsigned))
+    """Median of the positive ones among values that are not negative; zero if there are none."""
+    n_zeros = jnp.sum(values == 0, dtype=jnp.int32)
+    count = values.size - n_zeros
+    # Selected, not sorted: XLA's sort takes longer than everything else in the kernel.
+    lower = order_statistic(values, n_zeros + (count - 1) // 2)
     # An even count has a second middle value: the same again, or the next larger one.
-    repeated = jnp.sum(patterns <= lower, dtype=jnp.int32) > count // 2
-    following = jnp.min(jnp.where(patterns > lower, patterns, highest))
+    repeated = jnp.sum(values <= lower, dtype=jnp.int32) > n_zeros + count // 2
+    following = jnp.min(jnp.where(values > lower, values, jnp.inf))
     upper = jnp.where(repeated, lower, following)
-    middle = jax.lax.bitcast_convert_type(jnp.stack([lower, upper]), values.dtype)
-    return jnp.where(count > 0, jnp.mean(middle), 0)
+    return jnp.where(count > 0, (lower + upper) / 2, 0)

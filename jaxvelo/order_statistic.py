@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
-def order_statistic(x: Float[Array, " n"], rank: int) -> Float[Array, ""]:
+def order_statistic(x: Float[Array, " n"], rank: int | Int[Array, ""]) -> Float[Array, ""]:
     """Return the element of ``x`` that has exactly ``rank`` elements before it in ascending order.
 
     The bits of a floating-point number, read as an unsigned integer with the sign turned round, are ordered as the
@@ -34,7 +34,7 @@ def order_statistic(x: Float[Array, " n"], rank: int) -> Float[Array, ""]:
 
     def fix_bit(position: Array, answer: Array) -> Array:
         candidate = answer | (sign >> position.astype(unsigned))
-        return jnp.where(jnp.sum(keys < candidate) <= rank, candidate, answer)
+        return jnp.where(jnp.sum(keys < candidate, dtype=jnp.int32) <= rank, candidate, answer)
 
     key = jax.lax.fori_loop(0, n_bits, fix_bit, unsigned(0))
     return jax.lax.bitcast_convert_type(jnp.where(key >= sign, key ^ sign, ~key), x.dtype)

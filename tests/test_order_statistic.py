@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxvelo.dynamics import order_statistic
+from jaxvelo.order_statistic import order_statistic
 
 many = jax.jit(jax.vmap(order_statistic, in_axes=(1, None)))
 
