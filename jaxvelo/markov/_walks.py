@@ -148,8 +148,9 @@ def _next_cell(table: _SlotTable, cell: Int[Array, " walks"], bits: UInt32[Array
     slot = jnp.zeros_like(first)
     for bit in reversed(range((table.widest - 1).bit_length())):
         candidate = slot + (1 << bit)
+        # Beyond the row's end, look at its last slot, whose cumulative probability is above any threshold.
         before = first + jnp.minimum(candidate, width) - 1
-        slot = jnp.where((candidate < width) & (table.cumulative[before] <= threshold), candidate, slot)
+        slot = jnp.where(table.cumulative[before] <= threshold, candidate, slot)
     return table.neighbor[first + slot]
 
 
