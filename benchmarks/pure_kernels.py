@@ -13,7 +13,7 @@ import numpy as np
 
 import jaxvelo as jv
 from benchmarks.timing import seconds
-from jaxvelo.graph import BLOCK_BYTES, NeighborGraph, block_rows, map_rows
+from jaxvelo.graph import NeighborGraph, block_rows, map_rows
 from jaxvelo.transitions import Connectivity, Features, Velocity, evaluate_velocity
 
 
@@ -52,7 +52,7 @@ def gather_and_sum(graph: NeighborGraph, x: jax.Array) -> list[jax.Array]:
     """The floor: gather every neighbour's row over the same buckets and blocks, and sum it."""
     sums = []
     for column in graph.columns:
-        block = block_rows(*column.shape, x.shape[1] * x.dtype.itemsize, BLOCK_BYTES)
+        block = block_rows(column.shape, x.shape[1] * x.dtype.itemsize)
         sums.append(map_rows(lambda c: jnp.sum(x[c], axis=1), block, column))
     return sums
 

@@ -8,21 +8,19 @@ BLOCK_BYTES = 1 << 22
 """Bytes wanted for the gathered neighbours of one block: they stay in the cache of one processor core."""
 
 
-def block_rows(n_rows: int, width: int, row_bytes: int, block_bytes: int) -> int:
-    """Number of rows to process at a time: the divisor of ``n_rows`` whose block comes nearest to ``block_bytes``.
+def block_rows(shape: tuple[int, ...], row_bytes: int) -> int:
+    """Number of rows to process at a time: the divisor of all rows whose block comes nearest to ``BLOCK_BYTES``.
 
     Parameters
     ----------
-    n_rows, width
-        Shape of the bucket.
+    shape
+        Rows and width of the bucket.
     row_bytes
         Bytes of one gathered neighbour.
-    block_bytes
-        Bytes wanted for the gathered neighbours of one block.
     """
-    target = max(block_bytes / max(row_bytes * width, 1), 1.0)
-    divisors = [d for d in range(1, n_rows + 1) if n_rows % d == 0] if n_rows <= 4096 else _divisors(n_rows)
-    return min(divisors, key=lambda d: abs(np.log(d / target)))
+    n_rows, width = shape
+    target = max(BLOCK_BYTES / max(row_bytes * width, 1), 1.0)
+    return min(_divisors(n_rows), key=lambda d: abs(np.log(d / target)))
 
 
 def _divisors(n: int) -> list[int]:

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxvelo.graph._blocks import BLOCK_BYTES, block_rows, map_rows
+from jaxvelo.graph._blocks import block_rows, map_rows
 from jaxvelo.graph._neighbor_graph import NeighborGraph
 
 
@@ -51,7 +51,7 @@ def neighborhood_moments(
             squares = (own - mean) ** 2 + jnp.einsum("rk,rkf->rf", member, deviation * deviation)
             return mean, weight * squares + (1 - count * weight) * mean**2
 
-        block = block_rows(*columns.shape, row_bytes, BLOCK_BYTES)
+        block = block_rows(columns.shape, row_bytes)
         mean, variance = map_rows(block_moments, block, rows, columns, neighbor)
         means.append(mean)
         variances.append(variance)

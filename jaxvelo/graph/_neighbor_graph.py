@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -98,9 +100,10 @@ class NeighborGraph(eqx.Module):
                 masks[name].append(mask)
                 values[name].append(np.where(mask, _take(data, entry), 0).astype(dtype))
             start += count
-        edges = {name: Edges(tuple(values[name]), tuple(masks[name])) for name in csr}
+        edges: Any = {name: Edges(tuple(values[name]), tuple(masks[name])) for name in csr}  # type: ignore[arg-type]
         # All at once: the transfers of many small arrays one by one take longer than the rest.
-        return jax.device_put(cls(tuple(rows), tuple(columns), position, edges))  # type: ignore[arg-type]
+        host: Any = (tuple(rows), tuple(columns), position, edges)
+        return cls(*jax.device_put(host))
 
     @property
     def n_cells(self) -> int:

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxvelo.graph._csr_layout import CsrLayout
+from jaxvelo.graph._blocks import block_rows, map_rows
 from jaxvelo.graph._neighbor_graph import NeighborGraph
 
 
@@ -113,10 +114,16 @@ def uniform(
 
 @jax.jit
 def _matmul(matrix: TransitionMatrix, y: Array) -> Array:
-    columns = matrix.graph.columns
     flat = y[:, None] if y.ndim == 1 else y
+
+    def expectation(values, columns):
+        return jnp.einsum("rk,rkf->rf", values, flat[columns])
+
     product = matrix.graph.gather_rows(
-        tuple(jnp.einsum("rk,rkf->rf", t, flat[c]) for t, c in zip(matrix.values, columns, strict=True))
+        tuple(
+            map_rows(expectation, _block(c, flat), t, c)
+            for t, c in zip(matrix.values, matrix.graph.columns, strict=True)
+        )
     )
     return product[:, 0] if y.ndim == 1 else product
 
@@ -125,11 +132,23 @@ def _matmul(matrix: TransitionMatrix, y: Array) -> Array:
 def _rmatmul(matrix: TransitionMatrix, y: Array) -> Array:
     graph = matrix.graph
     flat = (y[None, :] if y.ndim == 1 else y).T
+
+    def send(received, block):
+        rows, columns, values = block
+        return received.at[columns].add(values[:, :, None] * flat[rows][:, None, :]), None
+
     product = jnp.zeros((graph.n_cells, flat.shape[1]), matrix.values[0].dtype)
     unused = graph.n_unused_rows
     for rows, columns, values in zip(graph.rows, graph.columns, matrix.values, strict=True):
         # Unused rows lead the first bucket and point to cell 0, which is not theirs.
-        sent = values[unused:, :, None] * flat[rows[unused:]][:, None, :]
-        product = product.at[columns[unused:]].add(sent)
+        sent = jnp.where(jnp.arange(len(rows))[:, None] < unused, 0, values)
+        size = _block(columns, flat)
+        blocks = tuple(a.reshape(-1, size, *a.shape[1:]) for a in (rows, columns, sent))
+        product, _ = jax.lax.scan(send, product, blocks)
         unused = 0
     return product[:, 0] if y.ndim == 1 else product.T
+
+
+def _block(columns: Array, y: Array) -> int:
+    """Rows to process at a time: products with all genes must not hold (cells, neighbours, genes) either."""
+    return block_rows(columns.shape, y.shape[1] * y.dtype.itemsize)

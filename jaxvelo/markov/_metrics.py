@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxvelo.graph import BLOCK_BYTES, NeighborGraph, TransitionMatrix, block_rows, map_rows
+from jaxvelo.graph import NeighborGraph, TransitionMatrix, block_rows, map_rows
 
 
 def cross_boundary_correctness(
@@ -75,8 +75,7 @@ def _sum_displacements(graph: NeighborGraph, weights, features: Array) -> Float[
     row_bytes = features.shape[1] * features.dtype.itemsize
     result = []
     for row, column, weight in zip(graph.rows, graph.columns, weights, strict=True):
-        n_rows, width = column.shape
-        block = block_rows(n_rows, width, row_bytes, BLOCK_BYTES)
+        block = block_rows(column.shape, row_bytes)
         result.append(map_rows(sums, block, row, column, weight))
     return graph.gather_rows(tuple(result))
 

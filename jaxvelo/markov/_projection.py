@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxvelo.graph import BLOCK_BYTES, TransitionMatrix, block_rows, map_rows
+from jaxvelo.graph import TransitionMatrix, block_rows, map_rows
 
 
 def project(
@@ -64,7 +64,6 @@ def _project(transitions: TransitionMatrix, embedding: Array, edges: str) -> Arr
     for row, column, value, edge in zip(
         graph.rows, graph.columns, transitions.values, graph.edges[edges].mask, strict=True
     ):
-        n_rows, width = column.shape
-        block = block_rows(n_rows, width, row_bytes, BLOCK_BYTES)
+        block = block_rows(column.shape, row_bytes)
         result.append(map_rows(arrows, block, row, column, value, edge))
     return graph.gather_rows(tuple(result))

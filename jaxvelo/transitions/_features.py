@@ -34,4 +34,4 @@ class Features(eqx.Module):
         """One for genes, zero for padding."""
         if self.n_genes is None:
             return jnp.ones(self.x.shape[1], self.x.dtype)
-        return (jnp.arange(self.x.shape[1]) < self.n_genes).astype(self.x.dtype)
+        return (jnp.arange(self.x.shape[1], dtype=self.n_genes.dtype) < self.n_genes).astype(self.x.dtype)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxvelo.graph import BLOCK_BYTES, block_rows, map_rows
+from jaxvelo.graph import block_rows, map_rows
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide, safe_sqrt
 
@@ -49,7 +49,7 @@ def similarity_logits(
     row_bytes = features.x.shape[1] * features.x.dtype.itemsize
     logits, defined = [], []
     for row, column, edge in zip(rows, columns, mask, strict=True):
-        block = block_rows(*column.shape, row_bytes, BLOCK_BYTES)
+        block = block_rows(column.shape, row_bytes)
         logit, is_defined = map_rows(block_logits, block, row, column, edge, features.v[row])
         logits.append(logit)
         defined.append(is_defined)

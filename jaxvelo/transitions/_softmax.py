@@ -12,10 +12,11 @@ def softmax(
     fallback: Float[Array, "rows width"],
 ) -> Float[Array, "rows width"]:
     r"""Softmax of :math:`\sigma \ell_{ij}` over the defined logits of each row; ``fallback`` for rows without any."""
-    scaled = softmax_scale * logits
-    lowest = jnp.finfo(scaled.dtype).min
-    top = jax.lax.stop_gradient(jnp.max(jnp.where(defined, scaled, lowest), axis=1, keepdims=True))
-    exponent = jnp.where(defined, scaled - top, 0)
+    lowest = jnp.finfo(logits.dtype).min
+    top = jax.lax.stop_gradient(jnp.max(jnp.where(defined, logits, lowest), axis=1, keepdims=True))
+    # Subtracted before scaling: after it, a fused multiply-add leaves of the largest exponent not zero but a rounding
+    # error of the scaled logit, which overflows for large ones.
+    exponent = jnp.where(defined, softmax_scale * (logits - top), 0)
     weight = jnp.where(defined, jnp.exp(exponent), 0)
     total = jnp.sum(weight, axis=1, keepdims=True)
     empty = total == 0

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxvelo.graph import BLOCK_BYTES, NeighborGraph, block_rows, map_rows, uniform
+from jaxvelo.graph import NeighborGraph, block_rows, map_rows, uniform
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide, safe_sqrt
 from jaxvelo.transitions._similarity import SIMILARITIES, Similarity
@@ -58,7 +58,7 @@ def stochastic_probabilities(
     row_bytes = 2 * features.x.shape[1] * features.x.dtype.itemsize
     probabilities, logits = [], []
     for *bucket, m, s2 in zip(graph.rows, graph.columns, graph.edges[edges].mask, mean, variance, strict=True):
-        size = block_rows(*bucket[1].shape, row_bytes, BLOCK_BYTES)
+        size = block_rows(bucket[1].shape, row_bytes)
         p, logit = map_rows(block, size, *bucket, m, s2)
         probabilities.append(p)
         logits.append(logit)
