@@ -28,10 +28,15 @@ def next_size(n: int, steps: int = 16) -> int:
     return -(-n // rung) * rung
 
 
-def _next_width(degree: int) -> int:
-    """Round a degree up: powers of two to 8, multiples of 8 to 64, then four rungs per doubling."""
+def _next_width(degree: int, is_last: bool) -> int:
+    """Round a degree up: powers of two to 8, multiples of 8 to 64, then four rungs per doubling.
+
+    The last bucket has few rows, and its largest degree varies most between data sets: two rungs per doubling.
+    """
     if degree <= 8:
         return 1 << max(degree - 1, 0).bit_length()
+    if is_last:
+        return next_size(degree, steps=2)
     return -(-degree // 8) * 8 if degree <= 64 else next_size(degree, steps=4)
 
 
@@ -69,4 +74,8 @@ def bucket_shapes(degrees: np.ndarray) -> list[tuple[int, int]]:
     n_cells = len(degrees)
     counts = _row_counts(next_size(n_cells))
     ends = np.clip(np.cumsum(counts) - (sum(counts) - n_cells), 0, n_cells)
-    return [(count, _next_width(int(degrees[end - 1])) if end else 1) for count, end in zip(counts, ends, strict=True)]
+    largest = [int(degrees[end - 1]) if end else 0 for end in ends]
+    last = len(counts) - 1
+    return [
+        (count, _next_width(degree, i == last)) for i, (count, degree) in enumerate(zip(counts, largest, strict=True))
+    ]

@@ -9,8 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxvelo.graph._csr_layout import CsrLayout
 from jaxvelo.graph._blocks import block_rows, map_rows
+from jaxvelo.graph._csr_layout import CsrLayout
 from jaxvelo.graph._neighbor_graph import NeighborGraph
 
 

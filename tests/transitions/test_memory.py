@@ -1,0 +1,72 @@
+"""The memory bound: no array of (cells, neighbours, genes), in values and gradients."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from jaxvelo.graph import BLOCK_BYTES, NeighborGraph
+from jaxvelo.transitions import MODELS, Connectivity, Features, Velocity
+
+N_CELLS, N_GENES, N_NEIGHBORS = 8000, 300, 30
+
+
+@pytest.fixture(scope="module")
+def problem():
+    rng = np.random.default_rng(0)
+    near = rng.integers(0, N_CELLS, (N_CELLS, N_NEIGHBORS))
+    indptr = np.arange(0, near.size + 1, N_NEIGHBORS)
+    graph = NeighborGraph.from_csr(sp.csr_matrix((np.ones(near.size), near.ravel(), indptr), shape=(N_CELLS, N_CELLS)))
+    x = jnp.asarray(rng.random((N_CELLS, N_GENES)), dtype=float)
+    v = jnp.asarray(rng.normal(size=(N_CELLS, N_GENES)), dtype=float)
+    return graph, x, v
+
+
+def bound(graph, x, copies):
+    """The stated bound: 16 blocks, copies of the features, and 32 numbers for each slot."""
+    slots = sum(columns.size for columns in graph.columns)
+    return 16 * BLOCK_BYTES + copies * x.nbytes + 32 * slots * x.dtype.itemsize
+
+
+def temporary_bytes(function, *arguments):
+    return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_value(problem, model):
+    graph, x, v = problem
+    velocity = Velocity(4.0, model=model, n_samples=50)
+    used = temporary_bytes(
+        lambda g, x, v, k: velocity.probabilities(g, {"velocity": Features(x, v)}, k), graph, x, v, jax.random.key(0)
+    )
+    assert used <= bound(graph, x, copies=6)
+    assert used < 0.5 * N_CELLS * N_NEIGHBORS * N_GENES * x.dtype.itemsize
+
+
+@pytest.mark.parametrize("model", ["deterministic", "stochastic"])
+def test_gradient(problem, model):
+    graph, x, v = problem
+    expression = 0.8 * Velocity(4.0, jnp.ones(N_GENES), model=model) + 0.2 * Connectivity()
+    arrays, static = eqx.partition(expression, eqx.is_array)
+    target = jnp.linspace(0, 1, N_CELLS)
+
+    def loss(arrays, x, v, graph):
+        return jnp.sum((eqx.combine(arrays, static)(graph, x, v) @ target) ** 2)
+
+    used = temporary_bytes(jax.grad(loss, argnums=(0, 2)), arrays, x, v, graph)
+    assert used <= bound(graph, x, copies=16)
+    assert used < 0.5 * N_CELLS * N_NEIGHBORS * N_GENES * x.dtype.itemsize
+
+
+def test_the_bound_would_notice_such_an_array(problem):
+    graph, x, v = problem
+
+    def careless(x, v, graph):
+        return [
+            jnp.einsum("rkg,rg->rk", jax.lax.optimization_barrier(x[columns] - x[rows][:, None]), v[rows])
+            for rows, columns in zip(graph.rows, graph.columns, strict=True)
+        ]
+
+    assert temporary_bytes(careless, x, v, graph) > bound(graph, x, copies=16)
