@@ -33,9 +33,14 @@ def check_integer(name: str, value: Any, least: int) -> None:
 
 def listed(names: Iterable[Any], limit: int = 12) -> str:
     """Format names for a message, cut after ``limit``."""
-    names = [repr(n) for n in names]
+    names = [repr(n.item() if isinstance(n, np.generic) else n) for n in names]
     shown = ", ".join(names[:limit])
     return f"[{shown}, ... ({len(names)} in all)]" if len(names) > limit else f"[{shown}]"
+
+
+def place_of(key: str | None, attr: str) -> str:
+    """Name, for messages, where :func:`read_array` reads from."""
+    return "adata.X" if key in (None, "X") else f"adata.{attr}[{key!r}]"
 
 
 def read_array(adata: AnnData, key: str | None, attr: str) -> Any:
@@ -87,12 +92,17 @@ def read_connectivities(adata: AnnData, conn_key: str) -> sp.csr_matrix:
 
 
 def check_graph(matrix: Any, where: str) -> sp.csr_matrix:
-    """Return a graph's weights as CSR of float64; they must be finite and not negative."""
+    """Return a graph's weights as sorted CSR of float64; they must be finite and not negative."""
     csr = sp.csr_matrix(_in_memory(matrix, where)).astype(np.float64, copy=False)
+    if not csr.has_canonical_format:
+        # The arrays may be those of the argument, and this sorts them in place.
+        csr = csr.copy()
+        csr.sum_duplicates()
     if not np.isfinite(csr.data).all():
         bad = int(np.count_nonzero(~np.isfinite(csr.data)))
         raise ValueError(
-            f"Expected finite weights in `{where}`, found {bad} that are not. Compute the neighbours anew, or remove these."
+            f"Expected finite weights in `{where}`, found {bad} that are not. "
+            "Compute the neighbours anew, or remove these."
         )
     if csr.nnz and csr.data.min() < 0:
         bad = int(np.count_nonzero(csr.data < 0))

@@ -45,8 +45,8 @@ class Settings:
     @verbosity.setter
     def verbosity(self, value: str | int) -> None:
         if value in self._names:
-            index = self._names.index(value)  # type: ignore[arg-type]
-        elif isinstance(value, int) and 0 <= value < len(self._levels):
+            index = self._names.index(value)
+        elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(self._levels):
             index = value
         else:
             raise ValueError(f"Expected `verbosity` to be one of {self._names} or 0 to 3, found `{value!r}`.")
@@ -67,7 +67,8 @@ def timed(message: str, finish: str = "    Finish") -> Iterator[None]:
 
 def format_seconds(seconds: float) -> str:
     """Format a duration as ``h:mm:ss``, with hundredths below a minute (most steps take less than a second)."""
-    hours, rest = divmod(seconds, 3600)
-    minutes, rest = divmod(rest, 60)
-    fraction = f"{rest:05.2f}" if seconds < 60 else f"{int(rest):02d}"
-    return f"{int(hours)}:{int(minutes):02d}:{fraction}"
+    if round(seconds, 2) < 60:
+        return f"0:00:{seconds:05.2f}"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

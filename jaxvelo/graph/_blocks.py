@@ -5,7 +5,11 @@ import numpy as np
 from jaxtyping import Array
 
 BLOCK_BYTES = 1 << 22
-"""Bytes wanted for the gathered neighbours of one block: they stay in the cache of one processor core."""
+"""Bytes wanted for the gathered neighbours of one block: they stay in the cache of one processor core.
+
+The memory bound: besides arguments and results, a program holds at most 16 blocks, 6 arrays of the size of the features
+(16 in a gradient) and 32 numbers for each slot of the graph. One row with more neighbours than fit is a block.
+"""
 
 
 def block_rows(shape: tuple[int, ...], row_bytes: int) -> int:

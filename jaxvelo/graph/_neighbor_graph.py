@@ -35,8 +35,8 @@ class NeighborGraph(eqx.Module):
     Rows are sorted by degree and stand in a few buckets, each of one width. A slot without an edge is padding: it
     points to the row's own cell and is false in every mask. (An index out of range would be clamped when gathered, and
     would silently lose its gradient; a row's own cell is harmless, and lets a cell without neighbours stay where it is:
-    see :class:`~jaxvelo.graph.TransitionMatrix`.) The rows are more than the cells, see :mod:`jaxvelo.graph._buckets`: the
-    unused rows lead the first bucket, name cell 0 and have no edges.
+    see :class:`~jaxvelo.graph.TransitionMatrix`.) The rows are more than the cells, see
+    :mod:`jaxvelo.graph._buckets`: the unused rows lead the first bucket, name cell 0 and have no edges.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ from jaxvelo.annotations import require_anndata, require_key
 from jaxvelo.kernels._combination import Combination
 from jaxvelo.kernels._description import KERNELS, build, describe, plain, restore, without_none
 from jaxvelo.kernels._kernel import Kernel, KernelExpression
-from jaxvelo.kernels._precomputed_kernel import PrecomputedKernel, stochastic
+from jaxvelo.kernels._precomputed_kernel import DIRECTIONS, PrecomputedKernel, stochastic
 
 AnyKernel = TypeVar("AnyKernel", bound=Kernel)
 
@@ -24,8 +24,9 @@ def default_key(backward: bool | None) -> str:
 
 
 def write_to_adata(kernel: KernelExpression, key: str | None, copy: bool) -> None:
-    """Write matrix to ``obsp[key]`` and parameters to ``uns[f"{key}_params"]``; see :meth:`KernelExpression.write_to_adata`.
+    """Write matrix and parameters to ``obsp[key]`` and ``uns[f"{key}_params"]``.
 
+    See :meth:`KernelExpression.write_to_adata`.
     A combination also writes the matrices of its kernels, to ``obsp[f"{key}_kernel{i}"]``.
     """
     matrix = kernel.require_transitions()
@@ -94,7 +95,7 @@ def kernel_from_adata(cls: type[AnyKernel], adata: AnnData, key: str, copy: bool
     init, params = stored.get("init", {}), stored.get("params", {})
     if cls is PrecomputedKernel:
         # Any matrix will do; how it was made stays in the parameters.
-        init = {"obsp_key": key, "backward": init.get("backward", key == "T_bwd")}
+        init = {"obsp_key": key, "backward": init.get("backward", DIRECTIONS.get(key))}
         params = {**params, "origin": f"adata.obsp[{key!r}]"}
     elif kind != cls.__name__:
         raise TypeError(

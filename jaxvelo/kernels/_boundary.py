@@ -23,6 +23,8 @@ def cross_boundary_correctness(
     found = require_key(adata.obsp, graph_key, "adata.obsp", remedy)
     graph = NeighborGraph.from_csr({"distances": check_graph(found, f"adata.obsp[{graph_key!r}]")})
     remedy = "Pass the key of a representation as `rep`, for example after `scanpy.pp.pca(adata)`."
-    features = jnp.asarray(dense(require_key(adata.obsm, rep, "adata.obsm", remedy)), dtype=float)
+    array = dense(require_key(adata.obsm, rep, "adata.obsm", remedy))
+    # In their own precision, as CellRank takes the displacements to the neighbours.
+    features = jnp.asarray(array if array.dtype.kind == "f" else array.astype(float))
     scores, at_boundary = correctness(kernel.transitions, features, in_source, in_target, graph)
     return np.asarray(scores, dtype=np.float64)[np.asarray(at_boundary)]

@@ -49,7 +49,8 @@ class Combination(KernelExpression):
         for kernel in self.kernels:
             if kernel.transition_matrix is None:
                 raise RuntimeError(
-                    f"`{kernel}` is uninitialized. Compute its transition matrix first as `.compute_transition_matrix()`."
+                    f"`{kernel}` is uninitialized. "
+                    "Compute its transition matrix first as `.compute_transition_matrix()`."
                 )
         data, mask, values = _on_one_graph(self.kernels)
         names = {id(kernel): f"kernel {i}" for i, kernel in enumerate(self.kernels)}
@@ -316,9 +317,9 @@ def add(left: KernelExpression, right: KernelExpression) -> KernelAdd:
     """Add, as CellRank does: a weighted term joins a sum of weighted terms; other sums become a term."""
     left, right = _as_term(left), _as_term(right)
     for total, term in ((left, right), (right, left)):
-        if isinstance(total, KernelAdd) and isinstance(term, KernelMul) and term.weight is not None:
-            if None not in total.weights:
-                return KernelAdd(*total.parts, term)
+        is_weighted = isinstance(term, KernelMul) and term.weight is not None
+        if is_weighted and isinstance(total, KernelAdd) and None not in total.weights:
+            return KernelAdd(*total.parts, term)
     return KernelAdd(*(scale(part, 1.0) if isinstance(part, KernelAdd) else part for part in (left, right)))
 
 

@@ -20,7 +20,7 @@ COMBINATIONS: dict[str, type[Combination]] = {k.__name__: k for k in (KernelAdd,
 
 
 def describe(kernel: KernelExpression) -> dict[str, Any]:
-    """Describe a kernel by strings, numbers and arrays; basic kernels are numbered in the order of ``kernel.kernels``."""
+    """Describe a kernel by strings, numbers and arrays; basic kernels are numbered as in ``kernel.kernels``."""
     numbers = {id(k): i for i, k in enumerate(kernel.kernels)}
 
     def walk(part: KernelExpression) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import listed, read_array, require_key
+from jaxvelo.annotations import listed, place_of, read_array, require_key
 from jaxvelo.configuration import logger
 from jaxvelo.graph import next_size
 from jaxvelo.transitions import Features
@@ -52,8 +52,8 @@ class FeatureData:
         x, v = read_array(adata, xkey, attr), read_array(adata, vkey, attr)
         if x.shape != v.shape:
             raise ValueError(
-                f"Expected expression and velocity of the same shape, found {x.shape} in `adata.{attr}[{xkey!r}]` and "
-                f"{v.shape} in `adata.{attr}[{vkey!r}]`. Pass keys that belong together."
+                f"Expected expression and velocity of the same shape, found {x.shape} in `{place_of(xkey, attr)}` and "
+                f"{v.shape} in `{place_of(vkey, attr)}`. Pass keys that belong together."
             )
         if attr == "obsm" and gene_subset is not None:
             logger.warning("`gene_subset` is for layers, not for `adata.obsm`. Using all features")
@@ -62,11 +62,11 @@ class FeatureData:
         genes = None if attr == "obsm" else _selected_genes(adata, vkey, gene_subset, x.shape[1])
         dtype = np.dtype(jnp.result_type(float))
         v = _columns(v, genes, dtype)
-        valid = _valid_genes(v, f"adata.{attr}[{vkey!r}]")
+        valid = _valid_genes(v, place_of(vkey, attr))
         x = _columns(x, genes, dtype)
         if not valid.all():
             x, v = x[:, valid], v[:, valid]
-        _check_expression(x, f"adata.{attr}[{xkey!r}]")
+        _check_expression(x, place_of(xkey, attr))
         self.x, self.v = x, v
         self.name = vkey if is_default and xkey == "Ms" and vkey is not None else f"{attr}:{xkey}:{vkey}"
         if not is_default and genes is not None:
@@ -84,7 +84,7 @@ def _valid_genes(v: np.ndarray, where: str) -> np.ndarray:
     """Return which genes have finite velocities in all cells; at least 2 must."""
     with np.errstate(invalid="ignore", over="ignore"):
         valid = np.isfinite(v.sum(axis=0))
-    if valid.all():
+    if valid.all() and len(valid) >= 2:
         return valid
     valid = np.isfinite(v).all(axis=0)
     n_valid = int(np.count_nonzero(valid))
@@ -131,7 +131,8 @@ def _by_name(adata: AnnData, names: np.ndarray, where: str) -> np.ndarray:
     """Mask of genes by name; columns of zeros and ones, as other tools write them, count as boolean."""
     if names.shape == (adata.n_vars,) and pd.api.types.is_numeric_dtype(names.dtype) and np.isin(names, (0, 1)).all():
         return names.astype(bool)
-    return np.isin(adata.var_names.to_numpy().astype(str), names.astype(str))
+    # Names may be of any type of strings that a file format or pandas has.
+    return np.isin(adata.var_names.to_numpy().astype(str), [str(name) for name in names.ravel().tolist()])
 
 
 def _columns(array, genes: np.ndarray | None, dtype: np.dtype) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
+from jaxvelo.annotations import require_anndata
 from jaxvelo.configuration import logger
 from jaxvelo.kernels._combination import Combination
 from jaxvelo.kernels._description import build, describe
@@ -69,8 +70,8 @@ def read(fname: str | os.PathLike, adata: AnnData | None = None, copy: bool = Fa
     if not zipfile.is_zipfile(path):
         path.stat()  # which fails if there is no file at all
         raise ValueError(
-            f"Expected a kernel written by jaxvelo in `{path}`, found another format. CellRank's pickled kernels can be "
-            "read in CellRank only: exchange kernels in AnnData, by `write_to_adata` and `from_adata`."
+            f"Expected a kernel written by jaxvelo in `{path}`, found another format. CellRank's pickled kernels can "
+            "be read in CellRank only: exchange kernels in AnnData, by `write_to_adata` and `from_adata`."
         )
     with np.load(path, allow_pickle=False) as file:
         if not {"kernel", "n_cells"} <= set(file.files):
@@ -86,7 +87,7 @@ def read(fname: str | os.PathLike, adata: AnnData | None = None, copy: bool = Fa
             adata = anndata.read_h5ad(stored)
     elif adata is None:
         raise TypeError("The kernel was written without its AnnData object. Pass it as `adata=...`.")
-    elif adata.n_obs != n_cells:
+    elif require_anndata(adata).n_obs != n_cells:
         raise ValueError(f"Expected `adata` with {n_cells} cells, found {adata.n_obs}. Pass the one it was made with.")
     elif copy or adata.is_view:
         adata = adata.copy()

@@ -391,6 +391,13 @@ class Kernel(KernelExpression):
     def set_transitions(self, transitions: TransitionMatrix, params: dict[str, Any]) -> None:
         """Take a result on the kernel's own graph."""
         matrix = self.graph_data.stochastic_csr(transitions.values)
+        n_invalid = int(np.count_nonzero(~np.isfinite(matrix.data)))
+        if n_invalid:
+            raise ValueError(
+                f"Expected finite transition probabilities, found {n_invalid} that are not, with {params}. "
+                "A similarity of your own must be finite for cells in the same place and for zero velocities too; for "
+                "the built-in ones, expression, velocity, weights or `softmax_scale` are too large."
+            )
         self._transitions, self._matrix, self._params = transitions, matrix, params
 
     def restore(self, matrix: sp.csr_matrix, params: dict[str, Any]) -> None:

@@ -17,6 +17,9 @@ from jaxvelo.transitions import Precomputed
 
 _UNKNOWN = object()
 
+DIRECTIONS = {"T_fwd": False, "T_bwd": True}
+"""Whether the process behind a default key is a backward one."""
+
 
 class PrecomputedKernel(Kernel):
     """Kernel of a given transition matrix.
@@ -72,7 +75,7 @@ class PrecomputedKernel(Kernel):
             raise TypeError(f"Expected `backward` to be `bool` or None, found `{type(backward).__name__}`.")
         csr = stochastic(matrix, adata.n_obs, params["origin"], copy)
         self._edges = f"precomputed:{_checksum(csr):08x}"
-        init = {} if obsp_key is None else {"obsp_key": obsp_key}
+        init: dict[str, Any] = {} if obsp_key is None else {"obsp_key": obsp_key}
         if backward is not None:
             init["backward"] = bool(backward)
         super().__init__(adata, GraphData({self._edges: csr}), init)
@@ -112,14 +115,13 @@ def _locate(object: Any, adata: AnnData | None, obsp_key: str | None, backward: 
         backward = object
     else:
         raise TypeError(
-            "Expected `object` to be an AnnData object, a matrix, a kernel, a key in `adata.obsp` or a direction, found "
-            f"`{type(object).__name__}`."
+            "Expected `object` to be an AnnData object, a matrix, a kernel, a key in `adata.obsp` or a direction, "
+            f"found `{type(object).__name__}`."
         )
     require_anndata(adata)
     assert adata is not None
-    default = {"T_fwd": False, "T_bwd": True}
     if obsp_key is None:
-        wanted = [k for k, direction in default.items() if backward is _UNKNOWN or bool(backward) == direction]
+        wanted = [k for k, direction in DIRECTIONS.items() if backward is _UNKNOWN or bool(backward) == direction]
         found = [k for k in wanted if k in adata.obsp]
         if not found:
             raise KeyError(
@@ -129,7 +131,7 @@ def _locate(object: Any, adata: AnnData | None, obsp_key: str | None, backward: 
         obsp_key = found[0]
         logger.info("Using transition matrix from `adata.obsp[%r]`", obsp_key)
     if backward is _UNKNOWN:
-        backward = default.get(obsp_key)
+        backward = DIRECTIONS.get(obsp_key)
         logger.info("Setting directionality `backward=%s`", backward)
     return adata, obsp_key, backward
 
@@ -161,8 +163,8 @@ def stochastic(matrix: Any, n_cells: int, where: str, copy: bool) -> sp.csr_matr
     if (sums == 0).any():
         empty = np.flatnonzero(sums == 0)
         raise ValueError(
-            f"Expected each row in `{where}` to have a positive sum, found {len(empty)} rows without, the first for cell "
-            f"{empty[0]}. Give these cells a probability to stay, or remove them."
+            f"Expected each row in `{where}` to have a positive sum, found {len(empty)} rows without, the first for "
+            f"cell {empty[0]}. Give these cells a probability to stay, or remove them."
         )
     if not np.allclose(sums, 1, rtol=1e-12, atol=0):
         csr = normalize_rows(csr.copy())

@@ -85,11 +85,16 @@ def add_projection(kernel: KernelExpression, basis: str, key: str, recompute: bo
 
 def automatic_quiver_scale(embedding: np.ndarray, arrows: np.ndarray) -> float:
     """Scale that matplotlib's quiver chooses for these arrows (their first two axes, as scVelo does)."""
-    from matplotlib.figure import Figure
-
-    embedding = np.nan_to_num(embedding)
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('Projections need matplotlib: pip install "jaxvelo[tutorial]".') from error
+    if not np.any(np.abs(arrows[np.isfinite(arrows)]) > 0):
+        return 1.0
+    embedding = np.where(np.isfinite(embedding), embedding, 0)
     largest = float(np.abs(embedding).max()) or 1.0
-    axes = Figure().subplots()
+    figure = Figure()
+    axes = figure.subplots()
     second = 1 if embedding.shape[1] > 1 else 0
     quiver = axes.quiver(
         embedding[:, 0] / largest,
@@ -99,6 +104,6 @@ def automatic_quiver_scale(embedding: np.ndarray, arrows: np.ndarray) -> float:
         angles="xy",
         scale_units="xy",
     )
-    axes.figure.draw_without_rendering()
+    figure.draw_without_rendering()
     scale = quiver.scale
     return float(scale) / largest if scale else 1.0

@@ -106,7 +106,9 @@ def _by_annotation(adata: AnnData, chosen: Mapping[str, Any], kind: str) -> np.n
     key, wanted = next(iter(chosen.items()))
     values = require_key(adata.obs, key, "adata.obs", "Pass the key of a column with clusters or numbers.")
     if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
-        limits = np.atleast_1d(np.asarray(wanted, dtype=float))
+        limits = np.atleast_1d(np.asarray(wanted))
+        if not np.issubdtype(limits.dtype, np.number):
+            raise TypeError(f"Expected two numbers as limits for `adata.obs[{key!r}]`, found `{wanted}`.")
         if limits.shape != (2,):
             raise ValueError(f"Expected two limits for `adata.obs[{key!r}]`, found {len(limits)}: `{wanted}`.")
         return ((values >= limits.min()) & (values <= limits.max())).to_numpy()

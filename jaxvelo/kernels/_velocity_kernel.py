@@ -21,6 +21,8 @@ from jaxvelo.kernels._kernel import Kernel, ignore_arguments
 from jaxvelo.kernels._randomness import random_key
 from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Expression, Features, Velocity, evaluate_velocity
 
+_PARAMETERS = ("model", "similarity", "softmax_scale", "bwd_mode", "n_samples", "seed")
+
 
 class VelocityKernel(Kernel):
     """Kernel of RNA velocity: cells move to neighbours that lie in the direction of their velocity.
@@ -130,6 +132,11 @@ class VelocityKernel(Kernel):
         _check_choice("backward_mode", backward_mode, BACKWARD_MODES)
         _ignore_known(kwargs)
         self._check_similarity(similarity)
+        if softmax_scale is not None and not isinstance(
+            softmax_scale, (int, float, np.integer, np.floating, jax.Array)
+        ):
+            found = type(softmax_scale).__name__
+            raise TypeError(f"Expected `softmax_scale` to be a number or None, found `{found}`.")
         if softmax_scale is not None and not (math.isfinite(softmax_scale) and softmax_scale > 0):
             raise ValueError(f"Expected `softmax_scale` to be positive and finite, or None, found `{softmax_scale}`.")
         check_integer("n_samples", n_samples, least=1)
@@ -158,7 +165,6 @@ class VelocityKernel(Kernel):
             )
             features = self._data.features(pad=isinstance(similarity, str))
             values, logits, scale = evaluate_velocity(expression, self.graph, features, key)
-            self._check_probabilities(values, params["similarity"])
             if softmax_scale is None:
                 softmax_scale = params["softmax_scale"] = float(scale)
                 logger.info("Using `softmax_scale=%.4f`", softmax_scale)
@@ -170,15 +176,6 @@ class VelocityKernel(Kernel):
         self.set_transitions(transitions, params)
         self._logits = logits
         self._expression = expression
-
-    def _check_probabilities(self, values: tuple, similarity: str) -> None:
-        n_invalid = sum(int(np.count_nonzero(~np.isfinite(value))) for value in map(np.asarray, values))
-        if n_invalid:
-            raise ValueError(
-                f"Expected finite transition probabilities, found {n_invalid} that are not, by similarity "
-                f"`{similarity}`. A function of your own must be finite for cells in the same place and for zero "
-                "velocities too; for the built-in ones, expression, velocity or `softmax_scale` are too large."
-            )
 
     def _check_similarity(self, similarity: Any) -> None:
         if isinstance(similarity, str):
@@ -253,7 +250,8 @@ class VelocityKernel(Kernel):
 
     def restore(self, matrix: sp.csr_matrix, params: dict[str, Any]) -> None:
         """Take a stored result, unchanged to the last bit."""
-        super().restore(matrix, params)
+        # Files give keys back in another order, which would show in the printout.
+        super().restore(matrix, {name: params[name] for name in _PARAMETERS if name in params})
         self._logits, self._expression = None, None
 
     def __invert__(self) -> VelocityKernel:
@@ -273,6 +271,13 @@ def _name(similarity: Any) -> str:
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"Expected `{name}` to be one of {choices}, found `{value!r}`.")
+
+
+def _check_scale(scale: Any) -> None:
+    if isinstance(scale, bool) or not isinstance(scale, (int, float, np.integer, np.floating, jax.Array)):
+        raise TypeError(f"Expected `softmax_scale` to be a number or None, found `{type(scale).__name__}`.")
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"Expected `softmax_scale` to be positive and finite, or None, found `{scale}`.")
 
 
 def _ignore_known(kwargs: dict[str, Any]) -> None:

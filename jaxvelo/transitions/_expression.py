@@ -1,4 +1,4 @@
-"""Kernel expressions: pure functions from graph and features to a transition matrix, with their parameters as leaves."""
+"""Kernel expressions: pytrees of parameters that compute a transition matrix from graph and features."""
 
 from __future__ import annotations
 

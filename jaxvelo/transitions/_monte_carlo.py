@@ -28,9 +28,9 @@ def monte_carlo_probabilities(
     products: with :math:`u_s = w (v_s - \bar v_s)`,
 
     .. math::
-        \langle\delta_j, v_s\rangle = \delta_j \cdot u + (\delta_j w \sqrt{s^2}) \cdot z_s - \bar\delta_j (w\sqrt{s^2}) \cdot z_s,
-        \qquad
-        |v_s|^2 = |\bar v|^2 + 2 (u \sqrt{s^2}) \cdot z_s + (w s^2) \cdot z_s^2 - ((w \sqrt{s^2}) \cdot z_s)^2 / W .
+        \langle\delta_j, v_s\rangle &= \delta_j \cdot u + (\delta_j w \sqrt{s^2}) \cdot z_s
+            - \bar\delta_j (w\sqrt{s^2}) \cdot z_s, \\
+        |v_s|^2 &= |\bar v|^2 + 2 (u \sqrt{s^2}) \cdot z_s + (w s^2) \cdot z_s^2 - ((w \sqrt{s^2}) \cdot z_s)^2 / W .
 
     The gradient is that of the samples (reparametrised).
 

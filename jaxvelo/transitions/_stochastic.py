@@ -23,7 +23,8 @@ def stochastic_probabilities(
 ) -> tuple[tuple[Float[Array, "rows width"], ...], tuple[Float[Array, "rows width"], ...]]:
     r"""Expected probabilities for velocities with the given means and variances, to second order.
 
-    .. math:: \mathbb{E}[p_j(v)] \approx p_j(\bar v) + \tfrac12 \sum_g s_g^2 \, \partial^2 p_j / \partial v_g^2 (\bar v),
+    .. math::
+        \mathbb{E}[p_j(v)] \approx p_j(\bar v) + \tfrac12 \sum_g s_g^2 \, \partial^2 p_j / \partial v_g^2 (\bar v),
 
     clipped to :math:`[0, 1]` and normalised (uniform if nothing is left). Only the diagonal of the Hessian enters. With
     :math:`a_j = w \hat\delta_j`, the weighted unit displacement, :math:`u = w (\bar v - \bar{\bar v})` and
@@ -34,7 +35,8 @@ def stochastic_probabilities(
         \operatorname{diag} \nabla^2 \ell_j &= -2 a_j u / n^3 - \ell_j c / n^2 + 3 \ell_j u^2 / n^4,
         \qquad c = w - w^2 / W \text{ (correlation)}, \; w \text{ (cosine)} \\
         \operatorname{diag} \nabla^2 p_j &= p_j [\sigma^2 (\nabla\ell_j - \mathbb{E}\nabla\ell)^2
-            + \sigma (\nabla^2\ell_j - \mathbb{E}\nabla^2\ell) - \sigma^2 \mathbb{E}(\nabla\ell - \mathbb{E}\nabla\ell)^2]
+            + \sigma (\nabla^2\ell_j - \mathbb{E}\nabla^2\ell)
+            - \sigma^2 \mathbb{E}(\nabla\ell - \mathbb{E}\nabla\ell)^2]
 
     with the expectations over :math:`p`; for the dot product :math:`\nabla \ell_j = w \delta_j` and
     :math:`\nabla^2 \ell_j = 0`. The sums over genes cost as much as the logits. The model is that of Lange et al. 2022

@@ -102,8 +102,8 @@ class Velocity(Expression):
             raise ValueError(f"Expected `model` to be one of {MODELS}, found `{model!r}`.")
         if isinstance(similarity, str) and similarity not in SIMILARITIES:
             raise ValueError(
-                f"Expected `similarity` to be one of {tuple(SIMILARITIES)} or a function `(v, displacements) -> logits`, "
-                f"found `{similarity!r}`."
+                f"Expected `similarity` to be one of {tuple(SIMILARITIES)} or a function "
+                f"`(v, displacements) -> logits`, found `{similarity!r}`."
             )
         if backward_mode not in (None, *BACKWARD_MODES):
             raise ValueError(

@@ -1,0 +1,142 @@
+"""The steps that ``demo`` and ``run`` share: from counts to velocities, kernels, walks and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvelo import pl, pp, tl
+from jaxvelo.configuration import logger, timed
+from jaxvelo.kernels import ConnectivityKernel, KernelExpression, VelocityKernel
+from jaxvelo.markov import random_walks, sample_starts
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+N_PCS, N_NEIGHBORS = 30, 30
+MIN_SHARED_COUNTS = 20
+N_WALKS, N_STEPS, N_WALKS_DRAWN = 1000, 200, 100
+
+
+def heading(text: str) -> None:
+    """Begin a part of the report."""
+    logger.info("\n%s\n%s", text, "-" * len(text))
+
+
+def require_drawing() -> None:
+    """Choose a backend of matplotlib that only writes files; raise an ImportError if there is no matplotlib."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError('Drawing needs matplotlib. Install it: pip install "jaxvelo[tutorial]"') from error
+    matplotlib.use("Agg")
+
+
+def require_scanpy() -> None:
+    """Raise an ImportError if there is no scanpy."""
+    try:
+        import scanpy  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            'Principal components, neighbours and UMAP need scanpy. Install it: pip install "jaxvelo[tutorial]"'
+        ) from error
+
+
+def filter_and_normalize(adata: AnnData, n_top_genes: int) -> None:
+    """Filter genes, normalise cells and find the highly variable genes, as in the tutorial."""
+    pp.filter_and_normalize(
+        adata, min_shared_counts=MIN_SHARED_COUNTS, n_top_genes=n_top_genes, subset_highly_variable=False
+    )
+
+
+def add_neighbors(adata: AnnData, seed: int) -> None:
+    """Compute 30 principal components, if there are none, and 30 neighbours."""
+    import scanpy as sc
+
+    if "X_pca" in adata.obsm:
+        logger.info("Using the principal components in `adata.obsm['X_pca']`")
+    else:
+        n_genes = int(adata.var["highly_variable"].sum()) if "highly_variable" in adata.var else adata.n_vars
+        n_pcs = min(N_PCS, adata.n_obs - 1, n_genes - 1)
+        with timed(f"Computing {n_pcs} principal components"):
+            sc.pp.pca(adata, n_comps=n_pcs, random_state=seed)
+    n_pcs = min(N_PCS, adata.obsm["X_pca"].shape[1])
+    n_neighbors = min(N_NEIGHBORS, adata.n_obs - 1)
+    with timed(f"Computing {n_neighbors} neighbours in {n_pcs} principal components"):
+        sc.pp.neighbors(adata, n_neighbors=n_neighbors, n_pcs=n_pcs, use_rep="X_pca", random_state=seed)
+
+
+def add_velocities(adata: AnnData) -> None:
+    """Compute moments, and velocities of the steady-state stochastic model."""
+    pp.moments(adata)
+    tl.velocity(adata, mode="stochastic")
+    # A column with one value for all genes is not written.
+    n_genes = int(adata.var["velocity_genes"].sum()) if "velocity_genes" in adata.var else adata.n_vars
+    logger.info("Found %d velocity genes", n_genes)
+
+
+def add_umap(adata: AnnData, seed: int) -> None:
+    """Compute a UMAP."""
+    import scanpy as sc
+
+    # The file may hold the graph alone, without scanpy's note of how it was made.
+    adata.uns.setdefault("neighbors", {"connectivities_key": "connectivities", "params": {"method": "umap"}})
+    with timed("Computing the embedding `umap`"):
+        sc.tl.umap(adata, random_state=seed)
+
+
+def combine(velocity: VelocityKernel, weight: float) -> KernelExpression:
+    """Combine a computed velocity kernel with the similarity of the cells."""
+    kernel: KernelExpression = velocity
+    if weight < 1:
+        similarity = ConnectivityKernel(velocity.adata).compute_transition_matrix()
+        kernel = weight * velocity + round(1 - weight, 9) * similarity
+    logger.info("%s", kernel)
+    return kernel
+
+
+def simulate_walks(kernel: KernelExpression, start: np.ndarray, seed: int) -> np.ndarray:
+    """Simulate random walks from the cells of a mask; shape ``(walks, steps + 1)``."""
+    start_key, walk_key = jax.random.split(jax.random.key(seed))
+    with timed(f"Simulating {N_WALKS} random walks of {N_STEPS} steps"):
+        starts = sample_starts(start_key, jnp.asarray(start), N_WALKS)
+        visited, _ = random_walks(kernel.transitions, starts, walk_key, N_STEPS)
+        return np.asarray(visited)
+
+
+def report_ends(adata: AnnData, walks: np.ndarray, cluster_key: str) -> None:
+    """Tell in which clusters walks end."""
+    ends = adata.obs[cluster_key].iloc[walks[:, -1]].value_counts(normalize=True)
+    logger.info("They end in: %s", ", ".join(f"{name} {share:.1%}" for name, share in ends.items() if share > 0))
+
+
+def report_flow(kernel: KernelExpression, cluster_key: str, n_shown: int = 8) -> None:
+    """Tell between which clusters the net flow is strongest."""
+    column = kernel.adata.obs[cluster_key].cat
+    member = (column.codes.to_numpy()[:, None] == np.arange(len(column.categories))).astype(float)
+    flow = member.T @ (kernel.require_transitions() @ member)
+    net = flow - flow.T
+    strongest = [np.unravel_index(i, net.shape) for i in np.argsort(-net, axis=None)[:n_shown]]
+    names = [str(name) for name in column.categories]
+    lines = [f"    {names[a]} -> {names[b]}: {net[a, b]:.1f}" for a, b in strongest if net[a, b] >= 0.05]
+    if lines:
+        logger.info("Net flow between clusters, in cells per step:\n%s", "\n".join(lines))
+
+
+def draw(kernel: KernelExpression, walks: np.ndarray, basis: str, cluster_key: str | None, out: Path) -> list[Path]:
+    """Draw the projection, the walks and the proportions of the counts, and return the files."""
+    adata = kernel.adata
+    color = "grey" if cluster_key is None else cluster_key
+    stream, grid, walked = (out / f"{name}.png" for name in ("stream", "grid", "random_walks"))
+    kernel.plot_projection(basis, recompute=True, color=color, save=stream)
+    kernel.plot_projection(basis, stream=False, color=color, save=grid)
+    pl.random_walks(adata, list(walks[:N_WALKS_DRAWN]), basis, color=color, save=walked)
+    pictures = [stream, grid, walked]
+    if cluster_key is not None and {"spliced", "unspliced"} <= set(adata.layers):
+        pictures.append(out / "proportions.png")
+        pl.proportions(adata, cluster_key, save=pictures[-1])
+    return pictures

@@ -1,0 +1,385 @@
+"""The command line, run in the process of the tests on a small simulation; few shapes, so that little is compiled."""
+
+import functools
+import hashlib
+import logging
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxvelo as jv
+from jaxvelo.cli import main
+from jaxvelo.configuration import logger
+
+N_CELLS, N_GENES = 150, 60
+PICTURES = ("stream.png", "grid.png", "random_walks.png", "proportions.png")
+
+
+def simulate(seed: int = 0) -> ad.AnnData:
+    return jv.datasets.simulate(n_cells=N_CELLS, n_genes=N_GENES, seed=seed)
+
+
+def checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def assert_is_picture(path: Path) -> None:
+    import matplotlib.image
+
+    picture = matplotlib.image.imread(path)
+    assert min(picture.shape[:2]) > 100
+    assert np.ptp(picture[..., :3]) > 0.5  # not an empty page
+
+
+class Outcome:
+    """What a command left behind."""
+
+    def __init__(self, status: int, capture):
+        self.status = status
+        self.out, self.err = capture.readouterr()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Folder and report of ``jaxvelo demo`` on a smaller simulation."""
+    folder = tmp_path_factory.mktemp("demo")
+    out = folder / "new" / "folder"
+    with pytest.MonkeyPatch.context() as patch, open(folder / "report", "w+") as report:
+        patch.setattr(jv.datasets, "simulate", functools.partial(jv.datasets.simulate, N_CELLS, N_GENES))
+        patch.setattr(sys, "stdout", report)
+        assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
+        report.seek(0)
+        return out, report.read()
+
+
+@pytest.fixture
+def raw(tmp_path) -> Path:
+    """A user's file with the counts of the same cells as in ``demo``, their clusters and a UMAP."""
+    adata = simulate(seed=3)
+    file = ad.AnnData(
+        obs=adata.obs[["clusters"]],
+        var=adata.var[[]],
+        layers={key: adata.layers[key] for key in ("spliced", "unspliced")},
+        obsm={"X_umap": adata.obsm["X_umap"]},
+    )
+    file.write_h5ad(tmp_path / "cells.h5ad")
+    return tmp_path / "cells.h5ad"
+
+
+def test_demo_reports_what_it_does_and_finds_the_truth(demo):
+    out, report = demo
+    assert [path.name for path in sorted(out.iterdir())] == sorted(["kernel.h5ad", *PICTURES])
+    for name in ("kernel.h5ad", *PICTURES):
+        assert f"  {out / name}\n" in report[report.index("Written:") :]
+    for name in PICTURES:
+        assert_is_picture(out / name)
+
+    correlation = float(re.search(r"Correlation with the true velocities, mean over cells: (\S+)", report)[1])
+    assert correlation > 0.4
+    forward = {name: float(x) for name, x in re.findall(r"(\w+) +[\d.]+ s +[\d.]+ s +([\d.]+)%", report)}
+    assert forward.keys() == {"deterministic", "stochastic", "monte_carlo"}
+    assert min(forward.values()) > 65
+    ends = [float(x) for x in re.findall(r"([\d.]+)% \(true: 50.0%\)", report)]
+    assert len(ends) == 2
+    assert sum(ends) > 90
+    assert min(ends) > 15
+    assert "(0.8 * VelocityKernel[n=150] + 0.2 * ConnectivityKernel[n=150])" in report
+    assert re.search(r"Progenitor -> Intermediate: [\d.]+", report)
+
+
+def test_demo_report_agrees_with_what_it_wrote(demo):
+    out, report = demo
+    adata = ad.read_h5ad(out / "kernel.h5ad")
+    kernel = jv.kernels.from_adata(adata, "T_fwd")
+    assert [type(k).__name__ for k in kernel.kernels] == ["VelocityKernel", "ConnectivityKernel"]
+    np.testing.assert_allclose(kernel.transition_matrix.sum(axis=1), 1.0, rtol=1e-12)
+    hours = adata.obs["true_time"].to_numpy()
+    share = np.mean(kernel.transition_matrix @ hours > hours)
+    assert f"{share:.1%} of cells expect to be later in true time after a step" in report
+    assert adata.obsm["T_fwd_umap"].shape == (N_CELLS, 2)
+
+
+def test_run_on_raw_counts_does_what_the_demo_does(raw, demo, tmp_path, capsys):
+    before, modified = checksum(raw), raw.stat().st_mtime_ns
+    out = tmp_path / "out"
+    result = Outcome(main(["run", str(raw), "--out", str(out), "--seed", "3"]), capsys)
+    assert (result.status, result.err) == (0, "")
+    assert checksum(raw) == before
+    assert raw.stat().st_mtime_ns == modified
+
+    assert "Computing neighbours and velocities from the spliced and unspliced counts" in result.out
+    assert "Guessed that the clusters are `obs['clusters']`" in result.out
+    assert re.search(r"Simulating 1000 random walks of 200 steps\n    Finish \(0:\d\d:\d\d", result.out)
+    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *PICTURES])
+    for name in PICTURES:
+        assert_is_picture(out / name)
+    written, expected = ad.read_h5ad(out / "kernel.h5ad"), ad.read_h5ad(demo[0] / "kernel.h5ad")
+    for key in ("T_fwd", "connectivities"):
+        assert (written.obsp[key] != expected.obsp[key]).nnz == 0
+    np.testing.assert_array_equal(written.layers["velocity"], expected.layers["velocity"])
+    np.testing.assert_array_equal(written.obsm["X_umap"], expected.obsm["X_umap"])
+
+
+def test_run_uses_velocities_that_are_there(demo, tmp_path, capsys):
+    file = tmp_path / "own.h5ad"
+    adata = ad.read_h5ad(demo[0] / "kernel.h5ad")
+    adata.layers["own"] = -adata.layers["velocity"]
+    adata.obs["kind"] = np.arange(N_CELLS) % 3  # whole numbers are clusters too
+    adata.write_h5ad(file)
+    before = checksum(file)
+    options = ["--vkey", "own", "--xkey", "Ms", "--backward", "--similarity", "cosine", "--softmax-scale", "3"]
+    options += ["--weight", "0.5", "--cluster-key", "kind", "--start", "2", "--out", str(tmp_path / "out")]
+    result = Outcome(main(["run", str(file), *options]), capsys)
+    assert (result.status, result.err) == (0, "")
+    assert checksum(file) == before
+    assert "Using the velocities in `layers['own']` with the expression in `layers['Ms']`" in result.out
+    assert "Filtered" not in result.out
+
+    velocity = jv.kernels.VelocityKernel(adata, backward=True, vkey="own")
+    velocity.compute_transition_matrix(similarity="cosine", softmax_scale=3)
+    similarity = jv.kernels.ConnectivityKernel(adata).compute_transition_matrix()
+    expected = 0.5 * velocity + 0.5 * similarity
+    written = ad.read_h5ad(tmp_path / "out" / "kernel.h5ad")
+    assert (written.obsp["T_bwd"] != expected.transition_matrix).nnz == 0
+    assert "T_bwd_umap" in written.obsm
+    assert list(written.obs["kind"].cat.categories) == ["0", "1", "2"]
+    assert_is_picture(tmp_path / "out" / "stream.png")
+
+
+def test_run_computes_umap_and_manages_without_clusters(raw, tmp_path, capsys):
+    adata = ad.read_h5ad(raw)
+    del adata.obsm["X_umap"], adata.obs["clusters"]
+    adata.write_h5ad(raw)
+    out = tmp_path / "out"
+    arguments = ["run", str(raw), "--n-top-genes", "40", "--weight", "1", "--out", str(out)]
+    result = Outcome(main(arguments), capsys)
+    assert (result.status, result.err) == (0, "")
+    assert "Found no clusters" in result.out
+    assert "Drawing in the embedding `umap`, which is computed" in result.out
+    written = ad.read_h5ad(out / "kernel.h5ad")
+    assert written.obsm["X_umap"].shape == (N_CELLS, 2)
+    assert written.var["highly_variable"].sum() == 40
+    assert type(jv.kernels.from_adata(written, "T_fwd")) is jv.kernels.VelocityKernel
+    assert sorted(path.name for path in out.iterdir()) == ["grid.png", "kernel.h5ad", "random_walks.png", "stream.png"]
+
+
+def test_quiet_only_names_the_files_and_replaces_only_these(demo, tmp_path, capsys):
+    (tmp_path / "kernel.h5ad").write_text("old")
+    (tmp_path / "mine.txt").write_text("keep")
+    stream, verbosity = logger.handlers[0].stream, jv.settings.verbosity
+    assert main(["run", str(demo[0] / "kernel.h5ad"), "--quiet", "--out", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert re.fullmatch(r"\nDone in \S+ Written:\n(  \S+\n){5}", out)
+    assert (tmp_path / "mine.txt").read_text() == "keep"
+    assert h5py.is_hdf5(tmp_path / "kernel.h5ad")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["kernel.h5ad", "mine.txt", *PICTURES])
+    assert (logger.handlers[0].stream, jv.settings.verbosity) == (stream, verbosity)
+
+
+def without_counts(adata, path):
+    del adata.layers["spliced"]
+    adata.write_h5ad(path)
+
+
+def velocity_alone(adata, path):
+    adata.layers["velocity"] = adata.layers.pop("unspliced").toarray()
+    del adata.layers["spliced"]
+    adata.write_h5ad(path)
+
+
+def velocity_without_graph(adata, path):
+    adata.layers["velocity"] = adata.layers.pop("unspliced").toarray()
+    adata.layers["Ms"] = adata.layers.pop("spliced").toarray()
+    adata.write_h5ad(path)
+
+
+def negative_counts(adata, path):
+    adata.layers["spliced"].data[0] = -1
+    adata.write_h5ad(path)
+
+
+def negative_graph(adata, path):
+    velocity_without_graph(adata, path)
+    adata.obsp["connectivities"] = -np.eye(adata.n_obs)
+    adata.write_h5ad(path)
+
+
+def few_cells(adata, path):
+    adata[:4].copy().write_h5ad(path)
+
+
+def measured_clusters(adata, path):
+    adata.obs["clusters"] = np.linspace(0, 1, adata.n_obs)
+    adata.write_h5ad(path)
+
+
+def truncated(adata, path):
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def text(adata, path):
+    path.write_text("cell,gene\n")
+
+
+def other_hdf5(adata, path):
+    with h5py.File(path, "w") as file:
+        file["matrix"] = np.zeros(3)
+
+
+def folder(adata, path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "message"),
+    [
+        (lambda adata, path: path.unlink(), [], r"There is no file `.*cells\.h5ad`"),
+        (folder, [], "found the folder"),
+        (text, [], "no HDF5 file"),
+        (other_hdf5, [], r"Expected a file in h5ad format with `obs` and `var`, found \['matrix'\]"),
+        (truncated, [], "Could not read|no HDF5 file|truncated"),
+        (
+            without_counts,
+            [],
+            r"Expected counts in the layers 'spliced' and 'unspliced', or velocities.*\['unspliced'\]",
+        ),
+        (velocity_alone, [], r"expression that belongs to the velocities in `layers\['Ms'\]`"),
+        (velocity_without_graph, [], r"Expected neighbours in `obsp\['connectivities'\]`"),
+        (negative_counts, [], r"at least zero in `adata\.layers\['spliced'\]`, found 1 negative"),
+        (negative_graph, [], "Expected non-negative weights in .*connectivities"),
+        (few_cells, [], "Expected at least 10 cells, found 4"),
+        (measured_clusters, [], r"Expected clusters in `obs\['clusters'\]`, found numbers of type float64"),
+        (
+            None,
+            ["--cluster-key", "leiden"],
+            r"Expected clusters in `obs\['leiden'\]`, found the columns \['clusters'\]",
+        ),
+        (None, ["--basis", "tsne"], r"Expected an embedding in `obsm\['X_tsne'\]`, found \['X_umap'\]"),
+        (None, ["--vkey", "speed"], r"Expected velocities in `layers\['speed'\]`, found the layers \['spliced'"),
+        (None, ["--xkey", "imputed"], r"Expected expression in `layers\['imputed'\]`"),
+        (None, ["--start", "Root"], r"Expected --start to be a cluster, found `Root`. There are \['Progenitor'"),
+        (None, ["--weight", "1.5"], "argument --weight: expected a number above 0 and up to 1, found `1.5`"),
+        (None, ["--weight", "0"], "argument --weight: expected a number above 0 and up to 1, found `0`"),
+        (None, ["--weight", "nan"], "argument --weight"),
+        (None, ["--weight", "half"], "argument --weight: .* found `half`"),
+        (None, ["--softmax-scale", "-1"], "argument --softmax-scale: expected a positive number, found `-1`"),
+        (None, ["--n-top-genes", "0"], "argument --n-top-genes: expected a positive whole number, found `0`"),
+        (None, ["--seed", "-3"], "argument --seed: expected a whole number"),
+        (None, ["--model", "dynamical"], "argument --model: invalid choice: 'dynamical'"),
+        (None, ["--colour", "red"], "unrecognized arguments: --colour red"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(spoil, options, message, raw, tmp_path, capsys):
+    if spoil is not None:
+        spoil(ad.read_h5ad(raw), raw)
+    out = tmp_path / "out"
+    result = Outcome(main(["run", str(raw), *options, "--out", str(out)]), capsys)
+    assert result.status == 2
+    assert re.fullmatch(r"jaxvelo( run)?: error: [^\n]+\n", result.err)
+    assert re.search(message, result.err)
+    assert "Traceback" not in result.out
+    assert not list(out.glob("*"))
+
+
+def test_commands_are_required_and_known(capsys):
+    assert main([]) == 2
+    assert "COMMAND" in capsys.readouterr().err
+    assert main(["walk"]) == 2
+    assert "invalid choice: 'walk'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["demo", "run"])
+def test_folder_that_cannot_be_written(command, raw, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    out = tmp_path / "file" / "out"
+    arguments = [command] if command == "demo" else [command, str(raw)]
+    result = Outcome(main([*arguments, "--out", str(out)]), capsys)
+    assert result.status == 2
+    assert result.err == (
+        f"jaxvelo {command}: error: Cannot write to the folder `{out}`: Not a directory. Choose another one as --out.\n"
+    )
+
+
+def test_own_file_is_never_replaced(raw, capsys):
+    file = raw.rename(raw.with_name("kernel.h5ad"))
+    before = checksum(file)
+    result = Outcome(main(["run", str(file), "--out", str(file.parent)]), capsys)
+    assert result.status == 2
+    assert "would be replaced by the result" in result.err
+    assert checksum(file) == before
+
+
+@pytest.mark.parametrize("missing", ["scanpy", "matplotlib"])
+def test_missing_extra_is_named(missing, raw, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    result = Outcome(main(["run", str(raw), "--out", str(tmp_path / "out")]), capsys)
+    assert result.status == 2
+    assert re.search(missing + r'.* Install it: pip install "jaxvelo\[tutorial\]"', result.err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_failed_writing_leaves_no_half_file(demo, tmp_path, capsys, monkeypatch):
+    (tmp_path / "kernel.h5ad").write_text("old")
+
+    def fill_disk(self, path, **_):
+        Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(ad.AnnData, "write_h5ad", fill_disk)
+    file = str(demo[0] / "kernel.h5ad")
+    result = Outcome(main(["run", file, "--out", str(tmp_path)]), capsys)
+    assert result.status == 2
+    assert result.err == "jaxvelo run: error: No space left on device\n"
+    assert (tmp_path / "kernel.h5ad").read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["kernel.h5ad", *PICTURES])
+
+
+def test_verbose_shows_where_an_error_came_from(raw, capsys):
+    result = Outcome(main(["run", str(raw), "--cluster-key", "leiden", "--verbose"]), capsys)
+    assert result.status == 2
+    assert "Traceback" in result.out
+    assert result.err.count("\n") == 1
+
+
+def test_clusters_are_guessed(caplog):
+    from jaxvelo.cli._run import choose_clusters
+
+    adata = ad.AnnData(
+        obs=pd.DataFrame(
+            {"depth": [1.0, 2.0], "batch": pd.Categorical(["a", "b"]), "type": pd.Categorical(["x", None])},
+            index=["i", "j"],
+        )
+    )
+    assert choose_clusters(adata, None) == "batch"
+    assert choose_clusters(adata, "type") == "type"
+    adata.obs["clusters"] = ["u", None]  # strings become categories, what is missing stays missing
+    assert choose_clusters(adata, None) == "clusters"
+    assert list(adata.obs["clusters"].cat.categories) == ["u"]
+    assert choose_clusters(ad.AnnData(obs=adata.obs[["depth"]]), None) is None
+
+
+def test_help_and_version_need_nothing_heavy():
+    code = (
+        "import sys\nfrom jaxvelo.cli import main\n"
+        "assert main(['--help']) == main(['run', '--help']) == main(['demo', '--help']) == main(['--version']) == 0\n"
+        "assert not {'jax', 'anndata', 'scanpy', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f"jaxvelo {jv.__version__}\n")
+
+
+def test_module_is_the_command_line():
+    done = subprocess.run([sys.executable, "-m", "jaxvelo", "run", "nowhere.h5ad"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "jaxvelo run: error: There is no file `nowhere.h5ad`.\n"
+    assert logging.getLogger("jaxvelo") is logger

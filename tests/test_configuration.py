@@ -1,0 +1,103 @@
+"""How much is logged, and how it looks."""
+
+import io
+import logging
+
+import pytest
+
+from jaxvelo.configuration import format_seconds, logger, settings, timed
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    """Return what jaxvelo's own handler printed."""
+    (handler,) = logger.handlers
+    stream = io.StringIO()
+    monkeypatch.setattr(handler, "stream", stream)
+    return stream.getvalue
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "level"),
+    [
+        ("error", "error", logging.ERROR),
+        ("warning", "warning", logging.WARNING),
+        ("info", "info", logging.INFO),
+        ("debug", "debug", logging.DEBUG),
+        (0, "error", logging.ERROR),
+        (1, "warning", logging.WARNING),
+        (2, "info", logging.INFO),
+        (3, "debug", logging.DEBUG),
+    ],
+)
+def test_verbosity(value, name, level):
+    settings.verbosity = value
+    assert settings.verbosity == name
+    assert logger.level == level
+
+
+@pytest.mark.parametrize("value", ["loud", 4, -1, None, 1.5, True])
+def test_impossible_verbosity(value):
+    settings.verbosity = "debug"
+    with pytest.raises(ValueError, match=r"`verbosity` to be one of \('error', .*0 to 3, found"):
+        settings.verbosity = value
+    assert settings.verbosity == "debug"
+
+
+@pytest.mark.parametrize(
+    ("level", "name"),
+    [(logging.CRITICAL, "error"), (35, "error"), (15, "info"), (5, "debug"), (logging.DEBUG, "debug")],
+)
+def test_levels_in_between(level, name):
+    """The name tells the least severe of the four kinds of messages that are shown."""
+    logger.setLevel(level)
+    assert settings.verbosity == name
+
+
+def test_what_is_printed(printed):
+    settings.verbosity = "info"
+    logger.debug("not shown")
+    logger.info("as it is, 100%")
+    logger.warning("with %s", "its level")
+    assert printed() == "as it is, 100%\nWARNING: with its level\n"
+
+
+def test_timed(printed):
+    settings.verbosity = "info"
+    with timed("Working on 100% of `%s`"):
+        logger.info("inside")
+    lines = printed().splitlines()
+    assert lines[:2] == ["Working on 100% of `%s`", "inside"]
+    assert lines[2].startswith("    Finish (0:00:0")
+
+
+def test_timed_failure(printed):
+    settings.verbosity = "info"
+    with pytest.raises(KeyError), timed("Working"):
+        raise KeyError("a")
+    assert printed() == "Working\n", "what has failed has not finished"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0:00:00.00"),
+        (0.049, "0:00:00.05"),
+        (59.99, "0:00:59.99"),
+        (59.996, "0:01:00"),
+        (60, "0:01:00"),
+        (119.9, "0:02:00"),
+        (3599.7, "1:00:00"),
+        (3661, "1:01:01"),
+        (100 * 3600, "100:00:00"),
+    ],
+)
+def test_format_seconds(seconds, text):
+    assert format_seconds(seconds) == text

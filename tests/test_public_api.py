@@ -1,0 +1,183 @@
+"""What a user imports: that it is quick, that it needs no more than it says, and that it is all there."""
+
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import jaxvelo
+
+PURE = ["jaxvelo.graph", "jaxvelo.transitions", "jaxvelo.dynamics", "jaxvelo.markov"]
+FACE = ["jaxvelo.kernels", "jaxvelo.pp", "jaxvelo.tl", "jaxvelo.pl", "jaxvelo.datasets"]
+
+
+def run(program: str) -> str:
+    """Run a program in a process of its own, and return what it prints."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+BLOCKED = """
+import importlib.abc, sys
+
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            raise ImportError(f"{{name}} is not installed here")
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def test_import_is_quick():
+    """The best of three: other processes may slow down any one of them."""
+    program = "import time; t = time.perf_counter(); import jaxvelo; print(time.perf_counter() - t)"
+    assert min(float(run(program)) for _ in range(3)) < 0.5
+
+
+def test_import_is_light():
+    program = "import sys, jaxvelo; dir(jaxvelo); jaxvelo.__version__; jaxvelo.settings.verbosity; print(*sys.modules)"
+    loaded = set(run(program).split())
+    assert "jaxvelo" in loaded
+    assert not loaded & {"jax", "anndata", "pandas", "scipy", "matplotlib", "scanpy", "scvelo", "pooch"}
+
+
+@pytest.mark.parametrize("package", PURE)
+def test_pure_packages_need_arrays_only(package):
+    """They import, all of their modules, where none of the libraries of the face is installed."""
+    names = {"anndata", "pandas", "scanpy", "scvelo", "matplotlib", "tqdm", "pooch", "h5py"}
+    program = BLOCKED.format(names=names) + (
+        f"import importlib, pkgutil, {package} as package\n"
+        "for module in pkgutil.iter_modules(package.__path__):\n"
+        "    importlib.import_module(f'{package.__name__}.{module.name}')\n"
+        "for name in package.__all__:\n"
+        "    getattr(package, name)\n"
+        "print(*sys.modules)"
+    )
+    assert not set(run(program).split()) & {*FACE, "jaxvelo.annotations", "jaxvelo.cli"}
+
+
+def test_face_imports_without_the_tutorials_libraries():
+    names = {"scanpy", "scvelo", "matplotlib", "pooch"}
+    run(BLOCKED.format(names=names) + f"import {', '.join(FACE)}")
+
+
+def test_kernels_without_the_tutorials_libraries():
+    """All but the pictures works; these say what to install."""
+    program = BLOCKED.format(names={"scanpy", "scvelo", "matplotlib", "pooch"}) + (
+        "import anndata, numpy as np, scipy.sparse as sp\n"
+        "import jaxvelo as jv\n"
+        "rng = np.random.default_rng(0)\n"
+        "n = 20\n"
+        "adata = anndata.AnnData(rng.random((n, 5)))\n"
+        "adata.layers['Ms'], adata.layers['velocity'] = rng.random((2, n, 5))\n"
+        "adata.obsp['connectivities'] = sp.csr_matrix(sp.eye_array(n, k=1) + sp.eye_array(n, k=-1))\n"
+        "adata.obsm['X_umap'] = rng.random((n, 2))\n"
+        "kernel = jv.kernels.VelocityKernel(adata).compute_transition_matrix()\n"
+        "kernel.write_to_adata()\n"
+        "for plot in (kernel.plot_projection, kernel.plot_random_walks):\n"
+        "    try:\n"
+        "        plot()\n"
+        "    except ImportError as error:\n"
+        "        print(error)\n"
+        "print(list(adata.obsm))\n"
+    )
+    *errors, keys = run(program).splitlines()
+    assert len(errors) == 2
+    assert all('pip install "jaxvelo[tutorial]"' in error for error in errors)
+    assert keys == "['X_umap']"
+
+
+def test_names_of_the_package():
+    expected = {"settings", *(name.removeprefix("jaxvelo.") for name in PURE + FACE)}
+    assert expected <= set(jaxvelo.__all__)
+    for name in jaxvelo.__all__:
+        assert getattr(jaxvelo, name) is not None
+    with pytest.raises(AttributeError, match="absent"):
+        jaxvelo.absent  # noqa: B018
+
+
+@pytest.mark.parametrize("package", PURE + FACE)
+def test_names_exist_and_are_explained(package):
+    """Modules of one file have no list of names: there, what they define counts."""
+    module = importlib.import_module(package)
+    assert module.__doc__
+    names = getattr(module, "__all__", None) or [
+        name for name, value in vars(module).items() if getattr(value, "__module__", None) == package and name[0] != "_"
+    ]
+    assert len(names) == len(set(names)) > 0
+    for name in names:
+        value = getattr(module, name)
+        if inspect.isfunction(value) or inspect.isclass(value):
+            assert explained(value), f"{package}.{name}"
+        if inspect.isclass(value):
+            for attribute, member in vars(value).items():
+                member = member.fget if isinstance(member, property) else member
+                if inspect.isfunction(member) and not attribute.startswith("_"):
+                    assert explained(member, value), f"{package}.{name}.{attribute}"
+
+
+def explained(target, owner=None) -> bool:
+    """Whether there is a docstring, its own or that of the method it stands in for."""
+    bases = [] if owner is None else owner.__mro__[1:]
+    inherited = (getattr(getattr(base, target.__name__, None), "__doc__", None) for base in bases)
+    return bool(target.__doc__) or any(inherited)
+
+
+@pytest.mark.parametrize("name", ["kernels.from_adata", "kernels.read", "pp.filter_and_normalize", "pp.moments"])
+def test_parameters_are_explained(name):
+    module, _, function = name.partition(".")
+    target = getattr(getattr(jaxvelo, module), function)
+    section = inspect.getdoc(target).partition("Parameters\n----------")[2]
+    assert section
+    assert not [parameter for parameter in inspect.signature(target).parameters if parameter not in section]
+
+
+# CellRank's calls, by name: scripts written for it must find them.
+SIGNATURES = {
+    "VelocityKernel": ["adata", "backward", "attr", "xkey", "vkey"],
+    "VelocityKernel.compute_transition_matrix": [
+        "model",
+        "backward_mode",
+        "similarity",
+        "softmax_scale",
+        "n_samples",
+        "seed",
+    ],
+    "ConnectivityKernel": ["adata", "conn_key", "check_connectivity"],
+    "ConnectivityKernel.compute_transition_matrix": ["density_normalize"],
+    "PrecomputedKernel": ["object", "adata", "obsp_key"],
+    "KernelExpression.plot_projection": ["basis", "key_added", "recompute", "stream", "connectivities"],
+    "KernelExpression.plot_random_walks": [
+        "n_sims",
+        "max_iter",
+        "seed",
+        "successive_hits",
+        "start_ixs",
+        "stop_ixs",
+        "basis",
+        "cmap",
+        "linewidth",
+        "linealpha",
+        "ixs_legend_loc",
+    ],
+    "KernelExpression.plot_single_flow": ["cluster", "cluster_key", "time_key", "clusters", "time_points"],
+    "KernelExpression.cbc": ["source", "target", "cluster_key", "rep", "graph_key"],
+    "KernelExpression.write_to_adata": ["key", "copy"],
+    "KernelExpression.write": ["fname", "write_adata"],
+    "KernelExpression.read": ["fname", "adata", "copy"],
+    "Kernel.from_adata": ["adata", "key", "copy"],
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signatures_of_cellrank(name):
+    """The same arguments in the same order."""
+    target = jaxvelo.kernels
+    for part in name.split("."):
+        target = getattr(target, part)
+    parameters = [p for p in inspect.signature(target).parameters if p != "self"]
+    assert parameters[: len(SIGNATURES[name])] == SIGNATURES[name]
