@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import jaxvelo as jv
-from jaxvelo.cli import main
+from jaxvelo.cli import _demo, main
 from jaxvelo.configuration import logger
 
 N_CELLS, N_GENES = 150, 60
@@ -52,7 +52,8 @@ def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     out = folder / "new" / "folder"
     with pytest.MonkeyPatch.context() as patch, open(folder / "report", "w+") as report:
-        patch.setattr(jv.datasets, "simulate", functools.partial(jv.datasets.simulate, N_CELLS, N_GENES))
+        patch.setattr(_demo, "N_CELLS", N_CELLS)
+        patch.setattr(jv.datasets, "simulate", functools.partial(jv.datasets.simulate, n_genes=N_GENES))
         patch.setattr(sys, "stdout", report)
         assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
         report.seek(0)

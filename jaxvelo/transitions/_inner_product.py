@@ -61,15 +61,16 @@ class InnerProduct(eqx.Module):
 
     def velocity(self, v: Float[Array, "cells genes"]) -> tuple[Float[Array, "cells genes"], Float[Array, " cells"]]:
         """Velocity :math:`u` as it enters the sums, and its norm, zero for velocities without direction."""
+        if not self.center:
+            u = v if self.weights is None else v * self.weights[None]
+            return u, safe_sqrt(jnp.sum(u * v, axis=1))
         size = jnp.sum(v * v, axis=1)
-        if self.center:
-            v = (v - (jnp.sum(v, axis=1) / self.count)[:, None]) * self.is_gene[None]
+        v = (v - (jnp.sum(v, axis=1) / self.count)[:, None]) * self.is_gene[None]
         if self.weights is None:
             return v, safe_sqrt(_without_rounding(jnp.sum(v * v, axis=1), size))
-        if self.center:
-            v = (v - safe_divide(v @ self.weights, self.total)[:, None]) * self.is_gene[None]
+        v = (v - safe_divide(v @ self.weights, self.total)[:, None]) * self.is_gene[None]
         u = v * self.weights[None]
-        return u, safe_sqrt(_without_rounding(jnp.sum(u * v, axis=1), size))
+        return u, safe_sqrt(_without_rounding(jnp.sum(u * v, axis=1), size * self.total / self.count))
 
     def norms(
         self, delta: Float[Array, "rows width genes"], mean: Float[Array, "rows width"] | None

@@ -75,7 +75,6 @@ def test_order_of_the_genes(model, similarity):
         reordered = eqx.tree_at(lambda e: e.gene_weights, expression, default(GENE_WEIGHTS[order]))
         expected = matrix_of(expression, graph, x, v)
         found = matrix_of(reordered, graph, x[:, order], v[:, order])
-        # Constant velocities have rounding for a direction, which depends on the order.
         np.testing.assert_allclose(found, expected, rtol=0, atol=ATOL)
 
     check()
@@ -137,9 +136,7 @@ def expected_matrix(model):
 @pytest.mark.parametrize("block_bytes", [1, 3000])
 @pytest.mark.parametrize("model", MODELS)
 def test_size_of_the_blocks(model, block_bytes, monkeypatch):
-    for module in ("_similarity", "_stochastic", "_monte_carlo"):
-        monkeypatch.setattr(f"jaxvelo.transitions.{module}.BLOCK_BYTES", block_bytes)
-    monkeypatch.setattr("jaxvelo.graph._moments.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("jaxvelo.graph._blocks.BLOCK_BYTES", block_bytes)
     matrix, x, v = example("asymmetric")
     graph = NeighborGraph.from_csr(matrix)
 
