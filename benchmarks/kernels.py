@@ -101,9 +101,7 @@ def rows(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
             median(theirs.get("monte_carlo", {}), "monte_carlo"),
         )
     if "cold" in ours:
-        compare(
-            "cold process: import, read, compile, compute", ours["cold"]["process"], theirs["cold"]["process"]
-        )
+        compare("cold process: import, read, compile, compute", ours["cold"]["process"], theirs["cold"]["process"])
     if warm:
         lines += ["", "| against the machine | |", "|---|---|", *against_machine(warm)]
     return lines

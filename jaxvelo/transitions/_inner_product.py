@@ -44,7 +44,7 @@ class InnerProduct(eqx.Module):
     def over_genes(cls, features: Features, gene_weights: Float[Array, " genes"] | None, center: bool) -> InnerProduct:
         """Inner product over the genes of ``features``."""
         is_gene, count = features.is_gene(), features.gene_count()
-        weights = None if gene_weights is None else gene_weights * is_gene
+        weights = None if gene_weights is None else gene_weights.astype(is_gene.dtype) * is_gene
         total = count if weights is None else jnp.sum(weights)
         return cls(is_gene, count, weights, total, center)
 

@@ -110,7 +110,7 @@ class Velocity(Expression):
                 f"Expected `backward_mode` to be one of {BACKWARD_MODES} or None, found `{backward_mode!r}`."
             )
         self.log_scale = None if softmax_scale is None else jnp.log(jnp.asarray(softmax_scale, dtype=float))
-        self.gene_weights = None if gene_weights is None else jnp.asarray(gene_weights)
+        self.gene_weights = None if gene_weights is None else jnp.asarray(gene_weights, dtype=float)
         self.model = "deterministic" if backward_mode == "transpose" else model
         self.similarity = similarity
         self.backward_mode = backward_mode

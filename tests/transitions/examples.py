@@ -37,8 +37,8 @@ def example(kind, seed=0):
         dense = nearest(points, 4)
         dense = np.maximum(dense, dense.T)
     # A hub in each graph: then all have buckets of the same width.
-    dense[7, :14] = np.where(dense[7, :14] > 0, dense[7, :14], 0.25)
-    dense[7, 14:] = dense[7, 7] = 0
+    dense[7, :15] = np.where(dense[7, :15] > 0, dense[7, :15], 0.25)
+    dense[7, 15:] = dense[7, 7] = 0
     if kind != "asymmetric":
         dense[:, 7] = dense[7]
     return _CHANGES[kind](rng, dense, x, v)

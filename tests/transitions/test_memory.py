@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from jaxvelo.graph import BLOCK_BYTES, NeighborGraph
+from jaxvelo.graph import BLOCK_BYTES, NeighborGraph, TransitionMatrix
 from jaxvelo.transitions import MODELS, Connectivity, Features, Velocity
 
 N_CELLS, N_GENES, N_NEIGHBORS = 8000, 300, 30
@@ -70,3 +70,36 @@ def test_the_bound_would_notice_such_an_array(problem):
         ]
 
     assert temporary_bytes(careless, x, v, graph) > bound(graph, x, copies=16)
+
+
+def sizes(jaxpr):
+    """Sizes of all arrays that a program makes, those of its loops and branches included."""
+    for equation in jaxpr.eqns:
+        yield from (variable.aval.size for variable in equation.outvars if hasattr(variable.aval, "size"))
+        for parameter in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")):
+            inner = getattr(parameter, "jaxpr", parameter)
+            if hasattr(inner, "eqns"):
+                yield from sizes(inner)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_array_comes_near_cells_times_neighbors_times_genes(problem, model):
+    """Not in the value, and not in the gradient by scale, gene weights, expression and velocity."""
+    graph, x, v = problem
+    velocity = Velocity(4.0, jnp.ones(N_GENES), model=model, n_samples=50)
+    arrays, static = eqx.partition(velocity, eqx.is_array)
+
+    def loss(arrays, x, v, graph, key):
+        return jnp.sum(eqx.combine(arrays, static)(graph, x, v, key=key).values[0] ** 2)
+
+    program = jax.make_jaxpr(jax.value_and_grad(loss, argnums=(0, 1, 2)))(arrays, x, v, graph, jax.random.key(0))
+    found = list(sizes(program.jaxpr))
+    assert len(found) > 200
+    assert N_CELLS * N_GENES <= max(found) <= 2 * N_CELLS * N_GENES
+
+
+@pytest.mark.parametrize("product", [lambda t, y: t @ y, lambda t, y: y.T @ t], ids=["T @ y", "y @ T"])
+def test_products_with_all_genes(problem, product):
+    graph, x, _ = problem
+    transitions = TransitionMatrix(graph, graph.edges["connectivities"].values)
+    assert temporary_bytes(product, transitions, x) <= bound(graph, x, copies=6)

@@ -158,6 +158,19 @@ def test_automatic_scale_is_the_inverse_median_of_nonzero_magnitudes(count):
     np.testing.assert_allclose(float(found), plain.automatic_scale(logits), rtol=tolerance(1e-15, 1e-6))
 
 
+def test_gene_weights_of_any_type():
+    matrix, x, v = example("symmetric")
+    graph = NeighborGraph.from_csr(matrix)
+    expected = Velocity(2.0, default([1, 0, 0, 1, 1, 1]))(graph, default(x), default(v)).to_csr().toarray()
+    found = Velocity(2.0, np.array([1, 0, 0, 1, 1, 1]))(graph, default(x), default(v)).to_csr().toarray()
+    np.testing.assert_array_equal(found, expected)
+    # Single precision beside double: parameters follow the data.
+    single = (jnp.asarray(x, jnp.float32), jnp.asarray(v, jnp.float32))
+    transitions = Velocity(2.0, [1, 0, 0, 1, 1, 1])(graph, *single)
+    assert transitions.values[0].dtype == jnp.float32
+    np.testing.assert_allclose(transitions.to_csr().toarray(), expected, rtol=0, atol=1e-5)
+
+
 def test_the_softmax_does_not_overflow():
     matrix, x, v = example("symmetric")
     graph = NeighborGraph.from_csr(matrix)
