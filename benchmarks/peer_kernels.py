@@ -17,7 +17,7 @@ import cellrank  # noqa: E402
 import matplotlib  # noqa: E402
 import numpy as np  # noqa: E402
 from cellrank.kernels.utils import RandomWalk, TmatProjection  # noqa: E402
-from timing import seconds  # noqa: E402
+from timing import first_cells, seconds  # noqa: E402
 
 matplotlib.use("Agg")
 cellrank.settings.verbosity = 0
@@ -35,10 +35,10 @@ def main(file: str, what: str) -> dict[str, object]:
         kernel()
         return {"in_process": time.perf_counter() - START}
     if what == "stochastic":
-        part = adata[:300].copy()
+        part = first_cells(adata, 300)
         return {"stochastic_300": seconds(lambda: kernel(part, model="stochastic"), repeats=1, warm_up=1)}
     if what == "monte_carlo":
-        kernel(adata[:60].copy(), model="monte_carlo", n_samples=10)
+        kernel(first_cells(adata, 300), model="monte_carlo", n_samples=10)
         return {"monte_carlo": seconds(lambda: kernel(model="monte_carlo", n_samples=1000), repeats=1, warm_up=0)}
     velocity = kernel()
     connectivity = cellrank.kernels.ConnectivityKernel(adata).compute_transition_matrix()

@@ -28,7 +28,10 @@ def shared() -> Path:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail where a skipped test means that something was not tested: in continuous integration with all data there."""
+    """In continuous integration, fail if a test was skipped for want of data or of a package."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("JAXVELO_NO_SKIPS") and reporter is not None and reporter.stats.get("skipped"):
+    if not os.environ.get("JAXVELO_NO_SKIPS") or reporter is None:
+        return
+    reasons = [str(report.longrepr) for report in reporter.stats.get("skipped", [])]
+    if any(want in reason for reason in reasons for want in ("JAXVELO_SHARED", "could not import", "pip install")):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

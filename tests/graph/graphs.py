@@ -13,7 +13,7 @@ def random_graph(n_cells: int, mean_degree: float, seed: int = 0) -> sp.csr_matr
 
 
 def messy_graphs() -> dict[str, sp.csr_matrix]:
-    """Graphs of 40 cells by what is unusual about them."""
+    """Graphs of 40 cells, mostly, by what is unusual about them."""
     usual = random_graph(40, 6)
     hub = usual.tolil()
     hub[7] = np.random.default_rng(1).random(40)
@@ -37,4 +37,5 @@ def messy_graphs() -> dict[str, sp.csr_matrix]:
         "all to all": full,
         "no edges": sp.csr_matrix((40, 40)),
         "one cell": sp.csr_matrix((1, 1)),
+        "rows left over": random_graph(70, 6),
     }

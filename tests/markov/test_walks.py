@@ -105,7 +105,7 @@ def test_no_step_to_probability_zero_for_any_random_number(seed):
     # Half of the rows store their zeros, the others leave them to the padding of the bucket.
     stored[: n // 2] = True
     matrix = chain(dense, stored)
-    assert [values.shape[1] for values in matrix.values] == [24, 224]
+    assert [values.shape[1] for values in matrix.values] == [24, 256]
     table = slot_table(matrix)
     bits = np.concatenate(
         [
