@@ -104,6 +104,7 @@ def automatic_quiver_scale(embedding: np.ndarray, arrows: np.ndarray) -> float:
         angles="xy",
         scale_units="xy",
     )
+    axes.set_axis_off()  # ticks and labels take longer to draw than the arrows, and do not change their scale
     figure.draw_without_rendering()
     scale = quiver.scale
     return float(scale) / largest if scale else 1.0
