@@ -76,6 +76,11 @@ def bucket_shapes(degrees: np.ndarray) -> list[tuple[int, int]]:
     ends = np.clip(np.cumsum(counts) - (sum(counts) - n_cells), 0, n_cells)
     largest = [int(degrees[end - 1]) if end else 0 for end in ends]
     last = len(counts) - 1
-    return [
-        (count, _next_width(degree, i == last)) for i, (count, degree) in enumerate(zip(counts, largest, strict=True))
-    ]
+    shapes: list[tuple[int, int]] = []
+    for i, (count, degree) in enumerate(zip(counts, largest, strict=True)):
+        width = _next_width(degree, i == last)
+        # Neighbouring buckets of one width are one: every bucket costs a fraction of a second of compilation.
+        if shapes and shapes[-1][1] == width:
+            count += shapes.pop()[0]
+        shapes.append((count, width))
+    return shapes
