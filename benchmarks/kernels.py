@@ -76,7 +76,7 @@ def rows(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     ]
 
     def compare(label: str, mine: float, other: float | None) -> None:
-        ratio = "" if other is None else f"{other / mine:,.0f}×"
+        ratio = "" if other is None else f"{other / mine:,.{0 if other > 10 * mine else 1}f}×"
         lines.append(f"| {label} | {text(mine)} | {'' if other is None else text(other)} | {ratio} |")
 
     warm = ours.get("warm", {})
