@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix, normalize_rows, uniform
@@ -20,8 +21,12 @@ class Expression(eqx.Module):
     """A kernel: a pytree of parameters that computes a transition matrix.
 
     Expressions are added (``0.8 * a + 0.2 * b``; weights are normalised to sum to one) and multiplied (``a * b``;
-    element by element, rows normalised). The result is an expression again.
+    element by element, rows normalised). The result is an expression again. A weight may be an array with one value
+    for each cell.
     """
+
+    # NumPy's arrays must leave `weights * expression` to this class.
+    __array_ufunc__ = None
 
     def __call__(
         self,
@@ -55,12 +60,12 @@ class Expression(eqx.Module):
             return NotImplemented
         return _add(self, other)
 
-    def __mul__(self, other: Expression | float) -> Expression:
+    def __mul__(self, other: Expression | ArrayLike) -> Expression:
         if isinstance(other, Expression):
             return Product((_unscaled(self), _unscaled(other)))
         return _scale(self, other)
 
-    def __rmul__(self, other: float) -> Expression:
+    def __rmul__(self, other: ArrayLike) -> Expression:
         return _scale(self, other)
 
 

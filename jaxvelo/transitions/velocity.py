@@ -23,6 +23,7 @@ from collections.abc import Mapping
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxvelo.graph import NeighborGraph, neighborhood_moments, uniform
@@ -89,8 +90,8 @@ class Velocity(Expression):
 
     def __init__(
         self,
-        softmax_scale: float | Array | None = None,
-        gene_weights: Array | None = None,
+        softmax_scale: ArrayLike | None = None,
+        gene_weights: ArrayLike | None = None,
         *,
         model: str = "deterministic",
         similarity: Similarity = "correlation",
