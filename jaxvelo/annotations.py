@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -152,3 +152,75 @@ def require_cluster(values: pd.Series, name: Any, key: str) -> np.ndarray:
             f"Expected a cluster of `adata.obs[{key!r}]`, found `{name!r}`. There are {listed(values.cat.categories)}."
         )
     return (values == name).to_numpy()
+
+
+def chosen_cells(adata: AnnData, chosen: Any, name: str) -> np.ndarray:
+    """Boolean mask of the cells that a user names.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    chosen
+        ``None`` (all cells), indices, names or a mask of cells, ``{"clusters": "Alpha"}``, ``{"clusters": ["Alpha",
+        "Beta"]}`` or ``{"pseudotime": [0, 0.1]}``.
+    name
+        Name of the user's argument, for messages.
+    """
+    mask = np.zeros(adata.n_obs, dtype=bool)
+    if chosen is None:
+        return ~mask
+    if isinstance(chosen, Mapping):
+        mask |= _by_annotation(adata, chosen, name)
+    else:
+        mask |= _by_list(adata, np.atleast_1d(np.asarray(chosen)), name)
+    if not mask.any():
+        raise ValueError(
+            f"No {name.removesuffix('_ixs')} indices have been selected: `{chosen}` is no cell of `adata`."
+        )
+    return mask
+
+
+def _by_annotation(adata: AnnData, chosen: Mapping[str, Any], name: str) -> np.ndarray:
+    if len(chosen) != 1:
+        raise ValueError(f"Expected one key in `{name}`, found {listed(chosen)}.")
+    key, wanted = next(iter(chosen.items()))
+    values = require_key(adata.obs, key, "adata.obs", "Pass the key of a column with clusters or numbers.")
+    if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
+        limits = np.atleast_1d(np.asarray(wanted))
+        if not np.issubdtype(limits.dtype, np.number):
+            raise TypeError(f"Expected two numbers as limits for `adata.obs[{key!r}]`, found `{wanted}`.")
+        if limits.shape != (2,):
+            raise ValueError(f"Expected two limits for `adata.obs[{key!r}]`, found {len(limits)}: `{wanted}`.")
+        return ((values >= limits.min()) & (values <= limits.max())).to_numpy()
+    names = [wanted] if np.isscalar(wanted) else list(wanted)
+    known = set(values.cat.categories) if isinstance(values.dtype, pd.CategoricalDtype) else set(values)
+    unknown = [value for value in names if value not in known]
+    if unknown:
+        raise ValueError(
+            f"Expected values of `adata.obs[{key!r}]` in `{name}`, found {unknown}. "
+            f"There are {listed(sorted(known, key=str))}."
+        )
+    return values.isin(names).to_numpy()
+
+
+def _by_list(adata: AnnData, chosen: np.ndarray, name: str) -> np.ndarray:
+    if chosen.dtype == bool:
+        if chosen.shape != (adata.n_obs,):
+            raise ValueError(f"Expected a mask of length {adata.n_obs} as `{name}`, found shape {chosen.shape}.")
+        return chosen
+    if chosen.dtype.kind in "iu":
+        if len(chosen) and (chosen.max() >= adata.n_obs or chosen.min() < -adata.n_obs):
+            outside = chosen[(chosen >= adata.n_obs) | (chosen < -adata.n_obs)][0]
+            raise IndexError(f"Expected {name.removesuffix('_ixs')} indices below {adata.n_obs}, found {outside}.")
+        return np.isin(np.arange(adata.n_obs), chosen % adata.n_obs)
+    if chosen.dtype.kind in "UO" and len(chosen):
+        unknown = np.setdiff1d(chosen.astype(str), adata.obs_names.astype(str))
+        if len(unknown):
+            raise KeyError(f"Expected names of cells as `{name}`, found {listed(unknown, 5)} not in `adata.obs_names`.")
+        return adata.obs_names.isin(chosen.astype(str))
+    if not len(chosen):
+        return np.zeros(adata.n_obs, dtype=bool)
+    raise TypeError(
+        f"Expected `{name}` to be indices, names or a mask of cells, or a dictionary, found {chosen.dtype} numbers."
+    )

@@ -6,15 +6,25 @@ from jaxvelo.fit._future_likelihood import FutureLikelihood
 from jaxvelo.fit._held_out_velocity import HeldOutVelocity
 from jaxvelo.fit._laplace import laplace_covariance, standard_errors
 from jaxvelo.fit._minimize import History, Run, State, minimize
-from jaxvelo.fit._objective import FunctionOf, Loss, Objective, Total
-from jaxvelo.fit._parameters import PENALTIES, TRAINABLE, Parameters, Parametrization, velocity_terms, weighted_sums
+from jaxvelo.fit._objective import FunctionOf, Loss, Objective, Total, coefficients_of, terms_of
+from jaxvelo.fit._parameters import (
+    PENALTIES,
+    TRAINABLE,
+    Cells,
+    Parameters,
+    Parametrization,
+    velocity_terms,
+    weighted_sums,
+)
 from jaxvelo.fit._problem import Problem, with_scales
+from jaxvelo.fit._smooth_functions import smooth_functions
 from jaxvelo.fit._sweep import sweep
 from jaxvelo.fit._time_gain import TimeGain
 
 __all__ = [
     "PENALTIES",
     "TRAINABLE",
+    "Cells",
     "CrossBoundary",
     "FateLikelihood",
     "FunctionOf",
@@ -30,10 +40,13 @@ __all__ = [
     "State",
     "TimeGain",
     "Total",
+    "coefficients_of",
     "laplace_covariance",
     "minimize",
+    "smooth_functions",
     "standard_errors",
     "sweep",
+    "terms_of",
     "velocity_terms",
     "weighted_sums",
     "with_scales",

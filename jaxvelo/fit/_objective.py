@@ -74,10 +74,12 @@ class Loss(eqx.Module):
     def __add__(self, other: "Loss") -> "Total":
         if not isinstance(other, Loss):
             return NotImplemented
-        return Total((*_terms(self), *_terms(other)), jnp.concatenate([_coefficients(self), _coefficients(other)]))
+        return Total(
+            (*terms_of(self), *terms_of(other)), jnp.concatenate([coefficients_of(self), coefficients_of(other)])
+        )
 
     def __mul__(self, coefficient: float) -> "Total":
-        return Total(_terms(self), coefficient * _coefficients(self))
+        return Total(terms_of(self), coefficient * coefficients_of(self))
 
     def __rmul__(self, coefficient: float) -> "Total":
         return self * coefficient
@@ -200,12 +202,14 @@ def evaluate(
     return tuple(known[id(expression)] for expression in expressions)
 
 
-def _terms(loss: Loss) -> tuple[Objective, ...]:
+def terms_of(loss: Loss) -> tuple[Objective, ...]:
+    """The objectives that a loss is a sum of."""
     if isinstance(loss, Total):
         return loss.terms
     assert isinstance(loss, Objective)
     return (loss,)
 
 
-def _coefficients(loss: Loss) -> Array:
+def coefficients_of(loss: Loss) -> Float[Array, " terms"]:
+    """Their coefficients."""
     return loss.coefficients if isinstance(loss, Total) else jnp.ones(1)

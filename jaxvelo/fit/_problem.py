@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxvelo.fit._objective import Loss, evaluate
+from jaxvelo.fit._objective import Loss, evaluate, terms_of
 from jaxvelo.fit._parameters import Parameters, Parametrization
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.transitions import Expression, Features, Velocity, fix_logits
@@ -60,6 +60,16 @@ class Problem(eqx.Module):
         """Loss on several sets of cells."""
         transitions = evaluate(self.expressions(parameters), self.graph, self.features, self.key)
         return self.objective.on_cells(transitions, self.features, self.key, cells)
+
+    def item_losses(self, parameters: Parameters) -> tuple[Float[Array, " items"], ...]:
+        """Loss of each item of each term of the objective."""
+        transitions = evaluate(self.expressions(parameters), self.graph, self.features, self.key)
+        losses, start = [], 0
+        for term in terms_of(self.objective):
+            end = start + term.n_expressions
+            losses.append(term.item_losses(transitions[start:end], self.features, self.key))
+            start = end
+        return tuple(losses)
 
     def expressions(self, parameters: Parameters) -> tuple[Expression, ...]:
         """The expressions whose transition matrices enter the objective."""

@@ -1,7 +1,7 @@
 """Kernels on AnnData objects, with CellRank's names."""
 
 from jaxvelo.kernels._annotated import from_adata
-from jaxvelo.kernels._combination import KernelAdd, KernelMul
+from jaxvelo.kernels._combination import Combination, Constant, KernelAdd, KernelMul
 from jaxvelo.kernels._connectivity_kernel import ConnectivityKernel
 from jaxvelo.kernels._files import read
 from jaxvelo.kernels._kernel import Kernel, KernelExpression
@@ -9,7 +9,9 @@ from jaxvelo.kernels._precomputed_kernel import PrecomputedKernel
 from jaxvelo.kernels._velocity_kernel import VelocityKernel
 
 __all__ = [
+    "Combination",
     "ConnectivityKernel",
+    "Constant",
     "Kernel",
     "KernelAdd",
     "KernelExpression",

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
-from anndata import AnnData
 
 from jaxvelo import pl
-from jaxvelo.annotations import check_integer, listed, read_embedding, require_key
+from jaxvelo.annotations import check_integer, chosen_cells, read_embedding
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels._kernel import KernelExpression
 from jaxvelo.kernels._randomness import random_key
@@ -53,8 +50,8 @@ def simulate(
     check_integer("n_sims", n_sims, least=1)
     check_integer("successive_hits", successive_hits, least=0)
     steps = n_steps(max_iter, adata.n_obs)
-    start = chosen_cells(adata, start_ixs, "start")
-    stop = None if stop_ixs is None else jnp.asarray(chosen_cells(adata, stop_ixs, "stop"))
+    start = chosen_cells(adata, start_ixs, "start_ixs")
+    stop = None if stop_ixs is None else jnp.asarray(chosen_cells(adata, stop_ixs, "stop_ixs"))
     start_key, walk_key = jax.random.split(random_key(seed))
     with timed(f"Simulating `{n_sims}` random walks of maximum length `{steps}`"):
         starts = sample_starts(start_key, jnp.asarray(start), int(n_sims))
@@ -73,76 +70,3 @@ def n_steps(max_iter: int | float, n_cells: int) -> int:
     if steps <= 1:
         raise ValueError(f"Expected number of iterations to be > 1, found `{steps}` (from `max_iter={max_iter}`).")
     return steps
-
-
-def chosen_cells(adata: AnnData, chosen: Any, kind: str) -> np.ndarray:
-    """Boolean mask of the cells that a user names.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    chosen
-        ``None`` (all cells), indices, names or a mask of cells, ``{"clusters": "Alpha"}``, ``{"clusters": ["Alpha",
-        "Beta"]}`` or ``{"pseudotime": [0, 0.1]}``.
-    kind
-        What the cells are for, for messages.
-    """
-    mask = np.zeros(adata.n_obs, dtype=bool)
-    if chosen is None:
-        return ~mask
-    if isinstance(chosen, Mapping):
-        mask |= _by_annotation(adata, chosen, kind)
-    else:
-        mask |= _by_list(adata, np.atleast_1d(np.asarray(chosen)), kind)
-    if not mask.any():
-        raise ValueError(f"No {kind} indices have been selected: `{chosen}` is no cell of `adata`.")
-    return mask
-
-
-def _by_annotation(adata: AnnData, chosen: Mapping[str, Any], kind: str) -> np.ndarray:
-    if len(chosen) != 1:
-        raise ValueError(f"Expected one key in `{kind}_ixs`, found {listed(chosen)}.")
-    key, wanted = next(iter(chosen.items()))
-    values = require_key(adata.obs, key, "adata.obs", "Pass the key of a column with clusters or numbers.")
-    if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
-        limits = np.atleast_1d(np.asarray(wanted))
-        if not np.issubdtype(limits.dtype, np.number):
-            raise TypeError(f"Expected two numbers as limits for `adata.obs[{key!r}]`, found `{wanted}`.")
-        if limits.shape != (2,):
-            raise ValueError(f"Expected two limits for `adata.obs[{key!r}]`, found {len(limits)}: `{wanted}`.")
-        return ((values >= limits.min()) & (values <= limits.max())).to_numpy()
-    names = [wanted] if np.isscalar(wanted) else list(wanted)
-    known = set(values.cat.categories) if isinstance(values.dtype, pd.CategoricalDtype) else set(values)
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ValueError(
-            f"Expected values of `adata.obs[{key!r}]` in `{kind}_ixs`, found {unknown}. "
-            f"There are {listed(sorted(known, key=str))}."
-        )
-    return values.isin(names).to_numpy()
-
-
-def _by_list(adata: AnnData, chosen: np.ndarray, kind: str) -> np.ndarray:
-    if chosen.dtype == bool:
-        if chosen.shape != (adata.n_obs,):
-            raise ValueError(f"Expected a mask of length {adata.n_obs} as `{kind}_ixs`, found shape {chosen.shape}.")
-        return chosen
-    if chosen.dtype.kind in "iu":
-        if len(chosen) and (chosen.max() >= adata.n_obs or chosen.min() < -adata.n_obs):
-            raise IndexError(
-                f"Expected {kind} indices below {adata.n_obs}, found {chosen[np.abs(chosen) >= adata.n_obs][0]}."
-            )
-        return np.isin(np.arange(adata.n_obs), chosen % adata.n_obs)
-    if chosen.dtype.kind in "UO" and len(chosen):
-        unknown = np.setdiff1d(chosen.astype(str), adata.obs_names.astype(str))
-        if len(unknown):
-            raise KeyError(
-                f"Expected names of cells as `{kind}_ixs`, found {listed(unknown, 5)} not in `adata.obs_names`."
-            )
-        return adata.obs_names.isin(chosen.astype(str))
-    if not len(chosen):
-        return np.zeros(adata.n_obs, dtype=bool)
-    raise TypeError(
-        f"Expected `{kind}_ixs` to be indices, names or a mask of cells, or a dictionary, found {chosen.dtype} numbers."
-    )

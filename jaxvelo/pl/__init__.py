@@ -1,5 +1,6 @@
 """Pictures, drawn with matplotlib from what is stored in an AnnData object; drawing never changes the object."""
 
+from ._fit import fit, sweep
 from ._flow import cluster_proportions, compute_flow, single_flow
 from ._grid import projection_cells, projection_grid, smooth_on_grid
 from ._proportions import count_proportions, proportions
@@ -11,6 +12,7 @@ __all__ = [
     "cluster_proportions",
     "compute_flow",
     "count_proportions",
+    "fit",
     "projection_cells",
     "projection_grid",
     "projection_stream",
@@ -19,4 +21,5 @@ __all__ = [
     "scatter",
     "single_flow",
     "smooth_on_grid",
+    "sweep",
 ]

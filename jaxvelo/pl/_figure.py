@@ -105,6 +105,20 @@ def save_figure(figure: Any, path: Path, dpi: float | None) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def finish_figure(figure: Any, save: str | os.PathLike | None, dpi: float | None, show: bool | None) -> Any:
+    """Save and show a figure of several panels; give it back if it is not shown on purpose."""
+    plt = pyplot()
+    if save is not None:
+        save_figure(figure, _checked_path(save), dpi)
+    if show if show is not None else save is None:
+        plt.show()
+        return None
+    if show is False:
+        return figure
+    plt.close(figure)
+    return None
+
+
 def bare(ax: Any, title: str | None) -> None:
     """Leave nothing but the picture and its title: an embedding's axes have no units."""
     if ax.name == "3d":

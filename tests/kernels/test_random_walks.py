@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxvelo.annotations import chosen_cells
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
-from jaxvelo.kernels._random_walks import chosen_cells, n_steps, simulate
+from jaxvelo.kernels._random_walks import n_steps, simulate
 from tests.kernels.conftest import N_CELLS
 from tests.kernels.snapshot import unchanged
 
@@ -57,7 +58,7 @@ def test_seeds(kernel):
 
 def test_stopping(kernel):
     stop = {"clusters": "late"}
-    is_stop = chosen_cells(kernel.adata, stop, "stop")
+    is_stop = chosen_cells(kernel.adata, stop, "stop_ixs")
     start = {"clusters": "middle"}
     for walk in walks(kernel, max_iter=60, start_ixs=start, stop_ixs=stop):
         hits = is_stop[walk]
@@ -97,7 +98,7 @@ def test_stopping(kernel):
 def test_chosen_cells(cells, chosen, expected):
     cells.obs["flag"] = np.isin(np.arange(N_CELLS), [1, 2])
     with unchanged(cells):
-        mask = chosen_cells(cells, chosen, "start")
+        mask = chosen_cells(cells, chosen, "start_ixs")
     assert mask.shape == (N_CELLS,)
     np.testing.assert_array_equal(np.flatnonzero(mask), list(expected))
 
@@ -132,7 +133,7 @@ def test_cells_that_are_not_there(kernel, chosen, error, message):
 
 def test_duplicate_names(cells):
     cells.obs_names = ["twin", "twin", *cells.obs_names[2:]]
-    assert list(np.flatnonzero(chosen_cells(cells, "twin", "start"))) == [0, 1]
+    assert list(np.flatnonzero(chosen_cells(cells, "twin", "start_ixs"))) == [0, 1]
 
 
 @pytest.mark.parametrize(("max_iter", "steps"), [(5, 5), (0.25, 15), (0.24, 15), (1.0, 60), (np.int64(7), 7)])

@@ -1,0 +1,32 @@
+"""Smooth functions on a neighbour graph, for parameters that differ from cell to cell."""
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float
+from scipy.sparse.linalg import eigsh
+
+
+def smooth_functions(connectivities: sp.csr_matrix, n_functions: int) -> Float[np.ndarray, "cells functions"]:
+    r"""The smoothest functions on a graph: a constant, and eigenvectors of its Laplacian.
+
+    Eigenvectors of :math:`D^{-1} W` of the largest eigenvalues, with :math:`W` the symmetrised weights and :math:`D`
+    their row sums (Belkin & Niyogi 2003), each of mean square one. Cells without neighbours get zeros.
+
+    Parameters
+    ----------
+    connectivities
+        Weights of the graph.
+    n_functions
+        Number of functions, the constant included; fewer than cells.
+    """
+    weights = sp.csr_matrix((connectivities + connectivities.T) / 2, dtype=np.float64)
+    degree = np.asarray(weights.sum(axis=1)).ravel()
+    root = np.divide(1, np.sqrt(degree), out=np.zeros_like(degree), where=degree > 0)
+    scaled = sp.diags_array(root) @ weights @ sp.diags_array(root)
+    # A start of its own makes the solver's result the same each time.
+    start = np.random.default_rng(0).normal(size=len(degree))
+    eigenvalues, vectors = eigsh(sp.csr_matrix(scaled), k=n_functions, which="LA", v0=start)
+    functions = (vectors * root[:, None])[:, np.argsort(-eigenvalues)]
+    functions[:, 0] = 1
+    functions /= np.sqrt(np.mean(functions**2, axis=0))
+    return functions * np.sign(functions[np.argmax(np.abs(functions), axis=0), np.arange(n_functions)])

@@ -1,0 +1,217 @@
+"""What a fit or a sweep found: history, scores on held-out cells, parameters and genes; and the heat map of a grid."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._figure import INK, Canvas, finish_figure, pyplot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CONVENTION, FITTED, HELD_OUT = "#a0a0a0", "#2f6fb0", "#d1662b"
+
+
+def fit(
+    result: Any,
+    *,
+    n_genes: int = 12,
+    figsize: tuple[float, float] | None = None,
+    dpi: float | None = None,
+    save: str | os.PathLike | None = None,
+    show: bool | None = None,
+) -> "Figure | None":
+    """Draw what :func:`jaxvelo.tl.fit_kernel` found.
+
+    Panels: the losses step by step, dashed those of the convention; the loss on the held-out cells of convention and
+    fitted kernel, with the standard error of their difference; the fitted parameters with their standard errors, grey
+    those of the convention; the genes of the largest weights, and the inner validation that chose their penalty.
+
+    Parameters
+    ----------
+    result
+        A :class:`jaxvelo.tl.FitResult`.
+    n_genes
+        Number of genes to show.
+    figsize, dpi
+        Size of the figure in inches, and its resolution.
+    save
+        File to write.
+    show
+        Whether to show the figure; by default if it is not saved.
+
+    Returns
+    -------
+    The figure if ``show=False``.
+    """
+    panels = [_history, _scores, *_parameter_panels(result)]
+    if "gene_weights" in result.parameters:
+        panels.append(lambda ax, result: _genes(ax, result, n_genes))
+    if result.penalties:
+        panels.append(_penalties)
+    plt = pyplot()
+    figure = plt.figure(figsize=figsize or (3.3 * len(panels), 3.2), dpi=dpi, layout="constrained", facecolor="white")
+    for panel, ax in zip(panels, np.atleast_1d(figure.subplots(1, len(panels))), strict=True):
+        panel(ax, result)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(colors=INK, labelsize=9)
+    return finish_figure(figure, save, dpi, show)
+
+
+def sweep(
+    result: Any,
+    *,
+    ax: "Axes | None" = None,
+    cmap: str = "viridis_r",
+    figsize: tuple[float, float] | None = None,
+    dpi: float | None = None,
+    save: str | os.PathLike | None = None,
+    show: bool | None = None,
+) -> "Axes | None":
+    """Draw the losses of :func:`jaxvelo.tl.sweep_kernel` as a heat map; the smallest is framed.
+
+    Parameters
+    ----------
+    result
+        A :class:`jaxvelo.tl.SweepResult`.
+    ax
+        Axes to draw on; a new figure if ``None``.
+    cmap
+        Colour map.
+    figsize, dpi
+        Size of a new figure in inches, and its resolution.
+    save
+        File to write.
+    show
+        Whether to show the figure; by default if it is neither saved nor drawn on the caller's axes.
+
+    Returns
+    -------
+    The axes if ``show=False`` or ``ax`` is given.
+    """
+    n_scales, n_weights = result.losses.shape
+    canvas = Canvas(
+        ax, figsize=figsize or (1.6 + 0.75 * n_weights, 1.4 + 0.42 * n_scales), dpi=dpi, save=save, show=show
+    )
+    axes = canvas.ax
+    image = axes.imshow(result.losses, cmap=cmap, aspect="auto")
+    axes.set_xticks(range(n_weights), [f"{w:.3g}" for w in result.weights])
+    axes.set_yticks(range(n_scales), [f"{s:.3g}" for s in result.softmax_scales])
+    axes.set_xlabel("weight of the first kernel", color=INK)
+    axes.set_ylabel("softmax scale", color=INK)
+    for (i, j), loss in np.ndenumerate(result.losses):
+        if np.isfinite(loss):
+            dark = image.norm(loss) < 0.5 if cmap.endswith("_r") else image.norm(loss) > 0.5
+            axes.text(j, i, f"{loss:.3f}", ha="center", va="center", fontsize=8, color=INK if dark else "white")
+    if np.isfinite(result.losses).any():
+        i, j = np.unravel_index(np.nanargmin(result.losses), result.losses.shape)
+        axes.add_patch(pyplot().Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=HELD_OUT, linewidth=2.5))
+    axes.figure.colorbar(image, ax=axes, label="loss")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, colors=INK)
+    return canvas.finish()
+
+
+def _history(ax: "Axes", result: Any) -> None:
+    steps = np.arange(len(result.history["training"]))
+    lines = [("training", FITTED, "training cells")]
+    if result.is_validated:
+        lines.append(("validation", HELD_OUT, "held-out cells"))
+    for name, color, label in lines:
+        losses = result.history[name]
+        for start in range(losses.shape[1]):
+            best = start == result.start
+            ax.plot(
+                steps, losses[:, start], color=color, alpha=1 if best else 0.35, linewidth=1.8 if best else 0.9,
+                label=label if best else None,
+            )  # fmt: skip
+        ax.axhline(result.scores[f"{name}_convention"], color=color, linestyle="--", linewidth=1)
+    ax.axvline(result.step, color=INK, linewidth=0.6, linestyle=":")
+    ax.set_xlabel("step", color=INK)
+    ax.set_ylabel("loss", color=INK)
+    ax.set_title(result.objective if len(result.objective) < 30 else "objective", color=INK, fontsize=11)
+    ax.legend(frameon=False, fontsize=8, title="dashed: convention", title_fontsize=8)
+
+
+def _scores(ax: "Axes", result: Any) -> None:
+    if not result.is_validated:
+        ax.text(
+            0.5, 0.5, "no cells were held out:\nnothing is said about whether\nthe fitted kernel is better",
+            ha="center", va="center", transform=ax.transAxes, color=INK, fontsize=9,
+        )  # fmt: skip
+        ax.set_axis_off()
+        return
+    scores = result.scores
+    values = [scores["validation_convention"], scores["validation"]]
+    error = scores["validation_gain_se"]
+    ax.scatter([0, 1], values, color=[CONVENTION, FITTED], s=70, zorder=3)
+    ax.plot([0, 1], values, color=INK, linewidth=0.8, zorder=2)
+    if np.isfinite(error):
+        ax.errorbar([1], values[1:], yerr=[2 * error], color=FITTED, capsize=4, linewidth=1.4)
+    ax.set_xticks([0, 1], ["convention", "fitted"])
+    ax.set_xlim(-0.5, 1.5)
+    ax.set_ylabel(f"loss on {int(result.validation.sum())} held-out cells", color=INK)
+    relative = scores["validation_gain"] / abs(values[0]) if values[0] else np.nan
+    ax.set_title(f"gain {scores['validation_gain']:.3g} ± {error:.2g} ({relative:.0%})", color=INK, fontsize=11)
+
+
+def _parameter_panels(result: Any) -> list[Any]:
+    names = [name for name in result.parameters if not name.startswith("gene_weights")]
+    return [lambda ax, result, name=name: _parameter(ax, result, name) for name in names]
+
+
+def _parameter(ax: "Axes", result: Any, name: str) -> None:
+    value, before = result.parameters[name], np.asarray(result.convention[name])
+    is_weights = name.startswith("weights")
+    label = name.replace("_", " ")
+    n_cells = len(result.training)
+    if value.ndim and len(value) == n_cells:
+        shown = value[:, 0] if is_weights else value
+        ax.hist(shown, bins=40, color=FITTED)
+        ax.axvline(float((before[:, 0] if is_weights else before)[0]), color=CONVENTION, linestyle="--")
+        ax.set_xlabel("weight of the first kernel" if is_weights else label, color=INK)
+        ax.set_ylabel("cells", color=INK)
+    else:
+        rows = np.atleast_1d(value[..., 0] if is_weights else value)
+        start = np.broadcast_to(np.atleast_1d(before[..., 0] if is_weights else before), rows.shape)
+        error = result.standard_errors.get(name)
+        errors = np.zeros(rows.shape) if error is None else np.atleast_1d(error[..., 0] if is_weights else error)
+        places = np.arange(len(rows))[::-1]
+        ax.scatter(start, places, color=CONVENTION, s=40, label="convention", zorder=2)
+        ax.errorbar(
+            rows, places, xerr=2 * np.nan_to_num(errors), fmt="o", color=FITTED, capsize=3, label="fitted, ± 2 se",
+            zorder=3,
+        )  # fmt: skip
+        levels = result.levels.get("weights" if is_weights else "softmax_scale")
+        ax.set_yticks(places, levels or [""] * len(rows))
+        ax.set_ylim(-0.7, len(rows) - 0.3)
+        ax.set_xlabel("weight of the first kernel" if is_weights else label, color=INK)
+        if is_weights:
+            ax.set_xlim(-0.05, 1.05)
+        ax.legend(frameon=False, fontsize=8, loc="best")
+    ax.set_title(label, color=INK, fontsize=11)
+
+
+def _genes(ax: "Axes", result: Any, n_genes: int) -> None:
+    top = result.top_genes(n_genes)
+    places = np.arange(len(top))[::-1]
+    ax.barh(places, [weight for _, weight in top], color=FITTED, height=0.7)
+    ax.axvline(1, color=CONVENTION, linestyle="--", linewidth=1)
+    ax.set_yticks(places, [gene for gene, _ in top])
+    ax.set_xlabel("weight, in medians of all genes", color=INK)
+    ax.set_title("genes that carry the fit", color=INK, fontsize=11)
+
+
+def _penalties(ax: "Axes", result: Any) -> None:
+    candidates, loss = result.penalties["candidates"], result.penalties["loss"]
+    finite = np.isfinite(loss)
+    ax.errorbar(
+        candidates[finite], loss[finite], yerr=result.penalties["loss_se"][finite], fmt="o-", color=HELD_OUT, capsize=3
+    )
+    ax.axvline(result.penalty, color=INK, linewidth=0.6, linestyle=":")
+    ax.set_xscale("log")
+    ax.set_xlabel("penalty of gene weights", color=INK)
+    ax.set_ylabel("loss, inner validation", color=INK)
+    ax.set_title("choice of the penalty", color=INK, fontsize=11)

@@ -1,0 +1,347 @@
+"""Kernel parameters fitted to an objective."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from jaxvelo import fit
+from jaxvelo.annotations import check_integer
+from jaxvelo.configuration import logger, timed
+from jaxvelo.kernels import KernelExpression
+from jaxvelo.tl._fit_result import FitResult
+from jaxvelo.tl._kernel_problem import KernelProblem, split_cells
+
+# One object, as a compiled program belongs to an optimiser.
+ADAM = optax.adam(0.1)
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 100.0)
+"""Factors of the penalty among which the inner validation chooses; by the last, gene weights stay where they are."""
+INNER_FOLDS = 3
+ROUGHNESS = 0.01
+"""Factor of the penalty of parameters that are smooth functions on the graph, for the coefficients of all but the
+constant."""
+
+
+def fit_kernel(
+    kernel: KernelExpression,
+    objective: fit.Loss,
+    *,
+    train: Mapping[str, Any] | Sequence[str] | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    steps: int = 200,
+    validation: Any = 0.2,
+    penalty: float | None = None,
+    starts: int | Sequence[Mapping[str, Any]] = 1,
+    patience: int | None = 50,
+    seed: int = 0,
+    progress: bool = True,
+    resume: FitResult | None = None,
+) -> FitResult:
+    r"""Fit softmax scales, kernel weights and gene weights to what is known, by gradient descent.
+
+    The kernel itself stays as it is. A fit starts from the automatic softmax scale and the weights of the kernel.
+
+    Parameters
+    ----------
+    kernel
+        A computed kernel or combination of kernels.
+    objective
+        What to make small, from :mod:`jaxvelo.objectives`.
+    train
+        What to fit: names, or a dictionary that says how they differ among cells,
+
+        - ``"scale"``: the softmax scale; one (``True``), one for each level of a key in ``adata.obs``, or a smooth
+          function on the graph (``"smooth"``);
+        - ``"weights"``: of the terms of each sum, likewise;
+        - ``"gene_weights"``: in the similarity, with a penalty that keeps them ``"near_one"`` (``True``) or makes them
+          ``"sparse"``, see :class:`jaxvelo.fit.Parametrization`.
+
+        Scale and weights if ``None``, as far as the kernel has them. What is not fitted stays as it is in the kernel.
+    optimizer
+        Any optax optimiser; Adam with learning rate 0.1 if ``None``. Parameters are logarithms of scales and gene
+        weights, and logits of weights.
+    steps
+        Number of steps; with ``resume``, those done before included.
+    validation
+        Cells to hold out: a fraction of the cells that the objective has items of, drawn with ``seed``; or cells, as
+        indices, names, a mask or ``{"clusters": "Beta"}``; or ``None``. Then nothing is said about whether the fitted
+        kernel is better: it always is on the cells that it was fitted on.
+    penalty
+        Factor of the penalty of the gene weights; chosen by validation within the training cells if ``None``.
+    starts
+        Number of starts, the first from the kernel, the others at random around it; or where to start, as dictionaries
+        with ``"softmax_scale"`` and ``"weights"`` (of the terms, or of the first of two). They are optimised side by
+        side, and that of the smallest training loss is taken.
+    patience
+        Stop after so many steps without an improvement of the loss by 0.01 %; never if ``None``.
+    seed
+        Random seed, of everything: the same seed gives the same result.
+    progress
+        Whether to show a progress bar.
+    resume
+        A result to go on from, of the same kernel, objective and arguments; the same result then as in one go.
+
+    Returns
+    -------
+    The fitted kernel, its parameters and how it compares on held-out cells, see :class:`FitResult`. A
+    KeyboardInterrupt ends the optimisation early, with the best of what was reached.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one of the above, there are fewer than two validation cells, terminal cells cannot be
+        reached, or the loss is not finite at the start. If it stops being finite later, a warning names step and
+        parameters, and the best ones before it are kept.
+    """
+    check_integer("steps", steps, least=1)
+    check_integer("seed", seed, least=0)
+    if patience is not None:
+        check_integer("patience", patience, least=1)
+    if penalty is not None and not (np.isfinite(penalty) and penalty >= 0):
+        raise ValueError(f"Expected `penalty` to be finite and not negative, or None, found `{penalty}`.")
+    optimizer = ADAM if optimizer is None else optimizer
+    with timed(f"Fitting kernel to `{_name(objective)}`"):
+        setup = KernelProblem.of(kernel, objective, train, jax.random.key(int(seed)))
+        if resume is None:
+            training, held_out = split_cells(setup, validation, seed)
+        else:
+            training, held_out = resume.training, resume.validation
+        has_genes = "gene_weights" in setup.problem.parametrization.train
+        inner: dict[str, np.ndarray] = {}
+        if has_genes and penalty is None:
+            if resume is None:
+                inner = _inner_validation(setup, training, optimizer, steps, patience, seed, progress)
+                penalty = float(inner["candidates"][np.argmin(inner["loss"])])
+                logger.info("Using `penalty=%g` for gene weights", penalty)
+            else:
+                inner, penalty = resume.penalties, resume.penalty
+        factor = float(penalty or 0.0)
+        first = _starts(setup, starts, seed)
+        n_starts = len(jax.tree.leaves(first)[0])
+        runs = _runs([(training, held_out)] * n_starts, [factor] * n_starts)
+        state = None if resume is None else _checked_state(resume, first)
+        with _bar(steps, progress, "Fitting") as report:
+            state, history = fit.minimize(
+                setup.problem, first, runs, optimizer, steps, patience, state=state, report=report
+            )
+        recorded = {name: np.asarray(part) for name, part in history._asdict().items()}
+        if resume is not None:
+            recorded = {name: np.concatenate([resume.history[name], part]) for name, part in recorded.items()}
+        return _result(setup, state, recorded, training, held_out, factor, inner, seed)
+
+
+def _inner_validation(setup, training, optimizer, steps, patience, seed, progress) -> dict[str, np.ndarray]:
+    """Loss of each candidate for the penalty on cells held out within the training cells."""
+    cells = np.random.default_rng(seed + 1).permutation(np.flatnonzero(training))
+    n_folds = min(INNER_FOLDS, len(cells))
+    if n_folds < 2:
+        raise ValueError(
+            f"Expected at least two training cells to choose `penalty` by, found {len(cells)}. Pass a `penalty`."
+        )
+    start = jax.tree.map(lambda leaf: leaf[None], setup.problem.parametrization.start())
+    losses = np.full((len(PENALTIES), n_folds), np.nan)
+    n_cells = len(training)
+    with tqdm(total=losses.size, desc="Choosing penalty", disable=not progress, leave=False) as bar:
+        # One after another and not side by side: they share the program of the fit itself.
+        for (i, factor), fold in ((c, f) for c in enumerate(PENALTIES) for f in range(n_folds)):
+            inner = np.zeros(n_cells, dtype=bool)
+            inner[cells[fold::n_folds]] = True
+            runs = _runs([(training & ~inner, inner)], [factor])
+            state, history = fit.minimize(setup.problem, start, runs, optimizer, steps, patience)
+            losses[i, fold] = history.validation[int(state.best_step[0]), 0]
+            bar.update()
+    losses = np.where(np.isfinite(losses), losses, np.inf)
+    return {
+        "candidates": np.asarray(PENALTIES),
+        "loss": losses.mean(axis=1),
+        "loss_se": losses.std(axis=1) / np.sqrt(n_folds),
+    }
+
+
+def _runs(masks: Sequence[tuple[np.ndarray, np.ndarray]], factors: Sequence[float]) -> fit.Run:
+    return fit.Run(
+        jnp.asarray(np.stack([training for training, _ in masks]), dtype=float),
+        jnp.asarray(np.stack([held_out for _, held_out in masks]), dtype=float),
+        jnp.asarray(factors, dtype=float),
+        jnp.full(len(factors), ROUGHNESS),
+    )
+
+
+def _starts(setup: KernelProblem, starts: Any, seed: int) -> fit.Parameters:
+    """Start parameters; a leading axis counts the starts."""
+    first = setup.problem.parametrization.start()
+    if isinstance(starts, (int, np.integer)) and not isinstance(starts, bool):
+        check_integer("starts", starts, least=1)
+        rng = np.random.default_rng(seed + 2)
+
+        def spread(leaf):
+            moved = leaf[None] + rng.normal(size=(int(starts), *leaf.shape)) * (np.arange(starts) > 0).reshape(
+                -1, *[1] * leaf.ndim
+            )
+            return jnp.asarray(moved, dtype=leaf.dtype)
+
+        wide = jax.tree.map(spread, fit.Parameters(first.log_scales, first.weight_logits))
+        genes = jax.tree.map(lambda leaf: jnp.stack([leaf] * int(starts)), first.log_gene_weights)
+        return fit.Parameters(wide.log_scales, wide.weight_logits, genes)
+    if not isinstance(starts, Sequence) or isinstance(starts, str) or not len(starts):
+        raise ValueError(f"Expected `starts` to be a number or a list of dictionaries, found `{starts!r}`.")
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_start_at(first, point) for point in starts))
+
+
+def _start_at(first: fit.Parameters, point: Mapping[str, Any]) -> fit.Parameters:
+    unknown = set(point) - {"softmax_scale", "weights"}
+    if unknown:
+        raise ValueError(f"Expected a start with 'softmax_scale' and 'weights', found {sorted(unknown)}.")
+
+    def at_scale(leaf):
+        value = float(point["softmax_scale"])
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"Expected a positive `softmax_scale` to start from, found `{value}`.")
+        return leaf + (jnp.log(jnp.asarray(value, dtype=leaf.dtype)) - leaf[0])
+
+    def at_weights(leaf):
+        weights = np.atleast_1d(np.asarray(point["weights"], dtype=np.float64))
+        if weights.shape == (1,):
+            weights = np.array([weights[0], 1 - weights[0]])
+        if weights.shape != (leaf.shape[1] + 1,) or not (np.isfinite(weights).all() and (weights > 0).all()):
+            raise ValueError(
+                f"Expected {leaf.shape[1] + 1} positive weights to start from, found `{point['weights']}`."
+            )
+        logits = jnp.asarray(np.log(weights[:-1] / weights[-1]), dtype=leaf.dtype)
+        return leaf + (logits - leaf[0])[None]
+
+    return fit.Parameters(
+        tuple(map(at_scale, first.log_scales)) if "softmax_scale" in point else first.log_scales,
+        tuple(map(at_weights, first.weight_logits)) if "weights" in point else first.weight_logits,
+        first.log_gene_weights,
+    )
+
+
+def _checked_state(resume: FitResult, first: fit.Parameters) -> fit.State:
+    if resume.state is None:
+        raise ValueError("Expected a result of `fit_kernel` to resume, found one read from AnnData: fit anew.")
+    shapes, expected = (
+        [(jax.tree_util.keystr(path), leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(parameters)]
+        for parameters in (resume.state.parameters, first)
+    )
+    if shapes != expected:
+        raise ValueError("Expected the same kernel, `train` and `starts` as of the fit to resume, found others.")
+    return resume.state
+
+
+def _result(setup, state, history, training, held_out, factor, inner, seed) -> FitResult:
+    failed, best_loss = np.asarray(state.failed), np.asarray(state.best_loss)
+    start = int(np.argmin(np.where(np.isnan(best_loss), np.inf, best_loss)))
+    for number in np.flatnonzero(failed >= 0):
+        wrong = setup.readable(jax.tree.map(lambda leaf, n=number: leaf[n], state.parameters))
+        shown = {name: value.round(4).tolist() for name, value in wrong.items() if not name.startswith("gene_weights")}
+        where = f"the loss or its gradient is not finite at step {failed[number]}, with {shown}"
+        if not np.isfinite(best_loss[start]):
+            raise ValueError(
+                f"Expected a finite loss, found that {where}. Check the objective, or start elsewhere by `starts`."
+            )
+        logger.warning("Start %d: %s. Keeping the best parameters before it", number, where)
+    best = jax.tree.map(lambda leaf: leaf[start], state.best)
+    problem = setup.problem
+    before = problem.parametrization.start()
+    item_losses = [[np.asarray(part, dtype=np.float64) for part in _item_losses(problem, p)] for p in (before, best)]
+    scores = {
+        f"{name}{suffix}": _mean_loss(setup.objective, losses, cells)
+        for name, cells in (("training", training), ("validation", held_out))
+        for suffix, losses in zip(("_convention", ""), item_losses, strict=True)
+    }
+    gains = [old - new for old, new in zip(*item_losses, strict=True)]
+    scores["validation_gain"] = _mean_loss(setup.objective, gains, held_out)
+    scores["validation_gain_se"] = _standard_error(setup.objective, gains, held_out)
+    if not held_out.any():
+        logger.warning(
+            "No cells were held out (`validation=None`): the loss on the training cells does not tell whether the "
+            "fitted kernel is better"
+        )
+    errors: dict[str, np.ndarray] = {}
+    is_likelihood = isinstance(setup.objective, fit.Objective) and setup.objective.is_likelihood
+    if is_likelihood and (best.log_scales or best.weight_logits):
+        covariance, _ = fit.laplace_covariance(problem, best, jnp.asarray(training, dtype=float))
+        errors = setup.named(*fit.standard_errors(problem, best, covariance))
+    parameters = setup.readable(best)
+    genes = {
+        name: setup.velocity_kernels[i].genes
+        for i, name in enumerate(name for name in parameters if name.startswith("gene_weights"))
+    }
+    fitted = setup.fitted_kernel(best, seed)
+    return FitResult(
+        kernel=fitted,
+        objective=_name(setup.objective),
+        parameters=parameters,
+        convention=setup.readable(before),
+        standard_errors=errors,
+        levels=setup.levels,
+        genes=genes,
+        history=history,
+        scores=scores,
+        training=training,
+        validation=held_out,
+        penalty=factor,
+        penalties=inner,
+        start=start,
+        step=int(np.asarray(state.best_step)[start]),
+        failed=failed,
+        state=state,
+    )
+
+
+@eqx.filter_jit
+def _item_losses(problem: fit.Problem, parameters: fit.Parameters):
+    return problem.item_losses(parameters)
+
+
+def _shares(objective: fit.Loss, cells: np.ndarray) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+    """Coefficient of each term, cell of each of its items, and part that the item has in the mean over ``cells``."""
+    coefficients = np.asarray(fit.coefficients_of(objective), dtype=np.float64)
+    for coefficient, term in zip(coefficients, fit.terms_of(objective), strict=True):
+        cell = np.asarray(term.cell)
+        weight = np.asarray(term.weight, dtype=np.float64) * cells[cell]
+        yield coefficient, cell, weight / (weight.sum() or 1)
+
+
+def _mean_loss(objective: fit.Loss, losses: Sequence[np.ndarray], cells: np.ndarray) -> float:
+    if not cells.any():
+        return float("nan")
+    terms = zip(_shares(objective, cells), losses, strict=True)
+    return float(sum(coefficient * share @ loss for (coefficient, _, share), loss in terms))
+
+
+def _standard_error(objective: fit.Loss, losses: Sequence[np.ndarray], cells: np.ndarray) -> float:
+    """Standard error of the mean loss over cells, which are taken to be independent."""
+    if not cells.any():
+        return float("nan")
+    deviation = np.zeros(len(cells))
+    for (coefficient, cell, share), loss in zip(_shares(objective, cells), losses, strict=True):
+        np.add.at(deviation, cell, coefficient * share * (loss - share @ loss))
+    n_cells = int(cells.sum())
+    return float(np.sqrt(np.sum(deviation**2) * n_cells / max(n_cells - 1, 1)))
+
+
+def _name(objective: fit.Loss) -> str:
+    terms = zip(np.asarray(fit.coefficients_of(objective)), fit.terms_of(objective), strict=True)
+    return " + ".join(("" if c == 1 else f"{c:.3g} * ") + type(term).__name__ for c, term in terms)
+
+
+@contextlib.contextmanager
+def _bar(steps: int, progress: bool, description: str) -> Iterator[Any]:
+    """Show a progress bar; gives the function that moves it."""
+    with tqdm(total=steps, desc=description, disable=not progress) as bar:
+
+        def report(done: int, history: fit.History) -> None:
+            bar.n = done
+            bar.set_postfix(loss=f"{np.nanmin(history.loss[-1]):.4f}" if np.isfinite(history.loss[-1]).any() else "-")
+
+        yield report

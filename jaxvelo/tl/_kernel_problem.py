@@ -1,0 +1,293 @@
+"""From a kernel and a user's wishes to a problem of :mod:`jaxvelo.fit`, and back to a kernel."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvelo import fit
+from jaxvelo.annotations import chosen_cells, listed, read_clusters
+from jaxvelo.kernels import Combination, Constant, Kernel, KernelAdd, KernelExpression, VelocityKernel
+from jaxvelo.markov import cannot_reach
+from jaxvelo.transitions import Expression, Features, Velocity
+
+N_FUNCTIONS = 10
+"""Smooth functions on the graph behind weights or scales that differ from cell to cell."""
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelProblem:
+    """A kernel as a problem of optimisation.
+
+    Attributes
+    ----------
+    kernel
+        The kernel.
+    objective
+        The loss.
+    problem
+        The problem.
+    velocity_kernels
+        Velocity kernels of the kernel, each once, in the order of the parameters.
+    sums
+        Sums with at least two weighted terms, in the order of the parameters.
+    levels
+        Names of the levels of scale and weights, where they differ by level.
+    """
+
+    kernel: KernelExpression
+    objective: fit.Loss
+    problem: fit.Problem
+    velocity_kernels: tuple[VelocityKernel, ...]
+    sums: tuple[KernelAdd, ...]
+    levels: dict[str, list[str]]
+
+    @classmethod
+    def of(
+        cls,
+        kernel: KernelExpression,
+        objective: fit.Loss,
+        train: Mapping[str, Any] | Sequence[str] | None,
+        key: jax.Array,
+    ) -> KernelProblem:
+        """Check what the user wants, and prepare it.
+
+        Parameters
+        ----------
+        kernel
+            The kernel, computed.
+        objective
+            The loss.
+        train
+            What to fit, see :func:`jaxvelo.tl.fit_kernel`.
+        key
+            Random key.
+        """
+        if not isinstance(kernel, KernelExpression):
+            raise TypeError(f"Expected a kernel, found `{type(kernel).__name__}`.")
+        if not isinstance(objective, fit.Loss):
+            raise TypeError(
+                f"Expected an objective of `jaxvelo.objectives`, found `{type(objective).__name__}`. Wrap a function "
+                "of the transition matrix as `jaxvelo.objectives.FunctionOf(adata, function)`."
+            )
+        matrix = kernel.require_transitions()
+        occurrences = [leaf for leaf in _leaves(kernel) if isinstance(leaf, VelocityKernel)]
+        distinct = list({id(leaf): leaf for leaf in occurrences}.values())
+        sums = tuple(node for node in _sums(kernel))
+        wishes = _wishes(train, bool(distinct), bool(sums))
+        features = {name: _unpadded(f, kernel.shape[0]) for name, f in kernel.features.items()}
+        _check_objective(objective, kernel, matrix, features)
+        expression = kernel.expression
+        if "scale" in wishes:
+            expression = _without_scales(expression)
+        expression = fit.with_scales(expression, kernel.graph, features)
+        scale_cells, n_scale, scale_levels = _cells(kernel, wishes.get("scale"), "scale")
+        weight_cells, n_weight, weight_levels = _cells(kernel, wishes.get("weights"), "weights")
+        position = {id(leaf): i for i, leaf in enumerate(distinct)}
+        sharing = tuple(position[id(leaf)] for leaf in occurrences)
+        parametrization = fit.Parametrization(
+            template=expression,
+            scale_cells=scale_cells,
+            weight_cells=weight_cells,
+            n_genes=tuple(len(leaf.genes) for leaf in occurrences),
+            train=tuple(wishes),
+            scale_coefficients=n_scale,
+            weight_coefficients=n_weight,
+            sharing=sharing,
+            penalty="sparse" if wishes.get("gene_weights") == "sparse" else "near_one",
+        )
+        problem = fit.Problem.prepare(parametrization, objective, kernel.graph, features, key)
+        levels = {"softmax_scale": scale_levels, "weights": weight_levels}
+        found = {name: values for name, values in levels.items() if values}
+        return cls(kernel, objective, problem, tuple(distinct), sums, found)
+
+    def readable(self, parameters: fit.Parameters) -> dict[str, np.ndarray]:
+        """Scales, weights and gene weights by name; numbered where there are several."""
+        parametrization = self.problem.parametrization
+        return self.named(
+            parametrization.scales(parameters),
+            parametrization.weights(parameters),
+            tuple(jnp.exp(logarithms) for logarithms in parameters.log_gene_weights),
+        )
+
+    def named(self, scales: Sequence[Any], weights: Sequence[Any], genes: Sequence[Any] = ()) -> dict[str, np.ndarray]:
+        """Give names to values in the order of the parameters."""
+        named = {}
+        for name, values in (("softmax_scale", scales), ("weights", weights), ("gene_weights", genes)):
+            for i, value in enumerate(values):
+                named[name if len(values) == 1 else f"{name}_{i}"] = np.asarray(value, dtype=np.float64)
+        return named
+
+    def fitted_kernel(self, parameters: fit.Parameters, seed: Any) -> KernelExpression:
+        """The kernel with these parameters, computed."""
+        expression = self.problem.parametrization.expression(parameters)
+        terms = fit.velocity_terms(expression)
+        sharing = self.problem.parametrization.sharing
+        kernels: dict[int, Kernel] = {id(leaf): leaf for leaf in self.kernel.kernels}
+        for number, leaf in enumerate(self.velocity_kernels):
+            term = terms[sharing.index(number)]
+            assert isinstance(term, Velocity)
+            scale = np.asarray(term.softmax_scale, dtype=np.float64)
+            genes = None if term.gene_weights is None else np.asarray(term.gene_weights, dtype=np.float64)
+            kernels[id(leaf)] = leaf.with_parameters(float(scale) if scale.ndim == 0 else scale, genes, seed)
+        weights = [np.asarray(node.normalized_weights(), dtype=np.float64) for node in fit.weighted_sums(expression)]
+        return _rebuilt(self.kernel, kernels, iter(weights) if parameters.weight_logits else None)
+
+    def item_cells(self) -> np.ndarray:
+        """Mask of the cells that the objective has items of."""
+        mask = np.zeros(self.kernel.shape[0], dtype=bool)
+        for term in fit.terms_of(self.objective):
+            mask[np.asarray(term.cell)[np.asarray(term.weight) > 0]] = True
+        return mask
+
+
+def split_cells(problem: KernelProblem, validation: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Masks of the training and of the validation cells.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    validation
+        ``None``, a fraction of the cells that the objective has items of, or cells.
+    seed
+        Random seed for a fraction.
+    """
+    known = problem.item_cells()
+    n_known = int(known.sum())
+    if validation is None:
+        return known, np.zeros_like(known)
+    if isinstance(validation, (float, np.floating)):
+        if not 0 < validation < 1:
+            raise ValueError(f"Expected `validation` to be a fraction between 0 and 1, found `{validation}`.")
+        chosen = np.random.default_rng(seed).permutation(np.flatnonzero(known))[: round(validation * n_known)]
+        held_out = np.zeros_like(known)
+        held_out[chosen] = True
+    else:
+        held_out = chosen_cells(problem.kernel.adata, validation, "validation") & known
+    if held_out.sum() < 2:
+        raise ValueError(
+            f"Expected at least two validation cells that the objective has items of, found {held_out.sum()} (it has "
+            f"items of {n_known} cells). Pass a larger fraction, other cells, or `validation=None`."
+        )
+    if not (known & ~held_out).any():
+        raise ValueError("Expected some cells to fit on, found all of them in `validation`.")
+    return known & ~held_out, held_out
+
+
+def _wishes(train: Mapping[str, Any] | Sequence[str] | None, has_velocity: bool, has_sum: bool) -> dict[str, Any]:
+    """What to fit, in the order of :data:`jaxvelo.fit.TRAINABLE`, and how it differs among cells."""
+    possible = {"scale": has_velocity, "weights": has_sum, "gene_weights": has_velocity}
+    if train is None:
+        train = [name for name in ("scale", "weights") if possible[name]]
+    if isinstance(train, str):
+        train = [train]
+    given = dict(train) if isinstance(train, Mapping) else dict.fromkeys(train, True)
+    unknown = [name for name in given if name not in fit.TRAINABLE]
+    if unknown:
+        raise ValueError(f"Expected `train` to name some of {fit.TRAINABLE}, found {listed(unknown)}.")
+    given = {name: given[name] for name in fit.TRAINABLE if given.get(name) not in (None, False)}
+    if not given:
+        raise ValueError(f"Expected `train` to name some of {fit.TRAINABLE}, found none that this kernel has.")
+    for name in given:
+        if not possible[name]:
+            needed = "a sum of at least two weighted kernels" if name == "weights" else "a `VelocityKernel`"
+            raise ValueError(f"Expected {needed} to fit {name!r}, found none in the kernel.")
+    kind = given.get("gene_weights")
+    if kind not in (None, True, *fit.PENALTIES):
+        raise ValueError(f"Expected `train['gene_weights']` to be True or one of {fit.PENALTIES}, found `{kind!r}`.")
+    return given
+
+
+def _cells(kernel: KernelExpression, wish: Any, name: str) -> tuple[fit.Cells, int, list[str]]:
+    """How a parameter differs among cells, by how many coefficients, and the names of its levels."""
+    if wish in (None, True):
+        return None, 1, []
+    if wish == "smooth":
+        n_functions = min(N_FUNCTIONS, kernel.shape[0] - 1)
+        weights = next(iter(kernel.graph_data.matrices.values()))
+        return jnp.asarray(fit.smooth_functions(weights, n_functions), dtype=float), n_functions, []
+    if not isinstance(wish, str):
+        raise TypeError(f"Expected `train[{name!r}]` to be True, 'smooth' or a key in `adata.obs`, found `{wish!r}`.")
+    clusters = read_clusters(kernel.adata, wish).cat.remove_unused_categories()
+    codes = clusters.cat.codes.to_numpy()
+    if (codes < 0).any():
+        raise ValueError(f"Expected a level of `adata.obs[{wish!r}]` for each cell, found {(codes < 0).sum()} without.")
+    return jnp.asarray(codes, dtype=jnp.int32), len(clusters.cat.categories), [str(c) for c in clusters.cat.categories]
+
+
+def _check_objective(objective: fit.Loss, kernel: KernelExpression, matrix: Any, features: Any) -> None:
+    for term in fit.terms_of(objective):
+        if len(term.cell) and int(jnp.max(term.cell)) >= kernel.shape[0]:
+            raise ValueError(f"Expected an objective on the kernel's {kernel.shape[0]} cells, found one on more.")
+        if isinstance(term, fit.FateLikelihood):
+            lost = np.flatnonzero(cannot_reach(matrix, np.asarray(term.terminal)))
+            if len(lost):
+                raise ValueError(
+                    f"Expected all cells to reach a terminal cell, found {len(lost)} that cannot: "
+                    f"{listed(kernel.adata.obs_names[lost], 5)}. Make some of them terminal, remove them, or add a "
+                    "`ConnectivityKernel`."
+                )
+        if isinstance(term, fit.HeldOutVelocity) and term.features not in features:
+            raise ValueError(
+                f"Expected a kernel on the features {term.features!r} of the objective, found {listed(features)}. "
+                "Build the objective with the kernel's `xkey`, `vkey`, `attr` and `gene_subset`."
+            )
+
+
+def _leaves(kernel: KernelExpression) -> Iterator[Kernel]:
+    """Basic kernels in the order of the expression's terms, as often as they occur."""
+    if isinstance(kernel, Combination):
+        for part in kernel.parts:
+            yield from _leaves(part)
+    elif isinstance(kernel, Kernel) and not isinstance(kernel, Constant):
+        yield kernel
+
+
+def _sums(kernel: KernelExpression) -> Iterator[KernelAdd]:
+    if isinstance(kernel, KernelAdd) and _is_weighted(kernel):
+        yield kernel
+    if isinstance(kernel, Combination):
+        for part in kernel.parts:
+            yield from _sums(part)
+
+
+def _is_weighted(kernel: KernelAdd) -> bool:
+    return sum(weight is not None for weight in kernel.weights) > 1
+
+
+def _rebuilt(
+    kernel: KernelExpression, kernels: Mapping[int, Kernel], weights: Iterator[np.ndarray] | None
+) -> KernelExpression:
+    """The same combination of other basic kernels, given by :func:`id`, with other weights of its weighted sums."""
+    if isinstance(kernel, Constant):
+        return kernel.copy()
+    if not isinstance(kernel, Combination):
+        return kernels[id(kernel)]
+    own = next(weights) if weights is not None and isinstance(kernel, KernelAdd) and _is_weighted(kernel) else None
+    rebuilt = type(kernel)(*(_rebuilt(part, kernels, weights) for part in kernel.parts))
+    if own is None or not isinstance(rebuilt, KernelAdd):
+        return rebuilt
+    # Kernels take positive weights only: one that single precision rounded to zero becomes the smallest there is.
+    weighted = [i for i, weight in enumerate(rebuilt.weights) if weight is not None]
+    return rebuilt.with_weights(np.maximum(own[weighted], np.finfo(np.float32).tiny))
+
+
+def _without_scales(expression: Expression) -> Expression:
+    def forget(term):
+        if not isinstance(term, Velocity):
+            return term
+        return eqx.tree_at(lambda t: t.log_scale, term, None, is_leaf=lambda leaf: leaf is None)
+
+    return jax.tree.map(forget, expression, is_leaf=lambda term: isinstance(term, Velocity))
+
+
+def _unpadded(features: Features, n_cells: int) -> Features:
+    n_genes = features.x.shape[1] if features.n_genes is None else int(features.n_genes)
+    return Features(features.x[:n_cells, :n_genes], features.v[:n_cells, :n_genes])
