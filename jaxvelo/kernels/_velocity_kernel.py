@@ -132,13 +132,8 @@ class VelocityKernel(Kernel):
         _check_choice("backward_mode", backward_mode, BACKWARD_MODES)
         _ignore_known(kwargs)
         self._check_similarity(similarity)
-        if softmax_scale is not None and not isinstance(
-            softmax_scale, (int, float, np.integer, np.floating, jax.Array)
-        ):
-            found = type(softmax_scale).__name__
-            raise TypeError(f"Expected `softmax_scale` to be a number or None, found `{found}`.")
-        if softmax_scale is not None and not (math.isfinite(softmax_scale) and softmax_scale > 0):
-            raise ValueError(f"Expected `softmax_scale` to be positive and finite, or None, found `{softmax_scale}`.")
+        if softmax_scale is not None:
+            _check_scale(softmax_scale)
         check_integer("n_samples", n_samples, least=1)
         key = random_key(seed) if model == "monte_carlo" else None
         with timed(f"Computing transition matrix using `{model!r}` model"):
