@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import jax
@@ -94,7 +94,8 @@ def chosen_cells(adata: AnnData, chosen: Any, kind: str) -> np.ndarray:
     if isinstance(chosen, Mapping):
         mask |= _by_annotation(adata, chosen, kind)
     else:
-        mask |= _by_list(adata, np.atleast_1d(np.asarray(chosen)), kind)
+        listed_cells = list(chosen) if isinstance(chosen, Set) else chosen
+        mask |= _by_list(adata, np.atleast_1d(np.asarray(listed_cells)), kind)
     if not mask.any():
         raise ValueError(f"No {kind} indices have been selected: `{chosen}` is no cell of `adata`.")
     return mask

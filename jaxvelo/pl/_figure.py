@@ -116,6 +116,8 @@ def bare(ax: Any, title: str | None) -> None:
             axis.line.set_color("0.8")
         spans = [abs(high - low) for low, high in (ax.get_xlim(), ax.get_ylim(), ax.get_zlim())]
         ax.set_box_aspect(spans, zoom=1.15)  # equal units, and less of the empty room around
+        for artist in ax.collections:  # which the corners of the box may reach into
+            artist.set_clip_on(False)
     else:
         ax.set_aspect("equal")
         ax.set_axis_off()

@@ -110,6 +110,7 @@ def test_three_dimensions(unchanged):
     ax = pl.scatter(unchanged, "umap3d", show=False)
     assert ax.name == "3d"
     assert legend_labels(ax) == NAMES
+    assert not any(drawn.get_clip_on() for drawn in ax.collections), "corners of the box reach beyond the axes"
     # names on a cloud that can be turned: a legend instead
     assert legend_labels(pl.scatter(unchanged, "umap3d", legend_loc="on data", show=False)) == NAMES
 
