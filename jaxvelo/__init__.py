@@ -1,14 +1,27 @@
 """RNA velocity to cell-cell transition matrices and fates, in JAX.
 
 The public names are listed here and loaded when first used, so that ``import jaxvelo`` is quick and the pure packages
-(:mod:`jaxvelo.graph`, :mod:`jaxvelo.transitions`, :mod:`jaxvelo.dynamics`, :mod:`jaxvelo.markov`) need no AnnData.
+(:mod:`jaxvelo.graph`, :mod:`jaxvelo.transitions`, :mod:`jaxvelo.dynamics`, :mod:`jaxvelo.markov`, :mod:`jaxvelo.fit`)
+need no AnnData.
 """
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["datasets", "dynamics", "graph", "kernels", "markov", "pl", "pp", "tl", "transitions"],
+    submodules=[
+        "datasets",
+        "dynamics",
+        "fit",
+        "graph",
+        "kernels",
+        "markov",
+        "objectives",
+        "pl",
+        "pp",
+        "tl",
+        "transitions",
+    ],
     submod_attrs={"configuration": ["settings"]},
 )
 

@@ -9,8 +9,8 @@ import pytest
 
 import jaxvelo
 
-PURE = ["jaxvelo.graph", "jaxvelo.transitions", "jaxvelo.dynamics", "jaxvelo.markov"]
-FACE = ["jaxvelo.kernels", "jaxvelo.pp", "jaxvelo.tl", "jaxvelo.pl", "jaxvelo.datasets"]
+PURE = ["jaxvelo.graph", "jaxvelo.transitions", "jaxvelo.dynamics", "jaxvelo.markov", "jaxvelo.fit"]
+FACE = ["jaxvelo.kernels", "jaxvelo.pp", "jaxvelo.tl", "jaxvelo.pl", "jaxvelo.datasets", "jaxvelo.objectives"]
 
 
 def run(program: str) -> str:

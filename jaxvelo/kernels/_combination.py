@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -175,14 +176,17 @@ class Constant(Kernel):
     adata
         Annotated data of the kernel that it weighs.
     value
-        The positive weight.
+        The positive weight, one for all cells or one for each, shape ``(cells,)``.
     """
 
-    def __init__(self, adata: AnnData, value: float):
-        if not value > 0 or value == float("inf"):
+    def __init__(self, adata: AnnData, value: float | np.ndarray):
+        array = np.asarray(value, dtype=np.float64)
+        if array.shape not in ((), (adata.n_obs,)):
+            raise ValueError(f"Expected one weight, or one for each of the {adata.n_obs} cells, found {array.shape}.")
+        if not (np.isfinite(array).all() and (array > 0).all()):
             raise ValueError(f"Expected the scalar to be positive and finite, found `{value}`.")
         super().__init__(adata, GraphData({}), {})
-        self.value = float(value)
+        self.value: float | np.ndarray = float(array) if array.ndim == 0 else array
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -204,7 +208,7 @@ class Constant(Kernel):
 
     def format(self, full: bool) -> str:
         """Write the weight."""
-        return repr(round(self.value, 3))
+        return format_weight(self.value)
 
 
 class KernelMul(Combination):
@@ -213,7 +217,7 @@ class KernelMul(Combination):
     _operator = "*"
 
     @property
-    def weight(self) -> float | None:
+    def weight(self) -> float | np.ndarray | None:
         """The weight in front, if there is one."""
         first = self.parts[0]
         return first.value if isinstance(first, Constant) else None
@@ -221,14 +225,14 @@ class KernelMul(Combination):
     def combined(self, leaves: dict[int, Expression]) -> Expression:
         """Multiply pure expressions, given those of the basic kernels by :func:`id`."""
         if self.weight is not None:
-            return self.weight * _combined(self.parts[1], leaves)
+            return _combined(self.parts[1], leaves) * self.weight
         return Product(tuple(_combined(part, leaves) for part in self.parts))
 
-    def format(self, full: bool, total: float = 1.0) -> str:
+    def format(self, full: bool, total: Any = 1.0) -> str:
         """Name the product; the weight is shown as a part of ``total``."""
         if self.weight is None:
             return super().format(full)
-        return f"{round(self.weight / total, 3)!r} * {self.parts[1].format(full)}"
+        return f"{format_weight(self.weight / total)} * {self.parts[1].format(full)}"
 
     def _with_direction(self, text: str) -> str:
         return super()._with_direction(text if self.weight is None or not self.backward else f"({text})")
@@ -244,17 +248,39 @@ class KernelAdd(Combination):
         return functools.reduce(operator.add, (_combined(part, leaves) for part in self.parts))
 
     @property
-    def weights(self) -> tuple[float | None, ...]:
+    def weights(self) -> tuple[float | np.ndarray | None, ...]:
         """Weights of the terms, as parts of their sum; ``None`` for a product that has none."""
         given = [part.weight if isinstance(part, KernelMul) else None for part in self.parts]
-        total = sum(w for w in given if w is not None)
+        total = self._total_weight()
         return tuple(None if w is None else w / total for w in given)
 
     def format(self, full: bool) -> str:
         """Name the sum, with the parameters of its kernels if ``full``."""
-        total = sum(p.weight for p in self.parts if isinstance(p, KernelMul) and p.weight is not None)
-        terms = (p.format(full, total or 1.0) if isinstance(p, KernelMul) else p.format(full) for p in self.parts)
+        total = self._total_weight()
+        terms = (p.format(full, total) if isinstance(p, KernelMul) else p.format(full) for p in self.parts)
         return "(" + " + ".join(terms) + ")"
+
+    def _total_weight(self) -> Any:
+        given = [p.weight for p in self.parts if isinstance(p, KernelMul) and p.weight is not None]
+        return sum(given[1:], given[0]) if given else 1.0
+
+    def with_weights(self, weights: Sequence[np.ndarray]) -> KernelAdd:
+        """Return the same sum with other weights of its weighted terms, each a number or one for each cell."""
+        new = iter(weights)
+        parts = (
+            KernelMul(Constant(self.adata, next(new)), part.parts[1])
+            if isinstance(part, KernelMul) and part.weight is not None
+            else part
+            for part in self.parts
+        )
+        return KernelAdd(*parts)
+
+
+def format_weight(weight: float | np.ndarray) -> str:
+    """Write a weight; of one that differs among cells, its mean and its range."""
+    if isinstance(weight, np.ndarray):
+        return f"{weight.mean():.3f} ({weight.min():.3f} to {weight.max():.3f})"
+    return repr(round(weight, 3))
 
 
 def _combined(part: KernelExpression, leaves: dict[int, Expression]) -> Expression:
@@ -333,7 +359,7 @@ def multiply(left: KernelExpression, right: KernelExpression) -> KernelMul:
     return KernelMul(*factors)
 
 
-def scale(kernel: KernelExpression, weight: float) -> KernelMul:
+def scale(kernel: KernelExpression, weight: float | np.ndarray) -> KernelMul:
     """Put a weight in front; two weights become one."""
     if isinstance(kernel, KernelMul) and kernel.weight is not None:
         return KernelMul(Constant(kernel.adata, kernel.weight * weight), kernel.parts[1])

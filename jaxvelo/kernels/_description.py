@@ -59,7 +59,7 @@ def build(
     def walk(part: dict[str, Any]) -> KernelExpression:
         name = str(part["type"])
         if name == "Constant":
-            return Constant(adata, float(part["value"]))
+            return Constant(adata, np.asarray(part["value"], dtype=np.float64))
         if name in COMBINATIONS:
             parts = part["parts"]
             return COMBINATIONS[name](*(walk(parts[str(i)]) for i in range(len(parts))))

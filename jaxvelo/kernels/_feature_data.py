@@ -37,6 +37,8 @@ class FeatureData:
     ----------
     name
         Name that tells these features from others of the same data.
+    genes
+        Names of the genes; of features in ``adata.obsm``, their numbers.
     x, v
         The arrays, shape ``(cells, genes)``, in the floating-point type that JAX uses.
     """
@@ -64,8 +66,11 @@ class FeatureData:
         v = _columns(v, genes, dtype)
         valid = _valid_genes(v, place_of(vkey, attr))
         x = _columns(x, genes, dtype)
+        self.genes = np.arange(len(valid)) if attr == "obsm" else adata.var_names.to_numpy()
+        if genes is not None:
+            self.genes = self.genes[genes]
         if not valid.all():
-            x, v = x[:, valid], v[:, valid]
+            x, v, self.genes = x[:, valid], v[:, valid], self.genes[valid]
         _check_expression(x, place_of(xkey, attr))
         self.x, self.v = x, v
         self.name = vkey if is_default and xkey == "Ms" and vkey is not None else f"{attr}:{xkey}:{vkey}"

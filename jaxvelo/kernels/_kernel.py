@@ -23,7 +23,7 @@ class KernelExpression(abc.ABC):
     """A kernel or a combination of kernels on the cells of an AnnData object.
 
     Kernels are combined as ``0.8 * a + 0.2 * b`` (weights are normalised to sum to one) and ``a * b`` (element by
-    element, rows normalised).
+    element, rows normalised). A weight may be an array with one value for each cell.
     """
 
     # NumPy's numbers must leave `weight * kernel` to this class, which they would take for a sequence.
@@ -141,6 +141,8 @@ class KernelExpression(abc.ABC):
             return multiply(self, other)
         if isinstance(other, (int, float, np.integer, np.floating)) and not isinstance(other, bool):
             return scale(self, float(other))
+        if isinstance(other, np.ndarray):
+            return scale(self, other)
         return NotImplemented
 
     def __rmul__(self, other: Any) -> KernelExpression:
@@ -427,8 +429,8 @@ class Kernel(KernelExpression):
 
     def format(self, full: bool) -> str:
         """Name the kernel, with its parameters if ``full``."""
-        shown = {k: round(v, 3) if isinstance(v, float) else v for k, v in self.params.items()} if full else {}
-        parameters = ", ".join([f"n={self.shape[0]}", *(f"{k}={v!r}" for k, v in shown.items())])
+        shown = self.params.items() if full else ()
+        parameters = ", ".join([f"n={self.shape[0]}", *(f"{k}={format_value(v)}" for k, v in shown)])
         return f"{type(self).__name__}[{parameters}]"
 
     @classmethod
@@ -447,6 +449,13 @@ class Kernel(KernelExpression):
         from jaxvelo.kernels._annotated import kernel_from_adata
 
         return kernel_from_adata(cls, adata, key, copy)
+
+
+def format_value(value: Any) -> str:
+    """Write a parameter; of an array, its median and its range."""
+    if isinstance(value, np.ndarray):
+        return f"{np.median(value):.3g} ({value.min():.3g} to {value.max():.3g})"
+    return repr(round(value, 3) if isinstance(value, float) else value)
 
 
 def ignore_arguments(**arguments: Any) -> None:

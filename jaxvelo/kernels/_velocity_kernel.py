@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from jaxvelo.kernels._kernel import Kernel, ignore_arguments
 from jaxvelo.kernels._randomness import random_key
 from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Expression, Features, Velocity, evaluate_velocity
 
-_PARAMETERS = ("model", "similarity", "softmax_scale", "bwd_mode", "n_samples", "seed")
+_PARAMETERS = ("model", "similarity", "softmax_scale", "gene_weights", "bwd_mode", "n_samples", "seed")
 
 
 class VelocityKernel(Kernel):
@@ -92,9 +91,10 @@ class VelocityKernel(Kernel):
         model: str = "deterministic",
         backward_mode: str = "transpose",
         similarity: Any = "correlation",
-        softmax_scale: float | None = None,
+        softmax_scale: float | np.ndarray | None = None,
         n_samples: int = 1000,
         seed: int | jax.Array | None = None,
+        gene_weights: np.ndarray | None = None,
         **kwargs: Any,
     ) -> VelocityKernel:
         """Compute the transition matrix.
@@ -109,11 +109,14 @@ class VelocityKernel(Kernel):
         similarity
             ``"correlation"``, ``"cosine"``, ``"dot_product"``, or a JAX function ``(v, displacements) -> logits``.
         softmax_scale
-            Scale of the softmax; the inverse of the median magnitude of the logits if ``None``.
+            Scale of the softmax, one for all cells or one for each, shape ``(cells,)``; the inverse of the median
+            magnitude of the logits if ``None``.
         n_samples
             Number of samples of the Monte Carlo model.
         seed
             Seed or random key of the Monte Carlo model.
+        gene_weights
+            Non-negative weight of each of the :attr:`genes` in the similarity; ones if ``None``.
         kwargs
             ``n_jobs``, ``backend`` and ``show_progress_bar`` are accepted as by CellRank; without effect.
 
@@ -132,8 +135,8 @@ class VelocityKernel(Kernel):
         _check_choice("backward_mode", backward_mode, BACKWARD_MODES)
         _ignore_known(kwargs)
         self._check_similarity(similarity)
-        if softmax_scale is not None:
-            _check_scale(softmax_scale)
+        softmax_scale = self._checked_scale(softmax_scale)
+        gene_weights = self._checked_gene_weights(gene_weights)
         check_integer("n_samples", n_samples, least=1)
         key = random_key(seed) if model == "monte_carlo" else None
         with timed(f"Computing transition matrix using `{model!r}` model"):
@@ -151,6 +154,7 @@ class VelocityKernel(Kernel):
                 model = params["model"] = "deterministic"
             expression = Velocity(
                 softmax_scale,
+                gene_weights,
                 model=model,
                 similarity=similarity,
                 backward_mode=backward_mode if self.backward else None,
@@ -158,12 +162,13 @@ class VelocityKernel(Kernel):
                 features=self._data.name,
                 edges=self._conn_key,
             )
-            features = self._data.features(pad=isinstance(similarity, str))
+            features = self._data.features(pad=_may_pad(expression))
             values, logits, scale = evaluate_velocity(expression, self.graph, features, key)
             if softmax_scale is None:
                 softmax_scale = params["softmax_scale"] = float(scale)
                 logger.info("Using `softmax_scale=%.4f`", softmax_scale)
-            params["softmax_scale"] = float(softmax_scale)
+            if gene_weights is not None:
+                params["gene_weights"] = gene_weights
             self._take(expression, TransitionMatrix(self.graph, values), logits, params)
         return self
 
@@ -171,6 +176,34 @@ class VelocityKernel(Kernel):
         self.set_transitions(transitions, params)
         self._logits = logits
         self._expression = expression
+
+    def _checked_scale(self, scale: Any) -> float | np.ndarray | None:
+        if scale is None:
+            return None
+        array = np.asarray(scale)
+        if array.dtype.kind not in "iuf":
+            raise TypeError(f"Expected `softmax_scale` to be a number or None, found `{type(scale).__name__}`.")
+        if array.shape not in ((), (self.shape[0],)):
+            raise ValueError(
+                f"Expected `softmax_scale` to be one number or one for each of the {self.shape[0]} cells, found shape "
+                f"{array.shape}."
+            )
+        if not (np.isfinite(array).all() and (array > 0).all()):
+            raise ValueError(f"Expected `softmax_scale` to be positive and finite, or None, found `{scale}`.")
+        return float(array) if array.ndim == 0 else array.astype(np.float64)
+
+    def _checked_gene_weights(self, weights: Any) -> np.ndarray | None:
+        if weights is None:
+            return None
+        array, n_genes = np.asarray(weights), len(self.genes)
+        if array.dtype.kind not in "iuf" or array.shape != (n_genes,):
+            raise ValueError(
+                f"Expected `gene_weights` to be one number for each of the {n_genes} genes in use (`kernel.genes`), "
+                f"found {array.dtype} of shape {array.shape}."
+            )
+        if not (np.isfinite(array).all() and (array >= 0).all() and np.count_nonzero(array) >= 2):
+            raise ValueError("Expected `gene_weights` to be finite and not negative, and at least two to be positive.")
+        return array.astype(np.float64)
 
     def _check_similarity(self, similarity: Any) -> None:
         if isinstance(similarity, str):
@@ -229,6 +262,7 @@ class VelocityKernel(Kernel):
         known = self._expression
         return Velocity(
             jnp.asarray(params["softmax_scale"], dtype=float),
+            params.get("gene_weights"),
             model=params["model"],
             similarity=params["similarity"] if known is None else known.similarity,
             backward_mode=params.get("bwd_mode"),
@@ -240,13 +274,50 @@ class VelocityKernel(Kernel):
     @property
     def features(self) -> dict[str, Features]:
         """Expression and velocity of the genes in use, by name."""
-        known = self._expression
-        return {self._data.name: self._data.features(pad=known is None or isinstance(known.similarity, str))}
+        return {self._data.name: self._data.features(pad=_may_pad(self.expression))}
+
+    @property
+    def genes(self) -> np.ndarray:
+        """Names of the genes in use; of features in ``adata.obsm``, their numbers."""
+        return self._data.genes
+
+    @property
+    def features_name(self) -> str:
+        """Name of the features in :attr:`features` and in the expression."""
+        return self._data.name
+
+    def with_parameters(self, softmax_scale: Any, gene_weights: np.ndarray | None, seed: Any = None) -> VelocityKernel:
+        """Return a copy with another softmax scale and other gene weights, computed by the same model.
+
+        Parameters
+        ----------
+        softmax_scale, gene_weights
+            As of :meth:`compute_transition_matrix`.
+        seed
+            Seed of the Monte Carlo model, where the kernel has none.
+        """
+        expression = self.expression
+        assert isinstance(expression, Velocity)
+        other = self.copy()
+        assert isinstance(other, VelocityKernel)
+        return other.compute_transition_matrix(
+            expression.model,
+            expression.backward_mode or "transpose",
+            expression.similarity,
+            softmax_scale,
+            expression.n_samples,
+            self.params.get("seed", seed),
+            gene_weights,
+        )
 
     def restore(self, matrix: sp.csr_matrix, params: dict[str, Any]) -> None:
         """Take a stored result, unchanged to the last bit."""
         # Files give keys back in another order, which would show in the printout.
-        super().restore(matrix, {name: params[name] for name in _PARAMETERS if name in params})
+        known = {name: params[name] for name in _PARAMETERS if name in params}
+        for name in ("softmax_scale", "gene_weights"):
+            if not np.isscalar(known.get(name, 0)):
+                known[name] = np.asarray(known[name], dtype=np.float64)
+        super().restore(matrix, known)
         self._logits, self._expression = None, None
 
     def __invert__(self) -> VelocityKernel:
@@ -268,11 +339,10 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(f"Expected `{name}` to be one of {choices}, found `{value!r}`.")
 
 
-def _check_scale(scale: Any) -> None:
-    if isinstance(scale, bool) or not isinstance(scale, (int, float, np.integer, np.floating, jax.Array)):
-        raise TypeError(f"Expected `softmax_scale` to be a number or None, found `{type(scale).__name__}`.")
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"Expected `softmax_scale` to be positive and finite, or None, found `{scale}`.")
+def _may_pad(expression: Expression) -> bool:
+    """Whether padded genes do no harm: a user's similarity would see them, and gene weights do not cover them."""
+    assert isinstance(expression, Velocity)
+    return isinstance(expression.similarity, str) and expression.gene_weights is None
 
 
 def _ignore_known(kwargs: dict[str, Any]) -> None:

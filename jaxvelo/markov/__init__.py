@@ -1,7 +1,24 @@
-"""What a transition matrix tells: random walks, arrows in an embedding, agreement with known transitions."""
+"""What a transition matrix tells: random walks, arrows in an embedding, fates, agreement with known transitions."""
 
-from jaxvelo.markov._metrics import cross_boundary_correctness
+from jaxvelo.markov._absorption import Absorption, absorption_probabilities, cannot_reach
+from jaxvelo.markov._metrics import (
+    boundary_directions,
+    cross_boundary_correctness,
+    expected_displacement,
+    row_correlation,
+)
 from jaxvelo.markov._projection import project
 from jaxvelo.markov._walks import random_walks, sample_starts
 
-__all__ = ["cross_boundary_correctness", "project", "random_walks", "sample_starts"]
+__all__ = [
+    "Absorption",
+    "absorption_probabilities",
+    "boundary_directions",
+    "cannot_reach",
+    "cross_boundary_correctness",
+    "expected_displacement",
+    "project",
+    "random_walks",
+    "row_correlation",
+    "sample_starts",
+]

@@ -54,15 +54,41 @@ def cross_boundary_correctness(
 
 @partial(jax.jit, static_argnames="edges")
 def _cross_boundary_correctness(transitions, features, source, target, neighbors, edges):
+    observed, boundary = boundary_directions(features, source, target, neighbors, edges)
+    expected = expected_displacement(transitions, features)
+    score, defined = row_correlation(expected, observed.astype(expected.dtype))
+    return jnp.where(boundary & defined, score, jnp.nan), boundary
+
+
+@partial(jax.jit, static_argnames="edges")
+def boundary_directions(
+    features: Float[Array, "cells features"],
+    source: Bool[Array, " cells"],
+    target: Bool[Array, " cells"],
+    neighbors: NeighborGraph,
+    edges: str = "distances",
+) -> tuple[Float[Array, "cells features"], Bool[Array, " cells"]]:
+    r"""Direction from each cell towards a cluster, and which cells of another are at the boundary to it.
+
+    Parameters are as of :func:`cross_boundary_correctness`.
+
+    Returns
+    -------
+    :math:`\sum_{j \in \text{target}} w_{ij} (x_j - x_i)`, and the cells of the source with such neighbours.
+    """
     weights = tuple(
         jnp.where(target[column], weight, 0)
         for column, weight in zip(neighbors.columns, neighbors.edges[edges].values, strict=True)
     )
     boundary = source & neighbors.gather_rows(tuple(jnp.any(weight != 0, axis=1) for weight in weights))
-    expected = _sum_displacements(transitions.graph, transitions.values, features.astype(transitions.values[0].dtype))
-    observed = _sum_displacements(neighbors, weights, features)
-    score, defined = _correlation(expected, observed.astype(expected.dtype))
-    return jnp.where(boundary & defined, score, jnp.nan), boundary
+    return _sum_displacements(neighbors, weights, features), boundary
+
+
+def expected_displacement(
+    transitions: TransitionMatrix, features: Float[Array, "cells features"]
+) -> Float[Array, "cells features"]:
+    r"""Expected step of each cell, :math:`\sum_j T_{ij} (x_j - x_i)`, from explicit differences."""
+    return _sum_displacements(transitions.graph, transitions.values, features.astype(transitions.values[0].dtype))
 
 
 def _sum_displacements(graph: NeighborGraph, weights, features: Array) -> Float[Array, "cells features"]:
@@ -80,7 +106,9 @@ def _sum_displacements(graph: NeighborGraph, weights, features: Array) -> Float[
     return graph.gather_rows(tuple(result))
 
 
-def _correlation(x: Array, y: Array) -> tuple[Array, Array]:
+def row_correlation(
+    x: Float[Array, "cells features"], y: Float[Array, "cells features"]
+) -> tuple[Float[Array, " cells"], Bool[Array, " cells"]]:
     """Pearson correlation of rows, and where it is defined: zero, with gradient zero, elsewhere."""
     x, y = (z - jnp.mean(z, axis=1, keepdims=True) for z in (x, y))
     x_squared, y_squared = jnp.sum(x**2, axis=1), jnp.sum(y**2, axis=1)

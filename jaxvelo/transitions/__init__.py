@@ -3,6 +3,7 @@
 from jaxvelo.transitions._connectivity import Connectivity, Precomputed
 from jaxvelo.transitions._expression import Expression, Product, Scaled, Sum
 from jaxvelo.transitions._features import Features
+from jaxvelo.transitions._fixed_logits import FixedLogits, fix_logits
 from jaxvelo.transitions._similarity import SIMILARITIES
 from jaxvelo.transitions._softmax_scale import automatic_softmax_scale
 from jaxvelo.transitions.velocity import BACKWARD_MODES, MODELS, Velocity, evaluate_velocity
@@ -14,6 +15,7 @@ __all__ = [
     "Connectivity",
     "Expression",
     "Features",
+    "FixedLogits",
     "Precomputed",
     "Product",
     "Scaled",
@@ -21,4 +23,5 @@ __all__ = [
     "Velocity",
     "automatic_softmax_scale",
     "evaluate_velocity",
+    "fix_logits",
 ]

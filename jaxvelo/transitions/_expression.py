@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix, normalize_rows, uniform
@@ -20,8 +21,12 @@ class Expression(eqx.Module):
     """A kernel: a pytree of parameters that computes a transition matrix.
 
     Expressions are added (``0.8 * a + 0.2 * b``; weights are normalised to sum to one) and multiplied (``a * b``;
-    element by element, rows normalised). The result is an expression again.
+    element by element, rows normalised). The result is an expression again. A weight may be an array with one value
+    for each cell.
     """
+
+    # NumPy's arrays must leave `weights * expression` to this class.
+    __array_ufunc__ = None
 
     def __call__(
         self,
@@ -55,12 +60,12 @@ class Expression(eqx.Module):
             return NotImplemented
         return _add(self, other)
 
-    def __mul__(self, other: Expression | float) -> Expression:
+    def __mul__(self, other: Expression | ArrayLike) -> Expression:
         if isinstance(other, Expression):
             return Product((_unscaled(self), _unscaled(other)))
         return _scale(self, other)
 
-    def __rmul__(self, other: float) -> Expression:
+    def __rmul__(self, other: ArrayLike) -> Expression:
         return _scale(self, other)
 
 
@@ -92,7 +97,7 @@ def _evaluate(expression, graph, features, key):
 class Scaled(Expression):
     """An expression with a weight, on its way into a sum; alone, its rows are those of the expression."""
 
-    weight: Float[Array, ""]
+    weight: Float[Array, ""] | Float[Array, " cells"]
     child: Expression
 
     def probabilities(self, graph, features, key):
@@ -131,8 +136,8 @@ class Sum(Expression):
     Attributes
     ----------
     weights
-        One positive weight for each child; those of children that are products without a weight are ignored, see
-        :class:`Product`.
+        One positive weight for each child, shape ``(terms,)``, or for each child and cell, ``(terms, cells)``; those of
+        children that are products without a weight are ignored, see :class:`Product`.
     children
         The terms.
     joinable
@@ -140,22 +145,32 @@ class Sum(Expression):
         weight for each term: ``a * b + a * c`` has none, and counts as one term in whatever it is added to.
     """
 
-    weights: Float[Array, " terms"]
+    weights: Float[Array, " terms"] | Float[Array, "terms cells"]
     children: tuple[Expression, ...]
     joinable: bool = eqx.field(static=True, default=True)
 
     def probabilities(self, graph, features, key):
         """Weighted mean of the terms."""
-        weighted = jnp.array([not _is_bare(c) for c in self.children])
-        total = jnp.sum(jnp.where(weighted, self.weights, 0))
-        weights = jnp.where(weighted, self.weights / jnp.where(total > 0, total, 1), 1)
+        normalized_weights = self.normalized_weights()
         keys = _split(key, len(self.children))
         terms = [c.probabilities(graph, features, k) for c, k in zip(self.children, keys, strict=True)]
         mixed = tuple(
-            sum(w.astype(b.dtype) * b for w, b in zip(weights, bucket, strict=True))
-            for bucket in zip(*terms, strict=True)
+            sum(w.astype(b.dtype) * b for w, b in zip(_weights_of_rows(normalized_weights, rows), bucket, strict=True))
+            for rows, bucket in zip(graph.rows, zip(*terms, strict=True), strict=True)
         )
         return normalized(graph, mixed)
+
+    def normalized_weights(self) -> Array:
+        """Weights that sum to one, for each cell where they differ among cells; one for a product without a weight."""
+        weighted = [not _is_bare(child) for child in self.children]
+        total = sum((w for w, counts in zip(self.weights, weighted, strict=True) if counts), 0 * self.weights[0])
+        total = jnp.where(total > 0, total, 1)
+        shares = [w / total if counts else 0 * w + 1 for w, counts in zip(self.weights, weighted, strict=True)]
+        return jnp.stack(shares)
+
+
+def _weights_of_rows(weights: Array, rows: Array) -> list[Array]:
+    return list(weights) if weights.ndim == 1 else [w[rows][:, None] for w in weights]
 
 
 def normalized(graph: NeighborGraph, values: Probabilities, mask=None) -> Probabilities:
@@ -216,4 +231,7 @@ def _sum(terms: list[Expression]) -> Sum:
             assert isinstance(term, Product)
             weights.append(jnp.asarray(1.0))
             children.append(Product(term.children, normalized=not any_weight))
+    n_cells = {w.shape for w in weights if w.ndim}
+    if n_cells:
+        weights = [jnp.broadcast_to(w, *n_cells) if w.ndim == 0 else w for w in weights]
     return Sum(jnp.stack(weights), tuple(children), joinable=all(isinstance(t, Scaled) for t in terms))

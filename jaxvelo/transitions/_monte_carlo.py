@@ -8,14 +8,14 @@ from jaxvelo.graph import NeighborGraph, block_rows, map_rows, uniform
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide, safe_sqrt
 from jaxvelo.transitions._similarity import SIMILARITIES, Similarity
-from jaxvelo.transitions._softmax import softmax
+from jaxvelo.transitions._softmax import scale_of_rows, softmax
 
 
 def monte_carlo_probabilities(
     similarity: Similarity,
     features: Features,
     gene_weights: Float[Array, " genes"] | None,
-    softmax_scale: Float[Array, ""],
+    softmax_scale: Array,
     graph: NeighborGraph,
     edges: str,
     mean: tuple[Float[Array, "rows genes"], ...],
@@ -94,7 +94,7 @@ def _built_in(product: InnerProduct, expression: Array, normalize: bool, scale: 
 
 def _mean_over_samples(row, column, edge, logits, defined, scale) -> tuple[Array, Array]:
     fallback = uniform(row, column, edge, logits.dtype)
-    p = jax.vmap(softmax, in_axes=(2, 2, None, None), out_axes=2)(logits, defined, scale, fallback)
+    p = jax.vmap(softmax, in_axes=(2, 2, None, None), out_axes=2)(logits, defined, scale_of_rows(scale, row), fallback)
     return jnp.mean(p, axis=2), jnp.mean(logits, axis=2)
 
 

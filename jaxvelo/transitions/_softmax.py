@@ -2,13 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 
 def softmax(
     logits: Float[Array, "rows width"],
     defined: Bool[Array, "rows width"],
-    softmax_scale: Float[Array, ""],
+    softmax_scale: Float[Array, ""] | Float[Array, "rows 1"],
     fallback: Float[Array, "rows width"],
 ) -> Float[Array, "rows width"]:
     r"""Softmax of :math:`\sigma \ell_{ij}` over the defined logits of each row; ``fallback`` for rows without any."""
@@ -21,3 +21,9 @@ def softmax(
     total = jnp.sum(weight, axis=1, keepdims=True)
     empty = total == 0
     return jnp.where(empty, fallback, weight / jnp.where(empty, 1, total))
+
+
+def scale_of_rows(softmax_scale: Array, rows: Int[Array, " rows"]) -> Float[Array, "rows 1"]:
+    """Softmax scale of each row of a bucket, from one for all cells or one for each."""
+    scale = jnp.broadcast_to(softmax_scale, rows.shape) if softmax_scale.ndim == 0 else softmax_scale[rows]
+    return scale[:, None]

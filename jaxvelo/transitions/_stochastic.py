@@ -8,14 +8,14 @@ from jaxvelo.graph import NeighborGraph, block_rows, map_rows, uniform
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide, safe_sqrt
 from jaxvelo.transitions._similarity import SIMILARITIES, Similarity
-from jaxvelo.transitions._softmax import softmax
+from jaxvelo.transitions._softmax import scale_of_rows, softmax
 
 
 def stochastic_probabilities(
     similarity: Similarity,
     features: Features,
     gene_weights: Float[Array, " genes"] | None,
-    softmax_scale: Float[Array, ""],
+    softmax_scale: Array,
     graph: NeighborGraph,
     edges: str,
     mean: tuple[Float[Array, "rows genes"], ...],
@@ -92,10 +92,11 @@ def _built_in(product: InnerProduct, expression: Array, normalize: bool, scale: 
             gradient, second = weighted, jnp.zeros_like(logits)
         logits = jnp.where(defined, logits, 0)
         fallback = uniform(row, column, edge, logits.dtype)
-        p = softmax(logits, defined, scale, fallback)
+        row_scale = scale_of_rows(scale, row)
+        p = softmax(logits, defined, row_scale, fallback)
         deviation = gradient - jnp.einsum("rk,rkg->rg", p, gradient)[:, None, :]
         spread = jnp.einsum("rkg,rkg->rk", deviation, deviation * variance[:, None, :])
-        return _second_order(p, second, spread, scale, defined, fallback), logits
+        return _second_order(p, second, spread, row_scale, defined, fallback), logits
 
     return block
 
@@ -136,9 +137,10 @@ def _custom(similarity, features: Features, gene_weights: Array | None, scale: A
     def row_block(row, column, edge, mean, variance):
         delta = x[column] - x[row][None]
         fallback = uniform(row[None], column[None], edge[None], x.dtype)
+        row_scale = scale_of_rows(scale, row[None])
 
         def probabilities(v):
-            return softmax(similarity(v * root, delta)[None], edge[None], scale, fallback)[0]
+            return softmax(similarity(v * root, delta)[None], edge[None], row_scale, fallback)[0]
 
         def curvature(gene):
             basis = jnp.zeros_like(mean).at[gene].set(1)

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxvelo.graph import NeighborGraph, neighborhood_moments, uniform
@@ -30,7 +31,7 @@ from jaxvelo.transitions._expression import Expression, Probabilities, without_p
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._monte_carlo import monte_carlo_probabilities
 from jaxvelo.transitions._similarity import SIMILARITIES, Similarity, similarity_logits
-from jaxvelo.transitions._softmax import softmax
+from jaxvelo.transitions._softmax import scale_of_rows, softmax
 from jaxvelo.transitions._softmax_scale import automatic_softmax_scale
 from jaxvelo.transitions._stochastic import stochastic_probabilities
 
@@ -50,7 +51,8 @@ class Velocity(Expression):
     Parameters
     ----------
     softmax_scale
-        :math:`\sigma`; derived from the deterministic logits if ``None``.
+        :math:`\sigma`, one for all cells or one for each, shape ``(cells,)``; derived from the deterministic logits if
+        ``None``.
     gene_weights
         Non-negative weight of each gene in the similarity, shape ``(genes,)``; ones if ``None``.
     model
@@ -77,7 +79,7 @@ class Velocity(Expression):
         The gene weights, a leaf.
     """
 
-    log_scale: Float[Array, ""] | None
+    log_scale: Float[Array, ""] | Float[Array, " cells"] | None
     gene_weights: Float[Array, " genes"] | None
     model: str = eqx.field(static=True)
     similarity: Similarity = eqx.field(static=True)
@@ -88,8 +90,8 @@ class Velocity(Expression):
 
     def __init__(
         self,
-        softmax_scale: float | Array | None = None,
-        gene_weights: Array | None = None,
+        softmax_scale: ArrayLike | None = None,
+        gene_weights: ArrayLike | None = None,
         *,
         model: str = "deterministic",
         similarity: Similarity = "correlation",
@@ -119,7 +121,7 @@ class Velocity(Expression):
         self.edges = edges
 
     @property
-    def softmax_scale(self) -> Float[Array, ""] | None:
+    def softmax_scale(self) -> Array | None:
         r""":math:`\sigma`, or ``None`` if it is derived from the logits."""
         return None if self.log_scale is None else jnp.exp(self.log_scale)
 
@@ -129,7 +131,7 @@ class Velocity(Expression):
 
     def details(
         self, graph: NeighborGraph, features: Features, key: Array | None = None
-    ) -> tuple[Probabilities, Probabilities, Float[Array, ""]]:
+    ) -> tuple[Probabilities, Probabilities, Array]:
         """Probabilities, logits and softmax scale.
 
         Raises
@@ -137,21 +139,15 @@ class Velocity(Expression):
         ValueError
             If the Monte Carlo model gets no key.
         """
-        if self.backward_mode == "negate":
-            features = Features(features.x, -features.v, features.n_genes)
-        edges = graph.edges[self.edges]
-        buckets = graph.rows, graph.columns, edges.mask
+        buckets = graph.rows, graph.columns, graph.edges[self.edges].mask
         scale = self.softmax_scale
-        if scale is not None:
-            scale = scale.astype(features.x.dtype)
         if self.model == "deterministic" or scale is None:
-            transpose = self.backward_mode == "transpose"
-            logits, defined = similarity_logits(self.similarity, features, self.gene_weights, *buckets, transpose)
-            if scale is None:
-                scale = automatic_softmax_scale(logits, edges.mask)
+            logits, defined, scale = self.logits(graph, features)
+        scale = scale.astype(features.x.dtype)
+        features = self._directed(features)
         if self.model == "deterministic":
             probabilities = tuple(
-                softmax(logit, is_defined, scale, uniform(r, c, m, logit.dtype))
+                softmax(logit, is_defined, scale_of_rows(scale, r), uniform(r, c, m, logit.dtype))
                 for logit, is_defined, r, c, m in zip(logits, defined, *buckets, strict=True)
             )
             return probabilities, logits, scale
@@ -164,10 +160,23 @@ class Velocity(Expression):
         noise = jax.random.normal(key, (self.n_samples, features.v.shape[1]), features.v.dtype)
         return *monte_carlo_probabilities(*arguments, noise), scale
 
+    def logits(self, graph: NeighborGraph, features: Features) -> tuple[Probabilities, tuple[Array, ...], Array]:
+        """Deterministic logits, where they are defined, and the softmax scale."""
+        mask = graph.edges[self.edges].mask
+        transpose = self.backward_mode == "transpose"
+        logits, defined = similarity_logits(
+            self.similarity, self._directed(features), self.gene_weights, graph.rows, graph.columns, mask, transpose
+        )
+        scale = self.softmax_scale
+        return logits, defined, automatic_softmax_scale(logits, mask) if scale is None else scale
+
+    def _directed(self, features: Features) -> Features:
+        return Features(features.x, -features.v, features.n_genes) if self.backward_mode == "negate" else features
+
 
 def evaluate_velocity(
     velocity: Velocity, graph: NeighborGraph, features: Features, key: Array | None = None
-) -> tuple[Probabilities, Probabilities, Float[Array, ""]]:
+) -> tuple[Probabilities, Probabilities, Array]:
     """Probabilities, logits and softmax scale in one compiled program."""
     return _evaluate_velocity(velocity, without_position(graph), features, key)
 

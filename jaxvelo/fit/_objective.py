@@ -1,0 +1,211 @@
+"""What a fit makes small: losses of transition matrices, item by item, on any set of cells."""
+
+import abc
+from collections.abc import Callable, Mapping
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxvelo.graph import NeighborGraph, TransitionMatrix
+from jaxvelo.transitions import Expression, Features
+
+Transitions = tuple[TransitionMatrix, ...]
+
+
+class Loss(eqx.Module):
+    """A loss of a kernel expression: an objective, or a weighted sum of some.
+
+    Losses are added and multiplied by numbers: ``fates + 0.1 * gain``. A loss is a pytree, its data are leaves.
+    """
+
+    @property
+    @abc.abstractmethod
+    def n_expressions(self) -> int:
+        """Number of the :meth:`expressions`."""
+
+    @abc.abstractmethod
+    def expressions(
+        self, expression: Expression, features: Mapping[str, Features], key: Array
+    ) -> tuple[Expression, ...]:
+        """The expressions whose transition matrices the loss is a function of."""
+
+    @abc.abstractmethod
+    def on_cells(
+        self, transitions: Transitions, features: Mapping[str, Features], key: Array, cells: Float[Array, "sets cells"]
+    ) -> Float[Array, " sets"]:
+        """Loss on several sets of cells, each a mask (or a weight for each cell).
+
+        Parameters
+        ----------
+        transitions
+            Transition matrices of :meth:`expressions`.
+        features, key
+            As given to :meth:`expressions`.
+        cells
+            The sets.
+        """
+
+    def __call__(
+        self,
+        expression: Expression,
+        graph: NeighborGraph,
+        features: Mapping[str, Features],
+        key: Array,
+        cells: Float[Array, " cells"] | None = None,
+    ) -> Float[Array, ""]:
+        """Loss of an expression on some cells.
+
+        Parameters
+        ----------
+        expression
+            The kernel expression.
+        graph, features
+            The data that it is evaluated on.
+        key
+            Random key, for what is drawn at random: splits of genes, samples of the Monte Carlo model.
+        cells
+            Weight of each cell, such as a mask; all cells if ``None``.
+        """
+        everywhere = jnp.ones(graph.n_cells) if cells is None else jnp.asarray(cells, dtype=float)
+        transitions = evaluate(self.expressions(expression, features, key), graph, features, key)
+        return self.on_cells(transitions, features, key, everywhere[None])[0]
+
+    def __add__(self, other: "Loss") -> "Total":
+        if not isinstance(other, Loss):
+            return NotImplemented
+        return Total((*_terms(self), *_terms(other)), jnp.concatenate([_coefficients(self), _coefficients(other)]))
+
+    def __mul__(self, coefficient: float) -> "Total":
+        return Total(_terms(self), coefficient * _coefficients(self))
+
+    def __rmul__(self, coefficient: float) -> "Total":
+        return self * coefficient
+
+
+class Objective(Loss):
+    """A loss that is a weighted mean over items, each of which belongs to one cell.
+
+    Attributes
+    ----------
+    cell
+        Cell that each item belongs to: the item counts in the sets that hold this cell.
+    weight
+        Non-negative weight of each item.
+    is_likelihood
+        Whether item losses are negative log-likelihoods of independent observations.
+    """
+
+    cell: eqx.AbstractVar[Int[Array, " items"]]
+    weight: eqx.AbstractVar[Float[Array, " items"]]
+    is_likelihood: eqx.AbstractClassVar[bool]
+
+    @abc.abstractmethod
+    def item_losses(
+        self, transitions: Transitions, features: Mapping[str, Features], key: Array
+    ) -> Float[Array, " items"]:
+        """Loss of each item, finite."""
+
+    @property
+    def n_expressions(self):
+        """One."""
+        return 1
+
+    def expressions(self, expression, features, key):
+        """The expression itself."""
+        return (expression,)
+
+    def on_cells(self, transitions, features, key, cells):
+        """Weighted mean of the items of each set of cells; zero for a set without items."""
+        losses = self.item_losses(transitions, features, key)
+        weights = self.weights_in(cells).astype(losses.dtype)
+        total = jnp.sum(weights, axis=1)
+        return weights @ losses / jnp.where(total > 0, total, 1)
+
+    def weights_in(self, cells: Float[Array, "sets cells"]) -> Float[Array, "sets items"]:
+        """Weight of each item in each set of cells."""
+        return self.weight[None] * cells[:, self.cell]
+
+
+class Total(Loss):
+    """Weighted sum of objectives.
+
+    Attributes
+    ----------
+    terms
+        The objectives.
+    coefficients
+        Their coefficients, shape ``(terms,)``.
+    """
+
+    terms: tuple[Objective, ...]
+    coefficients: Float[Array, " terms"]
+
+    @property
+    def n_expressions(self):
+        """Those of all terms together."""
+        return sum(term.n_expressions for term in self.terms)
+
+    def expressions(self, expression, features, key):
+        """The expressions of all terms, one after the other."""
+        return tuple(e for term in self.terms for e in term.expressions(expression, features, key))
+
+    def on_cells(self, transitions, features, key, cells):
+        """Weighted sum of the terms' losses on each set of cells."""
+        total, start = jnp.zeros(cells.shape[0], transitions[0].values[0].dtype), 0
+        for coefficient, term in zip(self.coefficients, self.terms, strict=True):
+            end = start + term.n_expressions
+            losses = term.on_cells(transitions[start:end], features, key, cells)
+            total = total + coefficient.astype(total.dtype) * losses
+            start = end
+        return total
+
+
+class FunctionOf(Objective):
+    """Any function of the transition matrix.
+
+    Attributes
+    ----------
+    function
+        Takes the :class:`~jaxvelo.graph.TransitionMatrix`; returns one loss for each cell, shape ``(cells,)``. (A
+        callable :class:`equinox.Module` brings its arrays along as leaves; those that a plain function closes over
+        become constants of the compiled program.)
+    cell, weight
+        As of :class:`Objective`; here the items are the cells.
+    """
+
+    function: Callable[[TransitionMatrix], Float[Array, " cells"]]
+    cell: Int[Array, " items"]
+    weight: Float[Array, " items"]
+    is_likelihood = False
+
+    def __init__(self, function, n_cells: int):
+        self.function = function
+        self.cell = jnp.arange(n_cells)
+        self.weight = jnp.ones(n_cells)
+
+    def item_losses(self, transitions, features, key):
+        """The function's values."""
+        return self.function(transitions[0])
+
+
+def evaluate(
+    expressions: tuple[Expression, ...], graph: NeighborGraph, features: Mapping[str, Features], key: Array
+) -> Transitions:
+    """Transition matrices of several expressions; one that occurs twice is evaluated once."""
+    known: dict[int, TransitionMatrix] = {}
+    for expression in expressions:
+        if id(expression) not in known:
+            known[id(expression)] = expression(graph, features, key=key)
+    return tuple(known[id(expression)] for expression in expressions)
+
+
+def _terms(loss: Loss) -> tuple[Objective, ...]:
+    if isinstance(loss, Total):
+        return loss.terms
+    assert isinstance(loss, Objective)
+    return (loss,)
+
+
+def _coefficients(loss: Loss) -> Array:
+    return loss.coefficients if isinstance(loss, Total) else jnp.ones(1)

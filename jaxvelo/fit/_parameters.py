@@ -1,0 +1,228 @@
+"""What is fitted: unconstrained numbers inside, scales and weights of a kernel expression outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxvelo.transitions import Expression, FixedLogits, Product, Scaled, Sum, Velocity
+
+TRAINABLE = ("scale", "weights", "gene_weights")
+PENALTIES = ("near_one", "sparse")
+
+Cells = Int[Array, " cells"] | Float[Array, "cells functions"] | None
+"""How a parameter differs among cells: not at all (``None``), by the level of each cell (integers), or as a linear
+combination of functions of the cells (a matrix whose first column is constant)."""
+
+
+class Parameters(eqx.Module):
+    r"""Unconstrained parameters. What is not trained is an empty tuple.
+
+    Attributes
+    ----------
+    log_scales
+        :math:`\log \sigma` of each velocity term, shape ``(coefficients,)``: one, one a level, or one a function.
+    weight_logits
+        For each sum, logits of all weighted terms but the last, whose logit is zero; shape
+        ``(coefficients, terms - 1)``. The weights are their softmax.
+    log_gene_weights
+        Logarithms of the gene weights of each velocity term, shape ``(genes,)``.
+    """
+
+    log_scales: tuple[Float[Array, " coefficients"], ...] = ()
+    weight_logits: tuple[Float[Array, "coefficients terms"], ...] = ()
+    log_gene_weights: tuple[Float[Array, " genes"], ...] = ()
+
+
+class Parametrization(eqx.Module):
+    r"""Which leaves of an expression are fitted, and how they follow from :class:`Parameters`.
+
+    Attributes
+    ----------
+    template
+        The expression, with a softmax scale in all velocity terms: where a fit starts.
+    scale_cells, weight_cells
+        How scales and weights differ among cells, see :data:`Cells`.
+    n_genes
+        Number of genes of each velocity term.
+    train
+        What is fitted, some of :data:`TRAINABLE`.
+    scale_coefficients, weight_coefficients
+        Number of coefficients behind a scale and a weight: levels or functions of the cells.
+    sharing
+        Which parameters each velocity term uses: terms of the same number share scale and gene weights.
+    penalty
+        ``"near_one"``, :math:`\frac1G \sum_g (\log w_g)^2`, or ``"sparse"``,
+        :math:`(\sum_g \sqrt{w_g})^2 / (G \sum_g w_g)`, which is one for equal weights and 1/G for a single gene.
+    """
+
+    template: Expression
+    scale_cells: Cells
+    weight_cells: Cells
+    n_genes: tuple[int, ...] = eqx.field(static=True)
+    train: tuple[str, ...] = eqx.field(static=True)
+    scale_coefficients: int = eqx.field(static=True)
+    weight_coefficients: int = eqx.field(static=True)
+    sharing: tuple[int, ...] = eqx.field(static=True)
+    penalty: str = eqx.field(static=True)
+
+    def start(self) -> Parameters:
+        """Parameters of the template; where these differ among cells already, of their mean."""
+        terms = velocity_terms(self.template)
+        first = [self.sharing.index(number) for number in sorted(set(self.sharing))]
+        scales: tuple[Array, ...] = ()
+        weights: tuple[Array, ...] = ()
+        genes: tuple[Array, ...] = ()
+        if "scale" in self.train:
+            functions = _is_functions(self.scale_cells)
+            scales = tuple(
+                _constant(jnp.mean(_known_scale(terms[i])), self.scale_coefficients, functions) for i in first
+            )
+        if "weights" in self.train:
+            functions = _is_functions(self.weight_cells)
+            weights = tuple(
+                _constant(_logits_of_weights(node), self.weight_coefficients, functions)
+                for node in weighted_sums(self.template)
+            )
+        if "gene_weights" in self.train:
+            genes = tuple(_log_gene_weights(terms[i], self.n_genes[i]) for i in first)
+        return Parameters(scales, weights, genes)
+
+    def expression(self, parameters: Parameters, template: Expression | None = None) -> Expression:
+        """The expression with these parameters.
+
+        Parameters
+        ----------
+        parameters
+            The parameters.
+        template
+            Another expression with the same terms to put them in, such as one with fixed logits.
+        """
+        expression = self.template if template is None else template
+        terms = velocity_terms(expression)
+        if parameters.log_scales:
+            values = [_on_cells(parameters.log_scales[i], self.scale_cells) for i in self.sharing]
+            values = [v.astype(_known_scale(t).dtype) for v, t in zip(values, terms, strict=True)]
+            expression = eqx.tree_at(lambda e: [t.log_scale for t in velocity_terms(e)], expression, values)
+        if parameters.weight_logits:
+            nodes = weighted_sums(expression)
+            values = [
+                _all_weights(node, jax.nn.softmax(_with_last(_on_cells(logits, self.weight_cells)), axis=-1))
+                for node, logits in zip(nodes, parameters.weight_logits, strict=True)
+            ]
+            expression = eqx.tree_at(lambda e: [s.weights for s in weighted_sums(e)], expression, values)
+        if parameters.log_gene_weights:
+            values = [jnp.exp(parameters.log_gene_weights[i]) for i in self.sharing]
+            expression = eqx.tree_at(
+                lambda e: [t.gene_weights for t in velocity_terms(e) if isinstance(t, Velocity)],
+                expression,
+                values,
+                is_leaf=lambda leaf: leaf is None,
+            )
+        return expression
+
+    def penalties(self, parameters: Parameters) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Penalty of the gene weights, and mean square of what makes scales and weights differ along functions."""
+        genes = jnp.zeros(())
+        for logarithms in parameters.log_gene_weights:
+            if self.penalty == "near_one":
+                genes = genes + jnp.mean(logarithms**2)
+            else:
+                top = jax.lax.stop_gradient(jnp.max(logarithms))
+                root = jnp.exp((logarithms - top) / 2)
+                genes = genes + jnp.sum(root) ** 2 / (len(logarithms) * jnp.sum(root**2))
+        rough = jnp.zeros(())
+        for coefficients, cells in (
+            *((c, self.scale_cells) for c in parameters.log_scales),
+            *((c, self.weight_cells) for c in parameters.weight_logits),
+        ):
+            if _is_functions(cells):
+                rough = rough + jnp.mean(coefficients[1:] ** 2)
+        return genes, rough
+
+    def scales(self, parameters: Parameters) -> tuple[Array, ...]:
+        """Softmax scales: a scalar, one for each level, or one for each cell."""
+        return tuple(jnp.exp(_readable(c, self.scale_cells)) for c in parameters.log_scales)
+
+    def weights(self, parameters: Parameters) -> tuple[Array, ...]:
+        """Weights of the weighted terms of each sum: shape ``(terms,)``, ``(levels, terms)`` or ``(cells, terms)``."""
+        return tuple(
+            jax.nn.softmax(_with_last(_readable(c, self.weight_cells)), axis=-1) for c in parameters.weight_logits
+        )
+
+
+def _nodes(expression: Expression) -> Iterator[Expression]:
+    yield expression
+    if isinstance(expression, Scaled):
+        yield from _nodes(expression.child)
+    elif isinstance(expression, (Sum, Product)):
+        for child in expression.children:
+            yield from _nodes(child)
+
+
+def velocity_terms(expression: Expression) -> list[Velocity | FixedLogits]:
+    """Terms of an expression that have a softmax scale, in order."""
+    return [node for node in _nodes(expression) if isinstance(node, (Velocity, FixedLogits))]
+
+
+def weighted_sums(expression: Expression) -> list[Sum]:
+    """Sums with at least two weighted terms, in order."""
+    return [node for node in _nodes(expression) if isinstance(node, Sum) and len(_weighted(node)) > 1]
+
+
+def _known_scale(term: Velocity | FixedLogits) -> Array:
+    assert term.log_scale is not None, "complete the template with `with_scales` first"
+    return term.log_scale
+
+
+def _weighted(node: Sum) -> list[int]:
+    return [i for i, child in enumerate(node.children) if not (isinstance(child, Product) and not child.normalized)]
+
+
+def _logits_of_weights(node: Sum) -> Float[Array, " terms"]:
+    weights = node.weights if node.weights.ndim == 1 else jnp.mean(node.weights, axis=1)
+    logits = jnp.log(weights[jnp.asarray(_weighted(node))])
+    return logits[:-1] - logits[-1]
+
+
+def _all_weights(node: Sum, weights: Array) -> Array:
+    """Weights of all terms, from those of the weighted ones: shape ``(terms,)`` or ``(terms, cells)``."""
+    every = jnp.ones((len(node.children), *weights.shape[:-1]), node.weights.dtype)
+    return every.at[jnp.asarray(_weighted(node))].set(jnp.moveaxis(weights, -1, 0).astype(every.dtype))
+
+
+def _log_gene_weights(term: Velocity | FixedLogits, n_genes: int) -> Float[Array, " genes"]:
+    if isinstance(term, FixedLogits) or term.gene_weights is None:
+        return jnp.zeros(n_genes)
+    tiny = jnp.finfo(term.gene_weights.dtype).tiny
+    return jnp.log(jnp.maximum(term.gene_weights, tiny))
+
+
+def _is_functions(cells: Cells) -> bool:
+    return cells is not None and cells.ndim == 2
+
+
+def _constant(value: Array, n_coefficients: int, functions: bool) -> Array:
+    """Coefficients of a parameter that is the same for all cells."""
+    coefficients = jnp.broadcast_to(value[None], (n_coefficients, *value.shape))
+    return coefficients.at[1:].set(0) if functions else coefficients + 0
+
+
+def _on_cells(coefficients: Array, cells: Cells) -> Array:
+    """Value of a parameter: one, or one for each cell along the first axis."""
+    if cells is None:
+        return coefficients[0]
+    return cells.astype(coefficients.dtype) @ coefficients if _is_functions(cells) else coefficients[cells]
+
+
+def _readable(coefficients: Array, cells: Cells) -> Array:
+    """The same, but with one value for each level."""
+    return coefficients if cells is not None and cells.ndim == 1 else _on_cells(coefficients, cells)
+
+
+def _with_last(logits: Array) -> Array:
+    return jnp.concatenate([logits, jnp.zeros((*logits.shape[:-1], 1), logits.dtype)], axis=-1)

@@ -1,0 +1,96 @@
+"""A fit as one function of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxvelo.fit._objective import Loss, evaluate
+from jaxvelo.fit._parameters import Parameters, Parametrization
+from jaxvelo.graph import NeighborGraph
+from jaxvelo.transitions import Expression, Features, Velocity, fix_logits
+
+
+class Problem(eqx.Module):
+    """What is fitted to what: all that the loss depends on besides the parameters.
+
+    Attributes
+    ----------
+    parametrization
+        What is fitted.
+    objective
+        The loss.
+    graph, features
+        The data.
+    key
+        Random key, the same in every step: the loss is one function, and its minimum is well defined.
+    fixed, order
+        If gene weights are not fitted: the objective's distinct expressions with logits computed once, and which of
+        these each one is.
+    """
+
+    parametrization: Parametrization
+    objective: Loss
+    graph: NeighborGraph
+    features: Mapping[str, Features]
+    key: Array
+    fixed: tuple[Expression, ...] | None = None
+    order: tuple[int, ...] = eqx.field(static=True, default=())
+
+    @classmethod
+    def prepare(
+        cls,
+        parametrization: Parametrization,
+        objective: Loss,
+        graph: NeighborGraph,
+        features: Mapping[str, Features],
+        key: Array,
+    ) -> Problem:
+        """Compute once what stays the same in every step."""
+        if "gene_weights" in parametrization.train:
+            return cls(parametrization, objective, graph, features, key)
+        fixed, order, extended = _fix(parametrization.template, objective, graph, features, key)
+        return cls(parametrization, objective, extended, features, key, fixed, order)
+
+    def on_cells(self, parameters: Parameters, cells: Float[Array, "sets cells"]) -> Float[Array, " sets"]:
+        """Loss on several sets of cells."""
+        transitions = evaluate(self.expressions(parameters), self.graph, self.features, self.key)
+        return self.objective.on_cells(transitions, self.features, self.key, cells)
+
+    def expressions(self, parameters: Parameters) -> tuple[Expression, ...]:
+        """The expressions whose transition matrices enter the objective."""
+        if self.fixed is None:
+            expression = self.parametrization.expression(parameters)
+            return self.objective.expressions(expression, self.features, self.key)
+        distinct = [self.parametrization.expression(parameters, template) for template in self.fixed]
+        return tuple(distinct[i] for i in self.order)
+
+
+@eqx.filter_jit
+def _fix(template, objective, graph, features, key):
+    known: dict[int, int] = {}
+    fixed: list[Expression] = []
+    expressions = objective.expressions(template, features, key)
+    for expression in expressions:
+        if id(expression) not in known:
+            known[id(expression)] = len(fixed)
+            expression, graph = fix_logits(expression, graph, features)
+            fixed.append(expression)
+    return tuple(fixed), tuple(known[id(expression)] for expression in expressions), graph
+
+
+@eqx.filter_jit
+def with_scales(expression: Expression, graph: NeighborGraph, features: Mapping[str, Features]) -> Expression:
+    """Give every velocity term that has no softmax scale the automatic one."""
+
+    def complete(term):
+        if not isinstance(term, Velocity) or term.log_scale is not None:
+            return term
+        _, _, scale = term.logits(graph, features[term.features])
+        return eqx.tree_at(lambda t: t.log_scale, term, jnp.log(scale), is_leaf=lambda leaf: leaf is None)
+
+    return jax.tree.map(complete, expression, is_leaf=lambda term: isinstance(term, Velocity))
