@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -118,13 +118,16 @@ def dense(array: Any) -> np.ndarray:
     return array.toarray() if sp.issparse(array) else np.asarray(array)
 
 
-def read_embedding(adata: AnnData, basis: str) -> np.ndarray:
-    """Return ``adata.obsm["X_{basis}"]`` or ``adata.obsm[basis]`` as a dense array."""
+def read_embedding(adata: AnnData, basis: str, least_columns: int = 1) -> np.ndarray:
+    """Return ``adata.obsm["X_{basis}"]`` or ``adata.obsm[basis]`` as a dense array with two axes."""
     for key in (f"X_{basis}", basis):
         if key in adata.obsm:
             embedding = dense(adata.obsm[key])
-            if embedding.ndim != 2 or embedding.shape[1] < 1:
-                raise ValueError(f"Expected `adata.obsm[{key!r}]` to have two axes, found shape {embedding.shape}.")
+            if embedding.ndim != 2 or embedding.shape[1] < least_columns:
+                raise ValueError(
+                    f"Expected `adata.obsm[{key!r}]` to have {least_columns} or more columns, "
+                    f"found shape {embedding.shape}."
+                )
             return embedding
     raise KeyError(
         f"Expected an embedding in `adata.obsm['X_{basis}']` or `adata.obsm[{basis!r}]`, found the keys "
@@ -147,7 +150,7 @@ def read_clusters(adata: AnnData, key: str) -> pd.Series:
 
 def require_cluster(values: pd.Series, name: Any, key: str) -> np.ndarray:
     """Return which cells are in cluster ``name``, which must exist."""
-    if name not in set(values.cat.categories):
+    if name not in list(values.cat.categories):
         raise ValueError(
             f"Expected a cluster of `adata.obs[{key!r}]`, found `{name!r}`. There are {listed(values.cat.categories)}."
         )
@@ -173,7 +176,8 @@ def chosen_cells(adata: AnnData, chosen: Any, name: str) -> np.ndarray:
     if isinstance(chosen, Mapping):
         mask |= _by_annotation(adata, chosen, name)
     else:
-        mask |= _by_list(adata, np.atleast_1d(np.asarray(chosen)), name)
+        listed_cells = list(chosen) if isinstance(chosen, Set) else chosen
+        mask |= _by_list(adata, np.atleast_1d(np.asarray(listed_cells)), name)
     if not mask.any():
         raise ValueError(
             f"No {name.removesuffix('_ixs')} indices have been selected: `{chosen}` is no cell of `adata`."

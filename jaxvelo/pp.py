@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
+from jaxvelo.annotations import require_key
 from jaxvelo.configuration import logger, timed
 from jaxvelo.counts import (
     cell_sizes,
@@ -388,11 +389,7 @@ def _neighbor_graph(adata: AnnData, mode: str, **asked: int | None) -> sp.csr_ma
     """Check and return the neighbour graph."""
     if mode not in ("connectivities", "distances"):
         raise ValueError(f"Expected `mode` to be 'connectivities' or 'distances', found `{mode!r}`.")
-    if mode not in adata.obsp:
-        raise KeyError(
-            f"Expected a neighbor graph in `adata.obsp[{mode!r}]`, found the keys {sorted(adata.obsp)}. "
-            "Compute it with `sc.pp.neighbors(adata)`."
-        )
+    found = require_key(adata.obsp, mode, "adata.obsp", "Compute it with `sc.pp.neighbors(adata)`.")
     known = adata.uns.get("neighbors", {}).get("params", {})
     for name, value in asked.items():
         if value is not None and known.get(name) != value:
@@ -402,19 +399,15 @@ def _neighbor_graph(adata: AnnData, mode: str, **asked: int | None) -> sp.csr_ma
                 f"`{name}={known.get(name, 'unknown')}`, and moments are taken over all of them. "
                 f"Compute them anew with `sc.pp.neighbors(adata, {call})`, or pass `{name}=None`."
             )
-    graph = sp.csr_matrix(adata.obsp[mode])
+    graph = sp.csr_matrix(found)
     check_non_negative(f"adata.obsp[{mode!r}]", graph, "Compute it anew with `sc.pp.neighbors(adata)`.")
     return graph
 
 
 def _layer(adata: AnnData, name: str) -> Any:
     """Return a layer, or say that it is missing."""
-    if name not in adata.layers:
-        raise KeyError(
-            f"Expected counts in `adata.layers[{name!r}]`, found the layers {sorted(adata.layers)}. "
-            "Read the data from a file with spliced and unspliced counts, or store them under that key."
-        )
-    return adata.layers[name]
+    remedy = "Read the data from a file with spliced and unspliced counts, or store them under that key."
+    return require_key(adata.layers, name, "adata.layers", remedy)
 
 
 def _lacks_x(adata: AnnData) -> bool:

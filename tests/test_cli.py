@@ -154,6 +154,23 @@ def test_run_uses_velocities_that_are_there(demo, tmp_path, capsys):
     assert_is_picture(tmp_path / "out" / "stream.png")
 
 
+def test_run_with_another_model_in_three_dimensions(demo, tmp_path, capsys):
+    """Only with arrows on a grid, as there are no stream lines."""
+    out = tmp_path / "out"
+    options = ["--model", "stochastic", "--basis", "umap3d", "--start", "Progenitor", "--out", str(out)]
+    result = Outcome(main(["run", str(demo[0] / "kernel.h5ad"), *options]), capsys)
+    assert (result.status, result.err) == (0, "")
+    assert "Drawing in the embedding `umap3d`" in result.out
+    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *PICTURES[1:]])
+    for name in PICTURES[1:]:
+        assert_is_picture(out / name)
+        assert f"  {out / name}\n" in result.out
+    kernel = jv.kernels.from_adata(ad.read_h5ad(out / "kernel.h5ad"), "T_fwd")
+    assert kernel.kernels[0].params["model"] == "stochastic"
+    assert kernel.weights == (0.8, 0.2)
+    assert kernel.adata.obsm["T_fwd_umap3d"].shape == (N_CELLS, 3)
+
+
 def test_run_computes_umap_and_manages_without_clusters(raw, tmp_path, capsys):
     adata = ad.read_h5ad(raw)
     del adata.obsm["X_umap"], adata.obs["clusters"]

@@ -161,6 +161,8 @@ def test_options_do_what_they_say():
     assert unspliced.sum() / (spliced.sum() + unspliced.sum()) == pytest.approx(0.4, abs=0.08)
     assert (spliced.sum() + unspliced.sum()) / few.n_obs / few.n_vars == pytest.approx(0.5, rel=0.05)
     assert few.obs["true_depth"].nunique() == 1
+    spread = datasets.simulate(1000, 50, depth_spread=0.5)
+    assert np.log(spread.obs["true_depth"]).std() == pytest.approx(0.5, rel=0.1)
 
 
 def test_same_seed_same_data():

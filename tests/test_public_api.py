@@ -136,48 +136,71 @@ def test_parameters_are_explained(name):
     assert not [parameter for parameter in inspect.signature(target).parameters if parameter not in section]
 
 
-# CellRank's calls, by name: scripts written for it must find them.
+# CellRank's calls, with their defaults (`...` for none): scripts written for it must find them.
 SIGNATURES = {
-    "VelocityKernel": ["adata", "backward", "attr", "xkey", "vkey"],
-    "VelocityKernel.compute_transition_matrix": [
-        "model",
-        "backward_mode",
-        "similarity",
-        "softmax_scale",
-        "n_samples",
-        "seed",
-    ],
-    "ConnectivityKernel": ["adata", "conn_key", "check_connectivity"],
-    "ConnectivityKernel.compute_transition_matrix": ["density_normalize"],
-    "PrecomputedKernel": ["object", "adata", "obsp_key"],
-    "KernelExpression.plot_projection": ["basis", "key_added", "recompute", "stream", "connectivities"],
-    "KernelExpression.plot_random_walks": [
-        "n_sims",
-        "max_iter",
-        "seed",
-        "successive_hits",
-        "start_ixs",
-        "stop_ixs",
-        "basis",
-        "cmap",
-        "linewidth",
-        "linealpha",
-        "ixs_legend_loc",
-    ],
-    "KernelExpression.plot_single_flow": ["cluster", "cluster_key", "time_key", "clusters", "time_points"],
-    "KernelExpression.cbc": ["source", "target", "cluster_key", "rep", "graph_key"],
-    "KernelExpression.write_to_adata": ["key", "copy"],
-    "KernelExpression.write": ["fname", "write_adata"],
-    "KernelExpression.read": ["fname", "adata", "copy"],
-    "Kernel.from_adata": ["adata", "key", "copy"],
+    "VelocityKernel": {"adata": ..., "backward": False, "attr": "layers", "xkey": "Ms", "vkey": "velocity"},
+    "VelocityKernel.compute_transition_matrix": {
+        "model": "deterministic",
+        "backward_mode": "transpose",
+        "similarity": "correlation",
+        "softmax_scale": None,
+        "n_samples": 1000,
+        "seed": None,
+    },
+    "ConnectivityKernel": {"adata": ..., "conn_key": "connectivities", "check_connectivity": False},
+    "ConnectivityKernel.compute_transition_matrix": {"density_normalize": True},
+    "PrecomputedKernel": {"object": ..., "adata": None, "obsp_key": None},
+    "KernelExpression.plot_projection": {
+        "basis": "umap",
+        "key_added": None,
+        "recompute": False,
+        "stream": True,
+        "connectivities": None,
+    },
+    "KernelExpression.plot_random_walks": {
+        "n_sims": 100,
+        "max_iter": 0.25,
+        "seed": None,
+        "successive_hits": 0,
+        "start_ixs": None,
+        "stop_ixs": None,
+        "basis": "umap",
+        "cmap": "gnuplot",
+        "linewidth": 1.0,
+        "linealpha": 0.3,
+        "ixs_legend_loc": None,
+    },
+    "KernelExpression.plot_single_flow": {
+        "cluster": ...,
+        "cluster_key": ...,
+        "time_key": ...,
+        "clusters": None,
+        "time_points": None,
+    },
+    "KernelExpression.cbc": {
+        "source": ...,
+        "target": ...,
+        "cluster_key": ...,
+        "rep": ...,
+        "graph_key": "distances",
+    },
+    "KernelExpression.write_to_adata": {"key": None, "copy": False},
+    "KernelExpression.write": {"fname": ..., "write_adata": True},
+    "KernelExpression.read": {"fname": ..., "adata": None, "copy": False},
+    "Kernel.from_adata": {"adata": ..., "key": ..., "copy": False},
 }
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_signatures_of_cellrank(name):
-    """The same arguments in the same order."""
+    """The same arguments in the same order, with the same defaults."""
     target = jaxvelo.kernels
     for part in name.split("."):
         target = getattr(target, part)
-    parameters = [p for p in inspect.signature(target).parameters if p != "self"]
-    assert parameters[: len(SIGNATURES[name])] == SIGNATURES[name]
+    found = {
+        p.name: ... if p.default is p.empty else p.default
+        for p in inspect.signature(target).parameters.values()
+        if p.name != "self"
+    }
+    expected = SIGNATURES[name]
+    assert list(found.items())[: len(expected)] == list(expected.items())

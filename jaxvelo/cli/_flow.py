@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvelo import pl, pp, tl
+from jaxvelo.annotations import read_embedding
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import ConnectivityKernel, KernelExpression, VelocityKernel
 from jaxvelo.markov import random_walks, sample_starts
@@ -131,11 +132,12 @@ def draw(kernel: KernelExpression, walks: np.ndarray, basis: str, cluster_key: s
     """Draw the projection, the walks and the proportions of the counts, and return the files."""
     adata = kernel.adata
     color = "grey" if cluster_key is None else cluster_key
-    stream, grid, walked = (out / f"{name}.png" for name in ("stream", "grid", "random_walks"))
-    kernel.plot_projection(basis, recompute=True, color=color, save=stream)
-    kernel.plot_projection(basis, stream=False, color=color, save=grid)
-    pl.random_walks(adata, list(walks[:N_WALKS_DRAWN]), basis, color=color, save=walked)
-    pictures = [stream, grid, walked]
+    # In three dimensions there are no stream lines.
+    kinds = ["grid"] if read_embedding(adata, basis).shape[1] == 3 else ["stream", "grid"]
+    pictures = [out / f"{name}.png" for name in (*kinds, "random_walks")]
+    for kind, picture in zip(kinds, pictures, strict=False):
+        kernel.plot_projection(basis, recompute=kind == kinds[0], stream=kind == "stream", color=color, save=picture)
+    pl.random_walks(adata, list(walks[:N_WALKS_DRAWN]), basis, color=color, save=pictures[-1])
     if cluster_key is not None and {"spliced", "unspliced"} <= set(adata.layers):
         pictures.append(out / "proportions.png")
         pl.proportions(adata, cluster_key, save=pictures[-1])

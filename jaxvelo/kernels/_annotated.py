@@ -36,10 +36,11 @@ def write_to_adata(kernel: KernelExpression, key: str | None, copy: bool) -> Non
     matrices = {key: matrix}
     if isinstance(kernel, Kernel):
         init = without_none(kernel.init)
-        if isinstance(kernel, PrecomputedKernel):
-            init["obsp_key"] = key
     else:
         matrices |= {f"{key}_kernel{i}": k.require_transitions() for i, k in enumerate(kernel.kernels)}
+    if isinstance(kernel, PrecomputedKernel) or not isinstance(kernel, Kernel):
+        # Arguments of CellRank's `PrecomputedKernel`, which without them takes the matrix behind a default key.
+        init |= without_none({"obsp_key": key, "backward": kernel.backward})
     known = adata.uns.get(f"{key}_params", {})
     # CellRank, writing to the same key, would leave our description in place: the checksum tells whose matrix it is.
     description = {**describe(kernel), "checksum": _checksum(matrix)}

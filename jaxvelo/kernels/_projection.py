@@ -58,8 +58,11 @@ def add_projection(kernel: KernelExpression, basis: str, key: str, recompute: bo
         return
     matrix = kernel.require_transitions()
     embedding = read_embedding(adata, basis)
+    graph_kernels = [k for k in kernel.kernels if isinstance(k, (VelocityKernel, ConnectivityKernel))]
+    if len(graph_kernels) < len(kernel.kernels):
+        other = next(k for k in kernel.kernels if k not in graph_kernels)
+        logger.warning("%r is not a kNN based kernel. The embedding projection works best for kNN-based kernels", other)
     with timed(f"Projecting transition matrix onto `{basis}`"):
-        graph_kernels = [k for k in kernel.kernels if isinstance(k, (VelocityKernel, ConnectivityKernel))]
         if connectivities is not None:
             graph = check_graph(connectivities, "connectivities")
             if graph.shape != kernel.shape:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxvelo.annotations import dense, read_embedding, require_key
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -19,18 +21,12 @@ def embedding(adata: "AnnData", basis: str) -> Float[np.ndarray, "cells dims"]:
     ValueError
         If it has fewer than two dimensions, or no cell with finite coordinates.
     """
-    key = f"X_{basis}" if f"X_{basis}" in adata.obsm else basis
-    if key not in adata.obsm:
-        raise KeyError(
-            f"Expected an embedding in `adata.obsm['X_{basis}']` or `adata.obsm[{basis!r}]`, "
-            f"found {list(adata.obsm)}. Choose one of these as `basis`, or compute it first."
-        )
-    positions = np.asarray(adata.obsm[key], dtype=float)
-    if positions.ndim != 2 or positions.shape[1] < 2:
-        raise ValueError(f"Expected `adata.obsm[{key!r}]` to have 2 or more columns, found shape {positions.shape}.")
+    positions = read_embedding(adata, basis, least_columns=2).astype(float)
     positions = positions[:, :3] if positions.shape[1] == 3 else positions[:, :2]
     if not finite_rows(positions).any():
-        raise ValueError(f"Expected finite coordinates in `adata.obsm[{key!r}]`, found none in {len(positions)} cells.")
+        raise ValueError(
+            f"Expected finite coordinates in the embedding {basis!r}, found none in {len(positions)} cells."
+        )
     return positions
 
 
@@ -46,12 +42,8 @@ def arrows(adata: "AnnData", basis: str, vkey: str) -> Float[np.ndarray, "cells 
     """
     positions = embedding(adata, basis)
     key = f"{vkey}_{basis.removeprefix('X_')}" if f"{vkey}_{basis}" not in adata.obsm else f"{vkey}_{basis}"
-    if key not in adata.obsm:
-        raise KeyError(
-            f"Expected arrows in `adata.obsm[{key!r}]`, found {list(adata.obsm)}. Compute them with "
-            f"`kernel.plot_projection(basis={basis!r})`, or name others in `vkey`."
-        )
-    vectors = np.asarray(adata.obsm[key], dtype=float)
+    remedy = f"Compute arrows with `kernel.plot_projection(basis={basis!r})`, or name others in `vkey`."
+    vectors = dense(require_key(adata.obsm, key, "adata.obsm", remedy)).astype(float)
     if vectors.ndim != 2 or vectors.shape[1] < positions.shape[1]:
         raise ValueError(
             f"Expected `adata.obsm[{key!r}]` to have {positions.shape[1]} columns like the embedding {basis!r}, "

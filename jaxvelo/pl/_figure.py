@@ -59,7 +59,8 @@ class Canvas:
         self.keep = show is False or not self.own  # the caller gets the axes and closes the figure
         if ax is None:
             figure = plt.figure(figsize=figsize or (6.0, 4.8), dpi=dpi, layout="constrained", facecolor="white")
-            ax = figure.add_subplot(projection="3d" if n_dims == 3 else None)
+            # In the order of depth, lines and marks would vanish among the cells.
+            ax = figure.add_subplot(**({"projection": "3d", "computed_zorder": False} if n_dims == 3 else {}))
         elif (ax.name == "3d") != (n_dims == 3):
             found, needed = ("3d", "2-D") if ax.name == "3d" else (ax.name, "3d")
             raise ValueError(
@@ -129,6 +130,8 @@ def bare(ax: Any, title: str | None) -> None:
             axis.line.set_color("0.8")
         spans = [abs(high - low) for low, high in (ax.get_xlim(), ax.get_ylim(), ax.get_zlim())]
         ax.set_box_aspect(spans, zoom=1.15)  # equal units, and less of the empty room around
+        for artist in ax.collections:  # which the corners of the box may reach into
+            artist.set_clip_on(False)
     else:
         ax.set_aspect("equal")
         ax.set_axis_off()

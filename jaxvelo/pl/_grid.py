@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from ._colors import Categorical, Continuous, Palette, Uniform, cell_colors
 from ._embedding import arrows, embedding, finite_rows
 from ._figure import INK, Canvas, bare
-from ._scatter import LegendLocation, cell_size, check_legend, color_name, draw_cells, draw_legend
+from ._scatter import cell_size, check_legend, color_name, draw_cells, draw_legend
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -113,7 +113,7 @@ def projection_grid(
     cmap: Any = "viridis",
     size: float | None = None,
     alpha: float = BACKGROUND_ALPHA,
-    legend_loc: LegendLocation | None = "on data",
+    legend_loc: str | None = "on data",
     title: str | None = None,
     figsize: tuple[float, float] | None = None,
     dpi: float | None = None,
@@ -184,7 +184,7 @@ def projection_cells(
     cmap: Any = "viridis",
     size: float | None = None,
     alpha: float = BACKGROUND_ALPHA,
-    legend_loc: LegendLocation | None = "right margin",
+    legend_loc: str | None = "right margin",
     title: str | None = None,
     figsize: tuple[float, float] | None = None,
     dpi: float | None = None,

@@ -1,7 +1,7 @@
 """Cells in an embedding, coloured by cluster, by a number or by a gene."""
 
 import os
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-LegendLocation = Literal["right margin", "on data", "none"]
-
 
 def scatter(
     adata: "AnnData",
@@ -27,7 +25,7 @@ def scatter(
     cmap: Any = "viridis",
     size: float | None = None,
     alpha: float = 1.0,
-    legend_loc: LegendLocation | None = "right margin",
+    legend_loc: str | None = "right margin",
     title: str | None = None,
     figsize: tuple[float, float] | None = None,
     dpi: float | None = None,
@@ -59,7 +57,8 @@ def scatter(
     alpha
         Opacity of the cells.
     legend_loc
-        ``"right margin"``, ``"on data"`` (names at the groups' medians) or ``"none"``.
+        ``"right margin"`` or ``"right"``, ``"on data"`` (names at the groups' medians), ``"none"``, or a place of
+        matplotlib such as ``"lower left"``. As in scVelo, all places on the right are beside the picture.
     title
         Title; the name of ``color`` by default, ``""`` for none.
     figsize, dpi
@@ -95,8 +94,11 @@ def scatter(
 
 def check_legend(legend_loc: str | None) -> None:
     """Raise if the place of the legend is not known."""
-    if legend_loc is not None and legend_loc not in get_args(LegendLocation):
-        raise ValueError(f"Expected `legend_loc` to be one of {get_args(LegendLocation)}, found `{legend_loc!r}`.")
+    from matplotlib.legend import Legend
+
+    known = ["right margin", "on data", "none", *Legend.codes]
+    if legend_loc is not None and legend_loc not in known:
+        raise ValueError(f"Expected `legend_loc` to be one of {known}, found `{legend_loc!r}`.")
 
 
 def color_name(colors: Categorical | Continuous | Uniform) -> str:
@@ -154,7 +156,7 @@ def draw_legend(
     colors: Categorical | Continuous | Uniform,
     legend_loc: str | None,
 ) -> None:
-    """Name the groups, beside the picture or on it."""
+    """Name the groups, beside the picture, in it or on the cells."""
     if not isinstance(colors, Categorical) or legend_loc in (None, "none"):
         return
     present = [i for i in range(len(colors.names)) if np.any(colors.codes == i)]
@@ -169,17 +171,18 @@ def draw_legend(
     ]
     if np.any(colors.codes < 0):
         handles.append(Line2D([], [], marker="o", linestyle="", markersize=7, color=MISSING, label="NA"))
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
+    if legend_loc != "on data" and "right" not in str(legend_loc):
+        place = {"loc": legend_loc}
     legend = ax.legend(
         handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(1.01, 1.0),
         frameon=False,
         fontsize=10,
         labelcolor=INK,
         handletextpad=0.2,
         labelspacing=0.45,
-        borderaxespad=0.0,
         ncols=1 + (len(handles) - 1) // 16,
+        **place,
     )
     legend.set_gid("groups")
 

@@ -17,7 +17,7 @@ from ._grid import (
     projection_grid,
     smooth_on_grid,
 )
-from ._scatter import LegendLocation, check_legend, color_name, draw_legend
+from ._scatter import check_legend, color_name, draw_legend
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,7 +31,7 @@ def projection_stream(
     *,
     color: Any = None,
     density: float = 1.5,
-    smooth: float = 0.8,
+    smooth: float | None = None,
     min_mass: float = 5.0,
     cutoff_perc: float = 5.0,
     n_neighbors: int | None = None,
@@ -43,7 +43,7 @@ def projection_stream(
     cmap: Any = "viridis",
     size: float | None = None,
     alpha: float = BACKGROUND_ALPHA,
-    legend_loc: LegendLocation | None = "on data",
+    legend_loc: str | None = "on data",
     title: str | None = None,
     figsize: tuple[float, float] | None = None,
     dpi: float | None = None,
@@ -68,7 +68,7 @@ def projection_stream(
     density
         How closely the lines lie.
     smooth, min_mass, n_neighbors
-        See :func:`smooth_on_grid`.
+        See :func:`smooth_on_grid`; ``smooth`` is 0.8 by default, in three dimensions that of :func:`projection_grid`.
     cutoff_perc
         No lines where the averaged arrows belong to the shortest; in percent of the populated grid points.
     arrow_size, linewidth, arrow_color
@@ -99,7 +99,7 @@ def projection_stream(
             basis,
             vkey,
             color=color,
-            smooth=smooth,
+            smooth=0.5 if smooth is None else smooth,
             min_mass=min_mass,
             n_neighbors=n_neighbors,
             arrow_size=arrow_size,
@@ -117,6 +117,7 @@ def projection_stream(
             save=save,
             show=show,
         )
+    smooth = 0.8 if smooth is None else smooth
     colors = cell_colors(adata, color, palette, layer)
     check_legend(legend_loc)
     check_arrows(positions, vectors, vkey, density=density, smooth=smooth, arrow_size=arrow_size)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from ._colors import Palette, cell_colors
 from ._embedding import embedding, finite_rows
 from ._figure import INK, Canvas, bare
-from ._scatter import LegendLocation, cell_size, check_legend, color_name, draw_cells, draw_legend
+from ._scatter import cell_size, check_legend, color_name, draw_cells, draw_legend
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,7 +31,7 @@ def random_walks(
     palette: Palette = None,
     size: float | None = None,
     alpha: float = 0.3,
-    legend_loc: LegendLocation | None = "right margin",
+    legend_loc: str | None = "right margin",
     title: str | None = None,
     figsize: tuple[float, float] | None = None,
     dpi: float | None = None,

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
+from jaxvelo.annotations import require_key
 from jaxvelo.configuration import logger, timed
 from jaxvelo.counts import check_finite, check_non_negative
 from jaxvelo.dynamics import neighborhood_weights, second_moments, steady_state, stochastic_steady_state
@@ -160,9 +161,7 @@ def _percentiles(perc: Any) -> tuple[float, float] | float:
 def _layer(adata: AnnData, name: str) -> np.ndarray:
     """Return a layer as a dense array of finite numbers, or say what is wrong with it."""
     origin = "Compute it with `jaxvelo.pp.moments(adata)`." if name in ("Ms", "Mu") else "Store the counts there."
-    if name not in adata.layers:
-        raise KeyError(f"Expected `adata.layers[{name!r}]`, found the layers {sorted(adata.layers)}. {origin}")
-    layer = adata.layers[name]
+    layer = require_key(adata.layers, name, "adata.layers", origin)
     check_finite(f"adata.layers[{name!r}]", layer, f"{origin} Leave out the genes or cells that are not finite.")
     return layer.toarray() if sp.issparse(layer) else np.asarray(layer)
 
@@ -171,9 +170,7 @@ def _connectivities(adata: AnnData) -> sp.csr_matrix:
     """Return the neighbour graph, or say what is wrong with it."""
     name = "adata.obsp['connectivities']"
     remedy = "Compute it with `sc.pp.neighbors(adata)`, or use `mode='deterministic'`."
-    if "connectivities" not in adata.obsp:
-        raise KeyError(f"Expected a neighbor graph in `{name}`, found the keys {sorted(adata.obsp)}. {remedy}")
-    graph = sp.csr_matrix(adata.obsp["connectivities"])
+    graph = sp.csr_matrix(require_key(adata.obsp, "connectivities", "adata.obsp", remedy))
     check_non_negative(name, graph, remedy)
     return graph
 

@@ -361,6 +361,11 @@ def test_what_cellrank_finds(cells):
     ConnectivityKernel(cells).compute_transition_matrix().write_to_adata("c")
     assert cells.uns["c_params"]["init"] == {"conn_key": "connectivities", "check_connectivity": False}
     assert cells.uns["c_params"]["params"] == {"dnorm": True, "key": "connectivities"}
+    # Combinations are for its `PrecomputedKernel`, which takes these arguments, and else looks behind a default key.
+    (0.8 * VelocityKernel(cells).compute_transition_matrix(softmax_scale=2.0)).write_to_adata("combined")
+    assert cells.uns["combined_params"]["init"] == {"obsp_key": "combined", "backward": False}
+    (ConnectivityKernel(cells).compute_transition_matrix() * 2).write_to_adata("undirected")
+    assert cells.uns["undirected_params"]["init"] == {"obsp_key": "undirected"}
     before = snapshot(cells)
     from_adata(cells, "c")
     assert snapshot(cells) == before

@@ -307,6 +307,16 @@ def test_inversion(made, kernels):
     assert ~kernels["c"] is not kernels["c"]
 
 
+def test_inversion_forgets_the_result(made, kernels):
+    other = ~kernels["v"]
+    assert other.params == {}
+    assert other.transition_matrix is None
+    assert other.logits is None
+    assert other.expression.softmax_scale is None, "derived anew"
+    assert other.expression.backward_mode == "transpose"
+    assert kernels["v"].logits is not None
+
+
 def test_precomputed_matrices_cannot_be_inverted(made, kernels):
     matrix = kernels["v"].transition_matrix
     assert (~PrecomputedKernel(matrix, made)).backward is None

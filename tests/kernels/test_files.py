@@ -6,7 +6,15 @@ import anndata
 import numpy as np
 import pytest
 
-from jaxvelo.kernels import ConnectivityKernel, KernelExpression, PrecomputedKernel, VelocityKernel, read
+from jaxvelo.kernels import (
+    ConnectivityKernel,
+    KernelAdd,
+    KernelExpression,
+    PrecomputedKernel,
+    VelocityKernel,
+    from_adata,
+    read,
+)
 from tests.kernels.snapshot import snapshot, unchanged
 from tests.kernels.test_annotated import assert_same
 
@@ -41,6 +49,19 @@ def test_combination(kernel, cells, tmp_path, with_adata):
         same_content(found.adata, kernel.adata)
     else:
         assert found.adata is cells
+
+
+def test_combinations_are_not_computed_anew(kernel, cells, tmp_path, monkeypatch):
+    """What was stored is the result, whatever computing it on another machine would give."""
+    kernel.write(tmp_path / "kernel.npz", write_adata=False)
+    kernel = kernel.copy()
+    kernel.adata = cells
+    kernel.write_to_adata()
+    monkeypatch.delattr(KernelAdd, "combined")
+    for found in (read(tmp_path / "kernel.npz", cells), from_adata(cells, "T_fwd")):
+        assert (found.transition_matrix != kernel.transition_matrix).nnz == 0
+        with pytest.raises(TypeError, match="`KernelAdd` is abstract"):
+            found.compute_transition_matrix()
 
 
 def test_all_kinds(made, tmp_path):

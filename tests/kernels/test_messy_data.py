@@ -141,6 +141,14 @@ def test_asymmetric_graph(cells, logged):
     )
 
 
+@pytest.mark.parametrize(("difference", "warns"), [(1e-3, True), (1e-5, False)])
+def test_nearly_symmetric_graph(cells, logged, difference, warns):
+    """As in CellRank, differences of rounding do not count."""
+    cells.obsp["connectivities"].data[0] += difference
+    ConnectivityKernel(cells)
+    assert ("kNN graph is not symmetric" in logged()) == warns
+
+
 def test_explicit_zeros_and_stored_diagonal(cells, logged):
     """Stored zeros are edges for the velocity kernel, as in CellRank; a cell is no neighbour of itself."""
     graph = cells.obsp["connectivities"].copy()

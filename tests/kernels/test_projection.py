@@ -125,6 +125,16 @@ def test_no_connectivities(cells, kernel):
     np.testing.assert_allclose(found, cells.obsm["T_fwd_umap"], rtol=0, atol=1e-6 * abs(found).max())
 
 
+def test_kernels_without_neighbours_are_mentioned(kernel, logged):
+    """As in CellRank, by the first of them."""
+    precomputed = PrecomputedKernel(kernel)
+    logged()
+    (0.5 * kernel + 0.5 * precomputed).plot_projection(show=False)
+    assert f"WARNING: {precomputed!r} is not a kNN based kernel." in logged()
+    kernel.plot_projection(show=False, recompute=True)
+    assert "WARNING" not in logged()
+
+
 def test_cells_without_place(cells, kernel):
     """They, and cells that have one among their neighbours, have no arrow, as in CellRank; all others do."""
     cells.obsm["X_umap"][[3, 30]] = np.nan

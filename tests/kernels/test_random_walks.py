@@ -79,6 +79,7 @@ def test_stopping(kernel):
         ([-1, 0], [0, 59]),
         (np.array([2, 2, 2]), [2]),
         (range(4), [0, 1, 2, 3]),
+        ({5, 3}, [3, 5]),
         ("cell_4", [4]),
         (["cell_4", "cell_9"], [4, 9]),
         (pd.Index(["cell_9"]), [9]),

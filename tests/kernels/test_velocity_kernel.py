@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 from jaxvelo.configuration import settings
-from jaxvelo.kernels import VelocityKernel
+from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
 from tests.kernels.conftest import N_CELLS
 from tests.kernels.snapshot import unchanged
 
@@ -72,11 +72,14 @@ def test_attributes(made, computed):
 
 def test_expression_before_the_computation(made, computed):
     """It has the automatic scale, and gives what the computation will give."""
-    fresh = VelocityKernel(made)
-    matrix = fresh.expression(fresh.graph, fresh.features).to_csr()
-    np.testing.assert_allclose(
-        matrix.toarray(), computed.transition_matrix.toarray(), rtol=0, atol=1e-12 if DOUBLE else 1e-6
-    )
+    for fresh, expected in (
+        (VelocityKernel(made), computed),
+        (ConnectivityKernel(made), ConnectivityKernel(made).compute_transition_matrix()),
+    ):
+        matrix = fresh.expression(fresh.graph, fresh.features).to_csr()
+        np.testing.assert_allclose(
+            matrix.toarray(), expected.transition_matrix.toarray(), rtol=0, atol=1e-12 if DOUBLE else 1e-6
+        )
 
 
 def test_log(made, logged):

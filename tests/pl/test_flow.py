@@ -133,6 +133,8 @@ def test_order(unchanged, chain):
         return legend_labels(ax)[::-1]  # bottom to top
 
     assert order(False) == ["middle", "early", "late"]
+    default = pl.single_flow(unchanged, chain, "early", "clusters", "day", remove_empty_clusters=False, show=False)
+    assert legend_labels(default)[::-1] == order(False)
     assert order(True) == ["late", "early", "middle"]
     assert order(None) == ["middle", "early", "late"]
 

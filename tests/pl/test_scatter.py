@@ -93,10 +93,24 @@ def test_no_legend(cells):
         assert not ax.texts
 
 
+@pytest.mark.parametrize(
+    ("place", "beside"), [("right margin", True), ("right", True), ("upper right", True), ("lower left", False)]
+)
+def test_places_of_the_legend(cells, place, beside):
+    """As in scVelo: places on the right are beside the picture, all others are in it."""
+    ax = pl.scatter(cells, legend_loc=place, show=False)
+    assert legend_labels(ax) == NAMES
+    ax.figure.draw_without_rendering()
+    legend, picture = ax.get_legend().get_window_extent(), ax.get_window_extent()
+    assert (legend.x0 > picture.x1) == beside
+    assert (legend.x1 < picture.x1) != beside
+
+
 def test_three_dimensions(unchanged):
     ax = pl.scatter(unchanged, "umap3d", show=False)
     assert ax.name == "3d"
     assert legend_labels(ax) == NAMES
+    assert not any(drawn.get_clip_on() for drawn in ax.collections), "corners of the box reach beyond the axes"
     # names on a cloud that can be turned: a legend instead
     assert legend_labels(pl.scatter(unchanged, "umap3d", legend_loc="on data", show=False)) == NAMES
 

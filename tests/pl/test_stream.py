@@ -66,6 +66,16 @@ def test_options(cells):
     assert np.concatenate(whole.get_segments())[:, 0].min() < slow - 0.3
 
 
+def test_three_dimensions_have_the_arrows_of_the_grid(cells):
+    def arrows(ax):
+        return np.array(ax.collections[1]._segments3d)
+
+    stream, grid = (draw(cells, "umap3d", show=False) for draw in (pl.projection_stream, pl.projection_grid))
+    np.testing.assert_array_equal(arrows(stream), arrows(grid))
+    smoother = pl.projection_stream(cells, "umap3d", smooth=0.8, show=False)
+    assert len(arrows(smoother)) > len(arrows(grid))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [({"cutoff_perc": 100.0}, "`cutoff_perc` to be at least 0"), ({"linewidth": 0.0}, "`linewidth` to be positive")],

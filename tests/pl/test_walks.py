@@ -7,6 +7,7 @@ from matplotlib import colormaps
 from matplotlib.collections import LineCollection
 from matplotlib.legend import Legend
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
+from mpl_toolkits.mplot3d.proj3d import proj_transform
 
 from jaxvelo import pl
 
@@ -66,6 +67,19 @@ def test_three_dimensions(unchanged):
     assert ax.name == "3d"
     assert len(lines_of(ax, Line3DCollection)) == 1
     ax.figure.draw_without_rendering()
+
+
+def test_marks_in_three_dimensions_are_not_among_the_cells(cells):
+    """One cell stands before another along the line of sight, and does not hide the mark on it."""
+    ax = pl.scatter(cells, "umap3d", show=False)
+    eye = np.linalg.inv(ax.get_proj()) @ [0, 0, -1, 1]
+    cells.obsm["X_umap3d"][0] = 0.5 * (cells.obsm["X_umap3d"][40] + eye[:3] / eye[3])
+    ax = pl.random_walks(cells, [np.array([20, 40])], "umap3d", color="blue", alpha=1.0, size=400, show=False)
+    ax.figure.canvas.draw()
+    x, y, _ = proj_transform(*cells.obsm["X_umap3d"][40], ax.get_proj())
+    column, row = ax.transData.transform((x, y)).astype(int)
+    image = np.asarray(ax.figure.canvas.buffer_rgba())
+    np.testing.assert_array_equal(image[len(image) - 1 - row, column, :3], [255, 255, 0])
 
 
 def test_visits_to_cells_without_a_place_are_left_out(cells):
