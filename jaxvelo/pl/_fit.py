@@ -96,7 +96,11 @@ def sweep(
         ax, figsize=figsize or (1.6 + 0.75 * n_weights, 1.4 + 0.42 * n_scales), dpi=dpi, save=save, show=show
     )
     axes = canvas.ax
-    image = axes.imshow(result.losses, cmap=cmap, aspect="auto")
+    finite = result.losses[np.isfinite(result.losses)]
+    # A few points far from the best would take all the colours: those far beyond the median share the last.
+    low, middle = (float(np.min(finite)), float(np.median(finite))) if len(finite) else (0.0, 1.0)
+    high = low + 2 * (middle - low) if middle > low else None
+    image = axes.imshow(result.losses, cmap=cmap, aspect="auto", vmin=low, vmax=high)
     axes.set_xticks(range(n_weights), [f"{w:.3g}" for w in result.weights])
     axes.set_yticks(range(n_scales), [f"{s:.3g}" for s in result.softmax_scales])
     axes.set_xlabel("weight of the first kernel", color=INK)
@@ -108,7 +112,7 @@ def sweep(
     if np.isfinite(result.losses).any():
         i, j = np.unravel_index(np.nanargmin(result.losses), result.losses.shape)
         axes.add_patch(pyplot().Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=HELD_OUT, linewidth=2.5))
-    axes.figure.colorbar(image, ax=axes, label="loss")
+    axes.figure.colorbar(image, ax=axes, label="loss", extend="neither" if high is None else "max")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, colors=INK)
     return canvas.finish()
@@ -132,7 +136,7 @@ def _history(ax: "Axes", result: Any) -> None:
     ax.set_xlabel("step", color=INK)
     ax.set_ylabel("loss", color=INK)
     ax.set_title(result.objective if len(result.objective) < 30 else "objective", color=INK, fontsize=11)
-    ax.legend(frameon=False, fontsize=8, title="dashed: convention", title_fontsize=8)
+    ax.legend(frameon=False, fontsize=8, title="dashed: convention", title_fontsize=8, loc="center right")
 
 
 def _scores(ax: "Axes", result: Any) -> None:
@@ -144,17 +148,21 @@ def _scores(ax: "Axes", result: Any) -> None:
         ax.set_axis_off()
         return
     scores = result.scores
-    values = [scores["validation_convention"], scores["validation"]]
-    error = scores["validation_gain_se"]
-    ax.scatter([0, 1], values, color=[CONVENTION, FITTED], s=70, zorder=3)
-    ax.plot([0, 1], values, color=INK, linewidth=0.8, zorder=2)
+    before, gain, error = scores["validation_convention"], scores["validation_gain"], scores["validation_gain_se"]
+    _from_convention(ax, before, scores["validation"], error)
+    ax.set_ylabel(f"loss on {int(result.validation.sum())} held-out cells", color=INK)
+    relative = f" ({gain / abs(before):.0%})" if before else ""
+    ax.set_title(f"gain {gain:.3g} ± {error:.2g}{relative}", color=INK, fontsize=11)
+
+
+def _from_convention(ax: "Axes", before: float, after: float, error: float) -> None:
+    """Two points, the second with two standard errors."""
+    ax.plot([0, 1], [before, after], color=INK, linewidth=0.8, zorder=2)
+    ax.scatter([0, 1], [before, after], color=[CONVENTION, FITTED], s=70, zorder=3)
     if np.isfinite(error):
-        ax.errorbar([1], values[1:], yerr=[2 * error], color=FITTED, capsize=4, linewidth=1.4)
+        ax.errorbar([1], [after], yerr=[2 * error], color=FITTED, capsize=4, linewidth=1.4)
     ax.set_xticks([0, 1], ["convention", "fitted"])
     ax.set_xlim(-0.5, 1.5)
-    ax.set_ylabel(f"loss on {int(result.validation.sum())} held-out cells", color=INK)
-    relative = scores["validation_gain"] / abs(values[0]) if values[0] else np.nan
-    ax.set_title(f"gain {scores['validation_gain']:.3g} ± {error:.2g} ({relative:.0%})", color=INK, fontsize=11)
 
 
 def _parameter_panels(result: Any) -> list[Any]:
@@ -163,35 +171,32 @@ def _parameter_panels(result: Any) -> list[Any]:
 
 
 def _parameter(ax: "Axes", result: Any, name: str) -> None:
-    value, before = result.parameters[name], np.asarray(result.convention[name])
     is_weights = name.startswith("weights")
-    label = name.replace("_", " ")
-    n_cells = len(result.training)
-    if value.ndim and len(value) == n_cells:
-        shown = value[:, 0] if is_weights else value
-        ax.hist(shown, bins=40, color=FITTED)
-        ax.axvline(float((before[:, 0] if is_weights else before)[0]), color=CONVENTION, linestyle="--")
-        ax.set_xlabel("weight of the first kernel" if is_weights else label, color=INK)
-        ax.set_ylabel("cells", color=INK)
-    else:
-        rows = np.atleast_1d(value[..., 0] if is_weights else value)
-        start = np.broadcast_to(np.atleast_1d(before[..., 0] if is_weights else before), rows.shape)
-        error = result.standard_errors.get(name)
-        errors = np.zeros(rows.shape) if error is None else np.atleast_1d(error[..., 0] if is_weights else error)
-        places = np.arange(len(rows))[::-1]
-        ax.scatter(start, places, color=CONVENTION, s=40, label="convention", zorder=2)
-        ax.errorbar(
-            rows, places, xerr=2 * np.nan_to_num(errors), fmt="o", color=FITTED, capsize=3, label="fitted, ± 2 se",
-            zorder=3,
-        )  # fmt: skip
-        levels = result.levels.get("weights" if is_weights else "softmax_scale")
-        ax.set_yticks(places, levels or [""] * len(rows))
-        ax.set_ylim(-0.7, len(rows) - 0.3)
-        ax.set_xlabel("weight of the first kernel" if is_weights else label, color=INK)
+    title = name.replace("_", " ").replace("weights", "weight of the first kernel")
+    value, before, error = result.parameters[name], result.convention[name], result.standard_errors.get(name)
+    error = np.full(value.shape, np.nan) if error is None else error
+    if is_weights:
+        value, before, error = value[..., 0], before[..., 0], error[..., 0]
+    ax.set_title(title, color=INK, fontsize=11)
+    if value.ndim == 0:
+        _from_convention(ax, float(before), float(value), float(error))
         if is_weights:
-            ax.set_xlim(-0.05, 1.05)
-        ax.legend(frameon=False, fontsize=8, loc="best")
-    ax.set_title(label, color=INK, fontsize=11)
+            ax.set_ylim(-0.05, 1.05)
+        return
+    if len(value) == len(result.training):
+        ax.hist(value, bins=40, color=FITTED)
+        ax.axvline(float(before[0]), color=CONVENTION, linestyle="--")
+        ax.set_ylabel("cells", color=INK)
+        return
+    places = np.arange(len(value))[::-1]
+    ax.scatter(before, places, color=CONVENTION, s=40, label="convention", zorder=2)
+    bars = 2 * np.nan_to_num(error)
+    ax.errorbar(value, places, xerr=bars, fmt="o", color=FITTED, capsize=3, label="fitted, ± 2 se", zorder=3)
+    ax.set_yticks(places, result.levels["weights" if is_weights else "softmax_scale"])
+    ax.set_ylim(-0.7, len(value) - 0.3)
+    if is_weights:
+        ax.set_xlim(-0.05, 1.05)
+    ax.legend(frameon=False, fontsize=8)
 
 
 def _genes(ax: "Axes", result: Any, n_genes: int) -> None:
