@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from jaxvelo.fit._objective import Loss, evaluate, terms_of
 from jaxvelo.fit._parameters import Parameters, Parametrization
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.transitions import Expression, Features, Velocity, fix_logits
+from jaxvelo.transitions import Expression, Features, Velocity, evaluate_logits, fix_logits
 
 
 class Problem(eqx.Module):
@@ -80,27 +80,27 @@ class Problem(eqx.Module):
         return tuple(distinct[i] for i in self.order)
 
 
-@eqx.filter_jit
 def _fix(template, objective, graph, features, key):
     known: dict[int, int] = {}
     fixed: list[Expression] = []
     expressions = objective.expressions(template, features, key)
+    extended = graph
     for expression in expressions:
         if id(expression) not in known:
             known[id(expression)] = len(fixed)
-            expression, graph = fix_logits(expression, graph, features)
+            expression, with_edges = fix_logits(expression, graph, features, prefix=f"{len(fixed)}: ")
+            extended = eqx.tree_at(lambda g: g.edges, extended, {**extended.edges, **with_edges.edges})
             fixed.append(expression)
-    return tuple(fixed), tuple(known[id(expression)] for expression in expressions), graph
+    return tuple(fixed), tuple(known[id(expression)] for expression in expressions), extended
 
 
-@eqx.filter_jit
 def with_scales(expression: Expression, graph: NeighborGraph, features: Mapping[str, Features]) -> Expression:
     """Give every velocity term that has no softmax scale the automatic one."""
 
     def complete(term):
         if not isinstance(term, Velocity) or term.log_scale is not None:
             return term
-        _, _, scale = term.logits(graph, features[term.features])
+        _, _, scale = evaluate_logits(term, graph, features[term.features])
         return eqx.tree_at(lambda t: t.log_scale, term, jnp.log(scale), is_leaf=lambda leaf: leaf is None)
 
     return jax.tree.map(complete, expression, is_leaf=lambda term: isinstance(term, Velocity))

@@ -81,7 +81,10 @@ class KernelProblem:
         distinct = list({id(leaf): leaf for leaf in occurrences}.values())
         sums = tuple(node for node in _sums(kernel))
         wishes = _wishes(train, bool(distinct), bool(sums))
-        features = {name: _unpadded(f, kernel.shape[0]) for name, f in kernel.features.items()}
+        features = kernel.features
+        if "gene_weights" in wishes:
+            # Gene weights do not cover padding. Otherwise, padded features share the programs of the kernels.
+            features = {name: _unpadded(f, kernel.shape[0]) for name, f in features.items()}
         _check_objective(objective, kernel, matrix, features)
         expression = kernel.expression
         if "scale" in wishes:

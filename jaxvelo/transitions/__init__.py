@@ -6,7 +6,7 @@ from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._fixed_logits import FixedLogits, fix_logits
 from jaxvelo.transitions._similarity import SIMILARITIES
 from jaxvelo.transitions._softmax_scale import automatic_softmax_scale
-from jaxvelo.transitions.velocity import BACKWARD_MODES, MODELS, Velocity, evaluate_velocity
+from jaxvelo.transitions.velocity import BACKWARD_MODES, MODELS, Velocity, evaluate_logits, evaluate_velocity
 
 __all__ = [
     "BACKWARD_MODES",
@@ -22,6 +22,7 @@ __all__ = [
     "Sum",
     "Velocity",
     "automatic_softmax_scale",
+    "evaluate_logits",
     "evaluate_velocity",
     "fix_logits",
 ]

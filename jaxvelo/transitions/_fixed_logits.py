@@ -14,7 +14,7 @@ from jaxvelo.transitions._connectivity import Connectivity, Precomputed
 from jaxvelo.transitions._expression import Expression
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._softmax import scale_of_rows, softmax
-from jaxvelo.transitions.velocity import Velocity
+from jaxvelo.transitions.velocity import Velocity, evaluate_logits
 
 
 class FixedLogits(Expression):
@@ -74,7 +74,7 @@ def fix_logits(
     def fix(term):
         name = f"{prefix}fixed {len(edges)}"
         if isinstance(term, Velocity) and term.model == "deterministic":
-            logits, defined, scale = term.logits(graph, features[term.features])
+            logits, defined, scale = evaluate_logits(term, graph, features[term.features])
             edges[name] = Edges(logits, defined)
             return FixedLogits(jnp.log(scale), name, term.edges)
         if isinstance(term, Connectivity):

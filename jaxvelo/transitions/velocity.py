@@ -177,10 +177,44 @@ class Velocity(Expression):
 def evaluate_velocity(
     velocity: Velocity, graph: NeighborGraph, features: Features, key: Array | None = None
 ) -> tuple[Probabilities, Probabilities, Array]:
-    """Probabilities, logits and softmax scale in one compiled program."""
-    return _evaluate_velocity(velocity, without_position(graph), features, key)
+    """Probabilities, logits and softmax scale, compiled.
+
+    The deterministic logits are a program of their own, which does not know the scale: kernels that differ in nothing
+    else share it.
+    """
+    graph = without_position(graph)
+    if velocity.model != "deterministic":
+        return _evaluate_velocity(velocity, graph, features, key)
+    logits, defined, scale = evaluate_logits(velocity, graph, features)
+    return _softmax_of_logits(logits, defined, scale, graph, velocity.edges), logits, scale
+
+
+def evaluate_logits(
+    velocity: Velocity, graph: NeighborGraph, features: Features
+) -> tuple[Probabilities, tuple[Array, ...], Array]:
+    """Deterministic logits, where they are defined, and the softmax scale (the automatic one if there is none)."""
+    scale = velocity.softmax_scale
+    without_scale = eqx.tree_at(lambda v: v.log_scale, velocity, None, is_leaf=lambda leaf: leaf is None)
+    logits, defined, automatic = _evaluate_logits(without_scale, without_position(graph), features)
+    return logits, defined, automatic if scale is None else scale
 
 
 @eqx.filter_jit
 def _evaluate_velocity(velocity, graph, features, key):
     return velocity.details(graph, features, key)
+
+
+@eqx.filter_jit
+def _evaluate_logits(velocity, graph, features):
+    return velocity.logits(graph, features)
+
+
+@eqx.filter_jit
+def _softmax_of_logits(logits, defined, scale, graph, edges):
+    scale = scale.astype(logits[0].dtype)
+    return tuple(
+        softmax(logit, is_defined, scale_of_rows(scale, r), uniform(r, c, m, logit.dtype))
+        for logit, is_defined, r, c, m in zip(
+            logits, defined, graph.rows, graph.columns, graph.edges[edges].mask, strict=True
+        )
+    )
