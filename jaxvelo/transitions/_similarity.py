@@ -56,30 +56,24 @@ def similarity_logits(
 
 def _built_in(product: InnerProduct, features: Features, normalize: bool, transpose: bool):
     x, x_mean = product.expression(features.x)
-    if transpose:
-        all_u, all_norms = product.velocity(features.v)
+    all_u, all_norms = product.velocity(features.v)
 
     def sums(row, column, u):
         delta, mean = displacements(x, x_mean, row, column)
         if transpose:
-            product_sum = -jnp.einsum("rkg,rkg->rk", delta, all_u[column])
+            projection = -jnp.einsum("rkg,rkg->rk", delta, all_u[column])
         else:
-            product_sum = jnp.einsum("rkg,rg->rk", delta, u)
-        return product_sum, product.norms(delta, mean) if normalize else None
+            projection = jnp.einsum("rkg,rg->rk", delta, u)
+        return projection, product.norms(delta, mean) if normalize else None
 
     # A cell's own velocity comes with its row: its gradient is then a result of the block. What is gathered from all
     # cells instead gets a gradient of the size of all cells from every block. Only the sums over genes stand in blocks:
     # every further step there costs as often as there are blocks.
     def bucket_logits(block, row, column, edge):
-        if transpose:
-            u, v_norm = None, all_norms[column] if normalize else None
-        else:
-            u, v_norm = product.velocity(features.v[row])
-            v_norm = v_norm[:, None]
-        logits, norms = map_rows(sums, block, row, column, u)
+        logits, norms = map_rows(sums, block, row, column, None if transpose else all_u[row])
         if not normalize:
             return jnp.where(edge, logits, 0), edge
-        norms = norms * v_norm
+        norms = norms * (all_norms[column] if transpose else all_norms[row][:, None])
         return jnp.where(edge, safe_divide(logits, norms), 0), edge & (norms > 0)
 
     return bucket_logits
