@@ -42,7 +42,8 @@ def similarity_logits(
     """
     if isinstance(similarity, str):
         center, normalize = SIMILARITIES[similarity]
-        bucket_logits = _built_in(InnerProduct.over_genes(features, gene_weights, center), features, normalize, transpose)
+        product = InnerProduct.over_genes(features, gene_weights, center)
+        bucket_logits = _built_in(product, features, normalize, transpose)
     else:
         bucket_logits = _custom(similarity, features, gene_weights, transpose)
     row_bytes = features.x.shape[1] * features.x.dtype.itemsize
