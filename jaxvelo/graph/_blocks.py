@@ -32,12 +32,12 @@ def _divisors(n: int) -> list[int]:
     return small + [n // d for d in small]
 
 
-def map_rows(function, block: int, *arrays: Array):
+def map_rows(function, block: int, *arrays: Array | None):
     """Apply ``function`` to blocks of ``block`` rows of ``arrays``, one block after another.
 
     The result of a block is recomputed in the backward pass, so that the memory of one block is all that is ever held.
     """
-    n_rows = arrays[0].shape[0]
-    blocks = tuple(a.reshape(n_rows // block, block, *a.shape[1:]) for a in arrays)
+    n_rows = jax.tree.leaves(arrays)[0].shape[0]
+    blocks = jax.tree.map(lambda a: a.reshape(n_rows // block, block, *a.shape[1:]), arrays)
     result = jax.lax.map(jax.checkpoint(lambda block_arrays: function(*block_arrays)), blocks)
     return jax.tree.map(lambda r: r.reshape(n_rows, *r.shape[2:]), result)

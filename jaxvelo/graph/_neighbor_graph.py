@@ -92,7 +92,7 @@ class NeighborGraph(eqx.Module):
         for count, width in shapes:
             cell, degree = cells[start : start + count], row_degrees[start : start + count]
             stored = np.arange(width) < degree[:, None]
-            entry = np.where(stored, indptr[cell][:, None] + np.arange(width), 0)
+            entry = indptr[cell][:, None] + np.arange(width)
             rows.append(cell.astype(np.int32))
             columns.append(np.where(stored, _take(indices, entry), cell[:, None]).astype(np.int32))
             for name, (data, covered) in aligned.items():
@@ -180,8 +180,8 @@ def _align(matrix: sp.csr_matrix, pattern: sp.csr_matrix) -> tuple[np.ndarray, n
 
 
 def _take(values: np.ndarray, entry: np.ndarray) -> np.ndarray:
-    """Take ``values[entry]``; zeros where there is nothing to take from."""
-    return values[entry] if len(values) else np.zeros(entry.shape, dtype=values.dtype)
+    """Take ``values[entry]``, anything where there is no such entry."""
+    return values.take(entry, mode="clip") if len(values) else np.zeros(entry.shape, dtype=values.dtype)
 
 
 def _any(masks: tuple[Array, ...]) -> Array:

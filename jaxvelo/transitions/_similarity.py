@@ -40,17 +40,16 @@ def similarity_logits(
     Logits, zero where there is no edge, and where they are defined: the edges without those whose displacement or
     velocity has norm zero (no direction; probability zero), for similarities that divide by the norms.
     """
-    if not isinstance(similarity, str):
-        block_logits = _custom(similarity, features, gene_weights, transpose)
-    else:
+    if isinstance(similarity, str):
         center, normalize = SIMILARITIES[similarity]
         product = InnerProduct.over_genes(features, gene_weights, center)
-        block_logits = _built_in(product, features, normalize, transpose)
+        bucket_logits = _built_in(product, features, normalize, transpose)
+    else:
+        bucket_logits = _custom(similarity, features, gene_weights, transpose)
     row_bytes = features.x.shape[1] * features.x.dtype.itemsize
     logits, defined = [], []
     for row, column, edge in zip(rows, columns, mask, strict=True):
-        block = block_rows(column.shape, row_bytes)
-        logit, is_defined = map_rows(block_logits, block, row, column, edge, features.v[row])
+        logit, is_defined = bucket_logits(block_rows(column.shape, row_bytes), row, column, edge)
         logits.append(logit)
         defined.append(is_defined)
     return tuple(logits), tuple(defined)
@@ -58,24 +57,27 @@ def similarity_logits(
 
 def _built_in(product: InnerProduct, features: Features, normalize: bool, transpose: bool):
     x, x_mean = product.expression(features.x)
-    if transpose:
-        all_u, all_norms = product.velocity(features.v)
+    all_u, all_norms = product.velocity(features.v)
 
-    # A cell's own velocity comes with its row: its gradient is then a result of the block. What is gathered from all
-    # cells instead gets a gradient of the size of all cells from every block.
-    def block_logits(row, column, edge, v):
+    def sums(row, column, u):
         delta, mean = displacements(x, x_mean, row, column)
         if transpose:
-            logits, v_norm = -jnp.einsum("rkg,rkg->rk", delta, all_u[column]), all_norms[column]
+            projection = -jnp.einsum("rkg,rkg->rk", delta, all_u[column])
         else:
-            u, norm = product.velocity(v)
-            logits, v_norm = jnp.einsum("rkg,rg->rk", delta, u), norm[:, None]
+            projection = jnp.einsum("rkg,rg->rk", delta, u)
+        return projection, product.norms(delta, mean) if normalize else None
+
+    # A cell's own velocity comes with its row: its gradient is then a result of the block. What is gathered from all
+    # cells instead gets a gradient of the size of all cells from every block. Only the sums over genes stand in blocks:
+    # every further step there costs as often as there are blocks.
+    def bucket_logits(block, row, column, edge):
+        logits, norms = map_rows(sums, block, row, column, None if transpose else all_u[row])
         if not normalize:
             return jnp.where(edge, logits, 0), edge
-        norms = product.norms(delta, mean) * v_norm
+        norms = norms * (all_norms[column] if transpose else all_norms[row][:, None])
         return jnp.where(edge, safe_divide(logits, norms), 0), edge & (norms > 0)
 
-    return block_logits
+    return bucket_logits
 
 
 def _custom(similarity, features: Features, gene_weights, transpose: bool):
@@ -93,4 +95,7 @@ def _custom(similarity, features: Features, gene_weights, transpose: bool):
             logits = similarity(v * root, delta)
         return jnp.where(edge, logits, 0), edge
 
-    return jax.vmap(row_logits)
+    def bucket_logits(block, row, column, edge):
+        return map_rows(jax.vmap(row_logits), block, row, column, edge, features.v[row])
+
+    return bucket_logits
