@@ -1,0 +1,276 @@
+"""What fits find on data with known fates, and how long they take, as JSON on standard output.
+
+Usage: ``python -m benchmarks.our_fits SECTION`` with the data under ``$JAXVELO_SHARED``.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+
+import jaxvelo as jv
+from jaxvelo.markov import absorption_probabilities
+
+FATES = {"C": ["sBmid -> sC", "sC -> sEndC"], "D": ["sBmid -> sD", "sD -> sEndD"]}
+BAD_STARTS = [
+    {"softmax_scale": 1.0, "weights": 0.5},
+    {"softmax_scale": 60.0, "weights": 0.95},
+    {"softmax_scale": 2.0, "weights": 0.1},
+]
+N_FOLDS, N_REPETITIONS = 5, 3
+TRANSITIONS = [
+    ("Ngn3 low EP", "Ngn3 high EP"),
+    ("Ngn3 high EP", "Pre-endocrine"),
+    ("Pre-endocrine", "Alpha"),
+    ("Pre-endocrine", "Beta"),
+]
+
+
+def read(name: str) -> anndata.AnnData:
+    """Read a file with velocities."""
+    return anndata.read_h5ad(Path(os.environ["JAXVELO_SHARED"]) / "reference" / name)
+
+
+@functools.cache
+def dyngen() -> anndata.AnnData:
+    """The simulated bifurcation."""
+    return read("dyngen_bifurcating_velocity.h5ad")
+
+
+def convention(adata: anndata.AnnData, vkey: str = "velocity", weight: float = 0.8) -> Any:
+    """Velocity and connectivity kernel with the conventional weights and the automatic scale."""
+    velocity = jv.kernels.VelocityKernel(adata, vkey=vkey).compute_transition_matrix()
+    connectivity = jv.kernels.ConnectivityKernel(adata).compute_transition_matrix()
+    return weight * velocity + (1 - weight) * connectivity
+
+
+def fates(adata: anndata.AnnData, shuffle: int | None = None) -> Any:
+    """Objective of the known fates; with the labels of the cells shuffled, if asked for."""
+    late = (adata.obs["time"] > 0.8).to_numpy()
+    terminal = {fate: (adata.obs["lineage"] == lineages[1]).to_numpy() & late for fate, lineages in FATES.items()}
+    labels = {fate: adata.obs["lineage"].isin(lineages).to_numpy() for fate, lineages in FATES.items()}
+    if shuffle is not None:
+        scored = np.flatnonzero((labels["C"] | labels["D"]) & ~(terminal["C"] | terminal["D"]))
+        order = np.random.default_rng(shuffle).permutation(scored)
+        labels = {fate: _moved(mask, scored, order) for fate, mask in labels.items()}
+    return jv.objectives.FateLikelihood(adata, labels, terminal)
+
+
+def _moved(mask: np.ndarray, to: np.ndarray, of: np.ndarray) -> np.ndarray:
+    moved = mask.copy()
+    moved[to] = mask[of]
+    return moved
+
+
+def metrics(kernel: Any, objective: Any, held_out: np.ndarray) -> dict[str, float]:
+    """Negative log-likelihood, accuracy, and expected gain of true time per step, on held-out cells."""
+    transitions = kernel.transitions
+    solution = absorption_probabilities(transitions, objective.terminal, objective.n_fates)
+    cell, fate = np.asarray(objective.cell), np.asarray(objective.fate)
+    chosen = held_out[cell]
+    probabilities = np.asarray(solution.probabilities)[cell[chosen]]
+    known = np.maximum(probabilities[np.arange(chosen.sum()), fate[chosen]], 1e-7)
+    hours = kernel.adata.obs["global_time"].to_numpy()
+    gain = kernel.transition_matrix @ hours - hours
+    return {
+        "nll": float(-np.log(known).mean()),
+        "accuracy": float((probabilities.argmax(axis=1) == fate[chosen]).mean()),
+        "time_gain": float(gain[cell[chosen]].mean()),
+    }
+
+
+def folds(objective: Any, n_cells: int) -> list[np.ndarray]:
+    """Masks of the held-out cells: five folds, three times."""
+    cells, masks = np.asarray(objective.cell), []
+    for repetition in range(N_REPETITIONS):
+        order = np.random.default_rng(repetition).permutation(cells)
+        for fold in range(N_FOLDS):
+            mask = np.zeros(n_cells, dtype=bool)
+            mask[order[fold::N_FOLDS]] = True
+            masks.append(mask)
+    return masks
+
+
+def starts() -> dict[str, Any]:
+    """From bad starts to the best of a grid of 8 scales and 6 weights, on the same cells."""
+    adata = dyngen()
+    kernel, objective = convention(adata), fates(adata)
+    grid = jv.tl.sweep_kernel(kernel, objective)
+    fit = jv.tl.fit_kernel(
+        kernel, objective, starts=BAD_STARTS, validation=None, patience=None, steps=300, progress=False
+    )
+    losses = np.nanmin(fit.history["loss"], axis=0)
+    return {
+        "grid": float(grid.losses.min()),
+        "grid_at": grid.best,
+        "convention": fit.scores["training_convention"],
+        "fits": losses.tolist(),
+        "steps_to_grid": [int(np.argmax(h <= 1.001 * grid.losses.min())) for h in fit.history["loss"].T],
+        "scale": float(fit.parameters["softmax_scale"]),
+        "weights": fit.parameters["weights"].tolist(),
+        "scale_se": float(fit.standard_errors["softmax_scale"]),
+    }
+
+
+def crossval() -> dict[str, Any]:
+    """Held-out scores of convention, best of a grid, fitted scale and weight, and fitted gene weights."""
+    adata = dyngen()
+    kernel, objective = convention(adata), fates(adata)
+    known = np.zeros(adata.n_obs, dtype=bool)
+    known[np.asarray(objective.cell)] = True
+    scores: dict[str, list[dict[str, float]]] = {}
+    penalties, genes = [], np.zeros(len(kernel.kernels[0].genes))
+    began = time.perf_counter()
+    for held_out in folds(objective, adata.n_obs):
+        rest = {"validation": held_out, "progress": False}
+        contenders = {
+            "convention 0.8/0.2, automatic scale": kernel,
+            "best of an 8 × 6 grid": jv.tl.sweep_kernel(kernel, objective, cells=known & ~held_out).kernel,
+            "fitted scale and weight": jv.tl.fit_kernel(kernel, objective, **rest).kernel,
+        }
+        fit = jv.tl.fit_kernel(kernel, objective, train=("scale", "weights", "gene_weights"), steps=80, **rest)
+        contenders["fitted scale, weight and gene weights"] = fit.kernel
+        penalties.append(fit.penalty)
+        genes += np.log(fit.parameters["gene_weights"]) / (N_FOLDS * N_REPETITIONS)
+        for name, contender in contenders.items():
+            scores.setdefault(name, []).append(metrics(contender, objective, held_out))
+        print(len(penalties), penalties[-1], {n: s[-1]["nll"] for n, s in scores.items()}, file=sys.stderr)
+    order = np.argsort(-genes)[:10]
+    names = kernel.kernels[0].genes
+    return {
+        "scores": scores,
+        "penalties": penalties,
+        "genes": [(str(names[i]), float(np.exp(genes[i] - np.median(genes)))) for i in order],
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def more() -> dict[str, Any]:
+    """Further things to fit, five folds once: weights for each cell, scale by lineage, two kinds of velocity."""
+    adata = dyngen().copy()
+    jv.tl.velocity(adata, vkey="steady", mode="stochastic")
+    objective = fates(adata)
+    kernel = convention(adata)
+    both = 0.4 * kernel.kernels[0] + 0.4 * jv.kernels.VelocityKernel(adata, vkey="steady").compute_transition_matrix()
+    both = both + 0.2 * kernel.kernels[1]
+    wishes = {
+        "weight of each cell, smooth on the graph": (kernel, {"scale": True, "weights": "smooth"}),
+        "two kinds of velocity": (both, {"scale": True, "weights": True}),
+        "two kinds of velocity, gene weights": (both, {"scale": True, "weights": True, "gene_weights": True}),
+        "sparse gene weights": (kernel, {"scale": True, "weights": True, "gene_weights": "sparse"}),
+    }
+    scores: dict[str, list[dict[str, float]]] = {}
+    for held_out in folds(objective, adata.n_obs)[:N_FOLDS]:
+        for name, (start, train) in wishes.items():
+            steps = 60 if "gene_weights" in train else 200
+            fit = jv.tl.fit_kernel(start, objective, train=train, steps=steps, validation=held_out, progress=False)
+            scores.setdefault(name, []).append(metrics(fit.kernel, objective, held_out))
+            print(name, scores[name][-1], fit.penalty, file=sys.stderr)
+    return {"scores": scores}
+
+
+def unlabelled() -> dict[str, Any]:
+    """The scale that velocities of unseen genes pick, and the scales that labels pick."""
+    result = {}
+    adata = dyngen()
+    cases = {"dyngen": (adata, fates(adata))}
+    pancreas = read("pancreas_velocity.h5ad")
+    cases["pancreas"] = (pancreas, jv.objectives.CrossBoundary(pancreas, TRANSITIONS, "clusters"))
+    for name, (data, labels) in cases.items():
+        kernel = convention(data)
+        picked = jv.tl.fit_kernel(
+            kernel, jv.objectives.HeldOutVelocity(data), train=["scale"], validation=0.2, progress=False
+        )
+        scales = np.geomspace(1, 128, 29)
+        best = jv.tl.sweep_kernel(kernel, labels, scales, weights=[0.8])
+        at = jv.tl.sweep_kernel(
+            kernel,
+            labels,
+            [float(picked.parameters["softmax_scale"]), float(picked.convention["softmax_scale"])],
+            weights=[0.8],
+        )
+        result[name] = {
+            "automatic": float(picked.convention["softmax_scale"]),
+            "picked": float(picked.parameters["softmax_scale"]),
+            "best_by_labels": best.best[0],
+            "loss_best": float(best.losses.min()),
+            "loss_picked": float(at.losses[0, 0]),
+            "loss_automatic": float(at.losses[1, 0]),
+            "held_out": picked.scores,
+        }
+    return result
+
+
+def noise() -> dict[str, Any]:
+    """The fitted weight of the velocity as noise is added to the velocities, the scale held fixed."""
+    source = dyngen()
+    velocity = source.layers["velocity"][:, source.var["velocity_genes"]]
+    spread = velocity.std(axis=0, keepdims=True)
+    scale = convention(source).kernels[0].params["softmax_scale"]
+    weights = {}
+    for level in (0.0, 0.5, 1.0, 2.0, 4.0, 8.0):
+        weights[str(level)] = []
+        for seed in range(3):
+            adata = source.copy()
+            rng = np.random.default_rng(seed)
+            noisy = velocity + level * spread * rng.normal(size=velocity.shape)
+            adata.layers["velocity"][:, adata.var["velocity_genes"]] = noisy
+            kernel = jv.kernels.VelocityKernel(adata).compute_transition_matrix(softmax_scale=scale)
+            kernel = 0.8 * kernel + 0.2 * jv.kernels.ConnectivityKernel(adata).compute_transition_matrix()
+            fit = jv.tl.fit_kernel(
+                kernel, fates(adata), train=["weights"], validation=0.2, steps=400, seed=seed, progress=False
+            )
+            weights[str(level)].append(float(fit.parameters["weights"][0]))
+    return weights
+
+
+def shuffle() -> dict[str, Any]:
+    """Gain on held-out cells when the labels are shuffled: there must be none."""
+    adata = dyngen()
+    kernel = convention(adata)
+    gains = []
+    for seed in range(5):
+        fit = jv.tl.fit_kernel(
+            kernel, fates(adata, shuffle=seed), train=("scale", "weights", "gene_weights"), steps=60, seed=seed,
+            progress=False,
+        )  # fmt: skip
+        gains.append((fit.scores["validation_gain"], fit.scores["validation_gain_se"], fit.penalty))
+    return {"gains": gains}
+
+
+def pancreas(train: str) -> dict[str, Any]:
+    """Two hundred steps on four known transitions, compilation included: run it in a process of its own."""
+    adata = read("pancreas_velocity.h5ad")
+    kernel = convention(adata)
+    objective = jv.objectives.CrossBoundary(adata, TRANSITIONS, "clusters")
+    wishes = ["scale", "weights"] + (["gene_weights"] if train == "genes" else [])
+    times, fit = [], None
+    for _ in range(2):
+        began = time.perf_counter()
+        fit = jv.tl.fit_kernel(kernel, objective, train=wishes, penalty=0.3, patience=None, progress=False)
+        times.append(time.perf_counter() - began)
+    return {"cold": times[0], "warm": times[1], "scores": fit.scores, "scale": float(fit.parameters["softmax_scale"])}
+
+
+SECTIONS = {
+    "starts": starts,
+    "crossval": crossval,
+    "more": more,
+    "unlabelled": unlabelled,
+    "noise": noise,
+    "shuffle": shuffle,
+    "pancreas_scalars": functools.partial(pancreas, "scalars"),
+    "pancreas_genes": functools.partial(pancreas, "genes"),
+}
+
+if __name__ == "__main__":
+    jv.settings.verbosity = "error"
+    print(json.dumps(SECTIONS[sys.argv[1]]()))
