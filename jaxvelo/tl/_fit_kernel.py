@@ -39,7 +39,7 @@ def fit_kernel(
     steps: int = 200,
     validation: Any = 0.2,
     penalty: float | None = None,
-    starts: int | Sequence[Mapping[str, Any]] = 1,
+    starts: int | Sequence[Mapping[str, Any]] | None = None,
     patience: int | None = 50,
     seed: int = 0,
     progress: bool = True,
@@ -77,9 +77,11 @@ def fit_kernel(
     penalty
         Factor of the penalty of the gene weights; chosen by validation within the training cells if ``None``.
     starts
-        Number of starts, the first from the kernel, the others at random around it; or where to start, as dictionaries
-        with ``"softmax_scale"`` and ``"weights"`` (of the terms, or of the first of two). They are optimised side by
-        side, and that of the smallest training loss is taken.
+        Number of starts: from the kernel's weights, from equal weights, and further ones at random around these. Or
+        where to start, as dictionaries with ``"softmax_scale"`` and ``"weights"`` (of the terms, or of the first of
+        two); what is left out is as in the kernel. They are optimised side by side, and that of the smallest training
+        loss is taken. ``None``: two where weights are fitted, as a start with a very small weight may end in a local
+        minimum; one with gene weights.
     patience
         Stop after so many steps without an improvement of the loss by 0.01 %; never if ``None``.
     seed
@@ -124,6 +126,8 @@ def fit_kernel(
             else:
                 inner, penalty = resume.penalties, resume.penalty
         factor = float(penalty or 0.0)
+        if starts is None:
+            starts = 2 if "weights" in setup.problem.parametrization.train and not has_genes else 1
         first = _starts(setup, starts, seed)
         n_starts = len(jax.tree.leaves(first)[0])
         runs = _runs([(training, held_out)] * n_starts, [factor] * n_starts)
@@ -181,16 +185,18 @@ def _starts(setup: KernelProblem, starts: Any, seed: int) -> fit.Parameters:
     if isinstance(starts, (int, np.integer)) and not isinstance(starts, bool):
         check_integer("starts", starts, least=1)
         rng = np.random.default_rng(seed + 2)
+        equal = fit.Parameters(
+            first.log_scales, jax.tree.map(jnp.zeros_like, first.weight_logits), first.log_gene_weights
+        )
 
-        def spread(leaf):
-            moved = leaf[None] + rng.normal(size=(int(starts), *leaf.shape)) * (np.arange(starts) > 0).reshape(
-                -1, *[1] * leaf.ndim
-            )
-            return jnp.asarray(moved, dtype=leaf.dtype)
+        def moved(leaf):
+            return leaf + jnp.asarray(rng.normal(size=leaf.shape), dtype=leaf.dtype)
 
-        wide = jax.tree.map(spread, fit.Parameters(first.log_scales, first.weight_logits))
-        genes = jax.tree.map(lambda leaf: jnp.stack([leaf] * int(starts)), first.log_gene_weights)
-        return fit.Parameters(wide.log_scales, wide.weight_logits, genes)
+        points = [first, equal][: int(starts)]
+        for _ in range(int(starts) - len(points)):
+            scales, weights = jax.tree.map(moved, (equal.log_scales, equal.weight_logits))
+            points.append(fit.Parameters(scales, weights, first.log_gene_weights))
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *points)
     if not isinstance(starts, Sequence) or isinstance(starts, str) or not len(starts):
         raise ValueError(f"Expected `starts` to be a number or a list of dictionaries, found `{starts!r}`.")
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_start_at(first, point) for point in starts))
