@@ -94,7 +94,9 @@ def minimize(
     state: State | None = None,
     report: Callable[[int, History], None] | None = None,
 ) -> tuple[State, History]:
-    """Minimise the loss of a problem by any optax optimiser, several starts under one ``vmap``.
+    """Minimise the loss of a problem by any optax optimiser, several starts in one program.
+
+    The starts are a ``vmap`` of one; on a CPU, a loop over them.
 
     Parameters
     ----------
@@ -124,10 +126,13 @@ def minimize(
     start_step = int(np.max(np.asarray(state.step)))
     limit = jnp.asarray(steps, jnp.int32)
     wait = jnp.asarray(np.iinfo(np.int32).max if patience is None else patience, jnp.int32)
+    relative = jnp.asarray(tolerance, dtype=float)
+    # On a CPU, a batch of gathers takes longer than one after another: 1.5 times for two runs on 3,696 cells.
+    one_by_one = runs.gene_penalty.shape[0] == 1 or jax.default_backend() == "cpu"
     chunks: list[History] = []
     try:
         for done in range(start_step, steps, CHUNK):
-            state, losses = _advance(problem, runs, state, optimizer, limit, wait, jnp.asarray(tolerance, dtype=float))
+            state, losses = _advance(problem, runs, state, optimizer, limit, wait, relative, one_by_one)
             chunks.append(History(*(np.asarray(part)[: steps - done] for part in losses)))
             if report is not None:
                 report(min(done + CHUNK, steps), _joined(chunks))
@@ -158,7 +163,7 @@ def _running(state: State, limit: Array) -> Array:
 
 
 @eqx.filter_jit
-def _advance(problem, runs, state, optimizer, limit, patience, tolerance):
+def _advance(problem, runs, state, optimizer, limit, patience, tolerance, one_by_one):
     optimizer = optax.with_extra_args_support(optimizer)
 
     def loss_of(parameters: Parameters, run: Run):
@@ -204,11 +209,9 @@ def _advance(problem, runs, state, optimizer, limit, patience, tolerance):
         return after, tuple(jnp.where(running, part, jnp.nan) for part in (loss, *parts))
 
     def step_of_all(state: State, _):
-        if runs.gene_penalty.shape[0] > 1:
-            return jax.vmap(step_of)(state, runs)
-        # A batch of one makes slower programs.
-        first_state, first_run = jax.tree.map(lambda leaf: leaf[0], (state, runs))
-        return jax.tree.map(lambda leaf: leaf[None], step_of(first_state, first_run))
+        if one_by_one:
+            return jax.lax.map(lambda pair: step_of(*pair), (state, runs))
+        return jax.vmap(step_of)(state, runs)
 
     return jax.lax.scan(step_of_all, state, length=CHUNK)
 

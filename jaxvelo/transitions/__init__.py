@@ -3,7 +3,7 @@
 from jaxvelo.transitions._connectivity import Connectivity, Precomputed
 from jaxvelo.transitions._expression import Expression, Product, Scaled, Sum
 from jaxvelo.transitions._features import Features
-from jaxvelo.transitions._fixed_logits import FixedLogits, fix_logits
+from jaxvelo.transitions._fixed_logits import FixedLogits, FixedProbabilities, fix_logits
 from jaxvelo.transitions._similarity import SIMILARITIES
 from jaxvelo.transitions._softmax_scale import automatic_softmax_scale
 from jaxvelo.transitions.velocity import BACKWARD_MODES, MODELS, Velocity, evaluate_logits, evaluate_velocity
@@ -16,6 +16,7 @@ __all__ = [
     "Expression",
     "Features",
     "FixedLogits",
+    "FixedProbabilities",
     "Precomputed",
     "Product",
     "Scaled",

@@ -158,7 +158,8 @@ class Sum(Expression):
             sum(w.astype(b.dtype) * b for w, b in zip(_weights_of_rows(normalized_weights, rows), bucket, strict=True))
             for rows, bucket in zip(graph.rows, zip(*terms, strict=True), strict=True)
         )
-        return normalized(graph, mixed)
+        # The rows of all other terms sum to one, and so do those of their weighted mean.
+        return normalized(graph, mixed) if any(map(_is_bare, self.children)) else mixed
 
     def normalized_weights(self) -> Array:
         """Weights that sum to one, for each cell where they differ among cells; one for a product without a weight."""

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxvelo.graph import Edges, NeighborGraph, uniform
+from jaxvelo.graph import Edges, NeighborGraph
 from jaxvelo.transitions._connectivity import Connectivity, Precomputed
 from jaxvelo.transitions._expression import Expression
 from jaxvelo.transitions._features import Features
-from jaxvelo.transitions._softmax import scale_of_rows, softmax
+from jaxvelo.transitions._softmax import softmax_of_rows
 from jaxvelo.transitions.velocity import Velocity, evaluate_logits
 
 
@@ -27,24 +27,32 @@ class FixedLogits(Expression):
     log_scale
         :math:`\log \sigma`, one for all cells or one for each, shape ``(cells,)``.
     logits
-        Name of the graph's edges that hold the logits, where they are defined.
-    edges
-        Name of the graph's edges over which a row without logits is uniform.
+        Name of the graph's edges that hold the logits, in at least one slot of each row.
     """
 
     log_scale: Float[Array, ""] | Float[Array, " cells"]
     logits: str = eqx.field(static=True)
-    edges: str = eqx.field(static=True)
 
     def probabilities(self, graph: NeighborGraph, features, key):
         """Softmax of the stored logits."""
-        stored, scale = graph.edges[self.logits], jnp.exp(self.log_scale)
-        return tuple(
-            softmax(logits, defined, scale_of_rows(scale.astype(logits.dtype), r), uniform(r, c, m, logits.dtype))
-            for logits, defined, r, c, m in zip(
-                stored.values, stored.mask, graph.rows, graph.columns, graph.edges[self.edges].mask, strict=True
-            )
-        )
+        stored = graph.edges[self.logits]
+        return softmax_of_rows(stored.values, stored.mask, jnp.exp(self.log_scale), graph.rows)
+
+
+class FixedProbabilities(Expression):
+    """Transition probabilities that stand on the graph's edges already, rows normalised.
+
+    Attributes
+    ----------
+    edges
+        Name of the graph's edges that hold the probabilities.
+    """
+
+    edges: str = eqx.field(static=True)
+
+    def probabilities(self, graph: NeighborGraph, features, key):
+        """The stored values."""
+        return graph.edges[self.edges].values
 
 
 def fix_logits(
@@ -53,8 +61,8 @@ def fix_logits(
     """Compute once what depends neither on softmax scales nor on weights, and put it on the graph's edges.
 
     Deterministic velocity terms become :class:`FixedLogits` (with their scale, the automatic one if they have none),
-    connectivities become :class:`~jaxvelo.transitions.Precomputed`. Stochastic and Monte Carlo terms stay: there, the
-    scale enters the propagation of uncertainty too.
+    connectivities and precomputed matrices become :class:`FixedProbabilities`. Stochastic and Monte Carlo terms stay:
+    there, the scale enters the propagation of uncertainty too.
 
     Parameters
     ----------
@@ -74,13 +82,13 @@ def fix_logits(
     def fix(term):
         name = f"{prefix}fixed {len(edges)}"
         if isinstance(term, Velocity) and term.model == "deterministic":
-            logits, defined, scale = evaluate_logits(term, graph, features[term.features])
-            edges[name] = Edges(logits, defined)
-            return FixedLogits(jnp.log(scale), name, term.edges)
-        if isinstance(term, Connectivity):
+            logits, support, scale = evaluate_logits(term, graph, features[term.features])
+            edges[name] = Edges(logits, support)
+            return FixedLogits(jnp.log(scale), name)
+        if isinstance(term, (Connectivity, Precomputed)):
             edges[name] = Edges(term(graph).values, graph.edges[term.edges].mask)
-            return Precomputed(name)
+            return FixedProbabilities(name)
         return term
 
-    fixed = jax.tree.map(fix, expression, is_leaf=lambda term: isinstance(term, (Velocity, Connectivity)))
+    fixed = jax.tree.map(fix, expression, is_leaf=lambda term: isinstance(term, (Velocity, Connectivity, Precomputed)))
     return fixed, eqx.tree_at(lambda g: g.edges, graph, edges)

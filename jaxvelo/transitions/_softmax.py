@@ -27,3 +27,17 @@ def scale_of_rows(softmax_scale: Array, rows: Int[Array, " rows"]) -> Float[Arra
     """Softmax scale of each row of a bucket, from one for all cells or one for each."""
     scale = jnp.broadcast_to(softmax_scale, rows.shape) if softmax_scale.ndim == 0 else softmax_scale[rows]
     return scale[:, None]
+
+
+def softmax_of_rows(
+    logits: tuple[Float[Array, "rows width"], ...],
+    support: tuple[Bool[Array, "rows width"], ...],
+    softmax_scale: Float[Array, ""] | Float[Array, " cells"],
+    rows: tuple[Int[Array, " rows"], ...],
+) -> tuple[Float[Array, "rows width"], ...]:
+    """Softmax of the logits of all buckets, where no row is without support."""
+    scale = softmax_scale.astype(logits[0].dtype)
+    return tuple(
+        softmax(logit, where, scale_of_rows(scale, row), jnp.zeros_like(logit))
+        for logit, where, row in zip(logits, support, rows, strict=True)
+    )

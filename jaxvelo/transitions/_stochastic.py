@@ -62,7 +62,9 @@ def stochastic_probabilities(
     for *bucket, m, s2 in zip(graph.rows, graph.columns, graph.edges[edges].mask, mean, variance, strict=True):
         size = block_rows(bucket[1].shape, row_bytes)
         p, logit = map_rows(block, size, *bucket, m, s2)
-        probabilities.append(p)
+        # Once more, outside the block: there, XLA computes the correction, which may be large and cancel, one time for
+        # the row's sum and another for its entries, and rounds differently.
+        probabilities.append(p / jnp.sum(p, axis=1, keepdims=True))
         logits.append(logit)
     return tuple(probabilities), tuple(logits)
 

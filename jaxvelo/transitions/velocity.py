@@ -31,7 +31,7 @@ from jaxvelo.transitions._expression import Expression, Probabilities, without_p
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._monte_carlo import monte_carlo_probabilities
 from jaxvelo.transitions._similarity import SIMILARITIES, Similarity, similarity_logits
-from jaxvelo.transitions._softmax import scale_of_rows, softmax
+from jaxvelo.transitions._softmax import softmax_of_rows
 from jaxvelo.transitions._softmax_scale import automatic_softmax_scale
 from jaxvelo.transitions._stochastic import stochastic_probabilities
 
@@ -139,18 +139,13 @@ class Velocity(Expression):
         ValueError
             If the Monte Carlo model gets no key.
         """
-        buckets = graph.rows, graph.columns, graph.edges[self.edges].mask
         scale = self.softmax_scale
         if self.model == "deterministic" or scale is None:
-            logits, defined, scale = self.logits(graph, features)
+            logits, support, scale = self.logits(graph, features)
         scale = scale.astype(features.x.dtype)
         features = self._directed(features)
         if self.model == "deterministic":
-            probabilities = tuple(
-                softmax(logit, is_defined, scale_of_rows(scale, r), uniform(r, c, m, logit.dtype))
-                for logit, is_defined, r, c, m in zip(logits, defined, *buckets, strict=True)
-            )
-            return probabilities, logits, scale
+            return softmax_of_rows(logits, support, scale, graph.rows), logits, scale
         moments = neighborhood_moments(graph, features.v, self.edges)
         arguments = self.similarity, features, self.gene_weights, scale, graph, self.edges, *moments
         if self.model == "stochastic":
@@ -161,14 +156,22 @@ class Velocity(Expression):
         return *monte_carlo_probabilities(*arguments, noise), scale
 
     def logits(self, graph: NeighborGraph, features: Features) -> tuple[Probabilities, tuple[Array, ...], Array]:
-        """Deterministic logits, where they are defined, and the softmax scale."""
+        """Deterministic logits, where a step may go, and the softmax scale.
+
+        A step may go where a logit is defined; from a cell without any, to all its neighbours, as if of equal logits;
+        from a cell without neighbours, to itself.
+        """
         mask = graph.edges[self.edges].mask
         transpose = self.backward_mode == "transpose"
         logits, defined = similarity_logits(
             self.similarity, self._directed(features), self.gene_weights, graph.rows, graph.columns, mask, transpose
         )
+        support = tuple(
+            jnp.where(jnp.any(d, axis=1, keepdims=True), d, uniform(r, c, m, features.x.dtype) > 0)
+            for d, r, c, m in zip(defined, graph.rows, graph.columns, mask, strict=True)
+        )
         scale = self.softmax_scale
-        return logits, defined, automatic_softmax_scale(logits, mask) if scale is None else scale
+        return logits, support, automatic_softmax_scale(logits, mask) if scale is None else scale
 
     def _directed(self, features: Features) -> Features:
         return Features(features.x, -features.v, features.n_genes) if self.backward_mode == "negate" else features
@@ -185,18 +188,18 @@ def evaluate_velocity(
     graph = without_position(graph)
     if velocity.model != "deterministic":
         return _evaluate_velocity(velocity, graph, features, key)
-    logits, defined, scale = evaluate_logits(velocity, graph, features)
-    return _softmax_of_logits(logits, defined, scale, graph, velocity.edges), logits, scale
+    logits, support, scale = evaluate_logits(velocity, graph, features)
+    return _softmax_of_rows(logits, support, scale, graph.rows), logits, scale
 
 
 def evaluate_logits(
     velocity: Velocity, graph: NeighborGraph, features: Features
 ) -> tuple[Probabilities, tuple[Array, ...], Array]:
-    """Deterministic logits, where they are defined, and the softmax scale (the automatic one if there is none)."""
+    """Results of :meth:`Velocity.logits`, compiled, with the automatic scale if the expression has none."""
     scale = velocity.softmax_scale
     without_scale = eqx.tree_at(lambda v: v.log_scale, velocity, None, is_leaf=lambda leaf: leaf is None)
-    logits, defined, automatic = _evaluate_logits(without_scale, without_position(graph), features)
-    return logits, defined, automatic if scale is None else scale
+    logits, support, automatic = _evaluate_logits(without_scale, without_position(graph), features)
+    return logits, support, automatic if scale is None else scale
 
 
 @eqx.filter_jit
@@ -209,12 +212,4 @@ def _evaluate_logits(velocity, graph, features):
     return velocity.logits(graph, features)
 
 
-@eqx.filter_jit
-def _softmax_of_logits(logits, defined, scale, graph, edges):
-    scale = scale.astype(logits[0].dtype)
-    return tuple(
-        softmax(logit, is_defined, scale_of_rows(scale, r), uniform(r, c, m, logit.dtype))
-        for logit, is_defined, r, c, m in zip(
-            logits, defined, graph.rows, graph.columns, graph.edges[edges].mask, strict=True
-        )
-    )
+_softmax_of_rows = jax.jit(softmax_of_rows)
