@@ -24,9 +24,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxvelo.graph import NeighborGraph, neighborhood_moments, uniform
+from jaxvelo.graph import NeighborGraph, neighborhood_moments
 from jaxvelo.transitions._expression import Expression, Probabilities, without_position
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._monte_carlo import monte_carlo_probabilities
@@ -166,15 +166,27 @@ class Velocity(Expression):
         logits, defined = similarity_logits(
             self.similarity, self._directed(features), self.gene_weights, graph.rows, graph.columns, mask, transpose
         )
-        support = tuple(
-            jnp.where(jnp.any(d, axis=1, keepdims=True), d, uniform(r, c, m, features.x.dtype) > 0)
-            for d, r, c, m in zip(defined, graph.rows, graph.columns, mask, strict=True)
-        )
+        support = tuple(map(_support, graph.rows, graph.columns, mask, defined))
         scale = self.softmax_scale
         return logits, support, automatic_softmax_scale(logits, mask) if scale is None else scale
 
     def _directed(self, features: Features) -> Features:
         return Features(features.x, -features.v, features.n_genes) if self.backward_mode == "negate" else features
+
+
+def _support(
+    row: Int[Array, " rows"],
+    column: Int[Array, "rows width"],
+    edge: Bool[Array, "rows width"],
+    defined: Bool[Array, "rows width"],
+) -> Bool[Array, "rows width"]:
+    width = column.shape[1]
+    slot = jnp.arange(width, dtype=jnp.int32)[None]
+    # One reduction for three questions, as reductions are what takes long to compile: is anything defined (-2), is
+    # there an edge (-1), and which is the first slot of the row's own cell?
+    code = jnp.where(defined, -2, jnp.where(edge, -1, jnp.where(column == row[:, None], slot, width)))
+    lowest = jnp.min(code, axis=1, keepdims=True)
+    return jnp.where(lowest == -2, defined, jnp.where(lowest == -1, edge, slot == lowest))
 
 
 def evaluate_velocity(
