@@ -57,12 +57,15 @@ def main() -> None:
     table = "\n".join(rows(ours, theirs))
     print(table)
     if arguments.update_readme:
-        readme = ROOT / "README.md"
-        text = readme.read_text()
-        block = f"<!-- benchmark -->\n{table}\n<!-- /benchmark -->"
-        temporary = readme.with_suffix(".tmp")
-        temporary.write_text(re.sub(r"<!-- benchmark -->.*<!-- /benchmark -->", lambda _: block, text, flags=re.S))
-        temporary.replace(readme)
+        write_block(ROOT / "README.md", "benchmark", table)
+
+
+def write_block(file: Path, mark: str, table: str) -> None:
+    """Replace what stands between ``<!-- mark -->`` and ``<!-- /mark -->``."""
+    block = f"<!-- {mark} -->\n{table}\n<!-- /{mark} -->"
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(re.sub(f"<!-- {mark} -->.*<!-- /{mark} -->", lambda _: block, file.read_text(), flags=re.S))
+    temporary.replace(file)
 
 
 def rows(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import jax
+import jax.numpy as jnp
 import numpy as np
+import scanpy as sc
 
 import jaxvelo as jv
 from jaxvelo.markov import absorption_probabilities
+from jaxvelo.tl._kernel_problem import KernelProblem
 
 FATES = {"C": ["sBmid -> sC", "sC -> sEndC"], "D": ["sBmid -> sD", "sD -> sEndD"]}
 BAD_STARTS = [
@@ -266,7 +270,66 @@ def pancreas(train: str) -> dict[str, Any]:
     return {"cold": times[0], "warm": times[1], "scores": fit.scores, "scale": float(fit.parameters["softmax_scale"])}
 
 
+def gradients() -> dict[str, Any]:
+    """Relative error of gradients against central differences of fourth order; run it at float64."""
+    source = dyngen()
+    adata = source[np.random.default_rng(0).permutation(source.n_obs)[:300]].copy()
+    sc.pp.neighbors(adata, n_neighbors=15, random_state=0)
+    kernel = convention(adata)
+    objectives = {
+        "CrossBoundary": jv.objectives.CrossBoundary(
+            adata, [("sBmid -> sC", "sC -> sEndC"), ("sBmid -> sD", "sD -> sEndD")], "lineage"
+        ),
+        "FateLikelihood": fates(adata),
+        "FutureLikelihood": jv.objectives.FutureLikelihood(
+            adata, future=adata.obs["time"].to_numpy()[None] > adata.obs["time"].to_numpy()[:, None] + 0.2, steps=4
+        ),
+        "TimeGain": jv.objectives.TimeGain(adata, "global_time"),
+        "HeldOutVelocity": jv.objectives.HeldOutVelocity(adata, n_splits=2),
+    }
+    errors: dict[str, dict[str, float]] = {}
+    for name, objective in objectives.items():
+        for way, train in {
+            "one": {"scale": True, "weights": True, "gene_weights": True},
+            "by level": {"scale": "lineage", "weights": "lineage"},
+            "smooth": {"scale": "smooth", "weights": "smooth"},
+        }.items():
+            problem = KernelProblem.of(kernel, objective, train, jax.random.key(0)).problem
+            everywhere = jnp.ones((1, adata.n_obs))
+            loss = jax.jit(lambda p, problem=problem, cells=everywhere: problem.on_cells(p, cells)[0])
+            errors.setdefault(name, {}).update(
+                {
+                    f"{part}, {way}": error
+                    for part, error in _relative_errors(loss, problem.parametrization.start()).items()
+                }
+            )
+    return {"errors": errors}
+
+
+def _relative_errors(loss: Any, start: Any, step: float = 1e-3) -> dict[str, float]:
+    """Error of the gradient along a random direction of each leaf, relative to the size of the gradient there."""
+    gradient = jax.grad(loss)(start)
+    leaves, structure = jax.tree.flatten(start)
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(start)]
+    rng = np.random.default_rng(0)
+    errors = {}
+    for i, (name, slope) in enumerate(zip(names, jax.tree.leaves(gradient), strict=True)):
+        direction = rng.normal(size=leaves[i].shape)
+        direction /= np.linalg.norm(direction)
+        values = [
+            float(
+                loss(jax.tree.unflatten(structure, [*leaves[:i], leaves[i] + k * step * direction, *leaves[i + 1 :]]))
+            )
+            for k in (-2, -1, 1, 2)
+        ]
+        expected = np.dot(values, [1, -8, 8, -1]) / (12 * step)
+        size = max(abs(expected), float(jnp.linalg.norm(slope)) / np.sqrt(direction.size))
+        errors[name] = abs(float(jnp.sum(slope * direction)) - expected) / size
+    return errors
+
+
 SECTIONS = {
+    "gradients": gradients,
     "starts": starts,
     "crossval": crossval,
     "more": more,

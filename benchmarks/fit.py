@@ -1,0 +1,184 @@
+"""Fitted kernels against the convention, on held-out cells; and how long fits take.
+
+Usage: ``python -m benchmarks.fit [--only SECTION,…] [--json FILE] [--figure FILE] [--update-readme]``
+
+Each section runs in a process of its own, at float32 (``gradients`` at float64); the data is under ``$JAXVELO_SHARED``.
+``--json`` keeps the sections that are not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.kernels import ROOT, run, write_block
+
+SECTIONS = (
+    "gradients",
+    "pancreas_scalars",
+    "pancreas_genes",
+    "starts",
+    "crossval",
+    "more",
+    "unlabelled",
+    "noise",
+    "shuffle",
+)
+
+
+def main() -> None:
+    """Measure, print the tables, and put them into the README if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default=",".join(SECTIONS), help="comma-separated sections")
+    parser.add_argument("--json", type=Path, help="write all numbers here, and keep those of sections not run")
+    parser.add_argument("--figure", type=Path, help="draw the weight of ever noisier velocities")
+    parser.add_argument("--update-readme", action="store_true")
+    arguments = parser.parse_args()
+    found: dict[str, Any] = {}
+    if arguments.json and arguments.json.exists():
+        found = json.loads(arguments.json.read_text())
+    for section in filter(None, arguments.only.split(",")):
+        print(f"running {section}", file=sys.stderr)
+        environment = {**os.environ, "JAX_ENABLE_X64": "1" if section == "gradients" else "0"}
+        found[section] = run([sys.executable, "-m", "benchmarks.our_fits", section], env=environment)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(found, indent=1))
+    table = "\n".join(rows(found))
+    print(table)
+    if arguments.figure and "noise" in found:
+        draw_noise(found["noise"], arguments.figure)
+    if arguments.update_readme:
+        write_block(ROOT / "README.md", "benchmark of fits", table)
+
+
+def rows(found: dict[str, Any]) -> list[str]:
+    """Lines of the tables."""
+    lines = [f"{os.cpu_count()} cores ({platform.machine()}), float32; held-out cells always."]
+    if "crossval" in found:
+        lines += ["", "Simulated bifurcation (1,000 cells, 157 genes), known fates, three repetitions of 5-fold:", ""]
+        lines += crossval_rows(found["crossval"]["scores"], found.get("more", {}).get("scores", {}))
+    lines += ["", "| question | answer |", "|---|---|"]
+    for section, line in ANSWERS.items():
+        if section in found:
+            lines.append(line(found[section]))
+    return lines
+
+
+def crossval_rows(scores: dict[str, list], more: dict[str, list]) -> list[str]:
+    """One line for each contender."""
+    lines = [
+        "| kernel | negative log-likelihood | against the convention, 95 % interval | accuracy | time gain per step |",
+        "|---|---|---|---|---|",
+    ]
+    reference = np.array([fold["nll"] for fold in next(iter(scores.values()))])
+    for name, folds in {**scores, **{f"{name} (5-fold once)": values for name, values in more.items()}}.items():
+        nll, accuracy, gain = (np.array([fold[key] for fold in folds]) for key in ("nll", "accuracy", "time_gain"))
+        relative = nll / reference[: len(nll)] - 1
+        # Folds of one repetition share their training cells; the interval takes the folds as independent all the same.
+        error = 1.96 * relative.std(ddof=1) / np.sqrt(len(relative))
+        change = "" if nll is reference or not relative.any() else f"{relative.mean():+.1%} ± {error:.1%}"
+        loss = f"{nll.mean():.3f} ± {nll.std(ddof=1):.3f}"
+        lines.append(f"| {name} | {loss} | {change} | {accuracy.mean():.3f} | {gain.mean():.3f} |")
+    return lines
+
+
+def _crossval(result: dict[str, Any]) -> str:
+    names = list(result["scores"])
+    by_repetition = [
+        np.array([fold["nll"] for fold in result["scores"][name]]).reshape(-1, 5).mean(axis=1)
+        for name in (names[0], names[-1])
+    ]
+    changes = ", ".join(f"{new / old - 1:+.1%}" for old, new in zip(*by_repetition, strict=True))
+    values, counts = np.unique(result["penalties"], return_counts=True)
+    chosen = ", ".join(f"{value:g} ({count}×)" for value, count in zip(values, counts, strict=True))
+    genes = ", ".join(f"{name} ({weight:.2f})" for name, weight in result["genes"][:6])
+    return (
+        f"| gene weights, by repetition; penalties chosen; genes of the largest weights (in medians) | {changes}; "
+        f"{chosen}; {genes} |"
+    )
+
+
+def _unlabelled(result: dict[str, Any]) -> str:
+    parts = [
+        f"{name}: picked {r['picked']:.1f}, automatic {r['automatic']:.1f}, best by labels {r['best_by_labels']:.1f}; "
+        f"loss by labels {r['loss_picked']:.4f}, {r['loss_automatic']:.4f}, {r['loss_best']:.4f}"
+        for name, r in result.items()
+        if isinstance(r, dict)
+    ]
+    return f"| scale picked without labels (velocities of unseen genes) | {'. '.join(parts)} |"
+
+
+def _gradients(result: dict[str, Any]) -> str:
+    worst = {name: max(errors.values()) for name, errors in result["errors"].items()}
+    return (
+        "| gradient against finite differences (float64), largest relative error | "
+        + ", ".join(f"{name} {error:.0e}" for name, error in worst.items())
+        + " |"
+    )
+
+
+def _starts(result: dict[str, Any]) -> str:
+    ratios = ", ".join(f"{loss / result['grid'] - 1:+.2%}" for loss in result["fits"])
+    alone = ", ".join(f"{loss / result['grid'] - 1:+.2%}" for loss in result["fits_of_that_start_alone"])
+    return (
+        f"| loss from three bad starts, over the best of an 8 × 6 grid ({result['grid']:.4f}) | {ratios}; "
+        f"without the second start from equal weights {alone} |"
+    )
+
+
+def _noise(result: dict[str, Any]) -> str:
+    levels = {float(level): np.mean(w) for level, w in result.items() if level != "process"}
+    shown = ", ".join(f"{weight:.2f} at {level:g}" for level, weight in levels.items())
+    return f"| fitted weight of velocities with noise, in standard deviations of each gene (scale held) | {shown} |"
+
+
+def _shuffle(result: dict[str, Any]) -> str:
+    gains = np.array([gain for gain, *_ in result["gains"]])
+    shown = ", ".join(f"{gain:+.4f}" for gain in gains)
+    return f"| gain on held-out cells with shuffled labels, five times | {shown} |"
+
+
+ANSWERS = {
+    "gradients": _gradients,
+    "starts": _starts,
+    "crossval": _crossval,
+    "unlabelled": _unlabelled,
+    "noise": _noise,
+    "shuffle": _shuffle,
+    "pancreas_scalars": lambda r: (
+        f"| pancreas, 200 steps on four known transitions, scale and weights | {r['cold']:.1f} s with compilation, "
+        f"{r['warm']:.1f} s without |"
+    ),
+    "pancreas_genes": lambda r: (
+        f"| the same with gene weights | {r['cold']:.1f} s with compilation, {r['warm']:.1f} s without; held out "
+        f"{r['scores']['validation_convention']:.3f} → {r['scores']['validation']:.3f} |"
+    ),
+}
+
+
+def draw_noise(result: dict[str, Any], file: Path) -> None:
+    """Draw the fitted weight against the noise."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    levels = [level for level in result if level != "process"]
+    figure, ax = plt.subplots(figsize=(4.5, 3.2), layout="constrained")
+    for seed in range(len(result[levels[0]])):
+        ax.plot([float(level) for level in levels], [result[level][seed] for level in levels], "o-", color="#2f6fb0")
+    ax.set_xlabel("noise added to the velocities, in standard deviations of each gene")
+    ax.set_ylabel("fitted weight of the velocity")
+    ax.set_ylim(-0.03, 1.03)
+    figure.savefig(file, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
