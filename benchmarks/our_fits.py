@@ -140,13 +140,13 @@ def crossval() -> dict[str, Any]:
     penalties, genes = [], np.zeros(len(kernel.kernels[0].genes))
     began = time.perf_counter()
     for held_out in folds(objective, adata.n_obs):
-        rest = {"validation": held_out, "progress": False}
+        rest = {"validation": held_out, "progress": False, "patience": 20}
         contenders = {
             "convention 0.8/0.2, automatic scale": kernel,
             "best of an 8 × 6 grid": jv.tl.sweep_kernel(kernel, objective, cells=known & ~held_out).kernel,
             "fitted scale and weight": jv.tl.fit_kernel(kernel, objective, **rest).kernel,
         }
-        fit = jv.tl.fit_kernel(kernel, objective, train=("scale", "weights", "gene_weights"), steps=80, **rest)
+        fit = jv.tl.fit_kernel(kernel, objective, train=("scale", "weights", "gene_weights"), steps=60, **rest)
         contenders["fitted scale, weight and gene weights"] = fit.kernel
         penalties.append(fit.penalty)
         genes += np.log(fit.parameters["gene_weights"]) / (N_FOLDS * N_REPETITIONS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -136,7 +136,7 @@ def minimize(
             chunks.append(History(*(np.asarray(part)[: steps - done] for part in losses)))
             if report is not None:
                 report(min(done + CHUNK, steps), _joined(chunks))
-            if not np.any(_running(state, limit)):
+            if not np.any(_running(jax.device_get(state), steps)):
                 break
     except KeyboardInterrupt:
         pass
@@ -158,7 +158,7 @@ def _begin(starts: Parameters, optimizer: optax.GradientTransformation) -> State
     return jax.vmap(one)(starts)
 
 
-def _running(state: State, limit: Array) -> Array:
+def _running(state: State, limit: Any) -> Any:
     return (state.failed < 0) & ~state.stalled & (state.step < limit)
 
 

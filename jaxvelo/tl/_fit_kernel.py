@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import equinox as eqx
@@ -22,9 +23,11 @@ from jaxvelo.tl._kernel_problem import KernelProblem, split_cells
 
 # One object, as a compiled program belongs to an optimiser.
 ADAM = optax.adam(0.1)
-PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 100.0)
+PENALTIES = (0.1, 0.3, 1.0, 3.0, 100.0)
 """Factors of the penalty among which the inner validation chooses; by the last, gene weights stay where they are."""
 INNER_FOLDS = 3
+SMALL_WEIGHT = 0.15
+"""Share of a term in a sum below which a fit starts from equal weights too."""
 ROUGHNESS = 0.01
 """Factor of the penalty of parameters that are smooth functions on the graph, for the coefficients of all but the
 constant."""
@@ -80,8 +83,8 @@ def fit_kernel(
         Number of starts: from the kernel's weights, from equal weights, and further ones at random around these. Or
         where to start, as dictionaries with ``"softmax_scale"`` and ``"weights"`` (of the terms, or of the first of
         two); what is left out is as in the kernel. They are optimised side by side, and that of the smallest training
-        loss is taken. ``None``: two where weights are fitted, as a start with a very small weight may end in a local
-        minimum; one with gene weights.
+        loss is taken. ``None``: one; two if a weight of the kernel that is fitted is below 0.15, from where the way may
+        end in a local minimum, unless gene weights are fitted too.
     patience
         Stop after so many steps without an improvement of the loss by 0.01 %; never if ``None``.
     seed
@@ -126,20 +129,23 @@ def fit_kernel(
             else:
                 inner, penalty = resume.penalties, resume.penalty
         factor = float(penalty or 0.0)
-        if starts is None:
-            starts = 2 if "weights" in setup.problem.parametrization.train and not has_genes else 1
         first = _starts(setup, starts, seed)
         n_starts = len(jax.tree.leaves(first)[0])
         runs = _runs([(training, held_out)] * n_starts, [factor] * n_starts)
         state = None if resume is None else _checked_state(resume, first)
-        with _bar(steps, progress, "Fitting") as report:
+        with ThreadPoolExecutor(1) as background, _bar(steps, progress, "Fitting") as report:
+            # Compiled while the fit itself is.
+            before = background.submit(_item_losses, setup.problem, setup.start)
+            if setup.has_errors:
+                background.submit(_covariance, setup.problem, setup.start, training)
             state, history = fit.minimize(
                 setup.problem, first, runs, optimizer, steps, patience, state=state, report=report
             )
+            losses_before = before.result()
         recorded = {name: np.asarray(part) for name, part in history._asdict().items()}
         if resume is not None:
             recorded = {name: np.concatenate([resume.history[name], part]) for name, part in recorded.items()}
-        return _result(setup, state, recorded, training, held_out, factor, inner, seed)
+        return _result(setup, state, recorded, losses_before, training, held_out, factor, inner, seed)
 
 
 def _inner_validation(setup, training, optimizer, steps, patience, seed, progress) -> dict[str, np.ndarray]:
@@ -150,7 +156,7 @@ def _inner_validation(setup, training, optimizer, steps, patience, seed, progres
         raise ValueError(
             f"Expected at least two training cells to choose `penalty` by, found {len(cells)}. Pass a `penalty`."
         )
-    start = jax.tree.map(lambda leaf: leaf[None], setup.problem.parametrization.start())
+    start = _starts(setup, 1, seed)
     losses = np.full((len(PENALTIES), n_folds), np.nan)
     n_cells = len(training)
     with tqdm(total=losses.size, desc="Choosing penalty", disable=not progress, leave=False) as bar:
@@ -171,35 +177,31 @@ def _inner_validation(setup, training, optimizer, steps, patience, seed, progres
 
 
 def _runs(masks: Sequence[tuple[np.ndarray, np.ndarray]], factors: Sequence[float]) -> fit.Run:
-    return fit.Run(
-        jnp.asarray(np.stack([training for training, _ in masks]), dtype=float),
-        jnp.asarray(np.stack([held_out for _, held_out in masks]), dtype=float),
-        jnp.asarray(factors, dtype=float),
-        jnp.full(len(factors), ROUGHNESS),
-    )
+    dtype = jnp.result_type(float)
+    training, held_out = (np.stack(sets).astype(dtype) for sets in zip(*masks, strict=True))
+    rough = np.full(len(factors), ROUGHNESS, dtype)
+    return jax.device_put(fit.Run(training, held_out, np.asarray(factors, dtype), rough))  # type: ignore[arg-type]
 
 
 def _starts(setup: KernelProblem, starts: Any, seed: int) -> fit.Parameters:
-    """Start parameters; a leading axis counts the starts."""
-    first = setup.problem.parametrization.start()
+    """Start parameters; a leading axis counts the starts. On the host: each small step would be compiled."""
+    first: fit.Parameters = jax.tree.map(np.asarray, setup.start)
+    if starts is None:
+        # From a very small weight, the way down may end in a local minimum.
+        starts = 2 if any(share < SMALL_WEIGHT for share in setup.shares()) and not first.log_gene_weights else 1
     if isinstance(starts, (int, np.integer)) and not isinstance(starts, bool):
         check_integer("starts", starts, least=1)
         rng = np.random.default_rng(seed + 2)
-        equal = fit.Parameters(
-            first.log_scales, jax.tree.map(jnp.zeros_like, first.weight_logits), first.log_gene_weights
-        )
-
-        def moved(leaf):
-            return leaf + jnp.asarray(rng.normal(size=leaf.shape), dtype=leaf.dtype)
-
-        points = [first, equal][: int(starts)]
+        equal: Any = tuple(map(np.zeros_like, first.weight_logits))
+        points = [first, fit.Parameters(first.log_scales, equal, first.log_gene_weights)][: int(starts)]
         for _ in range(int(starts) - len(points)):
-            scales, weights = jax.tree.map(moved, (equal.log_scales, equal.weight_logits))
+            scales, weights = jax.tree.map(lambda leaf: leaf + rng.normal(size=leaf.shape), (first.log_scales, equal))
             points.append(fit.Parameters(scales, weights, first.log_gene_weights))
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *points)
-    if not isinstance(starts, Sequence) or isinstance(starts, str) or not len(starts):
+    elif isinstance(starts, Sequence) and not isinstance(starts, str) and len(starts):
+        points = [_start_at(first, point) for point in starts]
+    else:
         raise ValueError(f"Expected `starts` to be a number or a list of dictionaries, found `{starts!r}`.")
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_start_at(first, point) for point in starts))
+    return jax.tree.map(lambda own, *leaves: jax.device_put(np.stack(leaves).astype(own.dtype)), first, *points)
 
 
 def _start_at(first: fit.Parameters, point: Mapping[str, Any]) -> fit.Parameters:
@@ -211,7 +213,7 @@ def _start_at(first: fit.Parameters, point: Mapping[str, Any]) -> fit.Parameters
         value = float(point["softmax_scale"])
         if not (np.isfinite(value) and value > 0):
             raise ValueError(f"Expected a positive `softmax_scale` to start from, found `{value}`.")
-        return leaf + (jnp.log(jnp.asarray(value, dtype=leaf.dtype)) - leaf[0])
+        return leaf + (np.log(value) - leaf[0])
 
     def at_weights(leaf):
         weights = np.atleast_1d(np.asarray(point["weights"], dtype=np.float64))
@@ -221,8 +223,7 @@ def _start_at(first: fit.Parameters, point: Mapping[str, Any]) -> fit.Parameters
             raise ValueError(
                 f"Expected {leaf.shape[1] + 1} positive weights to start from, found `{point['weights']}`."
             )
-        logits = jnp.asarray(np.log(weights[:-1] / weights[-1]), dtype=leaf.dtype)
-        return leaf + (logits - leaf[0])[None]
+        return leaf + (np.log(weights[:-1] / weights[-1]) - leaf[0])[None]
 
     return fit.Parameters(
         tuple(map(at_scale, first.log_scales)) if "softmax_scale" in point else first.log_scales,
@@ -243,11 +244,11 @@ def _checked_state(resume: FitResult, first: fit.Parameters) -> fit.State:
     return resume.state
 
 
-def _result(setup, state, history, training, held_out, factor, inner, seed) -> FitResult:
+def _result(setup, state, history, losses_before, training, held_out, factor, inner, seed) -> FitResult:
     failed, best_loss = np.asarray(state.failed), np.asarray(state.best_loss)
     start = int(np.argmin(np.where(np.isnan(best_loss), np.inf, best_loss)))
     for number in np.flatnonzero(failed >= 0):
-        wrong = setup.readable(jax.tree.map(lambda leaf, n=number: leaf[n], state.parameters))
+        wrong = setup.readable(jax.tree.map(lambda leaf, n=number: np.asarray(leaf)[n], state.parameters))
         shown = {name: value.round(4).tolist() for name, value in wrong.items() if not name.startswith("gene_weights")}
         where = f"the loss or its gradient is not finite at step {failed[number]}, with {shown}"
         if not np.isfinite(best_loss[start]):
@@ -255,10 +256,12 @@ def _result(setup, state, history, training, held_out, factor, inner, seed) -> F
                 f"Expected a finite loss, found that {where}. Check the objective, or start elsewhere by `starts`."
             )
         logger.warning("Start %d: %s. Keeping the best parameters before it", number, where)
-    best = jax.tree.map(lambda leaf: leaf[start], state.best)
+    best = jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf)[start], state.best))
     problem = setup.problem
-    before = problem.parametrization.start()
-    item_losses = [[np.asarray(part, dtype=np.float64) for part in _item_losses(problem, p)] for p in (before, best)]
+    item_losses = [
+        [np.asarray(part, dtype=np.float64) for part in losses]
+        for losses in (losses_before, _item_losses(problem, best))
+    ]
     scores = {
         f"{name}{suffix}": _mean_loss(setup.objective, losses, cells)
         for name, cells in (("training", training), ("validation", held_out))
@@ -273,9 +276,8 @@ def _result(setup, state, history, training, held_out, factor, inner, seed) -> F
             "fitted kernel is better"
         )
     errors: dict[str, np.ndarray] = {}
-    is_likelihood = isinstance(setup.objective, fit.Objective) and setup.objective.is_likelihood
-    if is_likelihood and (best.log_scales or best.weight_logits):
-        covariance, _ = fit.laplace_covariance(problem, best, jnp.asarray(training, dtype=float))
+    if setup.has_errors:
+        covariance = _covariance(problem, best, training)
         errors = setup.named(*fit.standard_errors(problem, best, covariance))
     parameters = setup.readable(best)
     genes = {
@@ -287,7 +289,7 @@ def _result(setup, state, history, training, held_out, factor, inner, seed) -> F
         kernel=fitted,
         objective=_name(setup.objective),
         parameters=parameters,
-        convention=setup.readable(before),
+        convention=setup.readable(setup.start),
         standard_errors=errors,
         levels=setup.levels,
         genes=genes,
@@ -302,6 +304,11 @@ def _result(setup, state, history, training, held_out, factor, inner, seed) -> F
         failed=failed,
         state=state,
     )
+
+
+def _covariance(problem: fit.Problem, parameters: fit.Parameters, training: np.ndarray) -> jax.Array:
+    covariance, _ = fit.laplace_covariance(problem, parameters, jax.device_put(training.astype(jnp.result_type(float))))
+    return covariance
 
 
 @eqx.filter_jit

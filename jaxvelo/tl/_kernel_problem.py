@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -110,14 +111,25 @@ class KernelProblem:
         found = {name: values for name, values in levels.items() if values}
         return cls(kernel, objective, problem, tuple(distinct), sums, found)
 
+    @functools.cached_property
+    def start(self) -> fit.Parameters:
+        """Parameters of the convention."""
+        return _start(self.problem.parametrization)
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether fitted parameters get standard errors: scales and weights of a likelihood."""
+        is_likelihood = isinstance(self.objective, fit.Objective) and self.objective.is_likelihood
+        return is_likelihood and bool(self.start.log_scales or self.start.weight_logits)
+
+    def shares(self) -> np.ndarray:
+        """Weights of the convention that are fitted."""
+        _, weights, _ = _readable(self.problem.parametrization, self.start)
+        return np.concatenate([np.ravel(w) for w in weights]) if weights else np.ones(0)
+
     def readable(self, parameters: fit.Parameters) -> dict[str, np.ndarray]:
         """Scales, weights and gene weights by name; numbered where there are several."""
-        parametrization = self.problem.parametrization
-        return self.named(
-            parametrization.scales(parameters),
-            parametrization.weights(parameters),
-            tuple(jnp.exp(logarithms) for logarithms in parameters.log_gene_weights),
-        )
+        return self.named(*_readable(self.problem.parametrization, parameters))
 
     def named(self, scales: Sequence[Any], weights: Sequence[Any], genes: Sequence[Any] = ()) -> dict[str, np.ndarray]:
         """Give names to values in the order of the parameters."""
@@ -129,7 +141,7 @@ class KernelProblem:
 
     def fitted_kernel(self, parameters: fit.Parameters, seed: Any) -> KernelExpression:
         """The kernel with these parameters, computed."""
-        expression = self.problem.parametrization.expression(parameters)
+        expression, weights = _expression(self.problem.parametrization, parameters)
         terms = fit.velocity_terms(expression)
         sharing = self.problem.parametrization.sharing
         kernels: dict[int, Kernel] = {id(leaf): leaf for leaf in self.kernel.kernels}
@@ -139,8 +151,8 @@ class KernelProblem:
             scale = np.asarray(term.softmax_scale, dtype=np.float64)
             genes = None if term.gene_weights is None else np.asarray(term.gene_weights, dtype=np.float64)
             kernels[id(leaf)] = leaf.with_parameters(float(scale) if scale.ndim == 0 else scale, genes, seed)
-        weights = [np.asarray(node.normalized_weights(), dtype=np.float64) for node in fit.weighted_sums(expression)]
-        return _rebuilt(self.kernel, kernels, iter(weights) if parameters.weight_logits else None)
+        shares = (np.asarray(share, dtype=np.float64) for share in weights)
+        return _rebuilt(self.kernel, kernels, shares if parameters.weight_logits else None)
 
     def item_cells(self) -> np.ndarray:
         """Mask of the cells that the objective has items of."""
@@ -148,6 +160,23 @@ class KernelProblem:
         for term in fit.terms_of(self.objective):
             mask[np.asarray(term.cell)[np.asarray(term.weight) > 0]] = True
         return mask
+
+
+@eqx.filter_jit
+def _start(parametrization: fit.Parametrization):
+    return parametrization.start()
+
+
+@eqx.filter_jit
+def _readable(parametrization: fit.Parametrization, parameters: fit.Parameters):
+    genes = tuple(jnp.exp(logarithms) for logarithms in parameters.log_gene_weights)
+    return parametrization.scales(parameters), parametrization.weights(parameters), genes
+
+
+@eqx.filter_jit
+def _expression(parametrization: fit.Parametrization, parameters: fit.Parameters):
+    expression = parametrization.expression(parameters)
+    return expression, tuple(node.normalized_weights() for node in fit.weighted_sums(expression))
 
 
 def split_cells(problem: KernelProblem, validation: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -227,7 +256,7 @@ def _cells(kernel: KernelExpression, wish: Any, name: str) -> tuple[fit.Cells, i
 
 def _check_objective(objective: fit.Loss, kernel: KernelExpression, matrix: Any, features: Any) -> None:
     for term in fit.terms_of(objective):
-        if len(term.cell) and int(jnp.max(term.cell)) >= kernel.shape[0]:
+        if len(term.cell) and int(np.max(np.asarray(term.cell))) >= kernel.shape[0]:
             raise ValueError(f"Expected an objective on the kernel's {kernel.shape[0]} cells, found one on more.")
         if isinstance(term, fit.FateLikelihood):
             lost = np.flatnonzero(cannot_reach(matrix, np.asarray(term.terminal)))

@@ -100,7 +100,7 @@ def sweep_kernel(
         setup = KernelProblem.of(
             kernel, objective, ["scale", "weights"] if has_sum else ["scale"], jax.random.key(seed)
         )
-        start = setup.problem.parametrization.start()
+        start = setup.start
         if has_sum and (len(start.weight_logits) != 1 or start.weight_logits[0].shape[1] != 1):
             raise ValueError(f"Expected a sum of two weighted kernels to sweep weights, found `{kernel}`.")
         if softmax_scales is None:
@@ -118,8 +118,8 @@ def sweep_kernel(
         tiny = float(np.finfo(np.float32).tiny)
         logits = np.log(np.maximum(share, tiny)) - np.log(np.maximum(1 - share, tiny))
         grid = fit.Parameters(
-            tuple(jnp.asarray(np.log(scale), dtype=float)[:, None] for _ in start.log_scales),
-            tuple(jnp.asarray(logits, dtype=float)[:, None, None] for _ in start.weight_logits),
+            tuple(jnp.asarray(np.log(scale)[:, None], dtype=float) for _ in start.log_scales),
+            tuple(jnp.asarray(logits[:, None, None], dtype=float) for _ in start.weight_logits),
         )
         losses = np.asarray(fit.sweep(setup.problem, grid, jnp.asarray(chosen, dtype=float)[None]), dtype=np.float64)
         best = jax.tree.map(lambda leaf: leaf[int(np.nanargmin(losses))], grid)
