@@ -6,10 +6,11 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 import jaxvelo as jv
 
-FOR_CELLRANK_USERS, FOR_JAX_USERS = re.findall(
+FOR_CELLRANK_USERS, FOR_JAX_USERS, FITTED = re.findall(
     r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8"), re.DOTALL
 )
 
@@ -32,6 +33,35 @@ def test_for_cellrank_users(monkeypatch):
     kernel = names["kernel"]
     assert str(kernel) == "(0.8 * VelocityKernel[n=300] + 0.2 * ConnectivityKernel[n=300])"
     assert kernel.adata.obsm["T_fwd_umap"].shape == (300, 2)
+    assert len(shown) == 2
+    plt.close("all")
+
+
+def test_fitted(monkeypatch):
+    """On simulated cells, whose fates are known; a few steps are enough to see that it runs."""
+    import matplotlib.pyplot as plt
+
+    jv.settings.verbosity = "error"
+    adata = jv.datasets.simulate(200, 40)
+    steps_of_time = adata.obs["true_time"].to_numpy()[:, None] - adata.obs["true_time"].to_numpy()[None]
+    adata.obsp["connectivities"] = sp.csr_matrix(np.exp(-(steps_of_time**2)) * (abs(steps_of_time) < 1))
+    adata.obsp["connectivities"].setdiag(0)
+    adata.obsp["connectivities"].eliminate_zeros()
+    adata.layers["Ms"] = np.log1p(adata.layers["spliced"].toarray())
+    adata.layers["velocity"] = adata.layers["true_velocity"]
+    adata.obs["fate"] = adata.obs["true_fate"]
+    adata.obs["terminal"] = adata.obs["true_fate"].where(adata.obs["true_time"] > 20)
+    kernel = 0.8 * jv.kernels.VelocityKernel(adata).compute_transition_matrix()
+    kernel = kernel + 0.2 * jv.kernels.ConnectivityKernel(adata).compute_transition_matrix()
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
+    names: dict = {"jv": jv, "adata": adata, "kernel": kernel}
+    exec(FITTED.replace("seed=0", "seed=0, steps=3, progress=False"), names)
+    jv.settings.verbosity = "info"
+    assert names["result"].scores["training"] < names["result"].scores["training_convention"]
+    assert "gene_weights=" in repr(names["better"])
+    assert "T_fitted" in adata.obsp
+    assert "T_fitted_fit" in adata.uns
     assert len(shown) == 2
     plt.close("all")
 

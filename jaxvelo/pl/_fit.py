@@ -180,8 +180,8 @@ def _parameter(ax: "Axes", result: Any, name: str) -> None:
     ax.set_title(title, color=INK, fontsize=11)
     if value.ndim == 0:
         _from_convention(ax, float(before), float(value), float(error))
-        if is_weights:
-            ax.set_ylim(-0.05, 1.05)
+        # From zero: a close-up would make much of a small difference.
+        ax.set_ylim(*((-0.05, 1.05) if is_weights else (0, None)))
         return
     if len(value) == len(result.training):
         ax.hist(value, bins=40, color=FITTED)
