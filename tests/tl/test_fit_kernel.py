@@ -348,15 +348,17 @@ class TestWhatIsNotTrainedStays:
             np.testing.assert_array_equal(fitted, given)
 
 
+@pytest.fixture(scope="module")
+def by_cluster(mixed, fates):
+    return tl.fit_kernel(mixed, fates, train={"scale": "clusters", "weights": "label"}, **QUICK)
+
+
+@pytest.fixture(scope="module")
+def smooth(mixed, fates):
+    return tl.fit_kernel(mixed, fates, train={"scale": "smooth", "weights": "smooth"}, **QUICK)
+
+
 class TestDifferentAmongCells:
-    @pytest.fixture(scope="class")
-    def by_cluster(self, mixed, fates):
-        return tl.fit_kernel(mixed, fates, train={"scale": "clusters", "weights": "label"}, **QUICK)
-
-    @pytest.fixture(scope="class")
-    def smooth(self, mixed, fates):
-        return tl.fit_kernel(mixed, fates, train={"scale": "smooth", "weights": "smooth"}, **QUICK)
-
     def test_by_cluster(self, by_cluster, mixed, fates):
         check_scores(by_cluster, fates, mixed)
         assert by_cluster.parameters["softmax_scale"].shape == (3,)
