@@ -136,9 +136,14 @@ class KernelProblem:
         for number, leaf in enumerate(self.velocity_kernels):
             term = terms[sharing.index(number)]
             assert isinstance(term, Velocity)
-            scale = np.asarray(term.softmax_scale, dtype=np.float64)
-            genes = None if term.gene_weights is None else np.asarray(term.gene_weights, dtype=np.float64)
-            kernels[id(leaf)] = leaf.with_parameters(float(scale) if scale.ndim == 0 else scale, genes, seed)
+            # What is not fitted is taken from the kernel itself: the expression may have rounded it.
+            scale: Any = leaf.params["softmax_scale"]
+            if parameters.log_scales:
+                scale = np.asarray(term.softmax_scale, dtype=np.float64)
+            genes = leaf.params.get("gene_weights")
+            if parameters.log_gene_weights:
+                genes = np.asarray(term.gene_weights, dtype=np.float64)
+            kernels[id(leaf)] = leaf.with_parameters(scale, genes, seed)
         weights = [np.asarray(node.normalized_weights(), dtype=np.float64) for node in fit.weighted_sums(expression)]
         return _rebuilt(self.kernel, kernels, iter(weights) if parameters.weight_logits else None)
 
