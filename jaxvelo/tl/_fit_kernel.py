@@ -94,7 +94,8 @@ def fit_kernel(
     Returns
     -------
     The fitted kernel, its parameters and how it compares on held-out cells, see :class:`FitResult`. A
-    KeyboardInterrupt ends the optimisation early, with the best of what was reached.
+    KeyboardInterrupt ends the optimisation early, with the best of what was reached; while the penalty is being chosen,
+    it ends the call.
 
     Raises
     ------
@@ -139,6 +140,10 @@ def fit_kernel(
         recorded = {name: np.asarray(part) for name, part in history._asdict().items()}
         if resume is not None:
             recorded = {name: np.concatenate([resume.history[name], part]) for name, part in recorded.items()}
+        # The last scan of steps goes on, without effect, after all starts have stopped.
+        failed = np.asarray(state.failed)
+        n_steps = int(np.max(np.where(failed >= 0, failed + 1, np.asarray(state.step))))
+        recorded = {name: part[:n_steps] for name, part in recorded.items()}
         return _result(setup, state, recorded, training, held_out, factor, inner, seed)
 
 
@@ -160,6 +165,8 @@ def _inner_validation(setup, training, optimizer, steps, patience, seed, progres
             inner[cells[fold::n_folds]] = True
             runs = _runs([(training & ~inner, inner)], [factor])
             state, history = fit.minimize(setup.problem, start, runs, optimizer, steps, patience)
+            if state.failed[0] < 0 and not state.stalled[0] and state.step[0] < steps:
+                raise KeyboardInterrupt  # which the optimisation took for its own end
             losses[i, fold] = history.validation[int(state.best_step[0]), 0]
             bar.update()
     losses = np.where(np.isfinite(losses), losses, np.inf)
@@ -203,15 +210,17 @@ def _starts(setup: KernelProblem, starts: Any, seed: int) -> fit.Parameters:
 
 
 def _start_at(first: fit.Parameters, point: Mapping[str, Any]) -> fit.Parameters:
+    if not isinstance(point, Mapping):
+        raise ValueError(f"Expected each of `starts` to be a dictionary, found `{point!r}`.")
     unknown = set(point) - {"softmax_scale", "weights"}
     if unknown:
         raise ValueError(f"Expected a start with 'softmax_scale' and 'weights', found {sorted(unknown)}.")
 
     def at_scale(leaf):
-        value = float(point["softmax_scale"])
-        if not (np.isfinite(value) and value > 0):
+        value = point["softmax_scale"]
+        if not isinstance(value, (int, float, np.number)) or not (np.isfinite(value) and value > 0):
             raise ValueError(f"Expected a positive `softmax_scale` to start from, found `{value}`.")
-        return leaf + (jnp.log(jnp.asarray(value, dtype=leaf.dtype)) - leaf[0])
+        return leaf + (jnp.log(jnp.asarray(float(value), dtype=leaf.dtype)) - leaf[0])
 
     def at_weights(leaf):
         weights = np.atleast_1d(np.asarray(point["weights"], dtype=np.float64))
