@@ -18,7 +18,7 @@ from jaxvelo.annotations import check_integer
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import KernelExpression
 from jaxvelo.tl._fit_result import FitResult
-from jaxvelo.tl._kernel_problem import KernelProblem, split_cells
+from jaxvelo.tl._kernel_problem import KernelProblem, check_kernel_and_objective, split_cells
 
 # One object, as a compiled program belongs to an optimiser.
 ADAM = optax.adam(0.1)
@@ -111,6 +111,7 @@ def fit_kernel(
     if penalty is not None and not (np.isfinite(penalty) and penalty >= 0):
         raise ValueError(f"Expected `penalty` to be finite and not negative, or None, found `{penalty}`.")
     optimizer = ADAM if optimizer is None else optimizer
+    check_kernel_and_objective(kernel, objective)
     with timed(f"Fitting kernel to `{_name(objective)}`"):
         setup = KernelProblem.of(kernel, objective, train, jax.random.key(int(seed)))
         if resume is None:

@@ -69,13 +69,7 @@ class KernelProblem:
         key
             Random key.
         """
-        if not isinstance(kernel, KernelExpression):
-            raise TypeError(f"Expected a kernel, found `{type(kernel).__name__}`.")
-        if not isinstance(objective, fit.Loss):
-            raise TypeError(
-                f"Expected an objective of `jaxvelo.objectives`, found `{type(objective).__name__}`. Wrap a function "
-                "of the transition matrix as `jaxvelo.objectives.FunctionOf(adata, function)`."
-            )
+        check_kernel_and_objective(kernel, objective)
         matrix = kernel.require_transitions()
         occurrences = [leaf for leaf in _leaves(kernel) if isinstance(leaf, VelocityKernel)]
         distinct = list({id(leaf): leaf for leaf in occurrences}.values())
@@ -187,6 +181,17 @@ def split_cells(problem: KernelProblem, validation: Any, seed: int) -> tuple[np.
     if not (known & ~held_out).any():
         raise ValueError("Expected some cells to fit on, found all of them in `validation`.")
     return known & ~held_out, held_out
+
+
+def check_kernel_and_objective(kernel: Any, objective: Any) -> None:
+    """Raise a TypeError unless these are a kernel and an objective."""
+    if not isinstance(kernel, KernelExpression):
+        raise TypeError(f"Expected a kernel, found `{type(kernel).__name__}`.")
+    if not isinstance(objective, fit.Loss):
+        raise TypeError(
+            f"Expected an objective of `jaxvelo.objectives`, found `{type(objective).__name__}`. Wrap a function "
+            "of the transition matrix as `jaxvelo.objectives.FunctionOf(adata, function)`."
+        )
 
 
 def _wishes(train: Mapping[str, Any] | Sequence[str] | None, has_velocity: bool, has_sum: bool) -> dict[str, Any]:
