@@ -46,17 +46,22 @@ class TestCrossBoundary:
     TRANSITIONS = (("early", "middle"), ("middle", "late"))
 
     def test_is_one_minus_cbc(self, cells, kernel):
+        mixed = cells.obs["clusters"].to_numpy().astype(object)
+        mixed[[2, 9]] = "middle"
+        cells.obs["mixed"] = pd.Categorical(mixed)
         with unchanged(cells):
-            objective = objectives.CrossBoundary(cells, self.TRANSITIONS, "clusters")
-        scores = [kernel.cbc(*pair, cluster_key="clusters", rep="X_pca") for pair in self.TRANSITIONS]
+            objective = objectives.CrossBoundary(cells, self.TRANSITIONS, "mixed")
+        kernel = kernel.copy()
+        kernel.adata = cells
+        scores = [kernel.cbc(*pair, cluster_key="mixed", rep="X_pca") for pair in self.TRANSITIONS]
         assert len(scores[0]) != len(scores[1])  # so that the mean over cells would be another number
         expected = 1 - np.mean([score.mean() for score in scores])
         assert np.isclose(loss_of(objective, kernel), expected, **CLOSE)
         assert len(objective.cell) == sum(map(len, scores))
 
     def test_other_keys(self, cells, kernel):
-        objective = objectives.CrossBoundary(cells, [("early", "late")], "label".replace("label", "clusters"), "X_umap", "other")
-        expected = 1 - kernel.cbc("early", "late", "clusters", "X_umap", "other").mean()
+        objective = objectives.CrossBoundary(cells, [("middle", "late")], "clusters", "X_umap", "other")
+        expected = 1 - kernel.cbc("middle", "late", "clusters", "X_umap", "other").mean()
         assert np.isclose(loss_of(objective, kernel), expected, **CLOSE)
 
     def test_labels_that_are_not_categorical(self, cells, kernel):
@@ -112,7 +117,7 @@ class TestFateLikelihood:
     def check(self, objective, kernel, expected):
         cell, losses = losses_of(objective, kernel)
         assert cell.tolist() == sorted(expected)
-        np.testing.assert_allclose(losses, [expected[i] for i in cell], rtol=CLOSE["rtol"] * 10)
+        np.testing.assert_allclose(losses, [expected[i] for i in cell], rtol=CLOSE["rtol"] * 10, atol=1e-6)
 
     def test_dictionaries(self, cells, kernel, matrix):
         fates = {"right": {"clusters": "late"}, "left": ["cell_10", "cell_12", "cell_2"]}
@@ -214,7 +219,7 @@ class TestFutureLikelihood:
         elif form == "frame":
             stored[form].columns = [f"clone {i}" for i in range(5)]
         cells.obsm["X_clone"] = stored[form]
-        with unchanged(cells) if form != "frame" else unchanged(cells):
+        with unchanged(cells):
             objective = objectives.FutureLikelihood(cells, "day", "X_clone", steps=4)
         futures = self.futures(cells.obs["day"].tolist(), lambda i, j: clones[i] @ clones[j] > 0)
         self.check(objective, kernel, matrix, futures, steps=4)
@@ -263,7 +268,7 @@ class TestFutureLikelihood:
 class TestTimeGain:
     @pytest.mark.parametrize("chosen", [None, {"clusters": ["early", "late"]}, [3, 5], ["cell_8"]])
     def test_by_a_loop(self, cells, kernel, matrix, chosen):
-        cells.obs["far"] = cells.obs["pseudotime"] + 1e4 * (not jax.config.jax_enable_x64) * 0 + 100
+        cells.obs["far"] = cells.obs["pseudotime"] + 100  # far from zero, which must not cost precision
         with unchanged(cells):
             objective = objectives.TimeGain(cells, "far", chosen)
         time = cells.obs["pseudotime"].to_numpy()

@@ -20,7 +20,8 @@ def loss_by_loop(matrix, fates, cells):
     inner = np.eye(transient.sum()) - matrix[np.ix_(transient, transient)]
     absorbed = np.linalg.solve(inner, matrix[transient] @ np.eye(3)[terminal][:, :2])
     number = np.cumsum(transient) - 1
-    losses = [-np.log(absorbed[number[c], f]) for c, f in zip(cell, fate, strict=True) if cells[c]]
+    eps = np.finfo(np.float64 if jax.config.jax_enable_x64 else np.float32).eps
+    losses = [-np.log(max(absorbed[number[c], f], eps)) for c, f in zip(cell, fate, strict=True) if cells[c]]
     return np.mean(losses)
 
 
