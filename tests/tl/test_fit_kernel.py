@@ -715,6 +715,7 @@ class TestResult:
         with pytest.raises(ValueError, match="Expected fitted gene weights"):
             plain.top_genes()
 
+    @pytest.mark.filterwarnings("ignore:Writing zarr v2")
     @pytest.mark.parametrize("name", ["plain", "genes", "by_cluster", "smooth"])
     @pytest.mark.parametrize("form", ["memory", "h5ad", "zarr"])
     def test_round_trip(self, name, form, request, tmp_path):
