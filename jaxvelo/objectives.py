@@ -88,7 +88,10 @@ def CrossBoundary(
     if len(transitions) == 0:
         raise ValueError("Expected at least one pair of source and target in `transitions`, found none.")
     cells, towards, item_weights = [], [], []
-    for source, target in transitions:
+    for pair in transitions:
+        if isinstance(pair, str) or len(pair) != 2:
+            raise ValueError(f"Expected pairs of source and target in `transitions`, found `{pair!r}`.")
+        source, target = pair
         in_source, in_target = (require_cluster(clusters, name, cluster_key) for name in (source, target))
         direction, boundary = boundary_directions(x, jnp.asarray(in_source), jnp.asarray(in_target), graph)
         moves = np.ptp(np.asarray(direction), axis=1) > 0
@@ -201,7 +204,15 @@ def FutureLikelihood(
     if (time_key is None) == (future is None):
         raise ValueError("Expected one of `time_key` and `future`.")
     if future is not None:
-        later = sp.csr_matrix(future, dtype=bool)
+        if clone_key is not None:
+            raise ValueError(
+                "Expected `clone_key` with `time_key` only, found it with `future`. Leave one of them out."
+            )
+        known = sp.csr_matrix(future)
+        if not np.isfinite(known.data).all():
+            bad = int(np.count_nonzero(~np.isfinite(known.data)))
+            raise ValueError(f"Expected finite entries in `future`, found {bad} that are not. Set these to zero.")
+        later = known.astype(bool)
         if later.shape != (adata.n_obs, adata.n_obs):
             raise ValueError(f"Expected `future` of shape {(adata.n_obs, adata.n_obs)}, found {later.shape}.")
     else:
@@ -363,7 +374,8 @@ def _next_cells(adata: AnnData, time_key: str, clone_key: str | None) -> sp.csr_
     if clone_key is None:
         return sp.csr_matrix(following @ at.T, dtype=bool)
     if clone_key in adata.obsm:
-        clones = sp.csr_matrix(adata.obsm[clone_key])
+        clones = sp.csr_matrix(adata.obsm[clone_key], copy=True)
+        clones.eliminate_zeros()
         clones = sp.csr_matrix((np.ones(clones.nnz, dtype=np.int32), clones.indices, clones.indptr), clones.shape)
     else:
         remedy = "Pass the key of clones in `adata.obsm` (cells × clones) or in `adata.obs` (one for each cell)."

@@ -180,7 +180,7 @@ class Constant(Kernel):
     """
 
     def __init__(self, adata: AnnData, value: float | np.ndarray):
-        array = np.asarray(value, dtype=np.float64)
+        array = np.array(value, dtype=np.float64)  # a copy: the caller's array may change later
         if array.shape not in ((), (adata.n_obs,)):
             raise ValueError(f"Expected one weight, or one for each of the {adata.n_obs} cells, found {array.shape}.")
         if not (np.isfinite(array).all() and (array > 0).all()):

@@ -298,7 +298,7 @@ class VelocityKernel(Kernel):
         """
         expression = self.expression
         assert isinstance(expression, Velocity)
-        other = self.copy()
+        other, known = self.copy(), self.params.get("seed")
         assert isinstance(other, VelocityKernel)
         return other.compute_transition_matrix(
             expression.model,
@@ -306,7 +306,7 @@ class VelocityKernel(Kernel):
             expression.similarity,
             softmax_scale,
             expression.n_samples,
-            self.params.get("seed", seed),
+            seed if known is None else known,
             gene_weights,
         )
 

@@ -136,7 +136,7 @@ def _history(ax: "Axes", result: Any) -> None:
     ax.set_xlabel("step", color=INK)
     ax.set_ylabel("loss", color=INK)
     ax.set_title(result.objective if len(result.objective) < 30 else "objective", color=INK, fontsize=11)
-    ax.legend(frameon=False, fontsize=8, title="dashed: convention", title_fontsize=8, loc="center right")
+    ax.legend(frameon=False, fontsize=8, title="dashed: convention", title_fontsize=8)
 
 
 def _scores(ax: "Axes", result: Any) -> None:

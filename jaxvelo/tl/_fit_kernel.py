@@ -19,7 +19,7 @@ from jaxvelo.annotations import check_integer
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import KernelExpression
 from jaxvelo.tl._fit_result import FitResult
-from jaxvelo.tl._kernel_problem import KernelProblem, split_cells
+from jaxvelo.tl._kernel_problem import KernelProblem, check_kernel_and_objective, split_cells
 
 # One object, as a compiled program belongs to an optimiser.
 ADAM = optax.adam(0.1)
@@ -97,7 +97,8 @@ def fit_kernel(
     Returns
     -------
     The fitted kernel, its parameters and how it compares on held-out cells, see :class:`FitResult`. A
-    KeyboardInterrupt ends the optimisation early, with the best of what was reached.
+    KeyboardInterrupt ends the optimisation early, with the best of what was reached; while the penalty is being chosen,
+    it ends the call.
 
     Raises
     ------
@@ -113,6 +114,7 @@ def fit_kernel(
     if penalty is not None and not (np.isfinite(penalty) and penalty >= 0):
         raise ValueError(f"Expected `penalty` to be finite and not negative, or None, found `{penalty}`.")
     optimizer = ADAM if optimizer is None else optimizer
+    check_kernel_and_objective(kernel, objective)
     with timed(f"Fitting kernel to `{_name(objective)}`"):
         setup = KernelProblem.of(kernel, objective, train, jax.random.key(int(seed)))
         if resume is None:
@@ -145,6 +147,10 @@ def fit_kernel(
         recorded = {name: np.asarray(part) for name, part in history._asdict().items()}
         if resume is not None:
             recorded = {name: np.concatenate([resume.history[name], part]) for name, part in recorded.items()}
+        # The last scan of steps goes on, without effect, after all starts have stopped.
+        failed = np.asarray(state.failed)
+        n_steps = int(np.max(np.where(failed >= 0, failed + 1, np.asarray(state.step))))
+        recorded = {name: part[:n_steps] for name, part in recorded.items()}
         return _result(setup, state, recorded, losses_before, training, held_out, factor, inner, seed)
 
 
@@ -166,6 +172,8 @@ def _inner_validation(setup, training, optimizer, steps, patience, seed, progres
             inner[cells[fold::n_folds]] = True
             runs = _runs([(training & ~inner, inner)], [factor])
             state, history = fit.minimize(setup.problem, start, runs, optimizer, steps, patience)
+            if state.failed[0] < 0 and not state.stalled[0] and state.step[0] < steps:
+                raise KeyboardInterrupt  # which the optimisation took for its own end
             losses[i, fold] = history.validation[int(state.best_step[0]), 0]
             bar.update()
     losses = np.where(np.isfinite(losses), losses, np.inf)
@@ -205,13 +213,15 @@ def _starts(setup: KernelProblem, starts: Any, seed: int) -> fit.Parameters:
 
 
 def _start_at(first: fit.Parameters, point: Mapping[str, Any]) -> fit.Parameters:
+    if not isinstance(point, Mapping):
+        raise ValueError(f"Expected each of `starts` to be a dictionary, found `{point!r}`.")
     unknown = set(point) - {"softmax_scale", "weights"}
     if unknown:
         raise ValueError(f"Expected a start with 'softmax_scale' and 'weights', found {sorted(unknown)}.")
 
     def at_scale(leaf):
-        value = float(point["softmax_scale"])
-        if not (np.isfinite(value) and value > 0):
+        value = point["softmax_scale"]
+        if not isinstance(value, (int, float, np.number)) or not (np.isfinite(value) and value > 0):
             raise ValueError(f"Expected a positive `softmax_scale` to start from, found `{value}`.")
         return leaf + (np.log(value) - leaf[0])
 

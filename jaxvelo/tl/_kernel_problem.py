@@ -70,13 +70,7 @@ class KernelProblem:
         key
             Random key.
         """
-        if not isinstance(kernel, KernelExpression):
-            raise TypeError(f"Expected a kernel, found `{type(kernel).__name__}`.")
-        if not isinstance(objective, fit.Loss):
-            raise TypeError(
-                f"Expected an objective of `jaxvelo.objectives`, found `{type(objective).__name__}`. Wrap a function "
-                "of the transition matrix as `jaxvelo.objectives.FunctionOf(adata, function)`."
-            )
+        check_kernel_and_objective(kernel, objective)
         matrix = kernel.require_transitions()
         occurrences = [leaf for leaf in _leaves(kernel) if isinstance(leaf, VelocityKernel)]
         distinct = list({id(leaf): leaf for leaf in occurrences}.values())
@@ -148,9 +142,14 @@ class KernelProblem:
         for number, leaf in enumerate(self.velocity_kernels):
             term = terms[sharing.index(number)]
             assert isinstance(term, Velocity)
-            scale = np.asarray(term.softmax_scale, dtype=np.float64)
-            genes = None if term.gene_weights is None else np.asarray(term.gene_weights, dtype=np.float64)
-            kernels[id(leaf)] = leaf.with_parameters(float(scale) if scale.ndim == 0 else scale, genes, seed)
+            # What is not fitted is taken from the kernel itself: the expression may have rounded it.
+            scale: Any = leaf.params["softmax_scale"]
+            if parameters.log_scales:
+                scale = np.asarray(term.softmax_scale, dtype=np.float64)
+            genes = leaf.params.get("gene_weights")
+            if parameters.log_gene_weights:
+                genes = np.asarray(term.gene_weights, dtype=np.float64)
+            kernels[id(leaf)] = leaf.with_parameters(scale, genes, seed)
         shares = (np.asarray(share, dtype=np.float64) for share in weights)
         return _rebuilt(self.kernel, kernels, shares if parameters.weight_logits else None)
 
@@ -211,6 +210,17 @@ def split_cells(problem: KernelProblem, validation: Any, seed: int) -> tuple[np.
     if not (known & ~held_out).any():
         raise ValueError("Expected some cells to fit on, found all of them in `validation`.")
     return known & ~held_out, held_out
+
+
+def check_kernel_and_objective(kernel: Any, objective: Any) -> None:
+    """Raise a TypeError unless these are a kernel and an objective."""
+    if not isinstance(kernel, KernelExpression):
+        raise TypeError(f"Expected a kernel, found `{type(kernel).__name__}`.")
+    if not isinstance(objective, fit.Loss):
+        raise TypeError(
+            f"Expected an objective of `jaxvelo.objectives`, found `{type(objective).__name__}`. Wrap a function "
+            "of the transition matrix as `jaxvelo.objectives.FunctionOf(adata, function)`."
+        )
 
 
 def _wishes(train: Mapping[str, Any] | Sequence[str] | None, has_velocity: bool, has_sum: bool) -> dict[str, Any]:

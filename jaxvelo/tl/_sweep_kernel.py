@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvelo import fit, pl
+from jaxvelo.annotations import check_integer
 from jaxvelo.configuration import timed
 from jaxvelo.kernels import KernelExpression
 from jaxvelo.tl._kernel_problem import KernelProblem, split_cells
@@ -92,13 +93,14 @@ def sweep_kernel(
     Raises
     ------
     ValueError
-        If scales are not positive, weights not between 0 and 1, or the kernel is no sum of two terms and more than
-        one weight is given.
+        If scales are not positive, weights not between 0 and 1, the kernel is neither a velocity kernel nor a sum of
+        two terms, or the loss is not finite anywhere.
     """
+    check_integer("seed", seed, least=0)
     with timed("Evaluating kernel on a grid"):
         has_sum = len(kernel) > 1
         setup = KernelProblem.of(
-            kernel, objective, ["scale", "weights"] if has_sum else ["scale"], jax.random.key(seed)
+            kernel, objective, ["scale", "weights"] if has_sum else ["scale"], jax.random.key(int(seed))
         )
         start = setup.start
         if has_sum and (len(start.weight_logits) != 1 or start.weight_logits[0].shape[1] != 1):
@@ -122,6 +124,8 @@ def sweep_kernel(
             tuple(jnp.asarray(logits[:, None, None], dtype=float) for _ in start.weight_logits),
         )
         losses = np.asarray(fit.sweep(setup.problem, grid, jnp.asarray(chosen, dtype=float)[None]), dtype=np.float64)
+        if np.isnan(losses).all():
+            raise ValueError("Expected a finite loss at some point of the grid, found none. Check the objective.")
         best = jax.tree.map(lambda leaf: leaf[int(np.nanargmin(losses))], grid)
         fitted = setup.fitted_kernel(best, seed)
     return SweepResult(scales, shares, losses.reshape(len(scales), len(shares)), chosen, fitted)
