@@ -26,6 +26,10 @@ from tests.transitions.examples import N_GENES, default, example
 
 SCALE = 2.0
 TOLERANCE = 1e-10 if jax.config.jax_enable_x64 else 2e-5
+# Compiled once for each kind of objective and shapes of its data.
+loss_of = eqx.filter_jit(
+    lambda objective, expression, graph, features, key, cells=None: objective(expression, graph, features, key, cells)
+)
 KINDS = ["asymmetric", "isolated", "zero_velocities", "duplicates", "disconnected"]
 
 
@@ -93,14 +97,16 @@ def plain_items(objective, transitions, kind, similarity="correlation", halves=(
     return [(transitions[c] ** 2).sum() for c in cells]
 
 
-def plain_loss(objective, transitions, kind, chosen, **options):
+def mean_of_items(objective, items, chosen):
     """Weighted mean over the items of the chosen cells."""
     weights = np.asarray(objective.weight, float) * chosen[np.asarray(objective.cell)]
-    return (weights * np.asarray(plain_items(objective, transitions, kind, **options))).sum() / weights.sum()
+    return (weights * np.asarray(items)).sum() / weights.sum()
 
 
 def halves_of(objective, features):
     """The halves of the genes that an objective takes, as its expressions show them."""
+    if not isinstance(objective, HeldOutVelocity):
+        return []
     expressions = objective.expressions(usual(), features, jax.random.key(KEY))
     return [np.asarray(expression.children[0].gene_weights) > 0 for expression in expressions]
 
@@ -114,16 +120,17 @@ def test_losses_of_sets_of_cells(name, kind):
     matrix, graph, features = dataset(kind)
     objective = objective_of(name, matrix)
     transitions = plain_transitions(kind, GENE_WEIGHTS)
+    items = [plain_items(term, transitions, kind, halves=halves_of(term, features)) for term in terms_of(objective)]
     for chosen in CHOSEN:
-        expected = 0
-        for coefficient, term in zip(coefficients_of(objective), terms_of(objective), strict=True):
-            options = {"halves": halves_of(term, features)} if isinstance(term, HeldOutVelocity) else {}
-            expected += float(coefficient) * plain_loss(term, transitions, kind, chosen, **options)
-        found = objective(usual(SCALE), graph, features, jax.random.key(KEY), default(chosen))
+        means = map(mean_of_items, terms_of(objective), items, [chosen] * len(items))
+        expected = np.dot(np.asarray(coefficients_of(objective), float), list(means))
+        found = loss_of(objective, usual(SCALE), graph, features, jax.random.key(KEY), default(chosen))
         np.testing.assert_allclose(float(found), expected, rtol=0, atol=TOLERANCE * max(1, abs(expected)))
     # All cells, if none are named.
-    everywhere = objective(usual(SCALE), graph, features, jax.random.key(KEY))
-    assert float(everywhere) == float(objective(usual(SCALE), graph, features, jax.random.key(KEY), CHOSEN[0]))
+    everywhere = loss_of(objective, usual(SCALE), graph, features, jax.random.key(KEY))
+    assert float(everywhere) == float(
+        loss_of(objective, usual(SCALE), graph, features, jax.random.key(KEY), default(CHOSEN[0]))
+    )
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot_product"])
@@ -131,16 +138,17 @@ def test_held_out_velocity_by_other_similarities(similarity):
     matrix, graph, features = dataset("asymmetric")
     objective = objective_of("held_out", matrix)
     halves = halves_of(objective, features)
-    expected = plain_loss(objective, None, "asymmetric", CHOSEN[1], similarity=similarity, halves=halves)
-    found = objective(
-        usual(SCALE, similarity), graph, features, jax.random.key(KEY), default(CHOSEN[1])
-    )
+    items = plain_items(objective, None, "asymmetric", similarity=similarity, halves=halves)
+    expected = mean_of_items(objective, items, CHOSEN[1])
+    found = loss_of(objective, usual(SCALE, similarity), graph, features, jax.random.key(KEY), default(CHOSEN[1]))
     np.testing.assert_allclose(float(found), expected, rtol=0, atol=TOLERANCE)
 
 
 def test_halves_are_random_of_equal_size_and_without_padding():
     matrix, graph, features = dataset("asymmetric")
-    objective = HeldOutVelocity("velocity", 20, *(getattr(objective_of("held_out", matrix), n) for n in ("cell", "weight")))
+    objective = HeldOutVelocity(
+        "velocity", 20, *(getattr(objective_of("held_out", matrix), n) for n in ("cell", "weight"))
+    )
     halves = np.array(halves_of(objective, features))
     assert halves.shape == (20, N_GENES)
     assert np.all(halves.sum(axis=1) == N_GENES // 2)
@@ -179,14 +187,14 @@ def test_padding_of_the_genes_does_not_count():
         for i, c in enumerate(np.asarray(objective.cell)):
             expected[i] -= correlation(step_of(transitions, x, c)[~half], v[c][~half]) / len(narrow)
     weights = np.asarray(objective.weight, float)
-    found = objective(expression, graph, {"velocity": padded}, key)
+    found = loss_of(objective, expression, graph, {"velocity": padded}, key)
     np.testing.assert_allclose(float(found), weights @ expected / weights.sum(), rtol=0, atol=10 * TOLERANCE)
 
 
 def test_the_key_decides_the_split():
     matrix, graph, features = dataset("asymmetric")
     objective = objective_of("held_out", matrix)
-    losses = [float(objective(usual(), graph, features, jax.random.key(key))) for key in (0, 0, 1, 2)]
+    losses = [float(loss_of(objective, usual(), graph, features, jax.random.key(key))) for key in (0, 0, 1, 2)]
     assert losses[0] == losses[1]
     assert len(set(losses)) == 3
 
@@ -195,7 +203,7 @@ def test_a_set_without_items_has_loss_zero():
     matrix, graph, features = dataset("asymmetric")
     for name in OBJECTIVES:
         cells = jnp.zeros(N_CELLS)
-        assert float(objective_of(name, matrix)(usual(), graph, features, jax.random.key(KEY), cells)) == 0
+        assert float(loss_of(objective_of(name, matrix), usual(), graph, features, jax.random.key(KEY), cells)) == 0
 
 
 def test_known_values():
@@ -203,20 +211,20 @@ def test_known_values():
     key = jax.random.key(0)
     everyone, one = jnp.arange(N_CELLS), jnp.ones(N_CELLS)
     # A time that is the same everywhere is never gained.
-    assert float(TimeGain(one, everyone, one)(usual(), graph, features, key)) == 0
+    assert float(loss_of(TimeGain(one, everyone, one), usual(), graph, features, key)) == 0
     # Some cell is reached for certain.
     future = FutureLikelihood(one[:, None], 4, 0 * everyone, everyone, one)
-    np.testing.assert_allclose(float(future(usual(), graph, features, key)), 0, atol=1e-6)
+    np.testing.assert_allclose(float(loss_of(future, usual(), graph, features, key)), 0, atol=1e-6)
     # Nobody is never reached; its probability counts as the smallest that can be told from zero.
     nobody = FutureLikelihood(0 * one[:, None], 4, 0 * everyone, everyone, one)
     np.testing.assert_allclose(
-        float(nobody(usual(), graph, features, key)), -np.log(np.finfo(one.dtype).eps), rtol=1e-6
+        float(loss_of(nobody, usual(), graph, features, key)), -np.log(np.finfo(one.dtype).eps), rtol=1e-6
     )
     # Isolated cells stay; no step, no gain of time.
     isolated = (np.diff(sp.csr_matrix(matrix).indptr) == 0) * 1.0
     assert isolated.sum() == 5
     gain = TimeGain(default(np.arange(N_CELLS)), everyone, one)
-    assert float(gain(usual(), graph, features, key, default(isolated))) == 0
+    assert float(loss_of(gain, usual(), graph, features, key, default(isolated))) == 0
 
 
 def test_time_gain_is_minus_one_where_all_steps_lead_to_one_later_time():
@@ -225,10 +233,10 @@ def test_time_gain_is_minus_one_where_all_steps_lead_to_one_later_time():
     time[[30, 31, 37]] = [5.0, 3.0, 0.25]
     cells = np.isin(np.arange(N_CELLS), [11, 12, 36]) * 1.0
     gain = TimeGain(default(time), jnp.arange(N_CELLS), jnp.ones(N_CELLS))
-    found = gain(usual(), graph, features, jax.random.key(0), default(cells))
+    found = loss_of(gain, usual(), graph, features, jax.random.key(0), default(cells))
     np.testing.assert_allclose(float(found), -1, rtol=1e-6)
     backwards = TimeGain(default(-time), jnp.arange(N_CELLS), jnp.ones(N_CELLS))
-    found = backwards(usual(), graph, features, jax.random.key(0), default(cells))
+    found = loss_of(backwards, usual(), graph, features, jax.random.key(0), default(cells))
     np.testing.assert_allclose(float(found), 1, rtol=1e-6)
 
 
@@ -236,11 +244,11 @@ def test_sums_of_losses():
     matrix, graph, features = dataset("asymmetric")
     a, b, c = (objective_of(name, matrix) for name in ("future", "time_gain", "function"))
     key = jax.random.key(0)
-    values = [float(loss(usual(), graph, features, key)) for loss in (a, b, c)]
+    values = [float(loss_of(loss, usual(), graph, features, key)) for loss in (a, b, c)]
     total = 0.5 * (a + 2.0 * b) + c * 3.0
     assert len(terms_of(total)) == total.n_expressions == 3
     np.testing.assert_allclose(np.asarray(coefficients_of(total)), [0.5, 1, 3])
-    found = float(total(usual(), graph, features, key))
+    found = float(loss_of(total, usual(), graph, features, key))
     np.testing.assert_allclose(found, np.dot([0.5, 1, 3], values), rtol=1e-5)
     with pytest.raises(TypeError):
         a + 1.0
@@ -251,8 +259,8 @@ def test_weights_of_items_have_no_unit():
     objective = objective_of("cross_boundary", matrix)
     heavier = eqx.tree_at(lambda o: o.weight, objective, 7 * objective.weight)
     key = jax.random.key(0)
-    found = float(heavier(usual(), graph, features, key))
-    np.testing.assert_allclose(found, float(objective(usual(), graph, features, key)), rtol=1e-5)
+    found = float(loss_of(heavier, usual(), graph, features, key))
+    np.testing.assert_allclose(found, float(loss_of(objective, usual(), graph, features, key)), rtol=1e-5)
 
 
 def test_function_of_takes_the_transition_matrix():
