@@ -247,7 +247,7 @@ def test_reports_of_a_whole_fit():
 def test_lbfgs_finds_a_stationary_point():
     problem = usual_problem()
     runs = runs_of([TRAINING, TRAINING], rough=0.0)
-    state, history = minimize(problem, starts_of(problem, 2), runs, LBFGS, 40)
+    state, history = minimize(problem, starts_of(problem, 2), runs, LBFGS, 20)
     assert np.all(np.asarray(state.failed) == -1)
     best = jax.tree.map(lambda leaf: leaf[0], state.best)
     value, gradient = value_and_gradient(loss, best, (problem, default(TRAINING)))
