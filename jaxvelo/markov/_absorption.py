@@ -107,8 +107,9 @@ def cannot_reach(matrix: sp.csr_matrix, terminal: np.ndarray) -> np.ndarray:
     """
     n_cells = matrix.shape[0]
     # One more cell, from which backward edges lead to all terminal cells: what it does not reach, reaches none of them.
-    backward = sp.csr_matrix(matrix.T)
-    source = sp.csr_matrix((terminal >= 0).astype(backward.dtype)[None])
+    # A stored zero is no edge.
+    backward = sp.csr_matrix(matrix.T > 0)
+    source = sp.csr_matrix((terminal >= 0)[None])
     joined = sp.block_array([[backward, None], [source, sp.csr_matrix((1, 1))]], format="csr")
     reached = breadth_first_order(joined, n_cells, return_predecessors=False)
     unreached = np.ones(n_cells + 1, dtype=bool)

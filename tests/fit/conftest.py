@@ -1,0 +1,3 @@
+from tests.transitions.test_compilations import compilations
+
+__all__ = ["compilations"]
