@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -30,6 +31,7 @@ class Absorption(NamedTuple):
     residual: Float[Array, ""]
 
 
+@partial(jax.jit, static_argnames=("n_fates", "tolerance", "max_steps"))
 def absorption_probabilities(
     transitions: TransitionMatrix,
     terminal: Int[Array, " cells"],
