@@ -205,7 +205,9 @@ def FutureLikelihood(
         raise ValueError("Expected one of `time_key` and `future`.")
     if future is not None:
         if clone_key is not None:
-            raise ValueError("Expected `clone_key` with `time_key` only, found it with `future`. Leave one of them out.")
+            raise ValueError(
+                "Expected `clone_key` with `time_key` only, found it with `future`. Leave one of them out."
+            )
         known = sp.csr_matrix(future)
         if not np.isfinite(known.data).all():
             bad = int(np.count_nonzero(~np.isfinite(known.data)))

@@ -39,7 +39,9 @@ def losses_of(objective, kernel):
 
 def loss_of(objective, kernel, mask=None):
     mask = jnp.ones(N_CELLS) if mask is None else jnp.asarray(mask, dtype=float)
-    return float(objective.on_cells((kernel.transitions,) * objective.n_expressions, kernel.features, KEY, mask[None])[0])
+    return float(
+        objective.on_cells((kernel.transitions,) * objective.n_expressions, kernel.features, KEY, mask[None])[0]
+    )
 
 
 class TestCrossBoundary:
