@@ -1,7 +1,6 @@
 """Objectives from the keys of an AnnData object, against plain loops; and what is said about bad input."""
 
 import itertools
-
 from typing import ClassVar
 
 import jax
