@@ -115,7 +115,7 @@ def test_several_velocity_terms_and_sums():
         "softmax_scale_1": np.asarray(2.0),
         "weights_0": np.array([0.2, 0.5, 0.3]),
     }
-    changed = dict(parameters=parameters, convention=parameters, standard_errors={})
+    changed = {"parameters": parameters, "convention": parameters, "standard_errors": {}}
     figure = pl.fit(tl.FitResult(**{**vars(result), **changed}), show=False)
     assert titles(figure)[2:] == ["softmax scale 0", "softmax scale 1", "weight of the first kernel 0"]
 

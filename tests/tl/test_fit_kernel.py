@@ -486,7 +486,7 @@ class TestWhereItGoesWrong:
 
     def test_at_once(self, mixed):
         broken = objectives.FunctionOf(mixed.adata, self.gain_until(-np.inf))
-        with unchanged(mixed.adata), pytest.raises(ValueError, match="not finite at step 0, with .*softmax_scale"):
+        with unchanged(mixed.adata), pytest.raises(ValueError, match=r"not finite at step 0, with .*softmax_scale"):
             tl.fit_kernel(mixed, broken, **QUICK)
 
     def test_unreachable_cells_are_named(self):
@@ -569,7 +569,7 @@ def test_held_out_velocity(known, mixed, other):
     result = tl.fit_kernel(mixed, objective, **QUICK)
     check_scores(result, objective, mixed)
     assert result.standard_errors == {}
-    with pytest.raises(ValueError, match="Expected a kernel on the features .*velocity.*found"):
+    with pytest.raises(ValueError, match=r"Expected a kernel on the features .*velocity.*found"):
         tl.fit_kernel(other, objective, **QUICK)
 
 
