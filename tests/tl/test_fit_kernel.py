@@ -117,12 +117,19 @@ class TestScaleAndWeights:
     def test_history(self, plain):
         assert set(plain.history) == {"loss", "training", "validation"}
         for losses in plain.history.values():
-            assert losses.shape == (20, 2)
+            assert losses.shape == (20, 1)
             assert np.isfinite(losses).all()
         np.testing.assert_allclose(plain.history["loss"], plain.history["training"], rtol=1e-6)
-        best = np.unravel_index(np.argmin(plain.history["loss"]), (20, 2))
+        best = np.unravel_index(np.argmin(plain.history["loss"]), (20, 1))
         assert best == (plain.step, plain.start)
-        np.testing.assert_array_equal(plain.failed, [-1, -1])
+        np.testing.assert_array_equal(plain.failed, [-1])
+
+    def test_small_weights_start_from_equal_ones_too(self, mixed, fates):
+        small = 0.9 * mixed.kernels[0] + 0.1 * mixed.kernels[1]
+        result = tl.fit_kernel(small, fates, steps=2, progress=False)
+        assert result.history["loss"].shape == (2, 2)
+        equal = tl.fit_kernel(mixed, fates, steps=2, progress=False, starts=[{"weights": 0.5}])
+        np.testing.assert_allclose(result.history["loss"][:, 1], equal.history["loss"][:, 0], rtol=1e-5)
 
     def test_same_seed_same_result(self, plain, mixed, fates):
         same(plain, tl.fit_kernel(mixed, fates, **QUICK))
@@ -693,7 +700,7 @@ class TestResult:
     def test_text(self, plain):
         lines = str(plain).splitlines()
         scores, scale, weights = plain.scores, plain.parameters["softmax_scale"], plain.parameters["weights"]
-        assert lines[0] == f"FitResult: FateLikelihood, 20 steps, best at step {plain.step} of start {plain.start}"
+        assert lines[0] == f"FitResult: FateLikelihood, 20 steps, best at step {plain.step}"
         before, after = scores["training_convention"], scores["training"]
         assert lines[1] == f"  {plain.training.sum()} training cells: {before:.4f} (convention) -> {after:.4f}"
         before, after, gain = (scores[f"validation{s}"] for s in ("_convention", "", "_gain"))
