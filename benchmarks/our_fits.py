@@ -226,7 +226,7 @@ def noise() -> dict[str, Any]:
     spread = velocity.std(axis=0, keepdims=True)
     scale = convention(source).kernels[0].params["softmax_scale"]
     weights = {}
-    for level in (0.0, 0.5, 1.0, 2.0, 4.0, 8.0):
+    for level in (0.0, 1.0, 4.0, 8.0, 16.0, 32.0):
         weights[str(level)] = []
         for seed in range(3):
             adata = source.copy()
@@ -236,7 +236,7 @@ def noise() -> dict[str, Any]:
             kernel = jv.kernels.VelocityKernel(adata).compute_transition_matrix(softmax_scale=scale)
             kernel = 0.8 * kernel + 0.2 * jv.kernels.ConnectivityKernel(adata).compute_transition_matrix()
             fit = jv.tl.fit_kernel(
-                kernel, fates(adata), train=["weights"], validation=0.2, steps=400, seed=seed, progress=False
+                kernel, fates(adata), train=["weights"], validation=0.2, starts=2, steps=200, seed=seed, progress=False
             )
             weights[str(level)].append(float(fit.parameters["weights"][0]))
     return weights

@@ -48,7 +48,8 @@ class HeldOutVelocity(Objective):
     def expressions(self, expression, features, key):
         """The expression on the first half of each split."""
         chosen = features[self.features]
-        return tuple(_on_genes(expression, half, self.features) for half in self._halves(chosen, key))
+        is_gene = chosen.is_gene()
+        return tuple(_on_genes(expression, half, is_gene, self.features) for half in self._halves(chosen, key))
 
     def item_losses(self, transitions, features, key):
         """Mean over the splits of the negative cosine."""
@@ -72,13 +73,16 @@ class HeldOutVelocity(Objective):
         return halves
 
 
-def _on_genes(expression: Expression, genes: Bool[Array, " genes"], features: str) -> Expression:
+def _on_genes(
+    expression: Expression, genes: Bool[Array, " genes"], is_gene: Float[Array, " genes"], features: str
+) -> Expression:
     """The expression with all other genes left out of the similarities of these features."""
 
     def restrict(term):
         if not (isinstance(term, Velocity) and term.features == features):
             return term
         weights = jnp.ones(genes.shape) if term.gene_weights is None else term.gene_weights
+        weights = weights * is_gene.astype(weights.dtype)
         kept = weights * genes.astype(weights.dtype)
         kept = kept * jnp.sum(weights) / jnp.maximum(jnp.sum(kept), jnp.finfo(weights.dtype).tiny)
         return eqx.tree_at(lambda t: t.gene_weights, term, kept, is_leaf=lambda leaf: leaf is None)

@@ -79,7 +79,7 @@ class Loss(eqx.Module):
         )
 
     def __mul__(self, coefficient: float) -> "Total":
-        return Total(terms_of(self), coefficient * coefficients_of(self))
+        return Total(terms_of(self), jnp.asarray(coefficient, dtype=float) * coefficients_of(self))
 
     def __rmul__(self, coefficient: float) -> "Total":
         return self * coefficient

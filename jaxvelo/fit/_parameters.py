@@ -140,7 +140,7 @@ class Parametrization(eqx.Module):
             *((c, self.scale_cells) for c in parameters.log_scales),
             *((c, self.weight_cells) for c in parameters.weight_logits),
         ):
-            if _is_functions(cells):
+            if _is_functions(cells) and len(coefficients) > 1:
                 rough = rough + jnp.mean(coefficients[1:] ** 2)
         return genes, rough
 
