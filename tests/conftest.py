@@ -3,7 +3,10 @@
 The suite runs at float32 and, with ``JAX_ENABLE_X64=1``, at float64.
 """
 
+import gc
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # The suite compiles hundreds of small programs once each: optimising them takes ten times longer than running them.
@@ -25,6 +28,26 @@ def shared() -> Path:
     if folder is None:
         pytest.skip("JAXVELO_SHARED is not set")
     return Path(folder)
+
+
+MAPPINGS = Path("/proc/self/maps")
+test_number = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def compiled_programs_are_dropped() -> Iterator[None]:
+    """Drop compiled programs before there are too many: each holds several memory mappings.
+
+    Linux allows a process 65,530 of these by default, and the compiler crashes when there are no more.
+    """
+    yield
+    if next(test_number) % 25 or not MAPPINGS.exists():
+        return
+    with MAPPINGS.open("rb") as file:
+        n_mappings = sum(1 for _ in file)
+    if n_mappings > 30_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
