@@ -143,7 +143,7 @@ def _shuffle(result: dict[str, Any]) -> str:
     shown = ", ".join(f"{s['validation']:.2f} ({s['guess']:.2f})" for s in result["scores"])
     before = np.mean([s["validation_convention"] for s in result["scores"]])
     return (
-        "| shuffled labels, five times: held-out loss of fitted gene weights (of guessing by frequency: nothing is "
+        "| shuffled labels, three times: held-out loss of fitted gene weights (of guessing by frequency: nothing is "
         f"gained below it); the convention's is {before:.2f} | {shown} |"
     )
 

@@ -248,7 +248,7 @@ def shuffle() -> dict[str, Any]:
     kernel = convention(adata)
     train = ("scale", "weights", "gene_weights")
     scores = []
-    for seed in range(5):
+    for seed in range(3):
         objective = fates(adata, shuffle=seed)
         fit = jv.tl.fit_kernel(kernel, objective, train=train, steps=60, seed=seed, progress=False)
         cell, fate = np.asarray(objective.cell), np.asarray(objective.fate)
