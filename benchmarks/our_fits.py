@@ -191,7 +191,7 @@ def unlabelled() -> dict[str, Any]:
     """The scale that velocities of unseen genes pick, and the scales that labels pick."""
     result = {}
     adata = dyngen()
-    cases = {"dyngen": (adata, fates(adata))}
+    cases = {"bifurcation": (adata, fates(adata))}
     pancreas = read("pancreas_velocity.h5ad")
     cases["pancreas"] = (pancreas, jv.objectives.CrossBoundary(pancreas, TRANSITIONS, "clusters"))
     for name, (data, labels) in cases.items():
