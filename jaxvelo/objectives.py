@@ -28,7 +28,7 @@ from jaxvelo.annotations import (
     require_key,
 )
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.kernels import VelocityKernel
+from jaxvelo.kernels._feature_data import FeatureData
 from jaxvelo.markov import boundary_directions
 
 __all__ = [
@@ -304,12 +304,13 @@ def HeldOutVelocity(
     The objective, see :class:`jaxvelo.fit.HeldOutVelocity`.
     """
     check_integer("n_splits", n_splits, least=1)
-    kernel = VelocityKernel(adata, attr=attr, xkey=xkey, vkey=vkey, gene_subset=gene_subset)
-    if len(kernel.genes) < 4:
-        raise ValueError(f"Expected at least 4 genes to split in halves, found {len(kernel.genes)}.")
+    xkey, vkey = ("X" if key is None else key for key in (xkey, vkey))
+    data = FeatureData(require_anndata(adata), attr, xkey, vkey, gene_subset)
+    if len(data.genes) < 4:
+        raise ValueError(f"Expected at least 4 genes to split in halves, found {len(data.genes)}.")
     cell = np.flatnonzero(chosen_cells(adata, cells, "cells"))
     return fit.HeldOutVelocity(
-        features=kernel.features_name, n_splits=int(n_splits), cell=jnp.asarray(cell), weight=jnp.ones(len(cell))
+        features=data.name, n_splits=int(n_splits), cell=jnp.asarray(cell), weight=jnp.ones(len(cell))
     )
 
 
