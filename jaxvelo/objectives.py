@@ -196,8 +196,10 @@ def FutureLikelihood(
     KeyError
         If a key is missing.
     ValueError
-        If neither or both of ``time_key`` and ``future`` are given, there are fewer than two time points, or no cell
-        has a known future.
+        If neither or both of ``time_key`` and ``future`` are given, there are fewer than two time points, clones are
+        not finite, or no cell has a known future.
+    TypeError
+        If the time is names without an order.
     """
     require_anndata(adata)
     check_integer("steps", steps, least=1)
@@ -360,8 +362,7 @@ def _labels(adata: AnnData, labels: str | Mapping[str, Any], name: str) -> tuple
 def _next_cells(adata: AnnData, time_key: str, clone_key: str | None) -> sp.csr_matrix:
     """Matrix of the cells of the next time point, of the same clones if there is a key of these."""
     time = require_key(adata.obs, time_key, "adata.obs", "Pass the key of an experimental time.")
-    ordered = pd.Series(time).astype("category")
-    codes, n_times = ordered.cat.codes.to_numpy(), len(ordered.cat.categories)
+    codes, n_times = _time_points(time, time_key)
     if not 2 <= n_times <= max(adata.n_obs // 2, 2):
         raise ValueError(
             f"Expected `adata.obs[{time_key!r}]` to have at least two time points with several cells each, found "
@@ -376,6 +377,11 @@ def _next_cells(adata: AnnData, time_key: str, clone_key: str | None) -> sp.csr_
         return sp.csr_matrix(following @ at.T, dtype=bool)
     if clone_key in adata.obsm:
         clones = sp.csr_matrix(adata.obsm[clone_key], copy=True)
+        bad = int(np.count_nonzero(~np.isfinite(clones.data)))
+        if bad:
+            raise ValueError(
+                f"Expected finite entries in `adata.obsm[{clone_key!r}]`, found {bad} that are not. Set these to zero."
+            )
         clones.eliminate_zeros()
         clones = sp.csr_matrix((np.ones(clones.nnz, dtype=np.int32), clones.indices, clones.indptr), clones.shape)
     else:
@@ -387,6 +393,21 @@ def _next_cells(adata: AnnData, time_key: str, clone_key: str | None) -> sp.csr_
             shape=(adata.n_obs, len(labels.categories)),
         )
     return sp.csr_matrix((clones @ clones.T).multiply(following @ at.T), dtype=bool)
+
+
+def _time_points(time: pd.Series, time_key: str) -> tuple[np.ndarray, int]:
+    """Number of the time point of each cell, -1 if missing, and how many there are."""
+    points = time.astype("category").cat.remove_unused_categories()
+    categories = points.cat.categories
+    if not points.cat.ordered:
+        if categories.inferred_type == "string" or categories.inferred_type.startswith("mixed"):
+            raise TypeError(
+                f"Expected `adata.obs[{time_key!r}]` to be numbers or ordered categories, found {listed(categories)}. "
+                f"Put them in order as `adata.obs[{time_key!r}] = pandas.Categorical(adata.obs[{time_key!r}], "
+                "['first', 'second', ...], ordered=True)`."
+            )
+        points = points.cat.reorder_categories(categories.sort_values())
+    return points.cat.codes.to_numpy(), len(categories)
 
 
 def _check_finite_rows(values: np.ndarray, where: str) -> None:
