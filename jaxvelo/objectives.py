@@ -6,7 +6,7 @@ Objectives are added and multiplied by numbers: ``FateLikelihood(...) + 0.1 * Ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -76,6 +76,8 @@ def CrossBoundary(
         If a key is missing.
     ValueError
         If a cluster does not exist, or a transition has no cell at the boundary.
+    TypeError
+        If ``transitions`` is no list.
     """
     require_anndata(adata)
     clusters = read_clusters(adata, cluster_key)
@@ -85,11 +87,16 @@ def CrossBoundary(
     remedy = "Pass the key of a representation as `rep`, for example after `scanpy.pp.pca(adata)`."
     x = jnp.asarray(dense(require_key(adata.obsm, rep, "adata.obsm", remedy)), dtype=float)
     _check_finite_rows(np.asarray(x), f"adata.obsm[{rep!r}]")
+    if not isinstance(transitions, Iterable):
+        raise TypeError(
+            f"Expected a list of pairs of source and target as `transitions`, found `{type(transitions).__name__}`."
+        )
+    transitions = list(transitions)
     if len(transitions) == 0:
         raise ValueError("Expected at least one pair of source and target in `transitions`, found none.")
     cells, towards, item_weights = [], [], []
     for pair in transitions:
-        if isinstance(pair, str) or len(pair) != 2:
+        if np.shape(pair) != (2,):
             raise ValueError(f"Expected pairs of source and target in `transitions`, found `{pair!r}`.")
         source, target = pair
         in_source, in_target = (require_cluster(clusters, name, cluster_key) for name in (source, target))
