@@ -308,7 +308,7 @@ def _result(setup, state, history, losses_before, training, held_out, factor, in
         errors = setup.named(*fit.standard_errors(problem, best, covariance))
     parameters = setup.readable(best)
     genes = {
-        name: setup.velocity_kernels[i].genes
+        name: setup.velocity_kernels[i].genes.astype(str).astype(object)
         for i, name in enumerate(name for name in parameters if name.startswith("gene_weights"))
     }
     fitted = setup.fitted_kernel(best, seed)
