@@ -18,7 +18,8 @@ from jaxvelo.kernels import KernelExpression, from_adata
 class FitResult:
     """A fitted kernel, and how it compares with the convention.
 
-    The convention is the kernel as it was given, with the automatic softmax scale where the scale was fitted.
+    The convention is the kernel as it was given, with the automatic softmax scale where the scale was fitted, and with
+    the mean of weights that differed among cells where the weights were.
 
     Attributes
     ----------
