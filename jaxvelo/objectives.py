@@ -6,7 +6,7 @@ Objectives are added and multiplied by numbers: ``FateLikelihood(...) + 0.1 * Ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ from jaxvelo.annotations import (
     require_key,
 )
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.kernels import VelocityKernel
+from jaxvelo.kernels._feature_data import FeatureData
 from jaxvelo.markov import boundary_directions
 
 __all__ = [
@@ -76,6 +76,8 @@ def CrossBoundary(
         If a key is missing.
     ValueError
         If a cluster does not exist, or a transition has no cell at the boundary.
+    TypeError
+        If ``transitions`` is no list.
     """
     require_anndata(adata)
     clusters = read_clusters(adata, cluster_key)
@@ -85,11 +87,16 @@ def CrossBoundary(
     remedy = "Pass the key of a representation as `rep`, for example after `scanpy.pp.pca(adata)`."
     x = jnp.asarray(dense(require_key(adata.obsm, rep, "adata.obsm", remedy)), dtype=float)
     _check_finite_rows(np.asarray(x), f"adata.obsm[{rep!r}]")
+    if not isinstance(transitions, Iterable):
+        raise TypeError(
+            f"Expected a list of pairs of source and target as `transitions`, found `{type(transitions).__name__}`."
+        )
+    transitions = list(transitions)
     if len(transitions) == 0:
         raise ValueError("Expected at least one pair of source and target in `transitions`, found none.")
     cells, towards, item_weights = [], [], []
     for pair in transitions:
-        if isinstance(pair, str) or len(pair) != 2:
+        if np.shape(pair) != (2,):
             raise ValueError(f"Expected pairs of source and target in `transitions`, found `{pair!r}`.")
         source, target = pair
         in_source, in_target = (require_cluster(clusters, name, cluster_key) for name in (source, target))
@@ -196,8 +203,10 @@ def FutureLikelihood(
     KeyError
         If a key is missing.
     ValueError
-        If neither or both of ``time_key`` and ``future`` are given, there are fewer than two time points, or no cell
-        has a known future.
+        If neither or both of ``time_key`` and ``future`` are given, there are fewer than two time points, clones are
+        not finite, or no cell has a known future.
+    TypeError
+        If the time is names without an order.
     """
     require_anndata(adata)
     check_integer("steps", steps, least=1)
@@ -304,12 +313,13 @@ def HeldOutVelocity(
     The objective, see :class:`jaxvelo.fit.HeldOutVelocity`.
     """
     check_integer("n_splits", n_splits, least=1)
-    kernel = VelocityKernel(adata, attr=attr, xkey=xkey, vkey=vkey, gene_subset=gene_subset)
-    if len(kernel.genes) < 4:
-        raise ValueError(f"Expected at least 4 genes to split in halves, found {len(kernel.genes)}.")
+    xkey, vkey = ("X" if key is None else key for key in (xkey, vkey))
+    data = FeatureData(require_anndata(adata), attr, xkey, vkey, gene_subset)
+    if len(data.genes) < 4:
+        raise ValueError(f"Expected at least 4 genes to split in halves, found {len(data.genes)}.")
     cell = np.flatnonzero(chosen_cells(adata, cells, "cells"))
     return fit.HeldOutVelocity(
-        features=kernel.features_name, n_splits=int(n_splits), cell=jnp.asarray(cell), weight=jnp.ones(len(cell))
+        features=data.name, n_splits=int(n_splits), cell=jnp.asarray(cell), weight=jnp.ones(len(cell))
     )
 
 
@@ -359,8 +369,7 @@ def _labels(adata: AnnData, labels: str | Mapping[str, Any], name: str) -> tuple
 def _next_cells(adata: AnnData, time_key: str, clone_key: str | None) -> sp.csr_matrix:
     """Matrix of the cells of the next time point, of the same clones if there is a key of these."""
     time = require_key(adata.obs, time_key, "adata.obs", "Pass the key of an experimental time.")
-    ordered = pd.Series(time).astype("category")
-    codes, n_times = ordered.cat.codes.to_numpy(), len(ordered.cat.categories)
+    codes, n_times = _time_points(time, time_key)
     if not 2 <= n_times <= max(adata.n_obs // 2, 2):
         raise ValueError(
             f"Expected `adata.obs[{time_key!r}]` to have at least two time points with several cells each, found "
@@ -375,6 +384,11 @@ def _next_cells(adata: AnnData, time_key: str, clone_key: str | None) -> sp.csr_
         return sp.csr_matrix(following @ at.T, dtype=bool)
     if clone_key in adata.obsm:
         clones = sp.csr_matrix(adata.obsm[clone_key], copy=True)
+        bad = int(np.count_nonzero(~np.isfinite(clones.data)))
+        if bad:
+            raise ValueError(
+                f"Expected finite entries in `adata.obsm[{clone_key!r}]`, found {bad} that are not. Set these to zero."
+            )
         clones.eliminate_zeros()
         clones = sp.csr_matrix((np.ones(clones.nnz, dtype=np.int32), clones.indices, clones.indptr), clones.shape)
     else:
@@ -386,6 +400,21 @@ def _next_cells(adata: AnnData, time_key: str, clone_key: str | None) -> sp.csr_
             shape=(adata.n_obs, len(labels.categories)),
         )
     return sp.csr_matrix((clones @ clones.T).multiply(following @ at.T), dtype=bool)
+
+
+def _time_points(time: pd.Series, time_key: str) -> tuple[np.ndarray, int]:
+    """Number of the time point of each cell, -1 if missing, and how many there are."""
+    points = time.astype("category").cat.remove_unused_categories()
+    categories = points.cat.categories
+    if not points.cat.ordered:
+        if categories.inferred_type == "string" or categories.inferred_type.startswith("mixed"):
+            raise TypeError(
+                f"Expected `adata.obs[{time_key!r}]` to be numbers or ordered categories, found {listed(categories)}. "
+                f"Put them in order as `adata.obs[{time_key!r}] = pandas.Categorical(adata.obs[{time_key!r}], "
+                "['first', 'second', ...], ordered=True)`."
+            )
+        points = points.cat.reorder_categories(categories.sort_values())
+    return points.cat.codes.to_numpy(), len(categories)
 
 
 def _check_finite_rows(values: np.ndarray, where: str) -> None:

@@ -84,6 +84,9 @@ class TestCrossBoundary:
         "missing graph": ({"graph_key": "nn"}, KeyError, r"adata.obsp\['nn'\].*distances.*scanpy.pp.neighbors"),
         "one name": ({"transitions": ["early"]}, ValueError, "pairs of source and target"),
         "a pair alone": ({"transitions": ("early", "late")}, ValueError, "pairs of source and target"),
+        "no list": ({"transitions": None}, TypeError, "list of pairs .* as `transitions`, found `NoneType`"),
+        "no pair": ({"transitions": [3]}, ValueError, "pairs of source and target in `transitions`, found `3`"),
+        "three": ({"transitions": [("early", "middle", "late")]}, ValueError, "pairs of source and target"),
     }
 
     @pytest.mark.parametrize("name", BAD)
@@ -131,6 +134,18 @@ class TestFateLikelihood:
         late = np.flatnonzero(cells.obs["clusters"] == "late")
         known = {10: "left", 12: "left", 2: "left", **dict.fromkeys(late.tolist(), "right")}
         self.check(objective, kernel, self.loops(matrix, self.ENDS, known))
+
+    def test_masks_and_ranges(self, cells, kernel, matrix):
+        """Masks, and limits of a number, choose the same cells as indices do."""
+        masks = {name: np.isin(np.arange(N_CELLS), ends) for name, ends in self.ENDS.items()}
+        fates = {"left": {"pseudotime": [0.1, 0.2]}, "right": np.arange(N_CELLS) == -5 % N_CELLS}
+        with unchanged(cells):
+            objective = objectives.FateLikelihood(cells, fates, masks)
+        early = np.flatnonzero(cells.obs["pseudotime"].between(0.1, 0.2))
+        assert len(early) > 3
+        self.check(
+            objective, kernel, self.loops(matrix, self.ENDS, {**dict.fromkeys(early.tolist(), "left"), 55: "right"})
+        )
 
     def test_keys(self, cells, kernel, matrix):
         ends = pd.Series([None] * N_CELLS, dtype=object)
@@ -209,6 +224,19 @@ class TestFutureLikelihood:
         objective = objectives.FutureLikelihood(cells, "stage", steps=2)
         self.check(objective, kernel, matrix, self.futures(codes.tolist()), steps=2)
 
+    def test_levels_without_cells_are_no_time_points(self, cells, kernel, matrix):
+        """As they stay behind where cells were removed."""
+        codes = np.floor(np.linspace(0, 3, N_CELLS) * 0.99).astype(int)
+        cells.obs["stage"] = pd.Categorical.from_codes(2 * codes + 1, list("abcdefg"), ordered=True)
+        objective = objectives.FutureLikelihood(cells, "stage", steps=2)
+        self.check(objective, kernel, matrix, self.futures(codes.tolist()), steps=2)
+
+    def test_numbers_count_whatever_the_order_of_the_categories(self, cells, kernel, matrix):
+        days = np.floor(np.linspace(0, 3, N_CELLS) * 0.99)
+        cells.obs["when"] = pd.Categorical(days, [2.0, 0.0, 1.0])
+        objective = objectives.FutureLikelihood(cells, "when", steps=2)
+        self.check(objective, kernel, matrix, self.futures(days.tolist()), steps=2)
+
     @pytest.mark.parametrize("form", ["dense", "sparse", "explicit zeros", "frame"])
     def test_clones_in_obsm(self, cells, kernel, matrix, form):
         """Some cells are in several clones, some in none."""
@@ -259,12 +287,15 @@ class TestFutureLikelihood:
         "empty": ({"time_key": None, "future": np.zeros((60, 60))}, ValueError, "known later cells, found none"),
         "steps": ({"steps": 0}, ValueError, "`steps` to be an integer of at least 1"),
         "no time": ({"time_key": None, "future": np.eye(60), "clone_key": "label"}, ValueError, "clone_key"),
+        "names": ({"time_key": "label"}, TypeError, r"numbers or ordered categories, found .*ordered=True"),
+        "NaN clones": ({"clone_key": "X_missing"}, ValueError, "X_missing.*found 60 that are not"),
         "not finite": ({"time_key": None, "future": np.full((60, 60), np.nan)}, ValueError, "finite.*future"),
     }  # fmt: skip
 
     @pytest.mark.parametrize("name", BAD)
     def test_bad_input(self, cells, name):
         cells.obs["constant"] = 1
+        cells.obsm["X_missing"] = np.stack([np.ones(N_CELLS), np.full(N_CELLS, np.nan)], axis=1)
         arguments, error, message = self.BAD[name]
         with unchanged(cells), pytest.raises(error, match=message):
             objectives.FutureLikelihood(cells, **{"time_key": "day", **arguments})
@@ -320,7 +351,31 @@ class TestHeldOutVelocity:
         loss = other(subset.expression, subset.graph, subset.features, KEY)
         assert -1 <= float(loss) <= 1
 
+    def test_names_of_other_features(self, cells):
+        """The name is that of the kernel on the same features, wherever they are and whatever its graph."""
+        cells.obsm["x"], cells.obsm["v"] = (cells.layers[key][:, :9] for key in ("Ms", "velocity"))
+        cells.obsp["nn"] = cells.obsp.pop("connectivities")
+        genes = [f"gene_{i}" for i in range(3, 12)]
+        names = set()
+        for given in (
+            {},
+            {"xkey": "x", "vkey": "v", "attr": "obsm"},
+            {"xkey": None},
+            {"gene_subset": genes},
+            {"gene_subset": np.isin(cells.var_names, genes[1:])},
+            {"vkey": "velocity2"},
+        ):
+            with unchanged(cells):
+                objective = objectives.HeldOutVelocity(cells, **given)
+            kernel = VelocityKernel(cells, conn_key="nn", **given)
+            assert objective.features == kernel.features_name
+            assert list(kernel.features) == [objective.features]
+            names.add(objective.features)
+        assert len(names) == 6
+
     def test_bad_input(self, cells):
+        with pytest.raises(TypeError, match="to be an AnnData object, found `ndarray`"):
+            objectives.HeldOutVelocity(cells.X)
         with unchanged(cells):
             with pytest.raises(ValueError, match="at least 4 genes to split in halves, found 3"):
                 objectives.HeldOutVelocity(cells, gene_subset=["gene_1", "gene_2", "gene_3"])

@@ -52,7 +52,12 @@ def fit(
     if result.penalties:
         panels.append(_penalties)
     plt = pyplot()
-    figure = plt.figure(figsize=figsize or (3.3 * len(panels), 3.2), dpi=dpi, layout="constrained", facecolor="white")
+    # Names of levels and of genes stand one below the other.
+    n_rows = max(
+        [len(names) for names in result.levels.values()] + [n_genes if "gene_weights" in result.parameters else 0]
+    )
+    size = figsize or (3.3 * len(panels), max(3.2, 1.2 + 0.17 * n_rows))
+    figure = plt.figure(figsize=size, dpi=dpi, layout="constrained", facecolor="white")
     for panel, ax in zip(panels, np.atleast_1d(figure.subplots(1, len(panels))), strict=True):
         panel(ax, result)
         ax.spines[["top", "right"]].set_visible(False)
@@ -101,14 +106,19 @@ def sweep(
     low, middle = (float(np.min(finite)), float(np.median(finite))) if len(finite) else (0.0, 1.0)
     high = low + 2 * (middle - low) if middle > low else None
     image = axes.imshow(result.losses, cmap=cmap, aspect="auto", vmin=low, vmax=high)
-    axes.set_xticks(range(n_weights), [f"{w:.3g}" for w in result.weights])
-    axes.set_yticks(range(n_scales), [f"{s:.3g}" for s in result.softmax_scales])
-    axes.set_xlabel("weight of the first kernel", color=INK)
+    axes.set_yticks(range(n_scales), [f"{s:.3g}" if s < 1000 else f"{s:.0f}" for s in result.softmax_scales])
     axes.set_ylabel("softmax scale", color=INK)
+    if np.array_equal(result.weights, [1]):  # a kernel alone
+        axes.set_xticks([])
+    else:
+        axes.set_xticks(range(n_weights), [f"{w:.3g}" for w in result.weights])
+        axes.set_xlabel("weight of the first kernel", color=INK)
+    largest = np.abs(finite).max(initial=0)
+    form = ".3f" if largest < 100 else ".1f" if largest < 1000 else ".0f" if largest < 1e5 else ".2g"
     for (i, j), loss in np.ndenumerate(result.losses):
         if np.isfinite(loss):
             dark = image.norm(loss) < 0.5 if cmap.endswith("_r") else image.norm(loss) > 0.5
-            axes.text(j, i, f"{loss:.3f}", ha="center", va="center", fontsize=8, color=INK if dark else "white")
+            axes.text(j, i, f"{loss:{form}}", ha="center", va="center", fontsize=8, color=INK if dark else "white")
     if np.isfinite(result.losses).any():
         i, j = np.unravel_index(np.nanargmin(result.losses), result.losses.shape)
         axes.add_patch(pyplot().Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=HELD_OUT, linewidth=2.5))
@@ -184,19 +194,23 @@ def _parameter(ax: "Axes", result: Any, name: str) -> None:
         ax.set_ylim(*((-0.05, 1.05) if is_weights else (0, None)))
         return
     if len(value) == len(result.training):
-        ax.hist(value, bins=40, color=FITTED)
+        # Scales are fitted on a logarithmic axis, and may spread over decades.
+        is_wide = not is_weights and value.max() > 10 * value.min()
+        ax.hist(value, bins=list(np.geomspace(value.min(), value.max(), 41)) if is_wide else 40, color=FITTED)
+        ax.set_xscale("log" if is_wide else "linear")
         ax.axvline(float(before[0]), color=CONVENTION, linestyle="--")
         ax.set_ylabel("cells", color=INK)
         return
     places = np.arange(len(value))[::-1]
     ax.scatter(before, places, color=CONVENTION, s=40, label="convention", zorder=2)
-    bars = 2 * np.nan_to_num(error)
-    ax.errorbar(value, places, xerr=bars, fmt="o", color=FITTED, capsize=3, label="fitted, ± 2 se", zorder=3)
+    label = "fitted, ± 2 se" if np.isfinite(error).any() else "fitted"
+    ax.errorbar(value, places, xerr=2 * np.nan_to_num(error), fmt="o", color=FITTED, capsize=3, label=label, zorder=3)
     ax.set_yticks(places, result.levels["weights" if is_weights else "softmax_scale"])
     ax.set_ylim(-0.7, len(value) - 0.3)
     if is_weights:
         ax.set_xlim(-0.05, 1.05)
-    ax.legend(frameon=False, fontsize=8)
+    # Below the axes: within, it would hide levels.
+    ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, columnspacing=1)
 
 
 def _genes(ax: "Axes", result: Any, n_genes: int) -> None:

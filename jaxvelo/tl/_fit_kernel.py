@@ -111,9 +111,17 @@ def fit_kernel(
     check_integer("seed", seed, least=0)
     if patience is not None:
         check_integer("patience", patience, least=1)
-    if penalty is not None and not (np.isfinite(penalty) and penalty >= 0):
+    is_number = isinstance(penalty, (int, float, np.number)) and not isinstance(penalty, bool)
+    if penalty is not None and not (is_number and np.isfinite(penalty) and penalty >= 0):
         raise ValueError(f"Expected `penalty` to be finite and not negative, or None, found `{penalty}`.")
     optimizer = ADAM if optimizer is None else optimizer
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(
+            "Expected `optimizer` to be an optax optimiser, such as `optax.adam(0.1)`, found "
+            f"`{type(optimizer).__name__}`."
+        )
+    if resume is not None and not isinstance(resume, FitResult):
+        raise TypeError(f"Expected `resume` to be a result of `fit_kernel`, found `{type(resume).__name__}`.")
     check_kernel_and_objective(kernel, objective)
     with timed(f"Fitting kernel to `{_name(objective)}`"):
         setup = KernelProblem.of(kernel, objective, train, jax.random.key(int(seed)))
@@ -134,7 +142,7 @@ def fit_kernel(
         first = _starts(setup, starts, seed)
         n_starts = len(jax.tree.leaves(first)[0])
         runs = _runs([(training, held_out)] * n_starts, [factor] * n_starts)
-        state = None if resume is None else _checked_state(resume, first)
+        state = None if resume is None else _checked_state(resume, first, setup)
         with ThreadPoolExecutor(1) as background, _bar(steps, progress, "Fitting") as report:
             # Compiled while the fit itself is.
             before = background.submit(_item_losses, setup.problem, setup.start)
@@ -242,7 +250,7 @@ def _start_at(first: fit.Parameters, point: Mapping[str, Any]) -> fit.Parameters
     )
 
 
-def _checked_state(resume: FitResult, first: fit.Parameters) -> fit.State:
+def _checked_state(resume: FitResult, first: fit.Parameters, setup: KernelProblem) -> fit.State:
     if resume.state is None:
         raise ValueError("Expected a result of `fit_kernel` to resume, found one read from AnnData: fit anew.")
     shapes, expected = (
@@ -251,6 +259,15 @@ def _checked_state(resume: FitResult, first: fit.Parameters) -> fit.State:
     )
     if shapes != expected:
         raise ValueError("Expected the same kernel, `train` and `starts` as of the fit to resume, found others.")
+    if len(resume.training) != setup.kernel.shape[0]:
+        raise ValueError(
+            f"Expected the kernel of the fit to resume, on {len(resume.training)} cells, found one on "
+            f"{setup.kernel.shape[0]}."
+        )
+    if resume.objective != _name(setup.objective):
+        raise ValueError(
+            f"Expected the objective of the fit to resume, `{resume.objective}`, found `{_name(setup.objective)}`."
+        )
     return resume.state
 
 
@@ -291,7 +308,7 @@ def _result(setup, state, history, losses_before, training, held_out, factor, in
         errors = setup.named(*fit.standard_errors(problem, best, covariance))
     parameters = setup.readable(best)
     genes = {
-        name: setup.velocity_kernels[i].genes
+        name: setup.velocity_kernels[i].genes.astype(str).astype(object)
         for i, name in enumerate(name for name in parameters if name.startswith("gene_weights"))
     }
     fitted = setup.fitted_kernel(best, seed)

@@ -18,7 +18,8 @@ from jaxvelo.kernels import KernelExpression, from_adata
 class FitResult:
     """A fitted kernel, and how it compares with the convention.
 
-    The convention is the kernel as it was given, with the automatic softmax scale where the scale was fitted.
+    The convention is the kernel as it was given, with the automatic softmax scale where the scale was fitted, and with
+    the mean of weights that differed among cells where the weights were.
 
     Attributes
     ----------
@@ -110,10 +111,11 @@ class FitResult:
         if self.is_validated:
             error = scores["validation_gain_se"]
             spread = "" if np.isnan(error) else f" ± {error:.4f}"
-            relative = scores["validation_gain"] / abs(scores["validation_convention"] or np.nan)
+            before, gain = scores["validation_convention"], scores["validation_gain"]
+            relative = f" ({gain / abs(before):.1%})" if before else ""
             lines.append(
-                f"  {int(self.validation.sum())} held-out cells: {scores['validation_convention']:.4f} (convention) -> "
-                f"{scores['validation']:.4f}, gain {scores['validation_gain']:.4f}{spread} ({relative:.1%})"
+                f"  {int(self.validation.sum())} held-out cells: {before:.4f} (convention) -> "
+                f"{scores['validation']:.4f}, gain {gain:.4f}{spread}{relative}"
             )
         else:
             lines.append("  no cells were held out: nothing is said about whether the fitted kernel is better")

@@ -265,9 +265,21 @@ def _cells(kernel: KernelExpression, wish: Any, name: str) -> tuple[fit.Cells, i
 
 
 def _check_objective(objective: fit.Loss, kernel: KernelExpression, matrix: Any, features: Any) -> None:
+    n_cells = kernel.shape[0]
     for term in fit.terms_of(objective):
-        if len(term.cell) and int(np.max(np.asarray(term.cell))) >= kernel.shape[0]:
-            raise ValueError(f"Expected an objective on the kernel's {kernel.shape[0]} cells, found one on more.")
+        n_found = _n_cells(term)
+        if n_found != n_cells and not (n_found is None and (np.asarray(term.cell) < n_cells).all()):
+            found = "more" if n_found is None else n_found
+            raise ValueError(f"Expected an objective on the kernel's {n_cells} cells, found one on {found}.")
+        if isinstance(term, fit.FunctionOf):
+            returned = eqx.filter_eval_shape(term.function, kernel.transitions)
+            shape = getattr(returned, "shape", None)
+            if shape != (n_cells,):
+                found = f"`{type(returned).__name__}`" if shape is None else f"shape {shape}"
+                raise ValueError(
+                    f"Expected the function of the transition matrix to return one loss for each cell, shape "
+                    f"{(n_cells,)}, found {found}. The mean over cells is taken for you."
+                )
         if isinstance(term, fit.FateLikelihood):
             lost = np.flatnonzero(cannot_reach(matrix, np.asarray(term.terminal)))
             if len(lost):
@@ -281,6 +293,17 @@ def _check_objective(objective: fit.Loss, kernel: KernelExpression, matrix: Any,
                 f"Expected a kernel on the features {term.features!r} of the objective, found {listed(features)}. "
                 "Build the objective with the kernel's `xkey`, `vkey`, `attr` and `gene_subset`."
             )
+
+
+def _n_cells(term: fit.Objective) -> int | None:
+    """Number of cells that an objective was built on; ``None`` if it does not tell."""
+    if isinstance(term, fit.FunctionOf):
+        return len(term.cell)
+    arrays = {
+        fit.CrossBoundary: "x", fit.FateLikelihood: "terminal", fit.FutureLikelihood: "future", fit.TimeGain: "time",
+    }  # fmt: skip
+    name = arrays.get(type(term))
+    return None if name is None else len(getattr(term, name))
 
 
 def _leaves(kernel: KernelExpression) -> Iterator[Kernel]:

@@ -159,6 +159,16 @@ def test_through_h5ad(weighted, cells, tmp_path):
     check_same(from_adata(anndata.read_h5ad(tmp_path / "cells.h5ad"), "mine"), weighted)
 
 
+@pytest.mark.filterwarnings("ignore:Writing zarr v2")
+def test_through_zarr(weighted, cells, tmp_path):
+    pytest.importorskip("zarr")
+    kernel = weighted.copy()
+    kernel.adata = cells
+    kernel.write_to_adata("mine")
+    cells.write_zarr(tmp_path / "cells.zarr")
+    check_same(from_adata(anndata.read_zarr(tmp_path / "cells.zarr"), "mine"), weighted)
+
+
 @pytest.mark.parametrize("write_adata", [True, False])
 def test_through_npz(weighted, made, tmp_path, write_adata):
     weighted.write(tmp_path / "kernel.npz", write_adata=write_adata)

@@ -1,5 +1,7 @@
 """Pictures of fits and sweeps, from results made by hand."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -84,6 +86,23 @@ def test_levels():
     np.testing.assert_allclose(scale.collections[0].get_offsets(), [[2.0, 2], [2.0, 1], [2.0, 0]])
     np.testing.assert_allclose(scale.containers[0].lines[0].get_xdata(), [1.0, 2.0, 8.0])
     np.testing.assert_allclose(weight.containers[0].lines[0].get_xdata(), [0.9, 0.2])
+    for ax in (scale, weight):
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == ["convention", "fitted, ± 2 se"]
+    unknown = pl.fit(make_result(scale=[1.0, 2.0, 8.0], errors=False), show=False).axes[2]
+    assert unknown.get_legend().get_texts()[1].get_text() == "fitted"
+
+
+def test_many_levels_hide_nothing():
+    """Names do not overlap, and the legend stands beside the levels."""
+    result = make_result(scale=np.linspace(1, 9, 30))
+    result.levels["softmax_scale"] = [f"Pre-endocrine progenitor {i}" for i in range(30)]
+    figure = pl.fit(result, show=False)
+    figure.canvas.draw()
+    ax = figure.axes[2]
+    names = [label.get_window_extent() for label in ax.get_yticklabels()]
+    assert not any(below.overlaps(above) for above, below in itertools.pairwise(names))
+    assert not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent())
+    assert all(name.x0 >= 0 and name.x1 <= figure.bbox.x1 for name in names)
 
 
 def test_one_for_each_cell():
@@ -93,6 +112,11 @@ def test_one_for_each_cell():
     for ax in figure.axes[2:]:
         assert sum(patch.get_height() for patch in ax.patches) == N_CELLS
         assert ax.get_ylabel() == "cells"
+        assert ax.get_xscale() == "linear"
+    wide = make_result(scale=np.geomspace(0.1, 100, N_CELLS), weights=result.parameters["weights"], errors=False)
+    ax = pl.fit(wide, show=False).axes[2]
+    assert ax.get_xscale() == "log"
+    assert sum(patch.get_height() for patch in ax.patches) == N_CELLS
 
 
 def test_genes_and_penalties():
@@ -159,6 +183,22 @@ def test_heat_map():
     assert len(ax.texts) == 12
     assert ax.patches[0].get_xy() == (0.5, 1.5)  # the frame is around row 2, column 1
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("weight of the first kernel", "softmax scale")
+
+
+def test_heat_map_of_a_kernel_alone():
+    alone = tl.SweepResult(np.array([1.0, 1024.0]), np.ones(1), np.array([[2.0], [1.0]]), np.ones(3, bool), None)
+    ax = alone.plot(show=False)
+    assert ax.get_xlabel() == ""
+    assert not ax.get_xticklabels()
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["1", "1024"]
+
+
+def test_large_losses_fit_in_their_fields():
+    ax = pl.sweep(make_sweep(9e4 * np.linspace(-1, 1, 96).reshape(12, 8)), show=False)
+    ax.figure.canvas.draw()
+    width = np.diff(ax.transData.transform([[0, 0], [1, 0]])[:, 0])[0]
+    assert len(ax.texts) == 96
+    assert max(text.get_window_extent().width for text in ax.texts) < 0.95 * width
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

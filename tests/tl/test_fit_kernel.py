@@ -220,6 +220,8 @@ KERNELS = {
     "one weighted kernel": lambda v, c, w: 0.5 * v,
     "product": lambda v, c, w: v * c,
     "kernel used twice": lambda v, c, w: 0.5 * v + 0.5 * (v * c),
+    "square": lambda v, c, w: v * v,
+    "unweighted sum": lambda v, c, w: v + c,
     "nested sums": lambda v, c, w: 0.7 * (0.8 * v + 0.2 * c) + 0.3 * (0.5 * w + 0.5 * c),
     "three terms": lambda v, c, w: 0.5 * v + 0.2 * w + 0.3 * c,
     "other order": lambda v, c, w: 0.2 * c + 0.8 * v,
@@ -253,6 +255,12 @@ def test_combinations(name, velocity, connectivity, other, gain):
             np.testing.assert_allclose(nested.weights, result.parameters[f"weights_{number + 1}"], rtol=1e-6)
         fitted = [k.params["softmax_scale"] for k in result.kernel.kernels if isinstance(k, VelocityKernel)]
         np.testing.assert_allclose(fitted, [result.parameters[f"softmax_scale_{i}"] for i in (0, 1)], rtol=1e-6)
+    if name == "cell-wise weights":
+        # One set of weights is fitted: it starts from their mean, which is what it is compared with.
+        np.testing.assert_allclose(result.convention["weights"], np.mean(kernel.weights, axis=1), rtol=1e-5)
+        first, second = result.convention["weights"].tolist()
+        expected = loss_of(first * velocity + second * connectivity, gain, result.validation)
+        assert np.isclose(result.scores["validation_convention"], expected, **CLOSE)
     if name == "three terms":
         assert result.parameters["weights"].shape == (3,)
         np.testing.assert_allclose(result.parameters["weights"].sum(), 1, rtol=1e-6)
@@ -279,6 +287,53 @@ def test_backward(known, gain, mode):
     check_scores(result, -1.0 * gain, kernel)
     assert result.kernel.backward
     assert result.kernel.kernels[0].params["bwd_mode"] == mode
+
+
+def test_inverse(known, mixed, gain):
+    """As CellRank's users get a backward kernel: by ``~``, computed anew."""
+    kernel = ~mixed
+    with pytest.raises(RuntimeError, match="is uninitialized"):
+        tl.fit_kernel(kernel, gain, **QUICK)
+    for part in kernel.kernels:
+        part.compute_transition_matrix()
+    result = tl.fit_kernel(kernel, -1.0 * gain, **QUICK)
+    check_scores(result, -1.0 * gain, kernel)
+    assert result.kernel.backward
+    assert repr(result.kernel).startswith("~(")
+    back = ~result.kernel
+    assert back.backward is False
+
+
+def test_features_in_obsm(gain):
+    adata = make_known()
+    adata.obsm["x"], adata.obsm["v"] = (adata.layers[key][:, :9] for key in ("Ms", "velocity"))
+    features = {"attr": "obsm", "xkey": "x", "vkey": "v"}
+    kernel = VelocityKernel(adata, **features).compute_transition_matrix()
+    result = tl.fit_kernel(kernel, gain, train=["scale", "gene_weights"], penalty=0.1, **QUICK)
+    check_scores(result, gain, kernel)
+    assert result.parameters["gene_weights"].shape == (9,)
+    assert [name for name, _ in result.top_genes(9)] == [
+        str(i) for i in np.argsort(-result.parameters["gene_weights"], kind="stable")
+    ]
+    with unchanged(adata, "/obsp/fit", "/uns"):
+        result.write_to_adata("fit")
+    same(result, tl.FitResult.from_adata(adata, "fit"))
+    objective = objectives.HeldOutVelocity(adata, "x", "v", attr="obsm", n_splits=1)
+    assert np.isfinite(loss_of(result.kernel, objective))
+
+
+@pytest.mark.parametrize("model", ["stochastic", "monte_carlo"])
+def test_gene_weights_of_models(known, gain, model):
+    kernel = VelocityKernel(known).compute_transition_matrix(model=model, n_samples=10, seed=2)
+    result = tl.fit_kernel(kernel, gain, train=["gene_weights"], penalty=0.1, seed=2, **QUICK)
+    # Weights of one make no difference but to the samples: these depend on the padding, of which weighted genes have
+    # none. Convention and fitted kernel are compared on the same ones.
+    even = VelocityKernel(known).compute_transition_matrix(
+        model=model, softmax_scale=kernel.params["softmax_scale"], n_samples=10, seed=2, gene_weights=np.ones(41)
+    )
+    check_scores(result, gain, even, seed=2)
+    assert result.kernel.params["softmax_scale"] == kernel.params["softmax_scale"]
+    assert result.kernel.params["model"] == model
 
 
 @pytest.mark.parametrize("model", ["stochastic", "monte_carlo"])
@@ -537,6 +592,11 @@ BAD = {
     "seed": ({"seed": -1}, ValueError, "`seed` to be an integer of at least 0"),
     "patience": ({"patience": 0}, ValueError, "`patience` to be an integer of at least 1"),
     "penalty": ({"penalty": -1.0}, ValueError, "`penalty` to be finite and not negative"),
+    "word as penalty": ({"penalty": "auto"}, ValueError, "`penalty` to be finite and not negative, or None"),
+    "no optimiser": ({"optimizer": "adam"}, TypeError, r"optax optimiser, such as `optax.adam\(0.1\)`, found `str`"),
+    "resume what": ({"resume": "fit"}, TypeError, "`resume` to be a result of `fit_kernel`, found `str`"),
+    "mask of one": ({"validation": False}, ValueError, "mask of length 60"),
+    "range": ({"validation": {"pseudotime": [2, 3]}}, ValueError, "No validation indices have been selected"),
     "no starts": ({"starts": 0}, ValueError, "`starts` to be an integer of at least 1"),
     "empty starts": ({"starts": []}, ValueError, "a number or a list of dictionaries"),
     "one dictionary": ({"starts": {"weights": 0.5}}, ValueError, "a number or a list of dictionaries"),
@@ -567,8 +627,49 @@ def test_what_the_kernel_lacks(velocity, connectivity, known, gain):
         tl.fit_kernel(connectivity, gain)
     with pytest.raises(RuntimeError, match="Compute transition matrix first"):
         tl.fit_kernel(VelocityKernel(known), gain)
-    with pytest.raises(ValueError, match="kernel's 60 cells, found one on more"):
+
+
+FEW = {
+    "TimeGain": lambda cells: objectives.TimeGain(cells, "pseudotime"),
+    "FateLikelihood": lambda cells: objectives.FateLikelihood(cells, {"a": [9], "b": [8]}, {"a": [0], "b": [1]}),
+    "FutureLikelihood": lambda cells: objectives.FutureLikelihood(cells, "day"),
+    "CrossBoundary": lambda cells: objectives.CrossBoundary(cells, [("early", "middle")], "clusters"),
+    "FunctionOf": lambda cells: objectives.FunctionOf(cells, lambda matrix: matrix @ jnp.ones(N_CELLS)),
+    "sum": lambda cells: objectives.TimeGain(cells, "pseudotime") * 0.5 + FEW["FutureLikelihood"](cells),
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_objective_on_other_cells(name, known, velocity):
+    """Gathers beyond the end of an array would give a wrong loss without a word."""
+    objective = FEW[name](known[:40].copy())
+    for run in (tl.fit_kernel, tl.sweep_kernel):
+        with pytest.raises(ValueError, match="an objective on the kernel's 60 cells, found one on 40"):
+            run(velocity, objective)
+
+
+def test_objective_on_more_cells(velocity, known):
+    with pytest.raises(ValueError, match="kernel's 60 cells, found one on 61"):
         tl.fit_kernel(velocity, fit.TimeGain(jnp.zeros(61), jnp.arange(61), jnp.ones(61)))
+    more = fit.HeldOutVelocity("velocity", 1, jnp.arange(61), jnp.ones(61))
+    with pytest.raises(ValueError, match="kernel's 60 cells, found one on more"):
+        tl.fit_kernel(velocity, more)
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        (lambda matrix: jnp.mean(matrix @ jnp.ones(N_CELLS)), r"shape \(\)"),
+        (lambda matrix: matrix @ jnp.ones((N_CELLS, 1)), r"shape \(60, 1\)"),
+        (lambda matrix: None, "`NoneType`"),
+    ],
+    ids=["mean", "column", "nothing"],
+)
+def test_functions_of_another_shape(mixed, function, found):
+    objective = objectives.FunctionOf(mixed.adata, function)
+    for run in (tl.fit_kernel, tl.sweep_kernel):
+        with pytest.raises(ValueError, match=rf"one loss for each cell, shape \(60,\), found {found}. The mean over"):
+            run(mixed, objective)
 
 
 def test_held_out_velocity(known, mixed, other):
@@ -674,6 +775,35 @@ class TestEnds:
         with pytest.raises(ValueError, match="the same kernel, `train` and `starts`"):
             tl.fit_kernel(mixed, fates, starts=3, resume=plain, **QUICK)
 
+    def test_resume_with_another_objective(self, mixed, gain, plain):
+        with pytest.raises(ValueError, match="fit to resume, `FateLikelihood`, found `TimeGain`"):
+            tl.fit_kernel(mixed, gain, resume=plain, **QUICK)
+
+    def test_resume_on_other_cells(self, known, plain):
+        few = known[:40].copy()
+        kernel = 0.8 * VelocityKernel(few).compute_transition_matrix()
+        kernel += 0.2 * ConnectivityKernel(few).compute_transition_matrix()
+        objective = objectives.FateLikelihood(few, {"begin": [9], "end": [8]}, {"begin": [0], "end": [1]})
+        with pytest.raises(ValueError, match="kernel of the fit to resume, on 60 cells, found one on 40"):
+            tl.fit_kernel(kernel, objective, resume=plain, **QUICK)
+
+    def test_interrupted_at_once(self, mixed, fates, plain, monkeypatch, tmp_path):
+        """Before the first step is done: the convention, from which it goes on."""
+        from jaxvelo.fit import _minimize
+
+        def interrupted(*args):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_minimize, "_advance", interrupted)
+            nothing = tl.fit_kernel(mixed, fates, **QUICK)
+        assert nothing.history["loss"].shape == (0, 1)
+        assert nothing.scores["validation_gain"] == 0
+        assert repr(nothing.kernel) == repr(mixed)
+        assert str(nothing).startswith("FitResult: FateLikelihood, 0 steps")
+        nothing.plot(save=tmp_path / "nothing.png")
+        same(plain, tl.fit_kernel(mixed, fates, resume=nothing, **QUICK))
+
 
 @pytest.mark.parametrize("optimizer", [optax.sgd(0.5), optax.lbfgs()], ids=["sgd", "lbfgs"])
 def test_any_optimizer(mixed, fates, optimizer):
@@ -696,7 +826,40 @@ def test_progress(mixed, fates, genes, capfd):
     assert "Choosing penalty" in capfd.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def unvalidated(mixed, gain):
+    """No cells held out, and no likelihood: scores and histories of NaNs, nothing where the errors would be."""
+    return tl.fit_kernel(mixed, gain, validation=None, **QUICK)
+
+
 class TestResult:
+    def test_text_without_a_loss(self, mixed):
+        """There is no share of nothing."""
+        objective = objectives.FunctionOf(mixed.adata, lambda matrix: 0 * (matrix @ jnp.ones(N_CELLS)))
+        result = tl.fit_kernel(mixed, objective, steps=1, progress=False)
+        assert "held-out cells: 0.0000 (convention) -> 0.0000, gain 0.0000 ± 0.0000\n" in str(result)
+
+    def test_layout_of_cellrank(self, plain, tmp_path):
+        """CellRank finds the fitted matrix where it looks for one."""
+        adata = plain.kernel.adata.copy()
+        kernel = plain.kernel.copy()
+        kernel.adata = adata
+        dataclasses.replace(plain, kernel=kernel).write_to_adata()
+        assert {"T_fwd", "T_fwd_params", "T_fwd_fit"} <= {*adata.obsp, *adata.uns}
+        np.testing.assert_array_equal(adata.obsp["T_fwd"].toarray(), dense(plain.kernel))
+        np.testing.assert_array_equal(dense(PrecomputedKernel("T_fwd", adata)), dense(plain.kernel))
+        assert all(isinstance(part, (dict, np.ndarray, str, int, float)) for part in adata.uns["T_fwd_fit"].values())
+
+    def test_projection(self, genes, tmp_path):
+        adata = genes.kernel.adata.copy()
+        kernel = genes.kernel.copy()
+        kernel.adata = adata
+        kernel.plot_projection(basis="umap", stream=False, save=tmp_path / "arrows.png")
+        assert (tmp_path / "arrows.png").stat().st_size > 0
+        arrows = adata.obsm["T_fwd_umap"]
+        assert arrows.shape == (N_CELLS, 2)
+        assert np.abs(arrows).max() > 0
+
     def test_text(self, plain):
         lines = str(plain).splitlines()
         scores, scale, weights = plain.scores, plain.parameters["softmax_scale"], plain.parameters["weights"]
@@ -723,7 +886,7 @@ class TestResult:
             plain.top_genes()
 
     @pytest.mark.filterwarnings("ignore:Writing zarr v2")
-    @pytest.mark.parametrize("name", ["plain", "genes", "by_cluster", "smooth"])
+    @pytest.mark.parametrize("name", ["plain", "genes", "by_cluster", "smooth", "unvalidated"])
     @pytest.mark.parametrize("form", ["memory", "h5ad", "zarr"])
     def test_round_trip(self, name, form, request, tmp_path):
         result = request.getfixturevalue(name)
@@ -753,7 +916,8 @@ class TestResult:
         assert back.state is None
         if "gene_weights" in result.parameters:
             assert back.top_genes() == result.top_genes()
-        back.plot(save=tmp_path / "fit.png")
+        if form == "h5ad":
+            back.plot(save=tmp_path / "fit.png")
 
     def test_default_key_and_kernel(self, plain):
         adata = plain.kernel.adata.copy()
@@ -764,7 +928,11 @@ class TestResult:
         same(plain, tl.FitResult.from_adata(adata))
 
     def test_read_result_cannot_be_resumed(self, plain, mixed, fates):
-        read = dataclasses.replace(plain, state=None)
+        adata = plain.kernel.adata.copy()
+        kernel = plain.kernel.copy()
+        kernel.adata = adata
+        dataclasses.replace(plain, kernel=kernel).write_to_adata()
+        read = tl.FitResult.from_adata(adata)
         with pytest.raises(ValueError, match="found one read from AnnData: fit anew"):
             tl.fit_kernel(mixed, fates, resume=read, **QUICK)
 

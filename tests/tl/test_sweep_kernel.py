@@ -94,6 +94,31 @@ def test_single_kernel(velocity, gain):
     assert result.kernel.params["softmax_scale"] == pytest.approx(result.best[0], rel=1e-6)
 
 
+def test_two_velocity_terms(velocity, connectivity, known, gain):
+    """All get the same scale; a weight of one leaves nothing of the other."""
+    other = VelocityKernel(known, vkey="velocity2").compute_transition_matrix()
+    result = tl.sweep_kernel(0.5 * velocity + 0.5 * other, gain, [2.0], [1.0, 0.3])
+    parts = [
+        VelocityKernel(known, vkey=key).compute_transition_matrix(softmax_scale=2.0)
+        for key in ("velocity", "velocity2")
+    ]
+    for weight, loss in zip((1.0, 0.3), result.losses[0], strict=True):
+        kernel = parts[0] if weight == 1 else weight * parts[0] + (1 - weight) * parts[1]
+        expected = gain(kernel.expression, kernel.graph, kernel.features, jax.random.key(0))
+        assert np.isclose(loss, float(expected), **CLOSE)
+
+
+def test_scales_and_weights_of_cells_give_way(velocity, connectivity, known, gain):
+    """The grid is of one scale and one weight, whatever the kernel has."""
+    share = np.linspace(0.1, 0.9, N_CELLS)
+    steep = VelocityKernel(known).compute_transition_matrix(softmax_scale=1 + share)
+    uneven = tl.sweep_kernel(share * steep + (1 - share) * connectivity, gain, [3.0], [0.75])
+    even = tl.sweep_kernel(0.8 * velocity + 0.2 * connectivity, gain, [3.0], [0.75])
+    assert np.isclose(uneven.losses[0, 0], even.losses[0, 0], **CLOSE)
+    assert uneven.kernel.kernels[0].params["softmax_scale"] == pytest.approx(3.0, rel=1e-6)
+    np.testing.assert_allclose(uneven.kernel.weights, (0.75, 0.25), rtol=1e-6)
+
+
 def test_velocity_second(velocity, connectivity, gain):
     """Weights are those of the first term, whichever it is."""
     first = tl.sweep_kernel(0.8 * velocity + 0.2 * connectivity, gain, [3.0], [0.75])
@@ -128,6 +153,9 @@ def test_bad_arguments(name, mixed, gain):
 def test_bad_kernels(velocity, connectivity, gain):
     with pytest.raises(ValueError, match="sum of two weighted kernels"):
         tl.sweep_kernel(0.5 * velocity + 0.3 * connectivity + 0.2 * (velocity * connectivity), gain)
+    for lone in (0.5 * velocity, velocity * connectivity):
+        with pytest.raises(ValueError, match="sum of at least two weighted kernels"):
+            tl.sweep_kernel(lone, gain)
     with pytest.raises(ValueError, match="a `VelocityKernel` to fit 'scale'"):
         tl.sweep_kernel(connectivity, gain)
 
