@@ -177,7 +177,7 @@ def draw_noise(result: dict[str, Any], file: Path) -> None:
     figure, ax = plt.subplots(figsize=(4.5, 3.2), layout="constrained")
     for seed in range(len(result[levels[0]])):
         ax.plot([float(level) for level in levels], [result[level][seed] for level in levels], "o-", color="#2f6fb0")
-    ax.set_xlabel("noise added to the velocities, in standard deviations of each gene")
+    ax.set_xlabel("noise added, in standard deviations of each gene")
     ax.set_ylabel("fitted weight of the velocity")
     ax.set_ylim(-0.03, 1.03)
     figure.savefig(file, dpi=150)
