@@ -1,9 +1,12 @@
-"""From counts to velocities: moments over neighbourhoods and the steady-state models of splicing.
+"""From counts to velocities and times: moments over neighbourhoods, models of splicing, what velocities tell of time.
 
-Pure functions over arrays; :func:`jaxvelo.pp.moments` and :func:`jaxvelo.tl.velocity` apply them to an AnnData.
+Pure functions over arrays; :mod:`jaxvelo.pp` and :mod:`jaxvelo.tl` apply them to an AnnData.
 """
 
+from jaxvelo.dynamics.coherence import velocity_coherence
+from jaxvelo.dynamics.latent_time import latent_time, local_confidence, rooted_times, shared_time
 from jaxvelo.dynamics.moments import first_moments, neighborhood_weights, second_moments
+from jaxvelo.dynamics.pseudotime import diffusion_pseudotime
 from jaxvelo.dynamics.steady_state import (
     SteadyState,
     StochasticSteadyState,
@@ -14,9 +17,15 @@ from jaxvelo.dynamics.steady_state import (
 __all__ = [
     "SteadyState",
     "StochasticSteadyState",
+    "diffusion_pseudotime",
     "first_moments",
+    "latent_time",
+    "local_confidence",
     "neighborhood_weights",
+    "rooted_times",
     "second_moments",
+    "shared_time",
     "steady_state",
     "stochastic_steady_state",
+    "velocity_coherence",
 ]

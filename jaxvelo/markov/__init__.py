@@ -8,6 +8,7 @@ from jaxvelo.markov._metrics import (
     row_correlation,
 )
 from jaxvelo.markov._projection import project
+from jaxvelo.markov._stationary import closed_classes, stationary_distributions
 from jaxvelo.markov._walks import random_walks, sample_starts
 
 __all__ = [
@@ -15,10 +16,12 @@ __all__ = [
     "absorption_probabilities",
     "boundary_directions",
     "cannot_reach",
+    "closed_classes",
     "cross_boundary_correctness",
     "expected_displacement",
     "project",
     "random_walks",
     "row_correlation",
     "sample_starts",
+    "stationary_distributions",
 ]

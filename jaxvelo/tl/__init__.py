@@ -1,8 +1,24 @@
-"""Tools on AnnData objects and kernels: velocities under scVelo's names, and fits of kernels."""
+"""Tools on AnnData objects and kernels: velocities and times under scVelo's names, and fits of kernels."""
 
 from jaxvelo.tl._fit_kernel import fit_kernel
 from jaxvelo.tl._fit_result import FitResult
+from jaxvelo.tl._latent_time import latent_time
 from jaxvelo.tl._sweep_kernel import SweepResult, sweep_kernel
+from jaxvelo.tl._terminal_states import terminal_states
 from jaxvelo.tl._velocity import velocity
+from jaxvelo.tl._velocity_confidence import velocity_confidence
+from jaxvelo.tl._velocity_graph import velocity_graph
+from jaxvelo.tl._velocity_pseudotime import velocity_pseudotime
 
-__all__ = ["FitResult", "SweepResult", "fit_kernel", "sweep_kernel", "velocity"]
+__all__ = [
+    "FitResult",
+    "SweepResult",
+    "fit_kernel",
+    "latent_time",
+    "sweep_kernel",
+    "terminal_states",
+    "velocity",
+    "velocity_confidence",
+    "velocity_graph",
+    "velocity_pseudotime",
+]

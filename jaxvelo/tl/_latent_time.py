@@ -1,0 +1,263 @@
+"""Gene-shared latent time of the dynamical model, under scVelo's name."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+from jaxtyping import Float, Int
+
+from jaxvelo.annotations import listed, read_connectivities, require_anndata, require_key
+from jaxvelo.configuration import logger, timed
+from jaxvelo.dynamics import diffusion_pseudotime, local_confidence, neighborhood_weights
+from jaxvelo.dynamics import latent_time as latent_time_of_roots
+from jaxvelo.tl._marked_cells import cell_at, score_of
+from jaxvelo.tl._terminal_states import find_terminal_states
+from jaxvelo.tl._velocity_graph import correlations, has_velocity_graph, read_velocity_graph, write_velocity_graph
+from jaxvelo.tl._velocity_pseudotime import has_score, walk_weights
+
+ROOT_KEYS = ("root_cells", "starting_cells", "root_states_probs")
+MARKED = 1 - 1e-3
+MOST_MARKED = 4
+
+
+def latent_time(
+    adata: AnnData,
+    vkey: str = "velocity",
+    min_likelihood: float | None = 0.1,
+    min_confidence: float = 0.75,
+    min_corr_diffusion: float | None = None,
+    weight_diffusion: float | None = None,
+    root_key: str | None = None,
+    end_key: str | None = None,
+    t_max: float | None = None,
+    copy: bool = False,
+) -> AnnData | None:
+    r"""Compute the latent time that all genes share, from the times that the dynamical model gives each gene.
+
+    The times of each gene are set to zero at a root cell, and a low percentile over genes is the time of a cell:
+    :func:`jaxvelo.dynamics.latent_time`, over up to four root cells, those that come first by the sum of their times.
+    Then times :math:`T_i` that disagree with their neighbourhood (:func:`jaxvelo.dynamics.local_confidence` below
+    ``min_confidence``) are left out, and the rest is averaged,
+
+    .. math:: T_i \leftarrow \operatorname{scale} \sum_{j \in N_i^+} \frac{[c_j \geq c_{\min}]}{|N_i^+|} T_j, \qquad
+              N_i^+ = N_i \cup \{i\},
+
+    with the neighbours :math:`N_i` of positive connectivity. With a weight :math:`w` of the diffusion pseudotime
+    :math:`P` (:func:`jaxvelo.tl.velocity_pseudotime`), instead
+    :math:`T_i \leftarrow \operatorname{scale}((1 - w) T_i + w P_i)`, and :math:`P_i` alone where they disagree.
+
+    Parameters
+    ----------
+    adata
+        Results of ``jaxvelo.tl.recover_dynamics``: times of each gene in ``adata.layers["fit_t"]``, likelihoods in
+        ``adata.var["fit_likelihood"]``; ``adata.obsp["connectivities"]``; and what :func:`jaxvelo.tl.velocity_graph`
+        and :func:`jaxvelo.tl.terminal_states` need or have written.
+    vkey
+        Key of the velocity.
+    min_likelihood
+        Genes with a smaller likelihood are left out; None for none. Genes without a fit, or whose times are not all
+        finite, are always left out.
+    min_confidence
+        Least agreement of a cell's time with its neighbourhood, from 0 to 1.
+    min_corr_diffusion
+        Leave out genes whose time correlates less than this with the diffusion pseudotime; None for none.
+    weight_diffusion
+        Weight of the diffusion pseudotime, from 0 to 1; None for the average over neighbourhoods.
+    root_key
+        Key of ``adata.obs`` with scores or labels of root cells (those with a score above 0.999 or any label), or of
+        ``adata.uns`` with the number or name of one root cell. If None, the first that is there of ``"root_cells"``,
+        ``"starting_cells"`` and ``"root_states_probs"``; root cells are computed otherwise.
+    end_key
+        Key of ``adata.obs`` with scores or labels of end points, that are then taken into account too; None for none.
+    t_max
+        Time of the last cell, in a unit of your choice; None for 1.
+    copy
+        Return a copy and leave ``adata`` as it is.
+
+    Returns
+    -------
+    anndata.AnnData or None
+        The copy if ``copy``. Otherwise ``adata`` itself gets ``.obs["latent_time"]``, from 0 to 1 (or ``t_max``). What
+        was missing and had to be computed is written as well: the velocity graph as by
+        :func:`jaxvelo.tl.velocity_graph`, ``.obs["root_cells"]`` and ``.obs["end_points"]``.
+
+    Raises
+    ------
+    KeyError
+        If the fit, a graph or a key is missing.
+    ValueError
+        If no gene or no time remains, data are those of other cells or not finite, or an argument is out of range.
+
+    Notes
+    -----
+    Equal to scVelo 0.3.4 for the same root cells and a connected graph. What differs:
+
+    1. Root cells: see :func:`jaxvelo.tl.terminal_states`.
+    2. If the velocity graph is missing, scVelo computes it on 30 principal components; here it is that of all genes.
+    3. A key that does not exist is an error; scVelo takes another.
+    4. The pseudotime is computed where it is used only, and is not written.
+    5. A cell that the pseudotime does not reach keeps its latent time; one all of whose neighbourhood disagrees keeps
+       the average over all of it. There, these become NaN and 0.
+
+    References
+    ----------
+    Bergen et al. (2020), Methods, gene-shared latent time.
+    """
+    require_anndata(adata)
+    _check_ranges(min_likelihood, min_confidence, min_corr_diffusion, weight_diffusion, t_max)
+    times = _times(adata, min_likelihood)
+    neighborhoods = neighborhood_weights(read_connectivities(adata, "connectivities"))
+    if end_key is not None:
+        require_key(adata.obs, end_key, "adata.obs", "Pass the key of a score or a label as `end_key`, or None.")
+    root_key = _root_key(adata, root_key)
+
+    computed = None
+    scores: dict[str, np.ndarray] = {}
+    uses_diffusion = min_corr_diffusion is not None or weight_diffusion is not None
+    if root_key is None or uses_diffusion:
+        if has_velocity_graph(adata, vkey):
+            graph = read_velocity_graph(adata, vkey)
+        else:
+            computed = correlations(adata, vkey)
+            graph = computed[0], computed[1]
+    if root_key is None:
+        scores["root_cells"], scores["end_points"] = find_terminal_states(adata, vkey, graph)
+        root_key = "root_cells"
+
+    with timed(f"Computing latent time with {root_key!r} as prior"):
+        order = np.argsort(times.sum(axis=1), kind="stable")
+        if root_key in adata.obs or root_key in scores:
+            roots = _first_marked(adata, root_key, scores, order, "root cells")
+        else:
+            roots = np.array([cell_at(adata, adata.uns[root_key], {}, neighborhoods, f"adata.uns[{root_key!r}]")])
+        ends = None if end_key is None else _first_marked(adata, end_key, scores, order[::-1], "end points")
+
+        pseudotime = None
+        if uses_diffusion:
+            end = None
+            if ends is not None:
+                end = int(ends[0])
+            elif has_score(adata, "end_points", scores):
+                end = cell_at(adata, "end_points", scores, neighborhoods, "end_key")
+            pseudotime = diffusion_pseudotime(walk_weights(*graph), int(roots[0]), end)
+            if min_corr_diffusion is not None:
+                times = _correlated(times, pseudotime, min_corr_diffusion)
+        # The default floating type: float32, or float64 if the user has enabled it.
+        latent = latent_time_of_roots(
+            jnp.asarray(times, dtype=float), jnp.asarray(roots), None if ends is None else jnp.asarray(ends)
+        )
+        latent = np.asarray(latent, dtype=np.float64)
+        if not latent.max() > 0:
+            raise ValueError(
+                f"Expected times in `adata.layers['fit_t']` that vary among cells, found none that do after the root "
+                f"cell {roots[0]}. Choose other root cells, or a lower `min_likelihood`."
+            )
+        latent = _with_neighbors(latent, neighborhoods, min_confidence, pseudotime, weight_diffusion)
+        latent = latent - latent.min()
+        latent *= (1.0 if t_max is None else t_max) / latent.max()
+
+    result = adata.copy() if copy else adata
+    if computed is not None:
+        write_velocity_graph(result, vkey, computed[0], computed[1], "distances", computed[2])
+    for key, score in scores.items():
+        result.obs[key] = score
+    result.obs["latent_time"] = latent
+    return result if copy else None
+
+
+def _check_ranges(min_likelihood, min_confidence, min_corr_diffusion, weight_diffusion, t_max) -> None:
+    """Raise a ValueError for arguments that make no sense."""
+    ranges = {
+        "min_likelihood": (min_likelihood, 0, np.inf),
+        "min_confidence": (min_confidence, 0, 1),
+        "min_corr_diffusion": (min_corr_diffusion, -1, 1),
+        "weight_diffusion": (weight_diffusion, 0, 1),
+    }
+    for name, (value, low, high) in ranges.items():
+        if (value is None and name == "min_confidence") or not (value is None or low <= value <= high):
+            raise ValueError(f"Expected `{name}` to be from {low} to {high}, found `{value!r}`.")
+    if t_max is not None and not 0 < t_max < np.inf:
+        raise ValueError(f"Expected `t_max` to be positive, found `{t_max!r}`.")
+
+
+def _times(adata: AnnData, min_likelihood: float | None) -> Float[np.ndarray, "cells genes"]:
+    """Times of the genes with a fit that is good enough."""
+    remedy = "Fit the dynamical model first as `jaxvelo.tl.recover_dynamics(adata)`."
+    times = require_key(adata.layers, "fit_t", "adata.layers", remedy)
+    times = times.toarray() if sp.issparse(times) else np.asarray(times)
+    good = np.isfinite(times).all(axis=0)
+    n_fitted = int(np.count_nonzero(good))
+    if min_likelihood is not None:
+        likelihood = require_key(adata.var, "fit_likelihood", "adata.var", f"{remedy} Or pass `min_likelihood=None`.")
+        # A comparison with NaN, the likelihood of a gene without a fit, is false.
+        good &= likelihood.to_numpy(dtype=float) >= min_likelihood
+    if not good.any():
+        raise ValueError(
+            f"Expected genes with finite times in `adata.layers['fit_t']` and `adata.var['fit_likelihood']` from "
+            f"{min_likelihood} on, found none ({n_fitted} with finite times). {remedy} Or choose a lower `min_likelihood`."
+        )
+    return times[:, good]
+
+
+def _root_key(adata: AnnData, root_key: str | None) -> str | None:
+    """Return the key of the root cells, or None if they must be computed."""
+    if root_key is None:
+        return next((key for key in ROOT_KEYS if key in adata.obs), None)
+    if root_key in adata.obs or root_key in adata.uns:
+        return root_key
+    raise KeyError(
+        f"Expected `root_key` in `adata.obs` or `adata.uns`, found `{root_key!r}`. There are {listed(adata.obs)} and "
+        f"{listed(adata.uns)}. Without `root_key`, root cells are computed."
+    )
+
+
+def _first_marked(
+    adata: AnnData, key: str, scores: dict[str, np.ndarray], order: Int[np.ndarray, " cells"], what: str
+) -> Int[np.ndarray, " marked"]:
+    """The first few cells in the given order that a score marks; of all cells if it marks none."""
+    score = scores[key] if key in scores else score_of(adata.obs[key])
+    marked = order[score[order] > MARKED]
+    if not len(marked):
+        logger.warning(
+            "Found no %s: no cell has a score above %g in `adata.obs[%r]`. Taking the cells with the extreme sums of "
+            "times; name cells to improve the latent time.",
+            what,
+            MARKED,
+            key,
+        )
+        marked = order
+    return marked[:MOST_MARKED]
+
+
+def _correlated(times: np.ndarray, pseudotime: np.ndarray, least: float) -> np.ndarray:
+    """Times of the genes that correlate with the pseudotime, over the cells that have one."""
+    known = np.isfinite(pseudotime)
+    t, p = times[known] - times[known].mean(axis=0), pseudotime[known] - pseudotime[known].mean()
+    norms = np.sqrt(np.sum(t**2, axis=0) * np.sum(p**2))
+    correlation = np.where(norms > 0, p @ t / np.where(norms > 0, norms, 1), 0)
+    if not (correlation >= least).any():
+        raise ValueError(
+            f"Expected genes whose times correlate with the diffusion pseudotime by at least `min_corr_diffusion` = "
+            f"{least}, found none (largest {correlation.max():.3g}). Choose a lower one."
+        )
+    return times[:, correlation >= least]
+
+
+def _with_neighbors(
+    latent: np.ndarray,
+    neighborhoods: sp.csr_matrix,
+    min_confidence: float,
+    pseudotime: np.ndarray | None,
+    weight: float | None,
+) -> np.ndarray:
+    """Make good for times that disagree with their neighbourhood."""
+    mean = neighborhoods @ latent
+    agrees = np.asarray(local_confidence(jnp.asarray(latent, dtype=float), jnp.asarray(mean, dtype=float)))
+    agrees = agrees >= min_confidence
+    if weight is not None and pseudotime is not None:
+        coupled = np.where(agrees, (1 - weight) * latent + weight * pseudotime, pseudotime)
+        return np.where(np.isfinite(pseudotime), coupled, latent)
+    # As scVelo: the weights of those left out are not made up for by the others.
+    return np.where(neighborhoods @ agrees.astype(float) > 0, neighborhoods @ (agrees * latent), mean)

@@ -1,0 +1,67 @@
+"""Cells that a user, or a tool before, has marked as roots or ends: by score, by label, by number or by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+from jaxtyping import Float
+
+from jaxvelo.annotations import listed
+
+
+def score_of(values: pd.Series) -> Float[np.ndarray, " cells"]:
+    """Score of each cell: numbers as they are, labels as ones; nothing where there is none."""
+    if isinstance(values.dtype, pd.CategoricalDtype) and pd.api.types.is_numeric_dtype(values.cat.categories.dtype):
+        values = values.astype(float)
+    if not pd.api.types.is_numeric_dtype(values.dtype):
+        return values.notna().to_numpy(dtype=float)
+    return values.astype(float).fillna(0.0).to_numpy()
+
+
+def is_informative(score: Float[np.ndarray, " cells"]) -> bool:
+    """Whether a score sets some cells apart from others."""
+    return bool(np.isfinite(score).all() and score.max() > score.min())
+
+
+def cell_at(
+    adata: AnnData,
+    key: str | int,
+    scores: dict[str, np.ndarray],
+    neighborhoods: sp.csr_matrix,
+    argument: str,
+) -> int:
+    """Find the one cell that a user names.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    key
+        Number or name of a cell; or key of a score, for the cell around which it is highest.
+    scores
+        Scores that are not in ``adata.obs`` yet.
+    neighborhoods
+        Weights of the mean over each cell and its neighbours.
+    argument
+        Name of the user's argument, for messages.
+    """
+    if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
+        if not 0 <= key < adata.n_obs:
+            raise ValueError(f"Expected `{argument}` to be the number of one of {adata.n_obs} cells, found `{key}`.")
+        return int(key)
+    if key in scores or key in adata.obs:
+        score = scores[key] if key in scores else score_of(adata.obs[key])
+        if not is_informative(score):
+            raise ValueError(
+                f"Expected `adata.obs[{key!r}]` to mark some cells, found the same or no finite score for all. "
+                f"Pass the number or the name of a cell as `{argument}`."
+            )
+        return int(np.argmax(neighborhoods @ score))
+    if key in adata.obs_names:
+        return int(np.flatnonzero(adata.obs_names == key)[0])
+    raise KeyError(
+        f"Expected `{argument}` to be a key of `adata.obs`, or the number or the name of a cell, found `{key!r}`. "
+        f"There are the keys {listed(adata.obs)}."
+    )

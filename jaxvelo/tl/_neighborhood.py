@@ -1,0 +1,76 @@
+"""Which cells are compared with which: the neighbours of each cell, and theirs."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+from jaxvelo.annotations import check_graph, check_integer, require_key
+from jaxvelo.configuration import logger
+
+MODES = ("distances", "connectivities")
+
+
+def read_neighbors(adata: AnnData, mode: str = "distances", n_neighbors: int | None = None) -> sp.csr_matrix:
+    """Read the neighbours of each cell, without itself, as a pattern of ones.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    mode
+        ``"distances"``: the nearest neighbours, directed; a stored distance of zero counts (a duplicate).
+        ``"connectivities"``: those that they are connected to by a positive weight.
+    n_neighbors
+        Keep this many of the nearest (or most strongly connected) only.
+
+    Raises
+    ------
+    KeyError
+        If there is no such graph.
+    ValueError
+        If the mode is unknown, there are fewer neighbours than asked for, or there are none at all.
+    """
+    if mode not in MODES:
+        raise ValueError(f"Expected `mode_neighbors` to be one of {MODES}, found `{mode!r}`.")
+    where, remedy = f"adata.obsp[{mode!r}]", "Compute neighbours first as `scanpy.pp.neighbors(adata)`."
+    matrix = check_graph(require_key(adata.obsp, mode, "adata.obsp", remedy), where).tocoo()
+    other = matrix.row != matrix.col
+    keep = other if mode == "distances" else other & (matrix.data > 0)
+    row, column, value = matrix.row[keep], matrix.col[keep], matrix.data[keep]
+    if not len(row):
+        raise ValueError(f"Expected neighbours in `{where}`, found no cell that has any. {remedy}")
+    if n_neighbors is not None:
+        check_integer("n_neighbors", n_neighbors, 1)
+        most = int(np.bincount(row).max())
+        if n_neighbors > most:
+            raise ValueError(
+                f"Expected `n_neighbors` to be at most the neighbours stored in `{where}`, found `{n_neighbors}`, "
+                f"where cells have up to {most}. Compute more as `scanpy.pp.neighbors(adata, n_neighbors=...)`."
+            )
+        order = np.lexsort((value if mode == "distances" else -value, row))
+        rank = np.arange(len(row)) - np.searchsorted(row[order], row[order])
+        chosen = order[rank < n_neighbors]
+        row, column = row[chosen], column[chosen]
+    return sp.csr_matrix((np.ones(len(row)), (row, column)), shape=matrix.shape)
+
+
+def warn_about_isolated(neighbors: sp.csr_matrix, mode: str, consequence: str) -> None:
+    """Log how many cells have no neighbours, and what becomes of them."""
+    isolated = int(np.count_nonzero(np.diff(neighbors.indptr) == 0))
+    if isolated:
+        logger.warning("%d cells have no neighbours in `adata.obsp[%r]`; %s", isolated, mode, consequence)
+
+
+def within_steps(neighbors: sp.csr_matrix, n_steps: int) -> sp.csr_matrix:
+    """Pattern of the cells that are reached within ``n_steps`` steps from neighbour to neighbour, without the start."""
+    here = sp.identity(neighbors.shape[0], format="csr")
+    step = neighbors + here
+    reached = step
+    for _ in range(n_steps - 1):
+        reached = sp.csr_matrix(reached @ step)
+        reached.data[:] = 1.0
+    others = reached.tocoo()
+    keep = others.row != others.col
+    return sp.csr_matrix((np.ones(np.count_nonzero(keep)), (others.row[keep], others.col[keep])), reached.shape)

@@ -1,0 +1,221 @@
+"""Correlation of velocities with the displacements to other cells, under scVelo's name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+from jaxtyping import Array, Float
+
+from jaxvelo.annotations import check_integer, listed, require_anndata
+from jaxvelo.configuration import timed
+from jaxvelo.graph import CsrLayout, NeighborGraph
+from jaxvelo.kernels._feature_data import FeatureData
+from jaxvelo.kernels._kernel import ignore_arguments
+from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated, within_steps
+from jaxvelo.transitions import Velocity, evaluate_logits
+
+SELF_TRANSITION_PERCENTILE = 98
+
+
+def velocity_graph(
+    adata: AnnData,
+    vkey: str = "velocity",
+    xkey: str = "Ms",
+    *,
+    n_neighbors: int | None = None,
+    n_recurse_neighbors: int | None = None,
+    sqrt_transform: bool | None = None,
+    gene_subset: str | Sequence[str] | np.ndarray | None = None,
+    mode_neighbors: str = "distances",
+    copy: bool = False,
+    n_jobs: Any = None,
+    backend: Any = None,
+    show_progress_bar: Any = None,
+) -> AnnData | None:
+    r"""Correlate velocities with the displacements to the cells around.
+
+    .. math:: \pi_{ij} = \operatorname{corr}_g(x_{jg} - x_{ig}, v_{ig})
+
+    is how well a move from cell :math:`i` to cell :math:`j` fits the velocity of :math:`i`. (Often called a cosine: it
+    is the cosine of vectors centred over genes.) Cell :math:`j` runs over the nearest neighbours of :math:`i` and
+    theirs.
+
+    Parameters
+    ----------
+    adata
+        Expression and velocity in ``adata.layers``, and neighbours in ``adata.obsp``.
+    vkey, xkey
+        Layers of velocity and expression.
+    n_neighbors
+        Take this many of the nearest neighbours; all that are stored if None.
+    n_recurse_neighbors
+        How many steps from neighbour to neighbour to look ahead. If None, 2; but 1 with ``n_neighbors``, or with
+        ``mode_neighbors="connectivities"``.
+    sqrt_transform
+        Whether to take the signed square roots of displacements and velocities first, to stabilise their variance. If
+        None, this is done for velocities of the stochastic model (by ``adata.uns[vkey + "_params"]["mode"]``).
+    gene_subset
+        Genes to use: key in ``adata.var``, mask or names. If None, ``adata.var[vkey + "_genes"]`` if there. Genes whose
+        velocity is not finite in all cells are left out, with a warning.
+    mode_neighbors
+        ``"distances"``: nearest neighbours, directed. ``"connectivities"``: the connectivities' pattern, symmetric.
+    copy
+        Return a copy and leave ``adata`` as it is.
+    n_jobs, backend, show_progress_bar
+        Accepted for scripts written for scVelo; they do nothing.
+
+    Returns
+    -------
+    anndata.AnnData or None
+        The copy if ``copy``. Otherwise ``adata`` itself gets
+
+        - ``.uns[vkey + "_graph"]``, ``.uns[vkey + "_graph_neg"]``: the positive and the negative correlations, CSR of
+          shape (cells, cells);
+        - ``.obs[vkey + "_self_transition"]``: how far the largest correlation of a cell is below that of the best
+          cells (the 98th percentile), from 0 to 1;
+        - ``.uns[vkey + "_params"]``: ``mode_neighbors`` and ``n_recurse_neighbors`` beside what was there.
+
+    Raises
+    ------
+    KeyError
+        If a layer or the neighbours are missing.
+    ValueError
+        If an argument is out of range, expression or neighbours are not finite, or fewer than two genes remain.
+
+    Notes
+    -----
+    Correlations equal those of scVelo 0.3.4 up to rounding. What differs:
+
+    1. Where cells have different numbers of neighbours, scVelo cuts all down to the fewest; here all that are stored
+       count. There, a cell without neighbours is an error; here it gets no correlations, with a warning.
+    2. With ``mode_neighbors="connectivities"`` scVelo computes connectivities anew from the distances; here those in
+       ``adata.obsp`` are taken.
+    3. More neighbours than are stored are an error here; scVelo searches for neighbours anew.
+    4. A missing layer is an error here; scVelo then computes velocities, or takes the spliced counts.
+    5. ``approx`` (30 principal components), random subsets of neighbours and experimental time points are left out.
+
+    A velocity or displacement without direction (zero, or equal for all genes) has correlation zero and, as all zeros,
+    is not stored.
+
+    References
+    ----------
+    Bergen et al. (2020), Methods: cosine similarities, eq. 8.
+    """
+    require_anndata(adata)
+    ignore_arguments(n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar)
+    positive, negative, steps = correlations(
+        adata, vkey, xkey, n_neighbors, n_recurse_neighbors, sqrt_transform, gene_subset, mode_neighbors
+    )
+    result = adata.copy() if copy else adata
+    write_velocity_graph(result, vkey, positive, negative, mode_neighbors, steps)
+    return result if copy else None
+
+
+def correlations(
+    adata: AnnData,
+    vkey: str,
+    xkey: str = "Ms",
+    n_neighbors: int | None = None,
+    n_recurse_neighbors: int | None = None,
+    sqrt_transform: bool | None = None,
+    gene_subset: str | Sequence[str] | np.ndarray | None = None,
+    mode_neighbors: str = "distances",
+) -> tuple[sp.csr_matrix, sp.csr_matrix, int]:
+    """Positive and negative correlations, and the number of steps to neighbours; see :func:`velocity_graph`."""
+    neighbors = read_neighbors(adata, mode_neighbors, n_neighbors)
+    if n_recurse_neighbors is None:
+        n_recurse_neighbors = 1 if n_neighbors is not None or mode_neighbors == "connectivities" else 2
+    check_integer("n_recurse_neighbors", n_recurse_neighbors, 1)
+    if sqrt_transform is None:
+        sqrt_transform = adata.uns.get(f"{vkey}_params", {}).get("mode") == "stochastic"
+    data = FeatureData(adata, "layers", xkey, vkey, gene_subset)
+    warn_about_isolated(neighbors, mode_neighbors, "they get no correlations")
+    with timed("Computing the velocity graph"):
+        graph = NeighborGraph.from_csr(within_steps(neighbors, n_recurse_neighbors))
+        similarity = _correlation_of_roots if sqrt_transform else "correlation"
+        logits, _, _ = evaluate_logits(Velocity(similarity=similarity), graph, data.features(pad=not sqrt_transform))
+        matrix = CsrLayout.of(graph).to_csr(logits, eliminate_zeros=True).astype(np.dtype(jnp.result_type(float)))
+    # Rounding may lead beyond one.
+    return _part(matrix, 0, 1), _part(matrix, -1, 0), int(n_recurse_neighbors)
+
+
+def write_velocity_graph(
+    adata: AnnData, vkey: str, positive: sp.csr_matrix, negative: sp.csr_matrix, mode_neighbors: str, n_steps: int
+) -> None:
+    """Store the results of :func:`correlations`."""
+    largest = positive.max(axis=1).toarray().ravel()
+    best = np.percentile(largest, SELF_TRANSITION_PERCENTILE)
+    parameters = {k: v for k, v in adata.uns.get(f"{vkey}_params", {}).items() if k != "embeddings"}
+    adata.uns[f"{vkey}_graph"], adata.uns[f"{vkey}_graph_neg"] = positive, negative
+    adata.obs[f"{vkey}_self_transition"] = np.clip(best - largest, 0, 1)
+    adata.uns[f"{vkey}_params"] = {
+        **parameters,
+        "mode_neighbors": mode_neighbors,
+        "n_recurse_neighbors": n_steps,
+    }
+
+
+def has_velocity_graph(adata: AnnData, vkey: str) -> bool:
+    """Whether there is a velocity graph to read."""
+    return f"{vkey}_graph" in adata.uns or f"{vkey}_graph" in adata.obsp
+
+
+def read_velocity_graph(adata: AnnData, vkey: str) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Read positive and negative correlations, of jaxvelo or of scVelo, from ``uns`` or, as older files, ``obsp``.
+
+    Raises
+    ------
+    KeyError
+        If they are missing.
+    ValueError
+        If they are those of other cells, or not finite.
+    """
+    remedy = f"Compute it with `jaxvelo.tl.velocity_graph(adata, vkey={vkey!r})`."
+    parts = []
+    for key in (f"{vkey}_graph", f"{vkey}_graph_neg"):
+        slot = "uns" if key in adata.uns else "obsp"
+        where = f"adata.{slot}[{key!r}]"
+        if key not in getattr(adata, slot):
+            raise KeyError(
+                f"Expected the velocity graph in `adata.uns[{key!r}]`, found the keys {listed(adata.uns)}. {remedy}"
+            )
+        part = sp.csr_matrix(getattr(adata, slot)[key])
+        if part.shape != (adata.n_obs, adata.n_obs):
+            raise ValueError(
+                f"Expected `{where}` to be of the {adata.n_obs} cells of `adata`, found shape {part.shape}: it does "
+                f"not follow when cells are chosen. {remedy}"
+            )
+        if not np.isfinite(part.data).all():
+            raise ValueError(f"Expected finite correlations in `{where}`, found some that are not. {remedy}")
+        parts.append(part)
+    return parts[0], parts[1]
+
+
+def _part(matrix: sp.csr_matrix, low: float, high: float) -> sp.csr_matrix:
+    """Clip the values, and leave out those that become zero."""
+    part = matrix.copy()
+    part.data = np.clip(part.data, low, high)
+    part.eliminate_zeros()
+    return part
+
+
+def _correlation_of_roots(
+    v: Float[Array, " genes"], displacements: Float[Array, "neighbors genes"]
+) -> Float[Array, " neighbors"]:
+    """Correlation of the signed square roots; 0 where one of them has no direction."""
+    v, delta = (_centred(jnp.sign(a) * jnp.sqrt(jnp.abs(a))) for a in (v, displacements))
+    norms = jnp.sqrt(jnp.sum(delta * delta, axis=1)) * jnp.sqrt(jnp.sum(v * v))
+    return jnp.where(norms > 0, delta @ v / jnp.where(norms > 0, norms, 1), 0)
+
+
+def _centred(a: jax.Array) -> jax.Array:
+    """Centre over genes; what rounding leaves of equal values becomes zero."""
+    centred = a - jnp.mean(a, axis=-1, keepdims=True)
+    size = jnp.max(jnp.abs(a), axis=-1, keepdims=True)
+    return jnp.where(jnp.abs(centred) > 4 * jnp.finfo(a.dtype).eps * size, centred, 0)
