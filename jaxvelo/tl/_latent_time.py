@@ -20,6 +20,7 @@ from jaxvelo.tl._velocity_pseudotime import has_score, walk_weights
 ROOT_KEYS = ("root_cells", "starting_cells", "root_states_probs")
 MARKED = 1 - 1e-3
 MOST_MARKED = 4
+ROUNDING = 1e-6  # of the weights of neighbourhoods, which are held in single precision
 
 
 def latent_time(
@@ -88,11 +89,14 @@ def latent_time(
     KeyError
         If the fit, a graph or a key is missing.
     ValueError
-        If no gene or no time remains, data are those of other cells or not finite, or an argument is out of range.
+        If no gene remains, the time does not vary, data are those of other cells or not finite, or an argument is out
+        of range.
 
     Notes
     -----
-    Equal to scVelo 0.3.4 for the same root cells and a connected graph. What differs:
+    Equal to scVelo 0.3.4 for the same root cells and a connected graph: to 1e-8 in double precision; in single to about
+    a hundredth, as rounding may take a gene's time across that of the root, from one end of its circle to the other.
+    What differs:
 
     1. Root cells: see :func:`jaxvelo.tl.terminal_states`.
     2. If the velocity graph is missing, scVelo computes it on 30 principal components; here it is that of all genes.
@@ -155,6 +159,11 @@ def latent_time(
                 f"cell {roots[0]}. Choose other root cells, or a lower `min_likelihood`."
             )
         latent = _with_neighbors(latent, neighborhoods, min_confidence, pseudotime, weight_diffusion)
+        if np.ptp(latent) <= ROUNDING * latent.max():
+            raise ValueError(
+                "Expected latent times that differ after averaging over `adata.obsp['connectivities']`, found that all "
+                "are the same: every cell is connected to every other. Use fewer neighbours."
+            )
         latent = latent - latent.min()
         latent *= (1.0 if t_max is None else t_max) / latent.max()
 
@@ -196,7 +205,8 @@ def _times(adata: AnnData, min_likelihood: float | None) -> Float[np.ndarray, "c
     if not good.any():
         raise ValueError(
             f"Expected genes with finite times in `adata.layers['fit_t']` and `adata.var['fit_likelihood']` from "
-            f"{min_likelihood} on, found none ({n_fitted} with finite times). {remedy} Or choose a lower `min_likelihood`."
+            f"{min_likelihood} on, found none ({n_fitted} with finite times). {remedy} Or choose a lower "
+            "`min_likelihood`."
         )
     return times[:, good]
 

@@ -15,6 +15,7 @@ from jaxvelo.tl._velocity_graph import read_velocity_graph
 
 SCALE = 10.0
 PERCENTILES = (2, 98)
+ROUNDING = 1e-9
 
 
 def terminal_states(adata: AnnData, vkey: str = "velocity", *, eps: float = 1e-3, copy: bool = False) -> AnnData | None:
@@ -136,5 +137,7 @@ def _smoothed(states: np.ndarray, neighbors: sp.csr_matrix) -> np.ndarray:
     score = neighborhoods @ cut.sum(axis=1)
     high = np.percentile(score, PERCENTILES[1])
     score = np.minimum(score, high) if high > 0 else score
+    if np.ptp(score) <= ROUNDING * score.max():
+        return np.zeros_like(score)
     score = score - score.min()
-    return score / score.max() if score.max() > 0 else score
+    return score / score.max()

@@ -86,7 +86,8 @@ def velocity_graph(
     KeyError
         If a layer or the neighbours are missing.
     ValueError
-        If an argument is out of range, expression or neighbours are not finite, or fewer than two genes remain.
+        If an argument is out of range, expression or neighbours are not finite, fewer than two genes remain, or no
+        velocity has a direction.
 
     Notes
     -----
@@ -141,6 +142,12 @@ def correlations(
         similarity = _correlation_of_roots if sqrt_transform else "correlation"
         logits, _, _ = evaluate_logits(Velocity(similarity=similarity), graph, data.features(pad=not sqrt_transform))
         matrix = CsrLayout.of(graph).to_csr(logits, eliminate_zeros=True).astype(np.dtype(jnp.result_type(float)))
+    if not matrix.nnz:
+        raise ValueError(
+            f"Expected velocities in `adata.layers[{vkey!r}]` and displacements in `adata.layers[{xkey!r}]` that have "
+            "a direction, found none: all are zero, or equal for all genes. Compute velocities anew, or choose other "
+            "genes by `gene_subset`."
+        )
     # Rounding may lead beyond one.
     return _part(matrix, 0, 1), _part(matrix, -1, 0), int(n_recurse_neighbors)
 
@@ -174,7 +181,7 @@ def read_velocity_graph(adata: AnnData, vkey: str) -> tuple[sp.csr_matrix, sp.cs
     KeyError
         If they are missing.
     ValueError
-        If they are those of other cells, or not finite.
+        If they are those of other cells, not finite, or none at all.
     """
     remedy = f"Compute it with `jaxvelo.tl.velocity_graph(adata, vkey={vkey!r})`."
     parts = []
@@ -194,6 +201,8 @@ def read_velocity_graph(adata: AnnData, vkey: str) -> tuple[sp.csr_matrix, sp.cs
         if not np.isfinite(part.data).all():
             raise ValueError(f"Expected finite correlations in `{where}`, found some that are not. {remedy}")
         parts.append(part)
+    if not any(part.count_nonzero() for part in parts):
+        raise ValueError(f"Expected correlations in `adata.{slot}['{vkey}_graph']`, found none. {remedy}")
     return parts[0], parts[1]
 
 

@@ -1,0 +1,91 @@
+"""Simulated cells with known times, and what the dynamical model would have found in them."""
+
+import contextlib
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from scipy.spatial import cKDTree
+
+import jaxvelo as jv
+from tests.dynamics import plain
+
+
+def with_neighbors(adata, features, n_neighbors=10):
+    """Nearest neighbours of each cell: distances, directed; and connectivities, symmetric."""
+    distance, index = cKDTree(features).query(features, n_neighbors + 1)
+    row = np.repeat(np.arange(len(features)), n_neighbors)
+    # Duplicates of a cell may come before it: it is taken out by number and not by place.
+    other = [(d[i != cell][:n_neighbors], i[i != cell][:n_neighbors]) for cell, (d, i) in enumerate(zip(distance, index, strict=True))]  # fmt: skip  # noqa: E501
+    value, column = (np.concatenate(parts) for parts in zip(*other, strict=True))
+    shape = (len(features), len(features))
+    adata.obsp["distances"] = sp.csr_matrix((value, (row, column)), shape=shape)
+    pattern = sp.csr_matrix((np.ones(len(row)), (row, column)), shape=shape)
+    adata.obsp["connectivities"] = sp.csr_matrix(pattern.maximum(pattern.T))
+    adata.uns["neighbors"] = {"params": {"n_neighbors": n_neighbors}}
+    return adata
+
+
+def simulated(n_cells=200, n_genes=40, n_branches=1, noise=0.2, seed=0):
+    """Simulated cells with velocities, neighbours and times of each gene; every eighth gene has no fit.
+
+    A gene's clock starts when it is switched on (or off, if it was always on), as in a fit, with noise that is a
+    fraction ``noise`` of the whole time, and runs at the gene's own pace.
+    """
+    full = jv.datasets.simulate(n_cells, n_genes, n_branches, seed=seed)
+    layers = {"Ms": full.layers["true_spliced"], "Mu": full.layers["true_unspliced"]}
+    layers["velocity"] = full.layers["true_velocity"].copy()
+    adata = type(full)(full.X, obs=full.obs.copy(), var=pd.DataFrame(index=full.var_names), layers=layers)
+    rng = np.random.default_rng(seed)
+    start = np.where(np.isfinite(full.varm["true_on"]), full.varm["true_on"], full.varm["true_off"])
+    start = np.where(np.isfinite(start), start, 0.0).min(axis=1)
+    time = adata.obs["true_time"].to_numpy()[:, None] + noise * 24 * (rng.random((n_cells, n_genes)) - 0.5)
+    times = (time - start) % 30 * rng.uniform(0.5, 2, n_genes)
+    likelihood = rng.uniform(0.05, 0.6, n_genes)
+    unfitted = np.arange(n_genes) % 8 == 3
+    times[:, unfitted], likelihood[unfitted] = np.nan, np.nan
+    adata.layers["velocity"][:, unfitted] = np.nan
+    adata.layers["fit_t"] = times
+    adata.var["fit_likelihood"] = likelihood
+    adata.var["velocity_genes"] = ~unfitted
+    return with_neighbors(adata, np.log1p(adata.layers["Ms"]))
+
+
+def genes_of(adata):
+    return adata.var["velocity_genes"].to_numpy()
+
+
+def plain_graph(adata, n_steps=2):
+    """Correlations with the neighbours within two steps; dense."""
+    genes = genes_of(adata)
+    x, v = (adata.layers[key][:, genes].astype(float) for key in ("Ms", "velocity"))
+    step = (adata.obsp["distances"] > 0).toarray() + np.eye(adata.n_obs)
+    reached = np.linalg.matrix_power(step, n_steps) > 0
+    return plain.correlations(x, v, reached & ~np.eye(adata.n_obs, dtype=bool))
+
+
+@contextlib.contextmanager
+def unchanged(adata):
+    """Nothing in an AnnData differs afterwards."""
+    before = adata.copy()
+    yield
+    for slot in ("layers", "obsp", "obsm", "varm"):
+        then, now = getattr(before, slot), getattr(adata, slot)
+        assert set(then) == set(now)
+        for key in then:
+            same(then[key], now[key])
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+    pd.testing.assert_frame_equal(adata.var, before.var)
+    assert set(adata.uns) == set(before.uns)
+    for key, value in before.uns.items():
+        same(value, adata.uns[key])
+
+
+def same(a, b):
+    """The same array, sparse matrix or dictionary, to the last bit."""
+    if sp.issparse(a):
+        np.testing.assert_array_equal(a.toarray(), b.toarray())
+    elif isinstance(a, np.ndarray):
+        np.testing.assert_array_equal(a, b)
+    else:
+        assert a == b
