@@ -3,6 +3,7 @@
 from ._fit import fit, sweep
 from ._flow import cluster_proportions, compute_flow, single_flow
 from ._grid import projection_cells, projection_grid, smooth_on_grid
+from ._phase_portrait import phase_portrait
 from ._proportions import count_proportions, proportions
 from ._scatter import scatter
 from ._stream import projection_stream
@@ -13,6 +14,7 @@ __all__ = [
     "compute_flow",
     "count_proportions",
     "fit",
+    "phase_portrait",
     "projection_cells",
     "projection_grid",
     "projection_stream",

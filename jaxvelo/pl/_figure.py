@@ -52,7 +52,7 @@ class Canvas:
         show: bool | None = None,
     ):
         plt = pyplot()
-        self.path = None if save is None else _checked_path(save)
+        self.path = None if save is None else checked_path(save)
         self.dpi = dpi
         self.own = ax is None
         self.show = (save is None and self.own) if show is None else show
@@ -83,7 +83,8 @@ class Canvas:
         return None
 
 
-def _checked_path(save: str | os.PathLike) -> Path:
+def checked_path(save: str | os.PathLike) -> Path:
+    """Give the file to write, or raise if its ending names no known format."""
     from matplotlib.backend_bases import FigureCanvasBase
 
     path = Path(save)
@@ -110,7 +111,7 @@ def finish_figure(figure: Any, save: str | os.PathLike | None, dpi: float | None
     """Save and show a figure of several panels; give it back if it is not shown on purpose."""
     plt = pyplot()
     if save is not None:
-        save_figure(figure, _checked_path(save), dpi)
+        save_figure(figure, checked_path(save), dpi)
     if show if show is not None else save is None:
         plt.show()
         return None

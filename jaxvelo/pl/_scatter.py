@@ -121,33 +121,72 @@ def draw_cells(
     alpha: float = 1.0,
     zorder: float = 1.0,
 ) -> None:
-    """Draw the cells that have a place, no group systematically on top of another; missing values at the bottom."""
+    """Draw the cells that have a place, and a colour bar if they are coloured by numbers."""
+    drawn = draw_points(ax, positions, colors, cmap=cmap, size=size, alpha=alpha, zorder=zorder)
+    if drawn is not None:
+        draw_color_bar(drawn, ax)
+
+
+def draw_points(
+    ax: Any,
+    positions: Float[np.ndarray, "cells dims"],
+    colors: Categorical | Continuous | Uniform,
+    *,
+    cmap: Any = "viridis",
+    norm: Any = None,
+    size: float | None = None,
+    alpha: float = 1.0,
+    zorder: float = 1.0,
+    rasterized: bool | None = None,
+) -> Any:
+    """Draw the cells that have a place, no group systematically on top of another; missing values at the bottom.
+
+    Returns what a colour bar is made from, or :obj:`None` if the colours are no numbers.
+    """
     cells = np.random.default_rng(0).permutation(np.flatnonzero(finite_rows(positions)))
     style: dict[str, Any] = {
         "s": cell_size(len(cells)) if size is None else size,
         "alpha": alpha,
         "linewidths": 0,
         "zorder": zorder,
-        "rasterized": len(cells) > 2000,  # a vector file with so many circles is slow to open
+        # A vector file with so many circles is slow to open.
+        "rasterized": len(cells) > 2000 if rasterized is None else rasterized,
     }
     if ax.name == "3d":
         style["depthshade"] = False
     if isinstance(colors, Uniform):
         ax.scatter(*positions[cells].T, color=colors.color, **style)
-        return
+        return None
     if isinstance(colors, Categorical):
         cells = cells[np.argsort(colors.codes[cells] >= 0, kind="stable")]
         ax.scatter(*positions[cells].T, c=colors.rgba()[cells], **style)
-        return
+        return None
     known = np.isfinite(colors.values[cells])
     ax.scatter(*positions[cells[~known]].T, color=MISSING, **style)
     cells = cells[known]
     cells = cells[np.argsort(colors.values[cells], kind="stable")]
-    drawn = ax.scatter(*positions[cells].T, c=colors.values[cells], cmap=cmap, **style)
-    bar = ax.figure.colorbar(drawn, ax=ax, shrink=0.6, aspect=18, pad=0.02)
+    return ax.scatter(*positions[cells].T, c=colors.values[cells], cmap=cmap, norm=norm, **style)
+
+
+def draw_color_bar(drawn: Any, ax: Any, *, label: str = "", shrink: float = 0.6, extend: str | None = None) -> None:
+    """Draw the colour bar of one or several axes beside them."""
+    figure = np.ravel(ax)[0].figure
+    bar = figure.colorbar(drawn, ax=ax, shrink=shrink, aspect=18, pad=0.02, extend=extend)
     bar.outline.set_visible(False)
     bar.solids.set_alpha(1.0)
     bar.ax.tick_params(length=0, labelsize=9, labelcolor=INK)
+    if label:
+        bar.set_label(label, color=INK, fontsize=9, rotation=270, va="bottom")  # unlike the label of axes to the right
+
+
+def group_handles(colors: Categorical) -> list[Any]:
+    """Give the entries of a legend of the groups that have cells."""
+    from matplotlib.lines import Line2D
+
+    entries = [(colors.names[i], colors.colors[i]) for i in range(len(colors.names)) if np.any(colors.codes == i)]
+    if np.any(colors.codes < 0):
+        entries.append(("NA", MISSING))
+    return [Line2D([], [], marker="o", linestyle="", markersize=7, color=color, label=name) for name, color in entries]
 
 
 def draw_legend(
@@ -159,18 +198,10 @@ def draw_legend(
     """Name the groups, beside the picture, in it or on the cells."""
     if not isinstance(colors, Categorical) or legend_loc in (None, "none"):
         return
-    present = [i for i in range(len(colors.names)) if np.any(colors.codes == i)]
     if legend_loc == "on data" and ax.name != "3d":  # names on a cloud that can be turned would lie about its depth
-        _names_on_data(ax, positions, colors, present)
+        _names_on_data(ax, positions, colors)
         return
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], marker="o", linestyle="", markersize=7, color=colors.colors[i], label=colors.names[i])
-        for i in present
-    ]
-    if np.any(colors.codes < 0):
-        handles.append(Line2D([], [], marker="o", linestyle="", markersize=7, color=MISSING, label="NA"))
+    handles = group_handles(colors)
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
     if legend_loc != "on data" and "right" not in str(legend_loc):
         place = {"loc": legend_loc}
@@ -187,15 +218,13 @@ def draw_legend(
     legend.set_gid("groups")
 
 
-def _names_on_data(
-    ax: Any, positions: Float[np.ndarray, "cells dims"], colors: Categorical, present: list[int]
-) -> None:
+def _names_on_data(ax: Any, positions: Float[np.ndarray, "cells dims"], colors: Categorical) -> None:
     """Write each group's name at its median, moved up or down until no two overlap."""
     from matplotlib.patheffects import withStroke
 
     finite = finite_rows(positions)
     texts = []
-    for i in present:
+    for i in range(len(colors.names)):
         cells = finite & (colors.codes == i)
         if not cells.any():
             continue

@@ -70,6 +70,7 @@ for draw in (
     lambda: pl.projection_grid(adata),
     lambda: pl.projection_cells(adata),
     lambda: pl.proportions(adata),
+    lambda: pl.phase_portrait(adata, adata.var_names[0]),
     lambda: pl.random_walks(adata, walk),
     lambda: pl.single_flow(adata, chain, "Progenitor", "clusters", "true_time"),
 ):

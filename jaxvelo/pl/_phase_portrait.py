@@ -1,0 +1,362 @@
+"""Phase portraits: unspliced against spliced abundance of single genes, with the curves that were fitted to them."""
+
+import os
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float
+
+from jaxvelo.annotations import check_integer, listed, require_key
+
+from ._colors import Categorical, Continuous, Palette, Uniform, cell_colors
+from ._figure import INK, Canvas, checked_path, finish_figure, pyplot
+from ._phase_curves import PhaseCurves, read_phase_curves
+from ._scatter import cell_size, check_legend, color_name, draw_color_bar, draw_legend, draw_points, group_handles
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+NAMES = {"Ms": "spliced", "Mu": "unspliced"}
+STEADY = "#6a6a6a"
+SWITCH: dict[str, Any] = {"marker": "D", "markersize": 5.5, "color": INK, "markeredgecolor": "white"}
+Colors = Categorical | Continuous | Uniform
+
+
+def phase_portrait(
+    adata: "AnnData",
+    var_names: str | Sequence[str],
+    color: Any = None,
+    *,
+    xkey: str = "Ms",
+    ykey: str = "Mu",
+    vkey: str = "velocity",
+    ncols: int = 4,
+    n_samples: int = 30,
+    seed: int = 0,
+    linewidth: float = 1.0,
+    layer: str | None = None,
+    palette: Palette = None,
+    cmap: Any = None,
+    size: float | None = None,
+    alpha: float = 1.0,
+    legend_loc: str | None = "right margin",
+    title: str | None = None,
+    figsize: tuple[float, float] | None = None,
+    dpi: float | None = None,
+    ax: "Axes | None" = None,
+    save: str | os.PathLike | None = None,
+    show: bool | None = None,
+) -> "Axes | list[Axes] | None":
+    r"""Draw unspliced against spliced abundance, one panel for each gene, with the model that was fitted to them.
+
+    With a dynamical model (``var["fit_alpha"]``, ``["fit_beta"]``, ``["fit_gamma"]``, ``["fit_t_"]`` and
+    ``["fit_scaling"]``, as scVelo writes them) its curve is drawn: induction solid, repression dotted, a diamond at the
+    switch between them, and dashed the line of steady states with slope ``fit_gamma / fit_beta``. With
+    ``varm["fit_covariance"]``, pale curves show its uncertainty: draws from the normal approximation of
+    :math:`\log U, \log S, \log g, \log T`, where :math:`U = \mathrm{fit\_scaling} \cdot \alpha / \beta` and
+    :math:`S = \alpha / \gamma` are the asymptotes of unspliced and spliced, :math:`g = \gamma / \beta`,
+    :math:`T = \beta\, \mathrm{fit\_t\_}`, and :math:`\beta = \mathrm{fit\_beta} \cdot \mathrm{fit\_scaling}`. A gene
+    that the model was not fitted to has its cells only, and "no fit" under its name.
+
+    Without a dynamical model, the line of steady states of ``var[f"{vkey}_gamma"]`` is drawn, if there is one.
+
+    Parameters
+    ----------
+    adata
+        The cells; not changed.
+    var_names
+        One gene or several.
+    color
+        Column of ``obs`` (groups or numbers), layer (for each gene its own values, such as ``"velocity"`` or
+        ``"fit_t"``), gene, or one colour for all cells. By default ``obs["clusters"]``, or the first categorical
+        column.
+    xkey, ykey
+        Layers of spliced and unspliced abundance. The model's curves are in units of ``"Ms"`` and ``"Mu"``.
+    vkey
+        Start of the columns of the steady-state model, ``var[f"{vkey}_gamma"]`` and ``[f"{vkey}_offset"]``.
+    ncols
+        Number of panels in a row.
+    n_samples
+        Number of curves that show the uncertainty; 0 for none.
+    seed
+        Seed of these.
+    linewidth
+        Thickness of the curves, relative to the default.
+    layer
+        Layer of the values if ``color`` is a gene; ``X`` by default.
+    cmap
+        Colour map of numbers. By default ``"coolwarm"``, with zero in its middle, for a layer with values of both
+        signs, and ``"viridis"`` for all else.
+    legend_loc
+        Place of the groups' names, as in :func:`scatter`: beside the picture by default, once for all panels; a place
+        inside is that in the first panel. ``"on data"`` is beside the picture, too: most groups have their medians
+        close to zero, and names there would hide the cells. The lines are explained beside the picture; ``"none"``
+        leaves out both.
+    title
+        Title: of the panel for one gene (its name by default), of the figure for several.
+    ax
+        Axes to draw on instead of a new figure; for one gene only.
+    palette, size, alpha, figsize, dpi, save, show
+        See :func:`scatter`.
+
+    Returns
+    -------
+    Axes, list of Axes or None
+        The axes if ``show=False`` or ``ax`` was given: of the gene if ``var_names`` is a string, otherwise a list in
+        the order of ``var_names``.
+
+    Raises
+    ------
+    KeyError
+        If a gene, a layer, ``color`` or a part of the fit does not exist.
+    ValueError
+        If there are no genes, several for one ``ax``, names that are not unique, no cells with finite abundance, or
+        an argument is out of range.
+
+    References
+    ----------
+    Bergen et al. (2020).
+    """
+    plt = pyplot()
+    genes, places = _genes(adata, var_names)
+    check_legend(legend_loc)
+    for name, number, least in (("ncols", ncols, 1), ("n_samples", n_samples, 0), ("seed", seed, 0)):
+        check_integer(name, number, least)
+    if not 0 < linewidth < np.inf:
+        raise ValueError(f"Expected `linewidth` to be positive, found `{linewidth}`.")
+    if ax is not None and len(genes) > 1:
+        raise ValueError(
+            f"Expected one gene to draw on `ax`, found {len(genes)}: {listed(genes)}. Draw them one by one, or leave "
+            "out `ax` for a figure with a panel for each."
+        )
+    if save is not None:
+        checked_path(save)
+    positions = [_abundance(adata, gene, place, xkey, ykey) for gene, place in zip(genes, places, strict=True)]
+    colors = [_panel_colors(adata, place, color, palette, layer) for place in places]
+    curves = [read_phase_curves(adata, place, vkey, n_samples, seed) for place in places]
+
+    is_layer = _is_layer(adata, color)
+    handles = _legend_handles(colors[0], curves, legend_loc)
+    n_rows, n_columns = -(-len(genes) // ncols), min(ncols, len(genes))
+    canvas = None
+    if ax is not None:
+        canvas = Canvas(ax, save=save, show=show, dpi=dpi)
+        panels = [canvas.ax]
+    else:
+        n_bars = 0 if not isinstance(colors[0], Continuous) else n_columns if is_layer else 1
+        figsize = figsize or _figure_size(n_rows, n_columns, n_bars, handles)
+        figure = plt.figure(figsize=figsize, dpi=dpi, layout="constrained", facecolor="white")
+        figure.get_layout_engine().set(w_pad=0.08)
+        grid = figure.add_gridspec(n_rows, n_columns)
+        panels = [figure.add_subplot(grid[i // n_columns, i % n_columns]) for i in range(len(genes))]
+
+    rasterized = adata.n_obs * len(genes) > 2000
+    size = 0.4 * cell_size(adata.n_obs) if size is None else size
+    drawn = None
+    for i, panel in enumerate(panels):
+        norm, panel_cmap, extend = _color_scale(colors[i], cmap, is_layer)
+        style: dict[str, Any] = {"cmap": panel_cmap, "norm": norm, "size": size, "alpha": alpha}
+        drawn = draw_points(panel, positions[i], colors[i], **style, rasterized=rasterized)
+        if drawn is not None and is_layer:
+            draw_color_bar(drawn, panel, label=color, shrink=0.8, extend=extend)
+        _draw_curves(panel, curves[i], positions[i], linewidth)
+        name = title if title is not None and len(genes) == 1 else genes[i]
+        _label(panel, name, curves[i].note)
+        if i % n_columns == 0:
+            panel.set_ylabel(NAMES.get(ykey, ykey), color=INK, fontsize=10)
+        if i + n_columns >= len(genes):
+            panel.set_xlabel(NAMES.get(xkey, xkey), color=INK, fontsize=10)
+    if drawn is not None and not is_layer:
+        draw_color_bar(drawn, panels, label=color_name(colors[0]), shrink=0.8 / n_rows)
+    if title is not None and len(genes) > 1:
+        panels[0].figure.suptitle(title, color=INK, fontsize=13)
+    _draw_legends(panels, positions[0], colors[0], handles, legend_loc, own=canvas is None)
+
+    if canvas is not None:
+        canvas.finish()
+    elif finish_figure(figure, save, dpi, show) is None:
+        return None
+    return panels[0] if isinstance(var_names, str) else panels
+
+
+def _genes(adata: "AnnData", var_names: str | Sequence[str]) -> tuple[list[str], list[int]]:
+    """Give the genes' names and their places in ``var``."""
+    genes = [var_names] if isinstance(var_names, str) else [str(gene) for gene in var_names]
+    if not genes:
+        raise ValueError("Expected at least one gene in `var_names`, found none.")
+    if missing := [gene for gene in genes if gene not in adata.var_names]:
+        raise KeyError(
+            f"Expected `var_names` to be genes in `adata.var_names`, found no {listed(missing)} among "
+            f"{listed(adata.var_names, 5)}. Check the spelling, or whether these genes were filtered out."
+        )
+    if double := [gene for gene in genes if np.sum(adata.var_names == gene) > 1]:
+        raise ValueError(
+            f"Expected unique names in `adata.var_names`, found several genes called {listed(double)}. "
+            "Call `adata.var_names_make_unique()` first."
+        )
+    return genes, [int(adata.var_names.get_loc(gene)) for gene in genes]
+
+
+def _abundance(adata: "AnnData", gene: str, place: int, xkey: str, ykey: str) -> Float[np.ndarray, "cells 2"]:
+    """Read spliced and unspliced abundance of one gene."""
+    positions = np.stack([_of_gene(adata, key, place) for key in (xkey, ykey)], axis=1)
+    if not np.isfinite(positions).all(axis=1).any():
+        raise ValueError(
+            f"Expected finite numbers for the gene {gene!r} in `adata.layers[{xkey!r}]` and `[{ykey!r}]`, found none "
+            f"in {len(positions)} cells. Leave out the gene, or compute the moments again."
+        )
+    return positions
+
+
+def _of_gene(adata: "AnnData", key: str, place: int) -> Float[np.ndarray, " cells"]:
+    """Read one gene's values from a layer."""
+    remedy = "Compute moments as `jaxvelo.pp.moments(adata)`, or name other layers in `xkey` and `ykey`."
+    values = require_key(adata.layers, key, "adata.layers", remedy)[:, place]
+    return np.ravel(values.toarray() if sp.issparse(values) else np.asarray(values)).astype(float)
+
+
+def _is_layer(adata: "AnnData", color: Any) -> bool:
+    """Tell whether ``color`` names a layer: columns of ``obs`` come first."""
+    return isinstance(color, str) and color not in adata.obs and color in adata.layers
+
+
+def _panel_colors(adata: "AnnData", place: int, color: Any, palette: Palette, layer: str | None) -> Colors:
+    """Find out what ``color`` means for one gene."""
+    from matplotlib.colors import is_color_like
+
+    if _is_layer(adata, color):
+        return Continuous(color, _of_gene(adata, color, place))
+    is_known = not isinstance(color, str) or color in adata.obs or color in adata.var_names
+    if not is_known and not is_color_like(color):
+        raise KeyError(
+            f"Expected `color` to be a column of `adata.obs`, a layer, a gene in `adata.var_names` or a colour, found "
+            f"`{color!r}`. Columns are {listed(adata.obs)}, layers {listed(adata.layers)}."
+        )
+    return cell_colors(adata, color, palette, layer)
+
+
+def _color_scale(colors: Colors, cmap: Any, is_layer: bool) -> tuple[Any, Any, str | None]:
+    """Give norm and map of the colours, zero in the middle if there are both signs, and whether numbers go beyond."""
+    from matplotlib.colors import Normalize
+
+    if not isinstance(colors, Continuous) or not np.isfinite(colors.values).any():
+        return None, cmap or "viridis", None
+    values = colors.values[np.isfinite(colors.values)]
+    if not is_layer or values.min() >= 0 or values.max() <= 0:
+        return Normalize(values.min(), values.max()), cmap or "viridis", None
+    # A few extreme cells would leave all others without colour.
+    largest = float(np.percentile(np.abs(values), 99)) or float(np.abs(values).max())
+    return Normalize(-largest, largest), cmap or "coolwarm", "both" if largest < np.abs(values).max() else None
+
+
+def _draw_curves(ax: Any, curves: PhaseCurves, positions: Float[np.ndarray, "cells 2"], linewidth: float) -> None:
+    """Draw what the model says, and set the limits by the cells first and the curve second."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.patheffects import withStroke
+
+    cells = positions[np.isfinite(positions).all(axis=1)]
+    low, high = np.minimum(cells.min(axis=0), 0.0), cells.max(axis=0)
+    if len(curves.induction):
+        # The whole curve if it does not make the cells small.
+        turn = np.maximum(curves.induction.max(axis=0), curves.repression.max(axis=0))
+        high = np.maximum(high, np.minimum(turn, 1.3 * high))
+    high = np.where(high > low, high, low + 1.0)
+    margin = 0.05 * (high - low)
+    halo = [withStroke(linewidth=3.2 * linewidth, foreground="white", alpha=0.8)]
+    if np.isfinite(curves.slope):
+        x = np.array([curves.origin[0], high[0] + 2 * margin[0]])
+        y = curves.origin[1] + curves.slope * (x - x[0])
+        ax.plot(x, y, color=STEADY, linestyle=(0, (4, 2)), linewidth=1.2 * linewidth, zorder=3, gid="steady states")
+    if len(curves.samples):
+        pale: dict[str, Any] = {"colors": INK, "linewidths": 0.8 * linewidth, "alpha": 0.28, "gid": "uncertainty"}
+        ax.add_collection(LineCollection(list(curves.samples), zorder=2, **pale), autolim=False)
+    if len(curves.induction):
+        bold: dict[str, Any] = {"color": INK, "linewidth": 1.8 * linewidth, "path_effects": halo, "zorder": 5}
+        ax.plot(*curves.induction.T, **bold, gid="induction")
+        ax.plot(*curves.repression.T, **bold, linestyle=(0, (1, 1.2)), gid="repression")
+        ax.plot(*curves.induction[-1:].T, **SWITCH, linestyle="", zorder=6, gid="switch")
+    ax.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
+
+
+def _label(ax: Any, name: str, note: str) -> None:
+    """Write the title, what is known of the fit below it, and few numbers at the axes."""
+    from matplotlib.ticker import MaxNLocator
+
+    lines = textwrap.wrap(note, 42)
+    ax.set_title(name, color=INK, fontsize=12, pad=6 + 10 * len(lines))
+    if lines:
+        note = "\n".join(lines)
+        ax.text(0.5, 1.02, note, transform=ax.transAxes, ha="center", va="bottom", fontsize=8, color=STEADY, gid="note")
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.yaxis.set_major_locator(MaxNLocator(4))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color("0.6")
+    ax.tick_params(color="0.6", labelcolor=INK, labelsize=8, length=2.5)
+
+
+def _is_beside(legend_loc: str | None) -> bool:
+    return legend_loc == "on data" or "right" in str(legend_loc)
+
+
+def _legend_handles(colors: Colors, curves: list[PhaseCurves], legend_loc: str | None) -> list[Any]:
+    """Give the entries of the legend beside the picture: groups, and the lines that are in any panel."""
+    from matplotlib.lines import Line2D
+
+    if legend_loc in (None, "none"):
+        return []
+    handles = group_handles(colors) if isinstance(colors, Categorical) and _is_beside(legend_loc) else []
+    if any(len(curve.induction) for curve in curves):
+        handles += [
+            Line2D([], [], color=INK, linewidth=1.8, label="induction"),
+            Line2D([], [], color=INK, linewidth=1.8, linestyle=(0, (1, 1.2)), label="repression"),
+            Line2D([], [], **SWITCH, linestyle="", label="switch"),
+        ]
+    if any(len(curve.samples) for curve in curves):
+        handles.append(Line2D([], [], color=INK, alpha=0.2, linewidth=6, label="uncertainty"))
+    if any(np.isfinite(curve.slope) for curve in curves):
+        handles.append(Line2D([], [], color=STEADY, linewidth=1.2, linestyle=(0, (4, 2)), label="steady states"))
+    return handles
+
+
+def _figure_size(n_rows: int, n_columns: int, n_bars: int, handles: list[Any]) -> tuple[float, float]:
+    """Give width and height in inches with room for colour bars and for the legend beside the panels."""
+    side = 3.0 if n_rows * n_columns == 1 else 2.6
+    height = side * n_rows + 0.2
+    longest = max((len(handle.get_label()) for handle in handles), default=0)
+    legend = _legend_columns(len(handles), height) * (0.55 + 0.075 * longest)
+    return (side + 0.1) * n_columns + 0.6 * n_bars + legend + 0.2, height
+
+
+def _legend_columns(n_entries: int, height: float) -> int:
+    """Give the number of columns of a legend in a figure of some height in inches."""
+    return -(-n_entries // max(4, int((height - 0.3) / 0.21)))
+
+
+def _draw_legends(
+    panels: list[Any],
+    positions: Float[np.ndarray, "cells 2"],
+    colors: Colors,
+    handles: list[Any],
+    legend_loc: str | None,
+    *,
+    own: bool,
+) -> None:
+    """Draw the legend beside the picture, and the groups' names in the first panel if they belong there."""
+    style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK, "handlelength": 1.6}
+    if handles and own:
+        figure = panels[0].figure
+        n_columns = _legend_columns(len(handles), figure.get_figheight())
+        figure.legend(handles=handles, loc="outside right upper", ncols=n_columns, **style)
+    elif handles:
+        legend = panels[0].legend(
+            handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, **style
+        )
+        if not _is_beside(legend_loc):  # the second legend below would replace this one
+            panels[0].add_artist(legend)
+            legend.set_clip_on(False)
+    if not _is_beside(legend_loc):
+        draw_legend(panels[0], positions, colors, legend_loc)
