@@ -2,7 +2,7 @@
 
 Usage: ``peer_dynamics.py FILE.h5ad scvelo|scvelo_rs OUT.npz``
 
-Writes plain arrays and the seconds that ``recover_dynamics`` took; prints the latter as JSON.
+Writes plain arrays and the seconds that ``recover_dynamics`` took; prints the latter and the version as JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COLUMNS = ("fit_alpha", "fit_beta", "fit_gamma", "fit_t_", "fit_scaling", "fit_l
 LAYERS = ("fit_t", "velocity")
 
 
-def main(file: str, method: str, out: str) -> dict[str, float]:
+def main(file: str, method: str, out: str) -> dict[str, object]:
     """Fit all genes, then store."""
     warnings.simplefilter("ignore")
     peer = importlib.import_module(method)
@@ -36,7 +36,7 @@ def main(file: str, method: str, out: str) -> dict[str, float]:
     columns = {name: np.asarray(adata.var[name], dtype=float) for name in COLUMNS}
     layers = {name: np.asarray(adata.layers[name], dtype=np.float32) for name in LAYERS}
     np.savez(out, **columns, **layers, seconds=seconds)
-    return {"seconds": seconds}
+    return {"seconds": seconds, "version": peer.__version__}
 
 
 if __name__ == "__main__":
