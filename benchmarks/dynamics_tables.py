@@ -1,0 +1,217 @@
+"""Tables of the dynamical model's benchmark, and whether its aims are reached."""
+
+from __future__ import annotations
+
+import operator
+import os
+import platform
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.kernels import text
+
+NAMES = {
+    "jaxvelo": "jaxvelo",
+    "scvelo": "scVelo",
+    "scvelo_rs": "scvelo-rs",
+    "scvelo_stored": "scVelo",
+    "(constant)": "(one value for all genes)",
+    "(shuffled)": "(true values of other cells)",
+}
+SCORES = {
+    "ratio": "γ/β",
+    "scaling": "scaling",
+    "switch": "β × switch",
+    "time": "time",
+    "cosine": "velocity, cosine",
+    "velocity": "velocity, by gene",
+}
+GIB = 1 << 30
+SIGNS = {"≥": operator.ge, "≤": operator.le, ">": operator.gt}
+
+
+def rows(found: dict[str, Any]) -> list[str]:
+    """Lines of the tables of all groups that are there."""
+    lines = [f"{os.cpu_count()} cores ({platform.machine()}), float32; pancreas: 3,696 cells × 613 genes."]
+    if "time" in found:
+        lines += ["", *time_rows(found["time"])]
+    if "growth" in found or "large" in found:
+        lines += ["", *growth_rows(found.get("growth", {}), found.get("large"))]
+    for group, table in (("fit", fit_rows), ("truth", truth_rows), ("biology", biology_rows)):
+        if group in found:
+            lines += ["", *table(found[group])]
+    return lines
+
+
+def time_rows(time: dict[str, Any]) -> list[str]:
+    """Seconds of all, and how many times as long the peers take."""
+    peers = [name for name in ("scvelo", "scvelo_rs") if name in time]
+    cells = [f"{NAMES[name]} {time[name]['version']} | ratio" for name in peers]
+    lines = [_row("pancreas", "jaxvelo", *cells), _rule(2 + 2 * len(peers))]
+    warm = time["warm"]
+    for label, mine, key in (
+        ("`recover_dynamics`, all genes, warm", warm["times"]["median"], "seconds"),
+        ("the same, first call of a process: with compilation", time["jaxvelo"]["seconds"], "seconds"),
+        ("cold process: import, read, fit, velocities, write", time["jaxvelo"]["process"], "process"),
+    ):
+        others = [f"{text(time[name][key])} | {_times(time[name][key] / mine)}" for name in peers]
+        lines.append(_row(label, text(mine), *others))
+    count = warm["programs"]
+    return [
+        *lines,
+        "",
+        f"Programs compiled for a second data set: {count['similar']} with 1 % fewer cells and genes, "
+        f"{count['other']} with 40 % fewer cells and 30 % fewer genes.",
+    ]
+
+
+def growth_rows(growth: dict[str, Any], large: dict[str, Any] | None) -> list[str]:
+    """Seconds and memory by size, and the exponents with which they grow."""
+    lines = [
+        _row("made cells × genes", "first call", "second call", "input", "results", "peak memory above the input"),
+        _rule(6),
+    ]
+    sizes = [(int(n), 300, size) for n, size in growth.get("cells", {}).items()]
+    sizes += [(10_000, int(n), size) for n, size in growth.get("genes", {}).items()]
+    if large:
+        sizes.append((100_000, 2000, large))
+    for n_cells, n_genes, size in sizes:
+        memory = [gibibytes(size[key]) for key in ("inputs", "results", "above_input")]
+        lines.append(_row(f"{n_cells:,} × {n_genes:,}", text(size["first"]), text(size["second"]), *memory))
+    if growth:
+        shown = [
+            f"with {along} by {exponent(growth[along], 'second'):.2f} and {exponent(growth[along], 'above_input'):.2f}"
+            for along in ("cells", "genes")
+        ]
+        lines += ["", f"Time (second call) and memory grow {', '.join(shown)} (exponents of a power law)."]
+    return lines
+
+
+def gibibytes(size: float) -> str:
+    """Format a number of bytes."""
+    return f"{size / GIB:.2f} GiB" if size >= GIB else f"{size / (1 << 20):.0f} MiB"
+
+
+def exponent(sizes: dict[str, dict[str, float]], key: str) -> float:
+    """Slope of the logarithm over the logarithm of the size."""
+    slope, _ = np.polyfit(np.log([float(n) for n in sizes]), np.log([size[key] for size in sizes.values()]), 1)
+    return float(slope)
+
+
+def fit_rows(fit: dict[str, Any]) -> list[str]:
+    """Distance of cells and curves."""
+    lines = [
+        _row(
+            "pancreas, squared distance of cells to the curve",
+            "median of genes",
+            "relative to scVelo: median (5 %, 95 %)",
+            "genes not worse",
+        ),
+        _rule(4),
+        _row("scVelo", f"{fit['scvelo_stored']['median']:.3f}", "", ""),
+    ]
+    for name in ("scvelo_rs", "jaxvelo"):
+        if name in fit:
+            low, high = (fit[name]["quantiles"][q] for q in ("0.05", "0.95"))
+            ratio = f"{fit[name]['median_ratio']:.2f} ({low:.2f}, {high:.2f})"
+            share = f"{fit[name]['not_worse']:.1%}"
+            lines.append(_row(NAMES[name], f"{fit[name]['median']:.3f}", ratio, share))
+    return lines
+
+
+def truth_rows(truth: dict[str, Any]) -> list[str]:
+    """Mean and standard deviation over seeds."""
+    lines = [
+        _row("simulated", "method", "genes", *SCORES.values()),
+        _rule(3 + len(SCORES)),
+    ]
+    seeds = list(truth.values())
+    for scenario in seeds[0]:
+        methods = [name for name in NAMES if name in seeds[0][scenario]]
+        for method in methods:
+            scores = [seed[scenario][method] for seed in seeds]
+            genes = [score["fitted"] for score in scores if score.get("fitted") is not None]
+            shown = [spread(score.get(name) for score in scores) for name in SCORES]
+            lines.append(_row(scenario, NAMES[method], f"{np.mean(genes):.0f}" if genes else "", *shown))
+    return [
+        *lines,
+        "",
+        f"1,500 cells × 200 genes, {len(seeds)} seeds (mean ± standard deviation), on the genes that all methods have "
+        "fitted. γ/β, scaling and β × switch: median absolute error of the logarithm, less is better; time: Spearman, "
+        "velocity: cosine over genes, and Pearson correlation over cells by gene, more is better.",
+    ]
+
+
+def spread(values: Iterable[float | None]) -> str:
+    """Mean ± standard deviation of what is there."""
+    known = np.array([value for value in values if value is not None])
+    if len(known) == 0:
+        return ""
+    return f"{known.mean():.2f} ± {known.std(ddof=1):.2f}" if len(known) > 1 else f"{known.mean():.2f}"
+
+
+def biology_rows(biology: dict[str, Any]) -> list[str]:
+    """Cross-boundary correctness of each transition, and the flow between the earliest clusters."""
+    columns = [(kernel, method) for kernel in ("0.8/0.2", "velocity alone") for method in ("jaxvelo", "scvelo")]
+    heads = [f"{NAMES[method]}, {kernel}" for kernel, method in columns]
+    lines = [_row("pancreas, cross-boundary correctness", *heads), _rule(5)]
+    scores = [biology[method][kernel] for kernel, method in columns]
+    for transition in scores[0]["correctness"]:
+        lines.append(_row(transition, *(f"{score['correctness'][transition]:.3f}" for score in scores)))
+    lines.append(_row("mean", *(f"{_mean_correctness(score):.3f}" for score in scores)))
+    for key, label in (
+        ("backward", "probability of Ngn3 low EP at the boundary to move back to Ductal"),
+        ("forward", "of Ductal at the boundary to move on to Ngn3 low EP"),
+        ("net_backward", "difference: net flow backwards"),
+    ):
+        lines.append(_row(label, *(f"{score[key]:.3f}" for score in scores)))
+    return lines
+
+
+def verdicts(found: dict[str, Any]) -> list[str]:
+    """One line for each aim: reached or not, and by how much."""
+    lines = []
+
+    def state(label: str, value: float, sign: str, aim: float) -> None:
+        reached = SIGNS[sign](value, aim)
+        lines.append(f"{'reached' if reached else 'MISSED '}  {label}: {value:.4g} (aim {sign} {aim:g})")
+
+    if "time" in found:
+        warm, cold = found["time"]["warm"]["times"]["median"], found["time"]["jaxvelo"]
+        for peer, aim in (("scvelo", 10), ("scvelo_rs", 3)):
+            theirs = found["time"][peer]
+            state(f"times as fast as {NAMES[peer]}, warm", theirs["seconds"] / warm, "≥", aim)
+            state(f"times as fast as {NAMES[peer]}, first call", theirs["seconds"] / cold["seconds"], "≥", aim)
+            state(f"times as fast as {NAMES[peer]}, process", theirs["process"] / cold["process"], "≥", aim)
+    if "fit" in found:
+        ours = found["fit"]["jaxvelo"]
+        state("share of genes not worse than scVelo's", ours["not_worse"], "≥", 0.98)
+        state("median ratio of distances", ours["median_ratio"], "≤", 0.7)
+    if "large" in found:
+        state("GiB of 100,000 × 2,000 in all", found["large"]["peak"] / GIB, "≤", 24)
+    if "biology" in found:
+        for kernel in ("0.8/0.2", "velocity alone"):
+            ours, theirs = (found["biology"][method][kernel] for method in ("jaxvelo", "scvelo"))
+            changes = [ours["correctness"][name] - theirs["correctness"][name] for name in ours["correctness"]]
+            state(f"smallest gain in correctness, {kernel}", min(changes), "≥", -0.01)
+            state(f"mean gain in correctness, {kernel}", float(np.mean(changes)), ">", 0)
+            state(f"gain of net backward flow, {kernel}", ours["net_backward"] - theirs["net_backward"], "≤", 0)
+    return lines
+
+
+def _mean_correctness(score: dict[str, Any]) -> float:
+    return float(np.mean(list(score["correctness"].values())))
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.{0 if ratio > 10 else 1}f}×"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _rule(n_columns: int) -> str:
+    return "|" + "---|" * n_columns
