@@ -4,9 +4,11 @@ Pure functions over arrays; :mod:`jaxvelo.pp` and :mod:`jaxvelo.tl` apply them t
 """
 
 from jaxvelo.dynamics.coherence import velocity_coherence
+from jaxvelo.dynamics.dynamical_model import DynamicalFit, align_total_time, fit_dynamics, genes_per_batch
 from jaxvelo.dynamics.latent_time import latent_time, local_confidence, rooted_times, shared_time
 from jaxvelo.dynamics.moments import first_moments, neighborhood_weights, second_moments
 from jaxvelo.dynamics.pseudotime import diffusion_pseudotime
+from jaxvelo.dynamics.splicing import SplicingKinetics, decay_difference, splicing_solution, velocities_in_blocks
 from jaxvelo.dynamics.steady_state import (
     SteadyState,
     StochasticSteadyState,
@@ -15,17 +17,25 @@ from jaxvelo.dynamics.steady_state import (
 )
 
 __all__ = [
+    "DynamicalFit",
+    "SplicingKinetics",
     "SteadyState",
     "StochasticSteadyState",
+    "align_total_time",
+    "decay_difference",
     "diffusion_pseudotime",
     "first_moments",
+    "fit_dynamics",
+    "genes_per_batch",
     "latent_time",
     "local_confidence",
     "neighborhood_weights",
     "rooted_times",
     "second_moments",
     "shared_time",
+    "splicing_solution",
     "steady_state",
     "stochastic_steady_state",
+    "velocities_in_blocks",
     "velocity_coherence",
 ]

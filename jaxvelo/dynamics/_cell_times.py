@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from jaxvelo.dynamics._blocks import in_blocks
 from jaxvelo.dynamics._phase_curve import curve_at, tangents_at, time_grid
 
 N_ON, N_OFF = 48, 80
-# Cells and genes that go through the compiled program at a time: its shape is the same for all data sets.
-N_CELLS, N_GENES = 1024, 32
 
 
 class OnBranch(NamedTuple):
@@ -39,44 +38,26 @@ def nearest_times(
 ) -> tuple[OnBranch, OnBranch]:
     """Find the nearest points on both branches, gene on and gene off, of every cell and gene.
 
-    Cells and genes go through one compiled program in blocks of fixed shape, so that neither memory nor compilation
-    depends on their number.
+    Parameters
+    ----------
+    log_curve
+        Parameters of the curves, of shape (genes, 4).
+    unspliced, spliced
+        Cells, of shape (cells, genes), in the units of the curves.
     """
-    n_cells, n_genes = unspliced.shape
-    results = [[np.empty((n_cells, n_genes), dtype=unspliced.dtype) for _ in OnBranch._fields] for _ in range(2)]
-    for first_gene in range(0, n_genes, N_GENES):
-        genes = slice(first_gene, first_gene + N_GENES)
-        curves = _padded(log_curve[genes], N_GENES, 0)
-        for first_cell in range(0, n_cells, N_CELLS):
-            block = (slice(first_cell, first_cell + N_CELLS), genes)
-            places = [_padded(_padded(x[block], N_CELLS, 0), N_GENES, 1) for x in (unspliced, spliced)]
-            found = _nearest_block(curves, *places)
-            for result, branch in zip(results, found, strict=True):
-                for target, values in zip(result, branch, strict=True):
-                    view = target[block]
-                    view[...] = np.asarray(values)[: view.shape[0], : view.shape[1]]
-    on, off = (OnBranch(*result) for result in results)
-    return on, off
-
-
-def _padded(array: np.ndarray, size: int, axis: int) -> np.ndarray:
-    """Repeat the last entries along an axis up to a size."""
-    missing = size - array.shape[axis]
-    if not missing:
-        return array
-    return np.pad(array, [(0, missing if i == axis else 0) for i in range(array.ndim)], mode="edge")
+    found = in_blocks(_nearest_block, log_curve.astype(unspliced.dtype), unspliced, spliced, n_results=6)
+    return OnBranch(*found[:3]), OnBranch(*found[3:])
 
 
 @jax.jit
 def _nearest_block(
     log_curve: Float[Array, "genes 4"], unspliced: Float[Array, "cells genes"], spliced: Float[Array, "cells genes"]
-) -> tuple[OnBranch, OnBranch]:
-    def gene(values: tuple[Array, Array, Array]) -> tuple[tuple[Array, ...], ...]:
-        return _nearest(*values)
+) -> list[Float[Array, "cells genes"]]:
+    def gene(values: tuple[Array, Array, Array]) -> tuple[Array, ...]:
+        on, off = _nearest(*values)
+        return *on, *off
 
-    found = jax.lax.map(gene, (log_curve, unspliced.T, spliced.T))
-    on, off = (OnBranch(*(values.T for values in branch)) for branch in found)
-    return on, off
+    return [values.T for values in jax.lax.map(gene, (log_curve, unspliced.T, spliced.T))]
 
 
 def _nearest(

@@ -12,7 +12,7 @@ grid of times; everything else is sums over the grid, weighted by the points tha
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +40,8 @@ class Prior(NamedTuple):
         :math:`\Lambda`, of shape (genes, 4, 4).
     """
 
-    mean: Float[Array, "genes 4"]
-    precision: Float[Array, "genes 4 4"]
+    mean: Float[Any, "genes 4"]
+    precision: Float[Any, "genes 4 4"]
 
 
 class CurveFit(NamedTuple):
@@ -61,11 +61,11 @@ class CurveFit(NamedTuple):
         By how much the loss fell in the last four steps, relative to it, of shape (genes,).
     """
 
-    log_curve: Float[Array, "genes 4"]
-    loss: Float[Array, " genes"]
-    distance: Float[Array, " genes"]
-    information: Float[Array, "genes 4 4"]
-    late_gain: Float[Array, " genes"]
+    log_curve: Float[Any, "genes 4"]
+    loss: Float[Any, " genes"]
+    distance: Float[Any, " genes"]
+    information: Float[Any, "genes 4 4"]
+    late_gain: Float[Any, " genes"]
 
 
 @jax.jit

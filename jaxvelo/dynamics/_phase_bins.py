@@ -1,9 +1,10 @@
 """A gene's phase portrait as a few hundred weighted points, so that the cost of a fit does not depend on the cells."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 SLABS = 20
 N_POINTS = SLABS * SLABS
@@ -93,5 +94,5 @@ def _bins(
     rank = np.empty(n_cells, dtype=np.int64)
     rank[np.argsort(s, kind="stable")] = np.arange(n_cells)
     order = by_unspliced[np.argsort(slab * n_cells + rank[by_unspliced], kind="stable")]
-    edges = [np.linspace(a, b, SLABS + 1).astype(int)[:-1] for a, b in zip(slab_edges[:-1], slab_edges[1:], strict=True)]
+    edges = [np.linspace(a, b, SLABS + 1).astype(int)[:-1] for a, b in itertools.pairwise(slab_edges)]
     return order, np.unique(np.concatenate([*edges, [n_cells]]))

@@ -6,10 +6,15 @@ with transcription rate :math:`\alpha` until the switching time :math:`T` and 0 
 and rates have any unit, as long as it is the same for both.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+
+from jaxvelo.dynamics._blocks import in_blocks
 
 
 def decay_difference(
@@ -46,10 +51,10 @@ def splicing_solution(
     tau: Float[Array, "*#shape"],
     unspliced: Float[Array, "*#shape"],
     spliced: Float[Array, "*#shape"],
-    alpha: Float[Array, "*#shape"],
-    beta: Float[Array, "*#shape"],
-    gamma: Float[Array, "*#shape"],
-) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    alpha: Float[Any, "*#shape"],
+    beta: Float[Any, "*#shape"],
+    gamma: Float[Any, "*#shape"],
+) -> tuple[Float[Any, "*shape"], Float[Any, "*shape"]]:
     r"""Unspliced and spliced molecules at time :math:`\tau` after they were :math:`u_0, s_0`.
 
     .. math::
@@ -98,11 +103,11 @@ class SplicingKinetics(eqx.Module):
         have the unit of observed spliced counts, and unspliced ones are captured with another efficiency.
     """
 
-    alpha: Float[Array, " genes"]
-    beta: Float[Array, " genes"]
-    gamma: Float[Array, " genes"]
-    switching_time: Float[Array, " genes"]
-    scaling: Float[Array, " genes"]
+    alpha: Float[Any, " genes"]
+    beta: Float[Any, " genes"]
+    gamma: Float[Any, " genes"]
+    switching_time: Float[Any, " genes"]
+    scaling: Float[Any, " genes"]
 
     @jax.jit
     def state(
@@ -119,20 +124,46 @@ class SplicingKinetics(eqx.Module):
         return unspliced * _row(self.scaling), spliced
 
     @jax.jit
-    def velocity(self, time: Float[Array, "cells genes"]) -> Float[Array, "cells genes"]:
-        r"""RNA velocity :math:`\dot s = \beta u - \gamma s` at the times of the cells, in spliced counts per time."""
-        unspliced, spliced = self._molecules(time)
-        return _row(self.beta) * unspliced - _row(self.gamma) * spliced
+    def velocities(
+        self, time: Float[Array, "cells genes"]
+    ) -> tuple[Float[Array, "cells genes"], Float[Array, "cells genes"]]:
+        r"""Changes per time of spliced and of observed unspliced counts at the times of the cells.
+
+        The first is RNA velocity, :math:`\beta u - \gamma s`, the second :math:`\alpha - \beta u` times the scaling,
+        with a transcription rate of 0 from the switching time on.
+        """
+        on = (time < _row(self.switching_time)).astype(time.dtype)
+        switched = jnp.maximum(time - _row(self.switching_time), 0.0)
+        return self.expected_velocities(jnp.minimum(time, _row(self.switching_time)), switched, on)
 
     @jax.jit
-    def unspliced_velocity(self, time: Float[Array, "cells genes"]) -> Float[Array, "cells genes"]:
-        r"""Change of the observed unspliced counts, per time: the scaling times :math:`\alpha - \beta u`.
+    def expected_velocities(
+        self,
+        time_on: Float[Array, "cells genes"],
+        time_off: Float[Array, "cells genes"],
+        probability_on: Float[Array, "cells genes"],
+    ) -> tuple[Float[Array, "cells genes"], Float[Array, "cells genes"]]:
+        r"""Means of the changes per time on both branches, weighted by the probability that the gene is on.
 
-        The transcription rate is 0 from the switching time on.
+        Parameters
+        ----------
+        time_on, time_off
+            Times since the last switch if the gene is on, and if it is off, of shape (cells, genes), not negative.
+        probability_on
+            Probability that it is on, of shape (cells, genes).
+
+        Returns
+        -------
+        tuple of jax.Array
+            Of spliced and of observed unspliced counts, as :meth:`velocities`.
         """
-        unspliced, _ = self._molecules(time)
-        alpha = jnp.where(time < _row(self.switching_time), _row(self.alpha), 0.0)
-        return (alpha - _row(self.beta) * unspliced) * _row(self.scaling)
+        alpha, beta, gamma, scaling = map(_row, (self.alpha, self.beta, self.gamma, self.scaling))
+        time_on = jnp.minimum(time_on, _row(self.switching_time))
+        u_on, s_on = self._molecules(time_on)
+        u_off, s_off = self._molecules(_row(self.switching_time) + time_off)
+        u = probability_on * u_on + (1 - probability_on) * u_off
+        s = probability_on * s_on + (1 - probability_on) * s_off
+        return beta * u - gamma * s, (probability_on * alpha - beta * u) * scaling
 
     def _molecules(
         self, time: Float[Array, "cells genes"]
@@ -142,6 +173,31 @@ class SplicingKinetics(eqx.Module):
         zero = jnp.zeros_like(alpha)
         at_switch = splicing_solution(jnp.minimum(time, switch), zero, zero, alpha, beta, gamma)
         return splicing_solution(jnp.maximum(time - switch, 0.0), *at_switch, zero, beta, gamma)
+
+
+def velocities_in_blocks(
+    kinetics: SplicingKinetics,
+    time_on: Float[np.ndarray, "cells genes"],
+    time_off: Float[np.ndarray, "cells genes"],
+    probability_on: Float[np.ndarray, "cells genes"],
+) -> tuple[Float[np.ndarray, "cells genes"], Float[np.ndarray, "cells genes"]]:
+    """:meth:`SplicingKinetics.expected_velocities` of many cells and genes, on the host and in blocks.
+
+    Parameters
+    ----------
+    kinetics
+        Rates of the genes, finite.
+    time_on, time_off, probability_on
+        Of shape (cells, genes), finite.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Velocities of spliced and of unspliced counts, of shape (cells, genes).
+    """
+    program = SplicingKinetics.expected_velocities
+    spliced, unspliced = in_blocks(program, kinetics, time_on, time_off, probability_on, n_results=2)
+    return spliced, unspliced
 
 
 def _row(values: Float[Array, " genes"]) -> Float[Array, "1 genes"]:

@@ -3,6 +3,7 @@
 from jaxvelo.tl._fit_kernel import fit_kernel
 from jaxvelo.tl._fit_result import FitResult
 from jaxvelo.tl._latent_time import latent_time
+from jaxvelo.tl._recover_dynamics import recover_dynamics
 from jaxvelo.tl._sweep_kernel import SweepResult, sweep_kernel
 from jaxvelo.tl._terminal_states import terminal_states
 from jaxvelo.tl._velocity import velocity
@@ -15,6 +16,7 @@ __all__ = [
     "SweepResult",
     "fit_kernel",
     "latent_time",
+    "recover_dynamics",
     "sweep_kernel",
     "terminal_states",
     "velocity",

@@ -9,10 +9,12 @@ from anndata import AnnData
 
 from jaxvelo.annotations import require_key
 from jaxvelo.configuration import logger, timed
-from jaxvelo.counts import check_finite, check_non_negative
-from jaxvelo.dynamics import neighborhood_weights, second_moments, steady_state, stochastic_steady_state
+from jaxvelo.counts import check_non_negative
+from jaxvelo.dynamics import neighborhood_weights, second_moments, stochastic_steady_state, velocities_in_blocks
+from jaxvelo.tl._splicing_kinetics import FIT_FIRST, read_kinetics
+from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_layer
 
-_MODES = ("stochastic", "deterministic", "steady_state")
+_MODES = ("stochastic", "deterministic", "steady_state", "dynamical")
 
 
 def velocity(
@@ -25,30 +27,38 @@ def velocity(
     perc: tuple[float, float] | float | None = (5, 95),
     min_r2: float = 0.01,
     min_ratio: float = 0.01,
+    min_likelihood: float = 1e-3,
     r2_adjusted: bool | None = None,
     use_highly_variable: bool = True,
     copy: bool = False,
 ) -> AnnData | None:
-    r"""Estimate RNA velocities with a steady-state model.
+    r"""Estimate RNA velocities with a steady-state model, or take them from the dynamical model.
 
-    Each gene gets the line :math:`u = \gamma s` of its steady states from its extreme cells; velocity is the distance
-    from it, :math:`u - \gamma s`. In the stochastic model the second moments enter as well; it is fitted for the
+    Steady-state models: each gene gets the line :math:`u = \gamma s` of its steady states from its extreme cells;
+    velocity is the distance from it, :math:`u - \gamma s`. In the stochastic model the second moments enter as well; it is fitted for the
     velocity genes, the others keep the deterministic fit. The formulas are in
     :func:`jaxvelo.dynamics.steady_state` and :func:`jaxvelo.dynamics.stochastic_steady_state`.
 
-    Velocity genes have :math:`r^2` > ``min_r2``, :math:`\gamma` > ``min_ratio`` (both of the deterministic fit), and
+    Their velocity genes have :math:`r^2` > ``min_r2``, :math:`\gamma` > ``min_ratio`` (both of the deterministic fit), and
     spliced and unspliced counts. If fewer than two genes do, the fifth of all genes with the highest :math:`r^2` is
     taken, with a warning.
+
+    Dynamical model: velocities are those of the fitted curves, :math:`\beta u - \gamma s` with the gene on and off,
+    weighted by the probability of both (``layers["fit_on"]``; without it, at the times in ``layers["fit_t"]``), and
+    not less than :math:`-s`. Velocity genes have a likelihood > ``min_likelihood``, :math:`r^2` > ``min_r2`` of a line
+    through all cells, and a steady-state ratio of unspliced to spliced counts between the smaller of its tenth
+    percentile and 0.03 and the larger of its ninetieth and 3.
 
     Parameters
     ----------
     adata
         First moments in ``adata.layers["Ms"]`` and ``["Mu"]`` (see :func:`jaxvelo.pp.moments`). The stochastic model
-        also needs ``adata.layers["spliced"]``, ``["unspliced"]`` and ``adata.obsp["connectivities"]``.
+        also needs ``adata.layers["spliced"]``, ``["unspliced"]`` and ``adata.obsp["connectivities"]``, the dynamical
+        model the fit of :func:`jaxvelo.tl.recover_dynamics` (or of scVelo).
     vkey
         Key of the results.
     mode
-        ``"stochastic"``, or ``"deterministic"``, also called ``"steady_state"``.
+        ``"stochastic"``, ``"deterministic"``, also called ``"steady_state"``, or ``"dynamical"``.
     fit_offset, fit_offset2
         Whether to fit an offset for the first, and for the second moments.
     perc
@@ -56,6 +66,8 @@ def velocity(
         number is the upper one. None means (5, 95), as in scVelo.
     min_r2, min_ratio
         Thresholds of the velocity genes.
+    min_likelihood
+        Threshold of the velocity genes of the dynamical model.
     r2_adjusted
         Whether to take :math:`r^2` from a fit on all cells.
     use_highly_variable
@@ -70,6 +82,8 @@ def velocity(
 
         - ``.layers[vkey]``: velocities, of shape (cells, genes),
         - ``.layers["variance_" + vkey]``: velocities of the second moment (stochastic; zero but for velocity genes),
+        - ``.layers[vkey + "_u"]``: velocities of the unspliced counts (dynamical). There, genes without a fit have NaN
+          velocities, and only the column ``_genes`` is written,
         - ``.var[vkey + ...]``: ``_gamma``, ``_qreg_ratio`` (deterministic gamma), ``_r2``, ``_genes``, ``_offset``,
           ``_offset2``. As in scVelo, a column with the same value for all genes is not written,
         - ``.uns[vkey + "_params"]``: mode, ``fit_offset`` and ``perc``.
@@ -77,35 +91,38 @@ def velocity(
     Raises
     ------
     KeyError
-        If a layer or the neighbour graph is missing.
+        If a layer, the neighbour graph or the fit of the dynamical model is missing.
     ValueError
         If the mode is unknown, ``perc`` is no percentile, or the data are not finite.
 
     Notes
     -----
-    Equal to scVelo 0.3.4, but for ``use_highly_variable=False``, which scVelo accepts and does not heed.
+    Equal to scVelo 0.3.4, but for ``use_highly_variable=False``, which scVelo accepts and does not heed, and for the
+    dynamical model: without a fit, scVelo falls back to the stochastic model; with one, it decides for one of both
+    branches, and it takes the scaling for what is here the steady-state ratio when it selects genes.
 
     References
     ----------
     La Manno et al. (2018); Bergen et al. (2020).
     """
     if mode not in _MODES:
-        hint = " The dynamical model is not available." if mode == "dynamical" else ""
-        raise ValueError(f"Expected `mode` to be one of {_MODES}, found `{mode!r}`.{hint}")
+        raise ValueError(f"Expected `mode` to be one of {_MODES}, found `{mode!r}`.")
     percentiles = _percentiles((5, 95) if perc is None else perc)
-    spliced, unspliced = _layer(adata, "Ms"), _layer(adata, "Mu")
-    allowed = _highly_variable(adata) if use_highly_variable else np.ones(adata.n_vars, dtype=bool)
+    if mode == "dynamical":
+        result = adata.copy() if copy else adata
+        _write_dynamical(result, vkey, percentiles, fit_offset, min_r2, min_likelihood)
+        return result if copy else None
+    spliced, unspliced = read_layer(adata, "Ms"), read_layer(adata, "Mu")
+    allowed = highly_variable(adata) if use_highly_variable else np.ones(adata.n_vars, dtype=bool)
     if mode == "stochastic":
         for name in ("spliced", "unspliced"):
-            _layer(adata, name)
+            read_layer(adata, name)
         weights = neighborhood_weights(_connectivities(adata))
 
     with timed(f"Computing velocities ({mode})"):
-        # The default floating type: float32, or float64 if the user has enabled it.
-        s, u = jnp.asarray(spliced, dtype=float), jnp.asarray(unspliced, dtype=float)
-        fit = steady_state(s, u, percentiles=percentiles, fit_offset=fit_offset, r2_of_all_cells=bool(r2_adjusted))
+        fit = fit_steady_state(spliced, unspliced, percentiles, fit_offset, bool(r2_adjusted))
         r2, ratio = np.asarray(fit.r2), np.asarray(fit.gamma)
-        genes = _velocity_genes(r2, ratio, spliced, unspliced, allowed, min_r2, min_ratio)
+        genes = find_velocity_genes(fit, spliced, unspliced, allowed, min_r2, min_ratio)
         dtype = np.result_type(spliced.dtype, np.float32)
         columns = {"gamma": ratio.astype(dtype), "offset": np.array(fit.offset, dtype=dtype)}
         layers = {vkey: np.array(fit.residual, dtype=dtype)}
@@ -158,14 +175,6 @@ def _percentiles(perc: Any) -> tuple[float, float] | float:
     return values[0].item(), values[1].item()
 
 
-def _layer(adata: AnnData, name: str) -> np.ndarray:
-    """Return a layer as a dense array of finite numbers, or say what is wrong with it."""
-    origin = "Compute it with `jaxvelo.pp.moments(adata)`." if name in ("Ms", "Mu") else "Store the counts there."
-    layer = require_key(adata.layers, name, "adata.layers", origin)
-    check_finite(f"adata.layers[{name!r}]", layer, f"{origin} Leave out the genes or cells that are not finite.")
-    return layer.toarray() if sp.issparse(layer) else np.asarray(layer)
-
-
 def _connectivities(adata: AnnData) -> sp.csr_matrix:
     """Return the neighbour graph, or say what is wrong with it."""
     name = "adata.obsp['connectivities']"
@@ -175,37 +184,50 @@ def _connectivities(adata: AnnData) -> sp.csr_matrix:
     return graph
 
 
-def _highly_variable(adata: AnnData) -> np.ndarray:
-    """Mask of the highly variable genes; all, if none are marked."""
-    if "highly_variable" not in adata.var:
-        return np.ones(adata.n_vars, dtype=bool)
-    marked = adata.var["highly_variable"]
-    if marked.dtype != bool:
+def _write_dynamical(
+    adata: AnnData, vkey: str, percentiles: Any, fit_offset: bool, min_r2: float, min_likelihood: float
+) -> None:
+    """Compute and write the velocities of the dynamical model."""
+    kinetics, fitted = read_kinetics(adata)
+    likelihood = require_key(adata.var, "fit_likelihood", "adata.var", FIT_FIRST).to_numpy(dtype=float)
+    spliced, unspliced = read_layer(adata, "Ms"), read_layer(adata, "Mu")
+    dtype = np.result_type(spliced.dtype, np.float32)
+    if "fit_on" in adata.layers:
+        times = [_fitted_layer(adata, name, fitted, dtype) for name in ("fit_tau", "fit_tau_", "fit_on")]
+    else:
+        time, switch = _fitted_layer(adata, "fit_t", fitted, dtype), np.asarray(kinetics.switching_time, dtype=dtype)
+        times = [np.minimum(time, switch), np.maximum(time - switch, 0), (time < switch).astype(dtype)]
+    with timed("Computing velocities (dynamical)"):
+        if "fit_r2" in adata.var:
+            r2 = adata.var["fit_r2"].to_numpy(dtype=float)
+        else:
+            r2 = np.asarray(fit_steady_state(spliced, unspliced, percentiles, fit_offset, r2_adjusted=True).r2)
+        velocity, velocity_u = velocities_in_blocks(kinetics, *times)
+
+    slope = np.full(adata.n_vars, np.nan)
+    slope[fitted] = kinetics.scaling * kinetics.gamma / kinetics.beta
+    lower, upper = np.nanpercentile(slope, [10, 90])
+    genes = fitted & (likelihood > min_likelihood) & (r2 > min_r2)
+    genes &= (slope > min(lower, 0.03)) & (slope < max(upper, 3))
+    if genes.sum() < 10:
+        logger.warning("Found only %d velocity genes. Consider a lower `min_r2`.", genes.sum())
+
+    for key, change, present in ((vkey, velocity, spliced), (f"{vkey}_u", velocity_u, unspliced)):
+        layer = np.full(adata.shape, np.nan, dtype=change.dtype)
+        # As scVelo: no more can be lost than is there.
+        layer[:, fitted] = np.maximum(change, -present[:, fitted])
+        adata.layers[key] = layer
+    adata.var[f"{vkey}_genes"] = genes
+    perc = list(percentiles) if isinstance(percentiles, tuple) else percentiles
+    adata.uns[f"{vkey}_params"] = {"mode": "dynamical", "fit_offset": fit_offset, "perc": perc}
+
+
+def _fitted_layer(adata: AnnData, name: str, fitted: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Columns of a layer of the fit, which must be finite where there are rates."""
+    layer = np.asarray(require_key(adata.layers, name, "adata.layers", FIT_FIRST))[:, fitted].astype(dtype)
+    if not np.isfinite(layer).all():
         raise ValueError(
-            f"Expected booleans in `adata.var['highly_variable']`, found the type {marked.dtype}. "
-            "Convert the column, or pass `use_highly_variable=False`."
+            f"Expected finite numbers in `adata.layers[{name!r}]` for the genes with rates in `adata.var`, found "
+            f"{int(np.sum(~np.isfinite(layer)))} that are not. {FIT_FIRST}"
         )
-    return marked.to_numpy()
-
-
-def _velocity_genes(
-    r2: np.ndarray,
-    ratio: np.ndarray,
-    spliced: np.ndarray,
-    unspliced: np.ndarray,
-    allowed: np.ndarray,
-    min_r2: float,
-    min_ratio: float,
-) -> np.ndarray:
-    """Mask of the genes in which there is enough splicing dynamics to see."""
-    genes = (r2 > min_r2) & (ratio > min_ratio) & (spliced.max(axis=0) > 0) & (unspliced.max(axis=0) > 0) & allowed
-    if genes.sum() >= 2:
-        return genes
-    threshold = np.percentile(r2, 80)
-    logger.warning(
-        "Found fewer than two velocity genes: there is little signal of splicing dynamics. Lowered `min_r2` from %g to "
-        "%.4g, to the fifth of the genes that fit best. Take care with the results.",
-        min_r2,
-        threshold,
-    )
-    return r2 > threshold
+    return layer

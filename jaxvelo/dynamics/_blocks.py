@@ -1,0 +1,58 @@
+"""Compiled programs over (cells, genes) arrays of any size, in blocks of one shape."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+# One shape for all data sets: neither memory nor compilation depends on their size.
+N_CELLS, N_GENES = 1024, 32
+
+
+def in_blocks(
+    program: Callable[..., Sequence[jax.Array]],
+    genes: Any,
+    *arrays: Float[np.ndarray, "cells genes"],
+    n_results: int,
+) -> list[Float[np.ndarray, "cells genes"]]:
+    """Run a program on blocks and put its results together.
+
+    Parameters
+    ----------
+    program
+        Function of what belongs to the genes and of arrays, both of a block, that returns arrays of the same shape.
+        Cells and genes must not depend on each other: the last of them are repeated to fill a block.
+    genes
+        Pytree of arrays whose first axis are the genes.
+    arrays
+        Arrays of shape (cells, genes).
+    n_results
+        Number of arrays that the program returns.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Results of shape (cells, genes), of the type of the first array.
+    """
+    n_cells, n_genes = arrays[0].shape
+    results = [np.empty((n_cells, n_genes), dtype=arrays[0].dtype) for _ in range(n_results)]
+    for first_gene in range(0, n_genes, N_GENES):
+        columns = slice(first_gene, first_gene + N_GENES)
+        of_genes = jax.tree.map(lambda x, columns=columns: _padded(np.asarray(x)[columns], N_GENES, 0), genes)
+        for first_cell in range(0, n_cells, N_CELLS):
+            block = (slice(first_cell, first_cell + N_CELLS), columns)
+            found = program(of_genes, *(_padded(_padded(x[block], N_CELLS, 0), N_GENES, 1) for x in arrays))
+            for result, values in zip(results, found, strict=True):
+                view = result[block]
+                view[...] = np.asarray(values)[: view.shape[0], : view.shape[1]]
+    return results
+
+
+def _padded(array: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Repeat the last entries along an axis up to a size."""
+    missing = size - array.shape[axis]
+    if not missing:
+        return array
+    return np.pad(array, [(0, missing if i == axis else 0) for i in range(array.ndim)], mode="edge")

@@ -1,0 +1,68 @@
+"""Moments of the counts, and the genes in which they show splicing dynamics."""
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+from jaxvelo.annotations import require_key
+from jaxvelo.configuration import logger
+from jaxvelo.counts import check_finite
+from jaxvelo.dynamics import SteadyState, steady_state
+from jaxvelo.dynamics.steady_state import Percentiles
+
+
+def read_layer(adata: AnnData, name: str) -> np.ndarray:
+    """Return a layer as a dense array of finite numbers, or say what is wrong with it."""
+    origin = "Compute it with `jaxvelo.pp.moments(adata)`." if name in ("Ms", "Mu") else "Store the counts there."
+    layer = require_key(adata.layers, name, "adata.layers", origin)
+    check_finite(f"adata.layers[{name!r}]", layer, f"{origin} Leave out the genes or cells that are not finite.")
+    return layer.toarray() if sp.issparse(layer) else np.asarray(layer)
+
+
+def highly_variable(adata: AnnData) -> np.ndarray:
+    """Mask of the highly variable genes; all, if none are marked."""
+    if "highly_variable" not in adata.var:
+        return np.ones(adata.n_vars, dtype=bool)
+    marked = adata.var["highly_variable"]
+    if marked.dtype != bool:
+        raise ValueError(
+            f"Expected booleans in `adata.var['highly_variable']`, found the type {marked.dtype}. "
+            "Convert the column, or pass `use_highly_variable=False`."
+        )
+    return marked.to_numpy()
+
+
+def fit_steady_state(
+    spliced: np.ndarray,
+    unspliced: np.ndarray,
+    percentiles: Percentiles = (5, 95),
+    fit_offset: bool = False,
+    r2_adjusted: bool = False,
+) -> SteadyState:
+    """Fit the deterministic model in the default floating type: float32, or float64 if the user has enabled it."""
+    s, u = jnp.asarray(spliced, dtype=float), jnp.asarray(unspliced, dtype=float)
+    return steady_state(s, u, percentiles=percentiles, fit_offset=fit_offset, r2_of_all_cells=r2_adjusted)
+
+
+def find_velocity_genes(
+    fit: SteadyState,
+    spliced: np.ndarray,
+    unspliced: np.ndarray,
+    allowed: np.ndarray,
+    min_r2: float = 0.01,
+    min_ratio: float = 0.01,
+) -> np.ndarray:
+    """Mask of the genes in which there is enough splicing dynamics to see."""
+    r2, ratio = np.asarray(fit.r2), np.asarray(fit.gamma)
+    genes = (r2 > min_r2) & (ratio > min_ratio) & (spliced.max(axis=0) > 0) & (unspliced.max(axis=0) > 0) & allowed
+    if genes.sum() >= 2:
+        return genes
+    threshold = np.percentile(r2, 80)
+    logger.warning(
+        "Found fewer than two velocity genes: there is little signal of splicing dynamics. Lowered `min_r2` from %g to "
+        "%.4g, to the fifth of the genes that fit best. Take care with the results.",
+        min_r2,
+        threshold,
+    )
+    return r2 > threshold
