@@ -29,7 +29,7 @@ from jaxvelo.dynamics._phase_curve import LOWER, UPPER
 from jaxvelo.dynamics.splicing import SplicingKinetics
 
 # Of log g and log T: what one expects before seeing a gene.
-PRIOR_MEAN = np.array([0.0, 0.0, -0.7, 1.3])
+PRIOR_MEAN = np.array([0.0, 0.0, -0.6, 1.3])
 PRIOR_DEVIATION = np.array([np.inf, np.inf, 0.5, 0.4])
 # How far the fit to the moments themselves may go from that to the smoother ones.
 REFIT_DEVIATION = np.array([np.inf, np.inf, 0.3, 0.1])

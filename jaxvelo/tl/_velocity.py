@@ -35,13 +35,11 @@ def velocity(
     r"""Estimate RNA velocities with a steady-state model, or take them from the dynamical model.
 
     Steady-state models: each gene gets the line :math:`u = \gamma s` of its steady states from its extreme cells;
-    velocity is the distance from it, :math:`u - \gamma s`. In the stochastic model the second moments enter as well; it is fitted for the
-    velocity genes, the others keep the deterministic fit. The formulas are in
-    :func:`jaxvelo.dynamics.steady_state` and :func:`jaxvelo.dynamics.stochastic_steady_state`.
-
-    Their velocity genes have :math:`r^2` > ``min_r2``, :math:`\gamma` > ``min_ratio`` (both of the deterministic fit), and
-    spliced and unspliced counts. If fewer than two genes do, the fifth of all genes with the highest :math:`r^2` is
-    taken, with a warning.
+    velocity is the distance from it, :math:`u - \gamma s`. In the stochastic model the second moments enter as well; it
+    is fitted for the velocity genes, the others keep the deterministic fit. The formulas are in
+    :func:`jaxvelo.dynamics.steady_state` and :func:`jaxvelo.dynamics.stochastic_steady_state`. Velocity genes have
+    :math:`r^2` > ``min_r2``, :math:`\gamma` > ``min_ratio`` (both of the deterministic fit), and spliced and unspliced
+    counts. If fewer than two genes do, the fifth of all genes with the highest :math:`r^2` is taken, with a warning.
 
     Dynamical model: velocities are those of the fitted curves, :math:`\beta u - \gamma s` with the gene on and off,
     weighted by the probability of both (``layers["fit_on"]``; without it, at the times in ``layers["fit_t"]``), and
