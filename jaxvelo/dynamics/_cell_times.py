@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxvelo.dynamics._blocks import in_blocks
-from jaxvelo.dynamics._phase_curve import curve_at, tangents_at, time_grid
+from jaxvelo.dynamics._phase_curve import curve_at, nearest_places, tangents_at, time_grid
 
 N_ON, N_OFF = 48, 80
 
@@ -81,9 +81,7 @@ def _on_branch(
     on: bool,
 ) -> tuple[Float[Array, " cells"], Float[Array, " cells"], Float[Array, " cells"]]:
     """Nearest point of one branch: the nearest of the grid, then one step along its tangent."""
-    least = jnp.min(squared, axis=1)
-    # The index of a minimum is slow on CPUs; the largest of the times that attain it is not.
-    time = jnp.max(jnp.where(squared == least[:, None], times[None], 0.0), axis=1)
+    time = times[nearest_places(squared)]
     where: Bool[Array, " cells"] = jnp.full(time.shape, on)
 
     def residual(time: Float[Array, " cells"]) -> tuple[Float[Array, "2 cells"], Float[Array, "2 cells"]]:
@@ -91,6 +89,7 @@ def _on_branch(
         return jnp.stack([unspliced, spliced]) - places, tangents_at(log_curve, places, where)
 
     away, tangent = residual(time)
+    least = jnp.sum(jnp.square(away), axis=0)
     length = jnp.sum(jnp.square(tangent), axis=0)
     step = jnp.sum(away * tangent, axis=0) / jnp.where(length > 0, length, 1.0)
     refined = jnp.clip(time + jnp.where(length > 0, step, 0.0), 0.0, jnp.max(times))

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxvelo.dynamics._phase_curve import LOWER, UPPER, curve_at, time_grid
+from jaxvelo.dynamics._phase_curve import LOWER, UPPER, curve_at, nearest_places, time_grid
 
 N_ON, N_OFF = 24, 40
 # Genes and starts that go through the compiled program at a time: its shape is the same for all data sets.
@@ -166,9 +166,9 @@ def _evaluate(
     squared = sum(jnp.square(places[axis][:, None] - curve.places[axis][None]) for axis in (0, 1))
     other_branch = jnp.where(curve.on[None], (branches == OFF)[:, None], (branches == ON)[:, None])
     squared = jnp.where(other_branch, FAR, squared)
-    nearest = jnp.min(squared, axis=1)
     # Sums over the points nearest to each place of the grid as a product of matrices, faster than a scatter.
-    hits = jnp.where(squared == nearest[:, None], weights[:, None], 0.0)
+    index = nearest_places(squared)
+    hits = jnp.where(index[:, None] == jnp.arange(N_ON + N_OFF, dtype=index.dtype)[None], weights[:, None], 0.0)
     sums = jnp.concatenate([jnp.ones_like(places[:1]), places]) @ hits  # (3, grid)
     count, residual = sums[0], sums[1:] - sums[:1] * curve.places
 
@@ -181,7 +181,7 @@ def _evaluate(
     gradient = jnp.einsum("ik,ikp->p", residual, steepness)
     gradient -= jnp.einsum("k,kp->p", jnp.sum(direction * residual, axis=0), along)
 
-    distance = jnp.sum(weights * nearest)
+    distance = jnp.sum(weights * jnp.min(squared, axis=1))
     pull = prior.precision @ (log_curve - prior.mean)
     return distance + (log_curve - prior.mean) @ pull, distance, information, gradient - pull
 
