@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxvelo.dynamics._phase_curve import LOWER, UPPER, curve_at, nearest_places, time_grid
+from jaxvelo.dynamics._phase_curve import LOWER, UPPER, CurvePoints, curve_at, nearest_places, time_grid
 
 N_ON, N_OFF = 24, 40
 # Genes and starts that go through the compiled program at a time: its shape is the same for all data sets.
@@ -161,7 +161,7 @@ def _evaluate(
 ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, "4 4"], Float[Array, "4"]]:
     """Loss, distance, Gauss-Newton matrix of the distance, and half the negative gradient of the loss."""
     curve = time_grid(log_curve, N_ON, N_OFF)
-    steepness = jax.jacfwd(curve_at)(log_curve, curve.times, curve.on)  # (2, grid, 4)
+    steepness = jax.jacfwd(_curve_with_its_corner)(log_curve, curve)  # (2, grid, 4)
 
     squared = sum(jnp.square(places[axis][:, None] - curve.places[axis][None]) for axis in (0, 1))
     other_branch = jnp.where(curve.on[None], (branches == OFF)[:, None], (branches == ON)[:, None])
@@ -184,6 +184,12 @@ def _evaluate(
     distance = jnp.sum(weights * jnp.min(squared, axis=1))
     pull = prior.precision @ (log_curve - prior.mean)
     return distance + (log_curve - prior.mean) @ pull, distance, information, gradient - pull
+
+
+def _curve_with_its_corner(log_curve: Float[Array, "4"], curve: CurvePoints) -> Float[Array, "2 grid"]:
+    """Places at fixed times, except that the end of the branch that is on moves with the switching time."""
+    corner = jnp.arange(N_ON + N_OFF) == N_ON - N_ON // 2 - 1
+    return curve_at(log_curve, jnp.where(corner, jnp.exp(log_curve[3]), curve.times), curve.on)
 
 
 def _solve(matrix: Float[Array, "4 4"], vector: Float[Array, "4"]) -> Float[Array, "4"]:
