@@ -88,11 +88,12 @@ def _bins(
     """Order of the cells, and the edges of the bins in it."""
     n_cells = len(u)
     slab_edges = np.unique(np.linspace(0, n_cells, n_slabs + 1).astype(int))
-    by_unspliced = np.argsort(u, kind="stable")
-    slab = np.repeat(np.arange(len(slab_edges) - 1), np.diff(slab_edges))
-    # Stable, and by slab first: ranks in spliced are whole numbers, so the sum orders by slab, then by spliced.
-    rank = np.empty(n_cells, dtype=np.int64)
-    rank[np.argsort(s, kind="stable")] = np.arange(n_cells)
-    order = by_unspliced[np.argsort(slab * n_cells + rank[by_unspliced], kind="stable")]
+    # Stable sorts after each other: cells of equal counts in one kind are ordered by the other, so that the order in
+    # which they come does not matter.
+    by_unspliced = np.lexsort((s, u))
+    by_spliced = by_unspliced[np.argsort(s[by_unspliced], kind="stable")]
+    slab = np.empty(n_cells, dtype=np.int16)
+    slab[by_unspliced] = np.repeat(np.arange(len(slab_edges) - 1), np.diff(slab_edges))
+    order = by_spliced[np.argsort(slab[by_spliced], kind="stable")]
     edges = [np.linspace(a, b, SLABS + 1).astype(int)[:-1] for a, b in itertools.pairwise(slab_edges)]
     return order, np.unique(np.concatenate([*edges, [n_cells]]))
