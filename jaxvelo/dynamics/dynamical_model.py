@@ -376,6 +376,7 @@ def _run(
                 points.branches[genes],
                 Prior(prior.mean[genes].astype(dtype), prior.precision[genes].astype(dtype)),
                 iterations,
+                min(N_PROBLEMS, len(start) - first),
             )
         )
     return CurveFit(
