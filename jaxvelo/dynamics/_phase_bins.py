@@ -1,6 +1,5 @@
 """A gene's phase portrait as a few hundred weighted points, so that the cost of a fit does not depend on the cells."""
 
-import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -87,12 +86,13 @@ def _bins(
 ) -> tuple[Int[np.ndarray, " cells"], Int[np.ndarray, " edges"]]:
     """Order of the cells, and the edges of the bins in it."""
     n_cells = len(u)
-    slab_edges = np.unique(np.linspace(0, n_cells, n_slabs + 1).astype(int))
+    slab_edges = np.arange(n_slabs + 1) * n_cells // n_slabs
     by_unspliced = np.argsort(u, kind="stable")
-    slab = np.repeat(np.arange(len(slab_edges) - 1), np.diff(slab_edges))
-    # Stable, and by slab first: ranks in spliced are whole numbers, so the sum orders by slab, then by spliced.
+    slab = np.repeat(np.arange(n_slabs), np.diff(slab_edges))
     rank = np.empty(n_cells, dtype=np.int64)
     rank[np.argsort(s, kind="stable")] = np.arange(n_cells)
-    order = by_unspliced[np.argsort(slab * n_cells + rank[by_unspliced], kind="stable")]
-    edges = [np.linspace(a, b, SLABS + 1).astype(int)[:-1] for a, b in itertools.pairwise(slab_edges)]
-    return order, np.unique(np.concatenate([*edges, [n_cells]]))
+    # Ranks in spliced are whole numbers below the number of cells, so the sum orders by slab, then by spliced.
+    order = by_unspliced[np.argsort(slab * n_cells + rank[by_unspliced])]
+    inner = np.diff(slab_edges)[:, None] * np.arange(SLABS) // SLABS
+    edges = np.append((slab_edges[:-1, None] + inner).ravel(), n_cells)
+    return order, edges[np.append(edges[1:] > edges[:-1], True)]

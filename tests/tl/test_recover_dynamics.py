@@ -1,6 +1,7 @@
 """The dynamical model on AnnData: what is written, for whom, and what is refused."""
 
 import logging
+import os
 
 import jax.numpy as jnp
 import numpy as np
@@ -151,7 +152,7 @@ def test_copy_leaves_the_original(adata):
 
 
 def test_little_memory_changes_nothing(adata, fitted):
-    two_genes = 2 * N_CELLS * 4 * 24 / 2**30
+    two_genes = 2 * N_CELLS * 4 * 24 / 2**30 * os.cpu_count()
     jv.tl.recover_dynamics(adata, "chosen", memory=two_genes, show_progress_bar=False)
     for name in RATES:
         np.testing.assert_allclose(adata.var[name], fitted.var[name], rtol=1e-5)
