@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxvelo.dynamics._blocks import in_blocks
-from jaxvelo.dynamics._phase_curve import curve_at, tangents_at, time_grid
+from jaxvelo.dynamics._phase_curve import curve_at, nearest_places, tangents_at, time_grid
 
 N_ON, N_OFF = 32, 48
 
@@ -74,14 +74,12 @@ def _nearest(
     grid = time_grid(log_curve, N_ON, N_OFF)
     squared = jnp.square(unspliced[:, None] - grid.places[0][None])
     squared += jnp.square(spliced[:, None] - grid.places[1][None])
-    least, time, last = [], [], []
+    time, last = [], []
     for branch in (slice(0, N_ON), slice(N_ON, None)):
-        of_branch, times = squared[:, branch], grid.times[branch]
-        least.append(jnp.min(of_branch, axis=1))
-        # The index of a minimum is slow on CPUs; the largest of the times that attain it is not.
-        time.append(jnp.max(jnp.where(of_branch == least[-1][:, None], times[None], 0.0), axis=1))
+        times = grid.times[branch]
+        time.append(times[nearest_places(squared[:, branch])])
         last.append(jnp.full_like(unspliced, jnp.max(times)))
-    nearest = _on_curve(log_curve, unspliced, spliced, *(jnp.concatenate(x) for x in (least, time, last)))
+    nearest = _on_curve(log_curve, unspliced, spliced, jnp.concatenate(time), jnp.concatenate(last))
     times, distances, residuals = (x.reshape(2, -1) for x in nearest)
     return times, distances, residuals
 
@@ -90,7 +88,6 @@ def _on_curve(
     log_curve: Float[Array, "4"],
     unspliced: Float[Array, " cells"],
     spliced: Float[Array, " cells"],
-    least: Float[Array, " both"],
     time: Float[Array, " both"],
     last: Float[Array, " both"],
 ) -> tuple[Float[Array, " both"], Float[Array, " both"], Float[Array, " both"]]:
@@ -99,6 +96,7 @@ def _on_curve(
     cells = jnp.stack([jnp.tile(unspliced, 2), jnp.tile(spliced, 2)])
     places = curve_at(log_curve, time, on)
     away, tangent = cells - places, tangents_at(log_curve, places, on)
+    least = jnp.sum(jnp.square(away), axis=0)
     length = jnp.sum(jnp.square(tangent), axis=0)
     step = jnp.sum(away * tangent, axis=0) / jnp.where(length > 0, length, 1.0)
     refined = jnp.clip(time + jnp.where(length > 0, step, 0.0), 0.0, last)

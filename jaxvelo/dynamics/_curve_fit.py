@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxvelo.dynamics._phase_curve import LOWER, UPPER, curve_at, time_grid
+from jaxvelo.dynamics._phase_curve import LOWER, UPPER, CurvePoints, curve_at, nearest_places, time_grid
 
 N_ON, N_OFF = 24, 40
 # Genes and starts that go through the compiled program at a time: its shape is the same for all data sets.
@@ -174,15 +174,15 @@ def _evaluate(
 ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, "4 4"], Float[Array, "4"]]:
     """Loss, distance, Gauss-Newton matrix of the distance, and half the negative gradient of the loss."""
     curve = time_grid(log_curve, N_ON, N_OFF)
-    steepness = jax.jacfwd(curve_at)(log_curve, curve.times, curve.on)  # (2, grid, 4)
+    steepness = jax.jacfwd(_curve_with_its_corner)(log_curve, curve)  # (2, grid, 4)
 
     x, y = places
     squared = jnp.square(x[:, None] - curve.places[0][None]) + jnp.square(y[:, None] - curve.places[1][None])
     other_branch = jnp.where(curve.on[None], (branches == OFF)[:, None], (branches == ON)[:, None])
     squared = jnp.where(other_branch, FAR, squared)
-    nearest = jnp.min(squared, axis=1)
     # Sums over the points nearest to each place of the grid as a product of matrices, faster than a scatter.
-    hits = jnp.where(squared == nearest[:, None], weights[:, None], 0.0)
+    index = nearest_places(squared)
+    hits = jnp.where(index[:, None] == jnp.arange(N_ON + N_OFF, dtype=index.dtype)[None], weights[:, None], 0.0)
     moments = jnp.stack([jnp.ones_like(x), x, y, x * x, x * y, y * y]) @ hits  # (6, grid)
     count, residual = moments[0], moments[1:3] - moments[:1] * curve.places
 
@@ -203,6 +203,12 @@ def _evaluate(
     distance = jnp.sum(uu + ss - (du * du * uu + 2 * du * ds * us + ds * ds * ss))
     pull = prior.precision @ (log_curve - prior.mean)
     return distance + (log_curve - prior.mean) @ pull, distance, information, gradient - pull
+
+
+def _curve_with_its_corner(log_curve: Float[Array, "4"], curve: CurvePoints) -> Float[Array, "2 grid"]:
+    """Places at fixed times, except that the end of the branch that is on moves with the switching time."""
+    corner = jnp.arange(N_ON + N_OFF) == N_ON - N_ON // 2 - 1
+    return curve_at(log_curve, jnp.where(corner, jnp.exp(log_curve[3]), curve.times), curve.on)
 
 
 def _solve(matrix: Float[Array, "4 4"], vector: Float[Array, "4"]) -> Float[Array, "4"]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxvelo.dynamics.splicing import splicing_solution
 
@@ -93,3 +93,20 @@ def tangents_at(
     level_u, level_s, ratio, _ = jnp.exp(log_curve)
     u, s = places[0] / level_u, places[1] / level_s
     return jnp.stack([level_u * (on.astype(u.dtype) - u), level_s * ratio * (u - s)])
+
+
+def nearest_places(squared: Float[Array, "points grid"]) -> Int[Array, " points"]:
+    """Index of the least of each row; of nearly equal ones (less than 2e-5 apart), of any.
+
+    The index of a minimum is slow on CPUs, and a comparison with the minimum can fail altogether: the compiler may
+    compute the same numbers twice, and round them differently. So the index takes the last bits of the numbers.
+    """
+    # Numbers as small as the last bits alone would be flushed to zero.
+    squared = jnp.maximum(squared, 1e-30)
+    integers = jnp.int64 if squared.dtype == jnp.float64 else jnp.int32
+    index = jnp.arange(squared.shape[1], dtype=integers)
+    last_bits = (1 << (len(index) - 1).bit_length()) - 1
+    keys = (jax.lax.bitcast_convert_type(squared, integers) & ~last_bits) | index[None]
+    # Positive floats have the order of their bits, and minima of floats are faster.
+    least = jnp.min(jax.lax.bitcast_convert_type(keys, squared.dtype), axis=1)
+    return jax.lax.bitcast_convert_type(least, integers) & last_bits

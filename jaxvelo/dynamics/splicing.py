@@ -39,12 +39,15 @@ def decay_difference(
     jax.Array
         Values in the unit of time.
     """
-    x = jnp.abs(beta - gamma) * tau
+    # Selected together, so that at equal rates the derivative is that of one formula, not a mean over ties.
+    splicing_slower = beta <= gamma
+    slower = jnp.where(splicing_slower, beta, gamma)
+    x = jnp.where(splicing_slower, gamma - beta, beta - gamma) * tau
     small = x < 1e-2
-    x_away = jnp.where(small, 1.0, x)
-    series = 1 + x * (-1 / 2 + x * (1 / 6 + x * (-1 / 24 + x * (1 / 120 - x / 720))))
+    x_near, x_away = jnp.where(small, x, 0.0), jnp.where(small, 1.0, x)
     # The gradient of the quotient loses digits near 0, so that the series takes over.
-    return tau * jnp.exp(-jnp.minimum(beta, gamma) * tau) * jnp.where(small, series, -jnp.expm1(-x_away) / x_away)
+    series = 1 + x_near * (-1 / 2 + x_near * (1 / 6 + x_near * (-1 / 24 + x_near * (1 / 120 - x_near / 720))))
+    return tau * jnp.exp(-slower * tau) * jnp.where(small, series, -jnp.expm1(-x_away) / x_away)
 
 
 def splicing_solution(
