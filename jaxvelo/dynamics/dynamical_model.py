@@ -32,7 +32,7 @@ from jaxvelo.dynamics.splicing import SplicingKinetics
 
 # Of log g and log T: what one expects before seeing a gene.
 PRIOR_MEAN = np.array([0.0, 0.0, -0.6, 1.3])
-PRIOR_DEVIATION = np.array([np.inf, np.inf, 0.5, 0.4])
+PRIOR_DEVIATION = np.array([np.inf, np.inf, 0.5, 0.2])
 # How far the fit to the moments themselves may go from that to the smoother ones.
 REFIT_DEVIATION = np.array([np.inf, np.inf, 0.3, 0.1])
 # Starts: ratios g, each with a long and a short switching time.
