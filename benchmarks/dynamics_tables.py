@@ -182,10 +182,10 @@ def rates_rows(rates: dict[str, Any]) -> list[str]:
     largest = float(np.exp(max(fold["largest"] for fold in rates["folds"])))
     penalties = ", ".join(sorted({f"{fold['penalty']:g}" for fold in rates["folds"]}))
     return [
-        f"Simulated bifurcation, transcription and degradation rates of {rates['tuned']} of {rates['genes']} genes tuned "
-        f"by gradient descent on known fates (5-fold): held-out negative log-likelihood {before:.3f} → {after:.3f} "
-        f"({rates['mean']:+.1%} ± {rates['half_width']:.1%}, 95 % interval); penalty chosen {penalties}, largest factor "
-        f"of a rate {largest:.1f}."
+        f"Simulated bifurcation, rates of transcription and degradation of {rates['tuned']} of {rates['genes']} genes "
+        "tuned by gradient descent on known fates (5-fold): held-out negative log-likelihood "
+        f"{before:.3f} → {after:.3f} ({rates['mean']:+.1%} ± {rates['half_width']:.1%}, 95 % interval); penalty chosen "
+        f"{penalties}, largest factor of a rate {largest:.1f}."
     ]
 
 

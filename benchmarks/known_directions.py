@@ -31,8 +31,8 @@ def agreement(adata: AnnData) -> dict[str, Any]:
         - ``backward``, ``forward``: of cells of one of ``EARLIER`` and ``LATER`` with neighbours in the other, the
           probability to move into the other, mean over cells; ``backward`` is from later to earlier;
         - ``net_backward``: their difference;
-        - ``cycling_backward``: of ductal cells in the cycle (a score of the S or G2M phase above 0.1), the probability to
-          move to ductal cells out of it, mean over cells.
+        - ``cycling_backward``: of ductal cells in the cycle (a score of the S or G2M phase above 0.1), the probability
+          to move to ductal cells out of it, mean over cells.
     """
     both = convention(adata).compute_transition_matrix()
     clusters = adata.obs[CLUSTERS].to_numpy()
