@@ -2,7 +2,7 @@
 
 Usage::
 
-    python -m benchmarks.dynamics --peers DIR [--only time,growth,large,fit,truth,biology] [--json FILE]
+    python -m benchmarks.dynamics --peers DIR [--only time,growth,large,fit,truth,biology,rates] [--json FILE]
                                   [--folder DIR] [--update-readme]
 
 ``DIR`` is a virtual environment with scVelo and scvelo-rs. The data is ``reference/pancreas_velocity.h5ad`` (3,696
@@ -13,7 +13,8 @@ the other, never at the same time. The groups:
 - ``growth``: time and memory with more cells and more genes; ``large`` (if asked for) 100,000 cells × 2,000 genes;
 - ``fit``: distance of the cells to the curves;
 - ``truth``: simulated cells with known rates, times and velocities;
-- ``biology``: known directions in the pancreas.
+- ``biology``: known directions in the pancreas;
+- ``rates``: rates of some genes tuned on known fates, on cells left out.
 
 ``--folder`` keeps data and fits; peers' fits to simulated cells that are there already are not done again.
 """
@@ -33,7 +34,7 @@ import benchmarks.kernels
 from benchmarks.dynamics_tables import rows, verdicts
 from benchmarks.kernels import ROOT, write_block
 
-GROUPS = ("time", "growth", "fit", "truth", "biology")
+GROUPS = ("time", "growth", "fit", "truth", "biology", "rates")
 ASKED_FOR = ("large",)
 PEERS = ("scvelo", "scvelo_rs")
 CELLS, GENES = (10_000, 30_000, 100_000), (200, 600, 2000)
@@ -70,6 +71,7 @@ class Benchmark:
             "fit": self._fit,
             "truth": self._truth,
             "biology": self._biology,
+            "rates": self._rates,
         }
         return groups[group]()
 
@@ -122,6 +124,10 @@ class Benchmark:
             "jaxvelo": self._ours("directions", self._reference, self._folder / "pancreas_jaxvelo.npz"),
             "scvelo": self._ours("directions", self._reference),
         }
+
+    def _rates(self) -> dict[str, Any]:
+        """Rates tuned by gradient descent."""
+        return self._run([sys.executable, "-m", "benchmarks.tuned_rates"])
 
     def _fit_pancreas(self, again: bool = False) -> dict[str, Any]:
         """Fit ours once for all groups; what an earlier run left may come from other code."""

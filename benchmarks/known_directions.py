@@ -30,7 +30,9 @@ def agreement(adata: AnnData) -> dict[str, Any]:
         - ``correctness``: cross-boundary correctness of each known transition in ``X_pca``, mean over its cells;
         - ``backward``, ``forward``: of cells of one of ``EARLIER`` and ``LATER`` with neighbours in the other, the
           probability to move into the other, mean over cells; ``backward`` is from later to earlier;
-        - ``net_backward``: their difference.
+        - ``net_backward``: their difference;
+        - ``cycling_backward``: of ductal cells in the cycle (a score of the S or G2M phase above 0.1), the probability
+          to move to ductal cells out of it, mean over cells.
     """
     both = convention(adata).compute_transition_matrix()
     clusters = adata.obs[CLUSTERS].to_numpy()
@@ -44,7 +46,14 @@ def agreement(adata: AnnData) -> dict[str, Any]:
             direction: crossing(adata, kernel, clusters == source, clusters == target)
             for direction, source, target in (("backward", LATER, EARLIER), ("forward", EARLIER, LATER))
         }
-        result[name] = {"correctness": correctness, **flow, "net_backward": flow["backward"] - flow["forward"]}
+        cycling = (adata.obs[["S_score", "G2M_score"]] > 0.1).any(axis=1).to_numpy()
+        early = clusters == EARLIER
+        result[name] = {
+            "correctness": correctness,
+            **flow,
+            "net_backward": flow["backward"] - flow["forward"],
+            "cycling_backward": crossing(adata, kernel, early & cycling, early & ~cycling),
+        }
     return result
 
 

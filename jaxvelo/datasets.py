@@ -211,9 +211,13 @@ def splicing_state(
 
     def solve(tau, u0, s0, alpha):
         decay_u, decay_s = np.exp(-beta * tau), np.exp(-gamma * tau)
-        # (e^{-γτ} - e^{-βτ}) / (γ - β), written so that it holds at γ = β too, where it is -τ e^{-βτ}
-        x = (beta - gamma) * tau
-        mixed = -tau * decay_u * np.where(np.abs(x) < 1e-8, 1.0, np.expm1(x) / np.where(x == 0, 1.0, x))
+        # (e^{-γτ} - e^{-βτ}) / (γ - β), with the slower decay in front: that overflows nowhere, and holds at γ = β
+        x = np.abs(beta - gamma) * tau
+        mixed = (
+            -tau
+            * np.exp(-np.minimum(beta, gamma) * tau)
+            * np.where(x < 1e-8, 1.0, -np.expm1(-x) / np.where(x == 0, 1.0, x))
+        )
         u = u0 * decay_u + alpha / beta * (1 - decay_u)
         s = s0 * decay_s + alpha / gamma * (1 - decay_s) + (alpha - beta * u0) * mixed
         return u, s

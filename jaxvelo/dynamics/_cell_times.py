@@ -5,12 +5,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from jaxvelo.dynamics._blocks import in_blocks
 from jaxvelo.dynamics._phase_curve import curve_at, nearest_places, tangents_at, time_grid
 
-N_ON, N_OFF = 48, 80
+N_ON, N_OFF = 32, 48
 
 
 class OnBranch(NamedTuple):
@@ -49,56 +49,63 @@ def nearest_times(
     return OnBranch(*found[:3]), OnBranch(*found[3:])
 
 
+def compile_nearest_times(dtype: np.dtype) -> None:
+    """Compile the program of :func:`nearest_times`."""
+    nearest_times(np.zeros((1, 4), dtype), np.zeros((1, 1), dtype), np.zeros((1, 1), dtype))
+
+
 @jax.jit
 def _nearest_block(
     log_curve: Float[Array, "genes 4"], unspliced: Float[Array, "cells genes"], spliced: Float[Array, "cells genes"]
 ) -> list[Float[Array, "cells genes"]]:
     def gene(values: tuple[Array, Array, Array]) -> tuple[Array, ...]:
-        on, off = _nearest(*values)
-        return *on, *off
+        times, distances, residuals = _nearest(*values)
+        return tuple(
+            of_branch for branch in range(2) for of_branch in (times[branch], distances[branch], residuals[branch])
+        )
 
     return [values.T for values in jax.lax.map(gene, (log_curve, unspliced.T, spliced.T))]
 
 
 def _nearest(
     log_curve: Float[Array, "4"], unspliced: Float[Array, " cells"], spliced: Float[Array, " cells"]
-) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+) -> tuple[Float[Array, "2 cells"], Float[Array, "2 cells"], Float[Array, "2 cells"]]:
+    """Times, squared distances and residuals in spliced, on both branches: the nearest of the grid, then one step."""
     grid = time_grid(log_curve, N_ON, N_OFF)
     squared = jnp.square(unspliced[:, None] - grid.places[0][None])
     squared += jnp.square(spliced[:, None] - grid.places[1][None])
-    return (
-        _on_branch(log_curve, unspliced, spliced, squared[:, :N_ON], grid.times[:N_ON], on=True),
-        _on_branch(log_curve, unspliced, spliced, squared[:, N_ON:], grid.times[N_ON:], on=False),
-    )
+    time, last = [], []
+    for branch in (slice(0, N_ON), slice(N_ON, None)):
+        times = grid.times[branch]
+        time.append(times[nearest_places(squared[:, branch])])
+        last.append(jnp.full_like(unspliced, jnp.max(times)))
+    nearest = _on_curve(log_curve, unspliced, spliced, jnp.concatenate(time), jnp.concatenate(last))
+    times, distances, residuals = (x.reshape(2, -1) for x in nearest)
+    return times, distances, residuals
 
 
-def _on_branch(
+def _on_curve(
     log_curve: Float[Array, "4"],
     unspliced: Float[Array, " cells"],
     spliced: Float[Array, " cells"],
-    squared: Float[Array, "cells grid"],
-    times: Float[Array, " grid"],
-    on: bool,
-) -> tuple[Float[Array, " cells"], Float[Array, " cells"], Float[Array, " cells"]]:
-    """Nearest point of one branch: the nearest of the grid, then one step along its tangent."""
-    time = times[nearest_places(squared)]
-    where: Bool[Array, " cells"] = jnp.full(time.shape, on)
-
-    def residual(time: Float[Array, " cells"]) -> tuple[Float[Array, "2 cells"], Float[Array, "2 cells"]]:
-        places = curve_at(log_curve, time, where)
-        return jnp.stack([unspliced, spliced]) - places, tangents_at(log_curve, places, where)
-
-    away, tangent = residual(time)
+    time: Float[Array, " both"],
+    last: Float[Array, " both"],
+) -> tuple[Float[Array, " both"], Float[Array, " both"], Float[Array, " both"]]:
+    """One step along the tangent from the nearest of the grid, on the branch with the gene on, then on the other."""
+    on = jnp.arange(time.shape[0]) < unspliced.shape[0]
+    cells = jnp.stack([jnp.tile(unspliced, 2), jnp.tile(spliced, 2)])
+    places = curve_at(log_curve, time, on)
+    away, tangent = cells - places, tangents_at(log_curve, places, on)
     least = jnp.sum(jnp.square(away), axis=0)
     length = jnp.sum(jnp.square(tangent), axis=0)
     step = jnp.sum(away * tangent, axis=0) / jnp.where(length > 0, length, 1.0)
-    refined = jnp.clip(time + jnp.where(length > 0, step, 0.0), 0.0, jnp.max(times))
-    away_refined, _ = residual(refined)
-    squared_refined = jnp.sum(jnp.square(away_refined), axis=0)
+    refined = jnp.clip(time + jnp.where(length > 0, step, 0.0), 0.0, last)
+    away_refined = cells - curve_at(log_curve, refined, on)
+    squared = jnp.sum(jnp.square(away_refined), axis=0)
     # The step overshoots where the curve bends away from its tangent.
-    better = squared_refined < least
+    better = squared < least
     return (
         jnp.where(better, refined, time),
-        jnp.where(better, squared_refined, least),
+        jnp.where(better, squared, least),
         jnp.where(better, away_refined[1], away[1]),
     )

@@ -76,6 +76,7 @@ def fit_curves(
     branches: Int[Array, "genes points"],
     prior: Prior,
     iterations: Int[Array, ""],
+    n_genes: Int[Array, ""],
 ) -> CurveFit:
     """Fit the curves of genes by damped Gauss-Newton steps.
 
@@ -88,15 +89,27 @@ def fit_curves(
     prior
         Prior of each gene.
     iterations
-        Number of steps, at least 5. An argument, so that another number compiles nothing.
+        Number of steps, at least 5.
+    n_genes
+        Number of genes to fit, the first ones; of the others, the result is nothing. Both numbers are arguments, so
+        that others compile nothing.
 
     Returns
     -------
     CurveFit
         Of each gene.
     """
-    fit = partial(_fit_curve, iterations=iterations)
-    return jax.lax.map(lambda gene: fit(*gene), (start, places, weights, branches, prior), batch_size=BATCH)
+    arguments = (start, places, weights, branches, prior)
+    fit = jax.vmap(partial(_fit_curve, iterations=iterations))
+
+    def batch(i: Int[Array, ""], results: CurveFit) -> CurveFit:
+        part = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i * BATCH, BATCH), arguments)
+        put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * BATCH, axis=0)
+        return jax.tree.map(put, results, fit(*part))
+
+    numbers = jnp.zeros_like(start[:, 0])
+    nothing = CurveFit(start, numbers, numbers, jnp.zeros_like(prior.precision), numbers)
+    return jax.lax.fori_loop(0, (n_genes + BATCH - 1) // BATCH, batch, nothing)
 
 
 class _State(NamedTuple):
@@ -163,14 +176,15 @@ def _evaluate(
     curve = time_grid(log_curve, N_ON, N_OFF)
     steepness = jax.jacfwd(_curve_with_its_corner)(log_curve, curve)  # (2, grid, 4)
 
-    squared = sum(jnp.square(places[axis][:, None] - curve.places[axis][None]) for axis in (0, 1))
+    x, y = places
+    squared = jnp.square(x[:, None] - curve.places[0][None]) + jnp.square(y[:, None] - curve.places[1][None])
     other_branch = jnp.where(curve.on[None], (branches == OFF)[:, None], (branches == ON)[:, None])
     squared = jnp.where(other_branch, FAR, squared)
     # Sums over the points nearest to each place of the grid as a product of matrices, faster than a scatter.
     index = nearest_places(squared)
     hits = jnp.where(index[:, None] == jnp.arange(N_ON + N_OFF, dtype=index.dtype)[None], weights[:, None], 0.0)
-    sums = jnp.concatenate([jnp.ones_like(places[:1]), places]) @ hits  # (3, grid)
-    count, residual = sums[0], sums[1:] - sums[:1] * curve.places
+    moments = jnp.stack([jnp.ones_like(x), x, y, x * x, x * y, y * y]) @ hits  # (6, grid)
+    count, residual = moments[0], moments[1:3] - moments[:1] * curve.places
 
     length = jnp.sum(jnp.square(curve.tangents), axis=0)
     moving = (length > 0) & ~curve.ends
@@ -181,7 +195,12 @@ def _evaluate(
     gradient = jnp.einsum("ik,ikp->p", residual, steepness)
     gradient -= jnp.einsum("k,kp->p", jnp.sum(direction * residual, axis=0), along)
 
-    distance = jnp.sum(weights * jnp.min(squared, axis=1))
+    # Distances to the tangents at the nearest places, and not to these: that takes the grid's spacing out of the loss.
+    (cu, cs), (du, ds) = curve.places, direction
+    uu = moments[3] - 2 * cu * moments[1] + cu * cu * count
+    us = moments[4] - cu * moments[2] - cs * moments[1] + cu * cs * count
+    ss = moments[5] - 2 * cs * moments[2] + cs * cs * count
+    distance = jnp.sum(uu + ss - (du * du * uu + 2 * du * ds * us + ds * ds * ss))
     pull = prior.precision @ (log_curve - prior.mean)
     return distance + (log_curve - prior.mean) @ pull, distance, information, gradient - pull
 

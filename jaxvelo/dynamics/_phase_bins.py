@@ -1,6 +1,5 @@
 """A gene's phase portrait as a few hundred weighted points, so that the cost of a fit does not depend on the cells."""
 
-import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -87,13 +86,14 @@ def _bins(
 ) -> tuple[Int[np.ndarray, " cells"], Int[np.ndarray, " edges"]]:
     """Order of the cells, and the edges of the bins in it."""
     n_cells = len(u)
-    slab_edges = np.unique(np.linspace(0, n_cells, n_slabs + 1).astype(int))
+    slab_edges = np.arange(n_slabs + 1) * n_cells // n_slabs
     # Stable sorts after each other: cells of equal counts in one kind are ordered by the other, so that the order in
     # which they come does not matter.
     by_unspliced = np.lexsort((s, u))
     by_spliced = by_unspliced[np.argsort(s[by_unspliced], kind="stable")]
     slab = np.empty(n_cells, dtype=np.int16)
-    slab[by_unspliced] = np.repeat(np.arange(len(slab_edges) - 1), np.diff(slab_edges))
+    slab[by_unspliced] = np.repeat(np.arange(n_slabs), np.diff(slab_edges))
     order = by_spliced[np.argsort(slab[by_spliced], kind="stable")]
-    edges = [np.linspace(a, b, SLABS + 1).astype(int)[:-1] for a, b in itertools.pairwise(slab_edges)]
-    return order, np.unique(np.concatenate([*edges, [n_cells]]))
+    inner = np.diff(slab_edges)[:, None] * np.arange(SLABS) // SLABS
+    edges = np.append((slab_edges[:-1, None] + inner).ravel(), n_cells)
+    return order, edges[np.append(edges[1:] > edges[:-1], True)]

@@ -58,9 +58,8 @@ def time_grid(log_curve: Float[Array, "4"], n_on: int, n_off: int) -> CurvePoint
 
     def even(n: int, until: Float[Array, ""], whole: bool) -> Float[Array, " n"]:
         # With both ends, or without: once is enough.
-        order = jnp.arange(n, dtype=until.dtype)
-        share = order / (n - 1) if whole else (order + 0.5) / n
-        return -jnp.log1p(-share * until)
+        share = np.linspace(0, 1, n) if whole else (np.arange(n) + 0.5) / n
+        return -jnp.log1p(-jnp.asarray(share, until.dtype) * until)
 
     def branch(n: int, end: Float[Array, ""]) -> Float[Array, " n"]:
         # A little below one, where the logarithm of float32 would not be finite.

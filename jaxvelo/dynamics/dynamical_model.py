@@ -14,7 +14,9 @@ comes closer and is wrong. Therefore
 The constants below were chosen on simulated data with known rates and on known directions in the pancreas.
 """
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import equinox as eqx
 import numpy as np
@@ -22,15 +24,15 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from scipy.special import expit
 
-from jaxvelo.dynamics._cell_times import OnBranch, nearest_times
+from jaxvelo.dynamics._cell_times import OnBranch, compile_nearest_times, nearest_times
 from jaxvelo.dynamics._curve_fit import FREE, N_PROBLEMS, OFF, ON, CurveFit, Prior, fit_curves
-from jaxvelo.dynamics._phase_bins import Points, phase_bins
+from jaxvelo.dynamics._phase_bins import N_POINTS, Points, phase_bins
 from jaxvelo.dynamics._phase_curve import LOWER, UPPER
 from jaxvelo.dynamics.splicing import SplicingKinetics
 
 # Of log g and log T: what one expects before seeing a gene.
 PRIOR_MEAN = np.array([0.0, 0.0, -0.6, 1.3])
-PRIOR_DEVIATION = np.array([np.inf, np.inf, 0.5, 0.4])
+PRIOR_DEVIATION = np.array([np.inf, np.inf, 0.5, 0.2])
 # How far the fit to the moments themselves may go from that to the smoother ones.
 REFIT_DEVIATION = np.array([np.inf, np.inf, 0.3, 0.1])
 # Starts: ratios g, each with a long and a short switching time.
@@ -125,7 +127,7 @@ def fit_dynamics(
     scaling
         Fixed scaling between unspliced and spliced counts; fitted if None.
     memory
-        Bytes for the arrays of a batch of genes; results come on top.
+        Bytes for the arrays of the batches of genes that are fitted at a time, one on each core; results come on top.
     report
         Called with the number of genes whenever some are done.
 
@@ -143,8 +145,8 @@ def fit_dynamics(
     curves = np.full((n_genes, 4), np.nan)
     fit = _empty_fit(n_cells, n_genes, dtype)
     usable = np.zeros(n_genes, dtype=bool)
-    batch_size = genes_per_batch(n_cells, memory, dtype.itemsize)
-    for first in range(0, n_genes, batch_size):
+
+    def fit_genes(first: int) -> int:
         batch = slice(first, min(first + batch_size, n_genes))
         u, s = np.asarray(unspliced[:, batch], dtype=dtype), np.asarray(spliced[:, batch], dtype=dtype)
         deviation, used = _deviations(u, s)
@@ -154,8 +156,18 @@ def fit_dynamics(
             u, s = u[:, genes] / deviation[0, genes], s[:, genes] / deviation[1, genes]
             columns = first + genes
             curves[columns] = _fit_batch(fit, columns, u, s, deviation[:, genes], weights, iterations, scaling)
-        if report is not None:
-            report(batch.stop - batch.start)
+        return batch.stop - batch.start
+
+    n_workers = os.cpu_count() or 1
+    batch_size = genes_per_batch(n_cells, memory / n_workers, dtype.itemsize)
+    # Sorting, sparse products and compiled programs all release Python's lock; small batches share the work evenly.
+    batch_size = min(batch_size, max(1, -(-n_genes // (4 * n_workers))))
+    with ThreadPoolExecutor(n_workers) as pool:
+        # Both programs are compiled beside each other, and once.
+        list(pool.map(lambda compile_program: compile_program(dtype), (_compile_fit, compile_nearest_times)))
+        for n_done in pool.map(fit_genes, range(0, n_genes, batch_size)):
+            if report is not None:
+                report(n_done)
     fit.status[~usable] = TOO_FEW_CELLS
     level_u, level_s, ratio, switch = np.exp(curves.T)
     level_u, level_s = level_u * fit.deviation[0], level_s * fit.deviation[1]
@@ -291,6 +303,13 @@ def _fit_batch(
     return curves
 
 
+def _compile_fit(dtype: np.dtype) -> None:
+    """Compile the fit, which works on no gene here."""
+    empty = np.zeros((N_PROBLEMS, 4), dtype), np.zeros((N_PROBLEMS, 2, N_POINTS), dtype)
+    weights, branches = np.zeros((N_PROBLEMS, N_POINTS), dtype), np.zeros((N_PROBLEMS, N_POINTS), np.int32)
+    fit_curves(*empty, weights, branches, Prior(empty[0], np.zeros((N_PROBLEMS, 4, 4), dtype)), 5, 0)
+
+
 def _fit_smooth(
     u: Float[np.ndarray, "cells genes"],
     s: Float[np.ndarray, "cells genes"],
@@ -379,6 +398,7 @@ def _run(
                 points.branches[genes],
                 Prior(prior.mean[genes].astype(dtype), prior.precision[genes].astype(dtype)),
                 iterations,
+                min(N_PROBLEMS, len(start) - first),
             )
         )
     return CurveFit(

@@ -45,7 +45,7 @@ def recover_dynamics(
     :math:`(u(t), s(t))` is fitted to the cells by the squared distances to it, in units of the standard deviations of
     the counts; each cell gets the time of its nearest point, on the branch that its neighbours agree on, averaged over
     them. Two weak priors, on :math:`\log \gamma/\beta` (mean -0.6, standard deviation 0.5) and on
-    :math:`\log` of :math:`\beta` times the switching time (1.3 and 0.4), decide where the cells do not.
+    :math:`\log` of :math:`\beta` times the switching time (1.3 and 0.2), decide where the cells do not.
 
     Parameters
     ----------

@@ -239,7 +239,7 @@ BAD = {
     "nan in Mu": (nan_in("Mu"), {}, ValueError, r"layers\['Mu'\].*1 that are NaN.*moments"),
     "nan in spliced": (nan_in("spliced"), {}, ValueError, r"layers\['spliced'\].*1 that are NaN"),
     "mask of words": (words_for_booleans, {}, ValueError, r"var\['highly_variable'\].*use_highly_variable=False"),
-    "dynamical": (None, {"mode": "dynamical"}, ValueError, "stochastic.*deterministic.*dynamical.*not available"),
+    "dynamical": (None, {"mode": "dynamical"}, KeyError, r"var\['fit_alpha'\].*recover_dynamics"),
     "mode": (None, {"mode": "fast"}, ValueError, "mode.*stochastic.*fast"),
     "percentile": (None, {"perc": 120}, ValueError, "perc.*0 to 100.*120"),
     "order": (None, {"perc": (95, 5)}, ValueError, r"lower percentile.*\(95, 5\)"),

@@ -1,0 +1,327 @@
+"""The dynamical model on AnnData: what is written, for whom, and what is refused."""
+
+import logging
+import os
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData, read_h5ad
+
+import jaxvelo as jv
+from tests.tl.trajectory import unchanged, with_neighbors
+
+N_CELLS, N_GENES = 150, 12
+RATES = ["fit_alpha", "fit_beta", "fit_gamma", "fit_t_", "fit_scaling"]
+NUMBERS = [*RATES, "fit_likelihood", "fit_residual", "fit_variance", "fit_std_u", "fit_std_s", "fit_alignment_scaling"]
+LAYERS = ["fit_t", "fit_tau", "fit_tau_", "fit_on"]
+
+
+def moments(seed=0):
+    """Genes that come and go along one trajectory, with a little noise; the second half shows no dynamics."""
+    rng = np.random.default_rng(seed)
+    time = np.sort(rng.random(N_CELLS)) * 10
+    half = N_GENES // 2
+    gamma, switch, on = rng.uniform(0.3, 1.5, half), rng.uniform(2, 5, half), rng.uniform(0, 2, half)
+    shape = (N_CELLS, half)
+    rates = [np.broadcast_to(x, shape) for x in (np.full(half, 10.0), np.ones(half), gamma, on, on + switch)]
+    u, s = jv.datasets.splicing_state(np.broadcast_to(time[:, None], shape), *rates)
+    flat = rng.gamma(50, 0.02, (2, N_CELLS, N_GENES - half))
+    u, s = np.c_[u, flat[0]], np.c_[s, flat[1]]
+    u, s = (x * rng.gamma(400, 1 / 400, x.shape) for x in (u, s))
+    names = [f"gene_{i}" for i in range(N_GENES)]
+    layers = {"Ms": s.astype(np.float32), "Mu": u.astype(np.float32)}
+    adata = AnnData(s, obs=pd.DataFrame({"time": time}, index=[f"cell_{i}" for i in range(N_CELLS)]), layers=layers)
+    adata.var_names = names
+    adata.var["chosen"] = np.arange(N_GENES) < half
+    adata.uns["true_gamma"] = gamma
+    return with_neighbors(adata, time[:, None])
+
+
+@pytest.fixture(scope="module")
+def untouched():
+    return moments()
+
+
+@pytest.fixture
+def adata(untouched):
+    return untouched.copy()
+
+
+@pytest.fixture(scope="module")
+def fitted(untouched):
+    adata = untouched.copy()
+    jv.tl.recover_dynamics(adata, "chosen", standard_errors=True, show_progress_bar=False)
+    return adata
+
+
+def test_finds_what_was_simulated(fitted):
+    genes = fitted.var["chosen"].to_numpy()
+    ratio = fitted.var["fit_gamma"] / (fitted.var["fit_beta"] * fitted.var["fit_scaling"])
+    error = np.log(ratio[genes]) - np.log(fitted.uns["true_gamma"])
+    assert np.median(np.abs(error)) < 0.25
+    time = fitted.obs["time"].to_numpy()
+    for column in fitted.layers["fit_t"][:, genes].T:
+        after = time > 2  # all genes are on by then
+        assert pd.Series(column[after]).corr(pd.Series(time[after]), method="spearman") > 0.9
+
+
+def test_what_is_written(fitted):
+    genes = fitted.var["chosen"].to_numpy()
+    for name in NUMBERS:
+        assert np.isfinite(fitted.var[name][genes]).all(), name
+        assert fitted.var[name][~genes].isna().all(), name
+    for name in LAYERS:
+        assert np.isfinite(fitted.layers[name][:, genes]).all()
+        assert np.isnan(fitted.layers[name][:, ~genes]).all()
+        assert (fitted.layers[name][:, genes] >= 0).all()
+    assert (fitted.layers["fit_on"][:, genes] <= 1).all()
+    assert set(fitted.var["fit_status"][~genes]) == {"not fitted"}
+    assert set(fitted.var["fit_status"][genes]) <= {"converged", "at a bound", "not converged"}
+    covariance = fitted.varm["fit_covariance"]
+    assert covariance.shape == (N_GENES, 4, 4)
+    assert np.isnan(covariance[~genes]).all()
+    for name, place in (("fit_log_gamma_se", 2), ("fit_log_t__se", 3)):
+        np.testing.assert_allclose(fitted.var[name][genes] ** 2, covariance[genes, place, place], rtol=1e-5)
+    assert fitted.uns["recover_dynamics"] == {"fit_connected_states": True, "use_raw": False}
+
+
+def test_total_time(fitted, adata):
+    genes = np.flatnonzero(fitted.var["chosen"])
+    for gene in genes:
+        time, switch = fitted.layers["fit_t"][:, gene], fitted.var["fit_t_"].iloc[gene]
+        passed = max(time[time < switch], default=0) + max(time[time > switch] - switch, default=0)
+        assert passed <= 20 * (1 + 1e-5)
+    jv.tl.recover_dynamics(adata, "chosen", t_max=False, show_progress_bar=False)
+    beta = (adata.var["fit_beta"] * adata.var["fit_scaling"]).iloc[genes]
+    np.testing.assert_allclose(beta, 1, rtol=1e-5)
+    factor = fitted.var["fit_alignment_scaling"].iloc[genes].to_numpy()
+    np.testing.assert_allclose(adata.layers["fit_t"][:, genes] * factor, fitted.layers["fit_t"][:, genes], rtol=1e-4)
+    assert "fit_covariance" not in adata.varm
+
+
+def test_genes_fitted_before_keep_their_fit(fitted):
+    adata = fitted.copy()
+    others = ["gene_7", "gene_8"]
+    jv.tl.recover_dynamics(adata, others, show_progress_bar=False)
+    genes = adata.var["chosen"].to_numpy()
+    for name in NUMBERS:
+        np.testing.assert_array_equal(adata.var[name][genes], fitted.var[name][genes])
+    for name in LAYERS:
+        np.testing.assert_array_equal(adata.layers[name][:, genes], fitted.layers[name][:, genes])
+    assert (adata.var["fit_status"] == "not fitted").sum() == N_GENES - genes.sum() - 2
+
+
+@pytest.mark.parametrize(
+    ("var_names", "expected"),
+    [
+        ("all", range(N_GENES)),
+        ("gene_3", [3]),
+        (["gene_4", "gene_1"], [1, 4]),
+        (pd.Index(["gene_2"]), [2]),
+        ("chosen", range(6)),
+    ],
+)
+def test_which_genes(adata, var_names, expected):
+    jv.tl.recover_dynamics(adata, var_names, max_iter=5, show_progress_bar=False)
+    asked = np.flatnonzero(adata.var["fit_status"] != "not fitted")
+    np.testing.assert_array_equal(asked, list(expected))
+
+
+def test_velocity_genes_and_the_most_expressed(adata):
+    jv.tl.recover_dynamics(adata, n_top_genes=2, max_iter=5, show_progress_bar=False)
+    asked = np.flatnonzero(adata.var["fit_status"] != "not fitted")
+    candidates = adata.copy()
+    jv.tl.velocity(candidates, mode="deterministic", r2_adjusted=True)
+    genes = np.flatnonzero(candidates.var["velocity_genes"])
+    order = genes[np.argsort(-adata.layers["Ms"][:, genes].sum(axis=0))]
+    np.testing.assert_array_equal(asked, np.sort(order[:2]))
+
+
+def test_fixed_scaling(adata):
+    for asked, scaling in ((False, 1.0), (0.5, 0.5)):
+        jv.tl.recover_dynamics(adata, "chosen", fit_scaling=asked, show_progress_bar=False)
+        np.testing.assert_allclose(adata.var["fit_scaling"][adata.var["chosen"]], scaling, rtol=2e-2)
+
+
+def test_copy_leaves_the_original(adata):
+    with unchanged(adata):
+        result = jv.tl.recover_dynamics(adata, ["gene_0"], max_iter=5, show_progress_bar=False, copy=True)
+    assert "fit_alpha" in result.var
+
+
+def test_little_memory_changes_nothing(adata, fitted):
+    two_genes = 2 * N_CELLS * 4 * 24 / 2**30 * os.cpu_count()
+    jv.tl.recover_dynamics(adata, "chosen", memory=two_genes, show_progress_bar=False)
+    for name in RATES:
+        np.testing.assert_allclose(adata.var[name], fitted.var[name], rtol=1e-5)
+
+
+def test_genes_that_cannot_be_fitted(adata, caplog):
+    u = adata.layers["Mu"]
+    u[:, 0] = 0
+    u[5:, 1] = 0
+    u[:, 2], adata.layers["Ms"][:, 2] = 1, 2
+    logging.getLogger("jaxvelo").addHandler(caplog.handler)
+    jv.tl.recover_dynamics(adata, "chosen", show_progress_bar=False)
+    assert list(adata.var["fit_status"][:3]) == ["too few cells"] * 3
+    assert adata.var["fit_alpha"][:3].isna().all()
+    assert "3 too few cells" in caplog.text
+    jv.tl.velocity(adata, mode="dynamical")
+    assert np.isnan(adata.layers["velocity"][:, :3]).all()
+    assert not adata.var["velocity_genes"][:3].any()
+
+
+def test_cells_without_reads_and_without_neighbors(adata):
+    adata.layers["Mu"][3], adata.layers["Ms"][3] = 0, 0
+    graph = adata.obsp["connectivities"].tolil()
+    graph[7], graph[:, 7] = 0, 0
+    adata.obsp["connectivities"] = graph.tocsr()
+    jv.tl.recover_dynamics(adata, "chosen", show_progress_bar=False)
+    assert np.isfinite(adata.layers["fit_t"][:, adata.var["chosen"]]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "error", "message"),
+    [
+        (lambda a: a.layers.pop("Mu"), {}, KeyError, r"layers\['Mu'\].*pp.moments"),
+        (lambda a: a.obsp.pop("connectivities"), {}, KeyError, r"obsp\['connectivities'\].*neighbors"),
+        (
+            lambda a: a.layers["Ms"].__setitem__((0, 0), np.nan),
+            {},
+            ValueError,
+            r"finite values in `adata.layers\['Ms'\]",
+        ),
+        (lambda a: a.layers["Mu"].__setitem__((0, 0), -1), {}, ValueError, r"at least zero in `adata.layers\['Mu'\]"),
+        (None, {"var_names": ["gene_0", "nothing"]}, KeyError, "nothing"),
+        (None, {"var_names": "nothing"}, KeyError, "nothing.*columns"),
+        (lambda a: a.var.__setitem__("size", 1.0), {"var_names": "size"}, ValueError, "booleans.*float64"),
+        (lambda a: a.var.__setitem__("none", False), {"var_names": "none"}, ValueError, "genes to fit, found none"),
+        (None, {"max_iter": 4}, ValueError, "max_iter.*at least 5"),
+        (None, {"t_max": -1}, ValueError, "t_max.*positive"),
+        (None, {"t_max": True}, ValueError, "t_max.*positive"),
+        (None, {"fit_scaling": "no"}, ValueError, "fit_scaling"),
+        (None, {"fit_scaling": 0.0}, ValueError, "fit_scaling"),
+        (None, {"memory": 0}, ValueError, "memory.*positive"),
+        (None, {"n_top_genes": 0}, ValueError, "n_top_genes"),
+    ],
+)
+def test_refused(adata, change, arguments, error, message):
+    if change is not None:
+        change(adata)
+    with unchanged(adata), pytest.raises(error, match=message):
+        jv.tl.recover_dynamics(adata, **arguments)
+
+
+def test_few_cells_are_refused(adata):
+    few = adata[:9].copy()
+    with pytest.raises(ValueError, match="at least 10 cells, found 9"):
+        jv.tl.recover_dynamics(few)
+
+
+def test_velocities_are_those_of_the_branches(fitted):
+    adata = fitted.copy()
+    jv.tl.velocity(adata, mode="dynamical", min_r2=-np.inf)
+    genes = np.flatnonzero(adata.var["chosen"])
+    for gene in genes:
+        alpha, beta, gamma, switch, scaling = (float(adata.var[name].iloc[gene]) for name in RATES)
+        beta *= scaling
+        time_on, time_off, on = (
+            adata.layers[name][:, gene].astype(float) for name in ("fit_tau", "fit_tau_", "fit_on")
+        )
+        u, s = np.zeros((2, 2, N_CELLS))
+        for branch, time in enumerate((np.minimum(time_on, switch), switch + time_off)):
+            rates = [np.full(N_CELLS, x) for x in (alpha, beta, gamma, 0.0, switch)]
+            u[branch], s[branch] = jv.datasets.splicing_state(time, *rates)
+        v = beta * u - gamma * s
+        expected = np.maximum(on * v[0] + (1 - on) * v[1], -adata.layers["Ms"][:, gene])
+        np.testing.assert_allclose(adata.layers["velocity"][:, gene], expected, atol=2e-4 * np.abs(expected).max())
+        change = on * alpha - beta * (on * u[0] + (1 - on) * u[1])
+        expected = np.maximum(change * scaling, -adata.layers["Mu"][:, gene])
+        np.testing.assert_allclose(adata.layers["velocity_u"][:, gene], expected, atol=2e-4 * np.abs(expected).max())
+    assert adata.uns["velocity_params"] == {"mode": "dynamical", "fit_offset": False, "perc": [5, 95]}
+
+
+def test_velocities_at_the_times_of_a_fit_of_scvelo(fitted):
+    """Without probabilities of the branches, velocities are those at ``fit_t``."""
+    adata = fitted.copy()
+    for name in ("fit_on", "fit_tau", "fit_tau_"):
+        del adata.layers[name]
+    jv.tl.velocity(adata, mode="dynamical")
+    gene = 1
+    alpha, beta, gamma, switch, scaling = (np.full(N_CELLS, float(adata.var[name].iloc[gene])) for name in RATES)
+    time = adata.layers["fit_t"][:, gene].astype(float)
+    u, s = jv.datasets.splicing_state(time, alpha, beta * scaling, gamma, np.zeros(N_CELLS), switch)
+    expected = np.maximum(beta * scaling * u - gamma * s, -adata.layers["Ms"][:, gene])
+    np.testing.assert_allclose(adata.layers["velocity"][:, gene], expected, atol=2e-4 * np.abs(expected).max())
+
+
+def test_velocities_need_a_fit(adata, fitted):
+    with unchanged(adata), pytest.raises(KeyError, match=r"fit_alpha.*recover_dynamics"):
+        jv.tl.velocity(adata, mode="dynamical")
+    broken = fitted.copy()
+    broken.layers["fit_tau"][:] = np.nan
+    with pytest.raises(ValueError, match=r"finite numbers in `adata.layers\['fit_tau'\]"):
+        jv.tl.velocity(broken, mode="dynamical")
+    broken = fitted.copy()
+    broken.var["fit_gamma"] = np.nan
+    with pytest.raises(ValueError, match=r"genes with a fit.*found none"):
+        jv.tl.velocity(broken, mode="dynamical")
+
+
+def test_written_and_read(fitted, tmp_path):
+    adata = fitted.copy()
+    jv.tl.velocity(adata, mode="dynamical")
+    adata.write_h5ad(tmp_path / "fit.h5ad")
+    again = read_h5ad(tmp_path / "fit.h5ad")
+    for name in LAYERS:
+        np.testing.assert_array_equal(again.layers[name], adata.layers[name])
+    assert list(again.var["fit_status"]) == list(adata.var["fit_status"])
+    np.testing.assert_array_equal(again.varm["fit_covariance"], adata.varm["fit_covariance"])
+
+
+def test_reference_velocities_of_scvelos_fit(shared):
+    """From scVelo's own rates, velocities as scVelo's own where it decides for a branch as clearly."""
+    adata = read_h5ad(shared / "reference/pancreas_velocity.h5ad")
+    theirs = adata.layers["velocity"].copy()
+    jv.tl.velocity(adata, mode="dynamical")
+    ours = adata.layers["velocity"]
+    correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(theirs.T, ours.T, strict=True) if a.std() > 0]
+    assert np.median(correlation) > 0.9
+
+
+def test_reference_fit(shared):
+    """Curves no further from the cells than scVelo's, for nearly all genes, and all of them with a status."""
+    adata = read_h5ad(shared / "reference/pancreas_velocity.h5ad")[:, :40].copy()
+    scvelo = adata.var.copy()
+    adata.var = adata.var[[]]
+    jv.tl.recover_dynamics(adata, "all", show_progress_bar=False)
+    np.testing.assert_allclose(adata.var["fit_std_u"], scvelo["fit_std_u"], rtol=1e-3)
+    np.testing.assert_allclose(adata.var["fit_std_s"], scvelo["fit_std_s"], rtol=1e-3)
+    np.testing.assert_allclose(adata.var["fit_r2"], scvelo["fit_r2"], atol=1e-4)
+    residuals = np.array([mean_distance(adata, scvelo.iloc[i], i) for i in range(40)])
+    ratio = adata.var["fit_residual"].to_numpy() / residuals
+    assert np.mean(ratio <= 1) >= 0.95
+    assert np.median(ratio) < 0.7
+    assert (adata.var["fit_status"] == "converged").mean() > 0.9
+
+
+def mean_distance(adata, fit, gene, n_points=600):
+    """Mean squared distance of the cells to a gene's curve, in float64 and by brute force."""
+    beta = fit["fit_beta"] * fit["fit_scaling"]
+    slow = min(beta, fit["fit_gamma"])
+    share = np.linspace(0, 1 - 1e-4, n_points)
+    times = [np.minimum(-np.log1p(-share) / rate, fit["fit_t_"]) for rate in (beta, slow)]
+    times += [fit["fit_t_"] - np.log1p(-share) / rate for rate in (beta, slow)]
+    times = np.concatenate(times)
+    rates = [np.full(len(times), x) for x in (fit["fit_alpha"], beta, fit["fit_gamma"], 0.0, fit["fit_t_"])]
+    u, s = jv.datasets.splicing_state(times, *rates)
+    curve = np.stack([u * fit["fit_scaling"] / fit["fit_std_u"], s / fit["fit_std_s"]])
+    cells = np.stack([adata.layers["Mu"][:, gene] / fit["fit_std_u"], adata.layers["Ms"][:, gene] / fit["fit_std_s"]])
+    squared = np.square(cells[:, :, None] - curve[:, None]).sum(axis=0)
+    return squared.min(axis=1).mean()
+
+
+def test_jax_arrays_are_not_left_behind(fitted):
+    assert all(not isinstance(layer, jnp.ndarray) for layer in fitted.layers.values())
