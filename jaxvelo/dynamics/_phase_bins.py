@@ -86,13 +86,14 @@ def _bins(
 ) -> tuple[Int[np.ndarray, " cells"], Int[np.ndarray, " edges"]]:
     """Order of the cells, and the edges of the bins in it."""
     n_cells = len(u)
+    # Stable sorts after each other: cells of equal counts in one kind are ordered by the other, so that the order in
+    # which they come does not matter.
+    by_unspliced = np.lexsort((s, u))
+    by_spliced = by_unspliced[np.argsort(s[by_unspliced], kind="stable")]
     slab_edges = np.arange(n_slabs + 1) * n_cells // n_slabs
-    by_unspliced = np.argsort(u, kind="stable")
-    slab = np.repeat(np.arange(n_slabs), np.diff(slab_edges))
-    rank = np.empty(n_cells, dtype=np.int64)
-    rank[np.argsort(s, kind="stable")] = np.arange(n_cells)
-    # Ranks in spliced are whole numbers below the number of cells, so the sum orders by slab, then by spliced.
-    order = by_unspliced[np.argsort(slab * n_cells + rank[by_unspliced])]
+    slab = np.empty(n_cells, dtype=np.int16)
+    slab[by_unspliced] = np.repeat(np.arange(n_slabs), np.diff(slab_edges))
+    order = by_spliced[np.argsort(slab[by_spliced], kind="stable")]
     inner = np.diff(slab_edges)[:, None] * np.arange(SLABS) // SLABS
     edges = np.append((slab_edges[:-1, None] + inner).ravel(), n_cells)
     return order, edges[np.append(edges[1:] > edges[:-1], True)]

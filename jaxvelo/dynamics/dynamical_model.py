@@ -282,6 +282,9 @@ def _fit_batch(
         prior = _prior(anchor, REFIT_DEVIATION, distance, n_independent, units)
         refit = _run(curves, points, prior, np.arange(len(columns)), max(5, min(iterations, REFIT_ITERATIONS)))
         curves, distance = refit.log_curve, refit.distance
+    if units is not None:
+        # The condition is stiff, but not hard.
+        curves = np.concatenate([(units + curves[:, 1] + curves[:, 2])[:, None], curves[:, 1:]], axis=1)
 
     on, off = nearest_times(curves, smooth_u, smooth_s)
     difference = weights @ (on.distance - off.distance)
