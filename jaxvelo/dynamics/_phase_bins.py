@@ -86,11 +86,11 @@ def _bins(
 ) -> tuple[Int[np.ndarray, " cells"], Int[np.ndarray, " edges"]]:
     """Order of the cells, and the edges of the bins in it."""
     n_cells = len(u)
-    slab_edges = np.arange(n_slabs + 1) * n_cells // n_slabs
     # Stable sorts after each other: cells of equal counts in one kind are ordered by the other, so that the order in
     # which they come does not matter.
     by_unspliced = np.lexsort((s, u))
     by_spliced = by_unspliced[np.argsort(s[by_unspliced], kind="stable")]
+    slab_edges = np.arange(n_slabs + 1) * n_cells // n_slabs
     slab = np.empty(n_cells, dtype=np.int16)
     slab[by_unspliced] = np.repeat(np.arange(n_slabs), np.diff(slab_edges))
     order = by_spliced[np.argsort(slab[by_spliced], kind="stable")]

@@ -139,10 +139,11 @@ def test_velocity_genes_and_the_most_expressed(adata):
     np.testing.assert_array_equal(asked, np.sort(order[:2]))
 
 
-def test_fixed_scaling(adata):
-    for asked, scaling in ((False, 1.0), (0.5, 0.5)):
-        jv.tl.recover_dynamics(adata, "chosen", fit_scaling=asked, show_progress_bar=False)
-        np.testing.assert_allclose(adata.var["fit_scaling"][adata.var["chosen"]], scaling, rtol=2e-2)
+@pytest.mark.parametrize(("asked", "scaling"), [(False, 1.0), (0.5, 0.5)])
+def test_fixed_scaling(adata, asked, scaling):
+    genes = ["gene_0", "gene_3"]
+    jv.tl.recover_dynamics(adata, genes, fit_scaling=asked, max_iter=8, show_progress_bar=False)
+    np.testing.assert_allclose(adata.var["fit_scaling"][genes], scaling, rtol=1e-5)
 
 
 def test_copy_leaves_the_original(adata):
@@ -178,8 +179,8 @@ def test_cells_without_reads_and_without_neighbors(adata):
     graph = adata.obsp["connectivities"].tolil()
     graph[7], graph[:, 7] = 0, 0
     adata.obsp["connectivities"] = graph.tocsr()
-    jv.tl.recover_dynamics(adata, "chosen", show_progress_bar=False)
-    assert np.isfinite(adata.layers["fit_t"][:, adata.var["chosen"]]).all()
+    jv.tl.recover_dynamics(adata, ["gene_0", "gene_2"], max_iter=5, show_progress_bar=False)
+    assert np.isfinite(adata.layers["fit_t"][:, [0, 2]]).all()
 
 
 @pytest.mark.parametrize(
@@ -293,16 +294,16 @@ def test_reference_velocities_of_scvelos_fit(shared):
 
 def test_reference_fit(shared):
     """Curves no further from the cells than scVelo's, for nearly all genes, and all of them with a status."""
-    adata = read_h5ad(shared / "reference/pancreas_velocity.h5ad")[:, :40].copy()
+    adata = read_h5ad(shared / "reference/pancreas_velocity.h5ad")[:, :20].copy()
     scvelo = adata.var.copy()
     adata.var = adata.var[[]]
     jv.tl.recover_dynamics(adata, "all", show_progress_bar=False)
     np.testing.assert_allclose(adata.var["fit_std_u"], scvelo["fit_std_u"], rtol=1e-3)
     np.testing.assert_allclose(adata.var["fit_std_s"], scvelo["fit_std_s"], rtol=1e-3)
     np.testing.assert_allclose(adata.var["fit_r2"], scvelo["fit_r2"], atol=1e-4)
-    residuals = np.array([mean_distance(adata, scvelo.iloc[i], i) for i in range(40)])
+    residuals = np.array([mean_distance(adata, scvelo.iloc[i], i) for i in range(20)])
     ratio = adata.var["fit_residual"].to_numpy() / residuals
-    assert np.mean(ratio <= 1) >= 0.95
+    assert np.mean(ratio <= 1) >= 0.9
     assert np.median(ratio) < 0.7
     assert (adata.var["fit_status"] == "converged").mean() > 0.9
 
