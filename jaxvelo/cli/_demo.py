@@ -103,7 +103,7 @@ def _row_correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def ratio_errors(adata: AnnData) -> tuple[np.ndarray, np.ndarray]:
-    r"""Absolute errors of :math:`\log \gamma / \beta` of the genes with a fit, and whether each is ever switched off."""
+    r"""Absolute errors of :math:`\log \gamma / \beta` of genes with a fit, and whether each is ever switched off."""
     beta = adata.var["fit_beta"] * adata.var["fit_scaling"]
     error = np.log(adata.var["fit_gamma"] / beta) - np.log(adata.var["true_gamma"] / adata.var["true_beta"])
     fitted = error.notna().to_numpy()

@@ -97,12 +97,12 @@ def _add_dynamical_velocities(adata: AnnData) -> bool:
     try:
         tl.recover_dynamics(adata, show_progress_bar=shows_progress)
     except ValueError as error:  # there is no gene to fit, as all else has been checked
-        logger.warning("Taking the stochastic model, as the dynamical one cannot be fitted: %s", error)
+        logger.warning("The dynamical model cannot be fitted: taking the stochastic one instead. %s", error)
         return False
     n_fitted = int(adata.var["fit_alpha"].notna().sum())
     if n_fitted < LEAST_FITTED:
         logger.warning(
-            "Taking the stochastic model: only %d genes have a fit of the dynamical model, which are fewer than %d",
+            "Only %d genes have a fit of the dynamical model, fewer than %d: taking the stochastic model instead",
             n_fitted,
             LEAST_FITTED,
         )
@@ -110,7 +110,7 @@ def _add_dynamical_velocities(adata: AnnData) -> bool:
     tl.velocity(adata, mode="dynamical")
     n_genes = int(adata.var["velocity_genes"].sum())
     if n_genes < 2:
-        logger.warning("Taking the stochastic model: only %d genes have a dynamical fit that is good enough", n_genes)
+        logger.warning("Only %d genes have a dynamical fit that is good enough: taking the stochastic model", n_genes)
         del adata.layers["velocity_u"]
         return False
     return True
