@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 import jaxvelo as jv
 from jaxvelo.cli import _demo, main
@@ -20,6 +21,7 @@ from jaxvelo.configuration import logger
 
 N_CELLS, N_GENES = 150, 60
 PICTURES = ("stream.png", "grid.png", "random_walks.png", "proportions.png")
+DYNAMICS = ("phase_portraits.png", "latent_time.png")
 
 
 def simulate(seed: int = 0) -> ad.AnnData:
@@ -76,17 +78,29 @@ def raw(tmp_path) -> Path:
 
 def test_demo_reports_what_it_does_and_finds_the_truth(demo):
     out, report = demo
-    assert [path.name for path in sorted(out.iterdir())] == sorted(["kernel.h5ad", *PICTURES])
-    for name in ("kernel.h5ad", *PICTURES):
+    assert [path.name for path in sorted(out.iterdir())] == sorted(["kernel.h5ad", *PICTURES, *DYNAMICS])
+    for name in ("kernel.h5ad", *PICTURES, *DYNAMICS):
         assert f"  {out / name}\n" in report[report.index("Written:") :]
-    for name in PICTURES:
+    for name in (*PICTURES, *DYNAMICS):
         assert_is_picture(out / name)
 
-    correlation = float(re.search(r"Correlation with the true velocities, mean over cells: (\S+)", report)[1])
-    assert correlation > 0.4
-    forward = {name: float(x) for name, x in re.findall(r"(\w+) +[\d.]+ s +[\d.]+ s +([\d.]+)%", report)}
-    assert forward.keys() == {"deterministic", "stochastic", "monte_carlo"}
-    assert min(forward.values()) > 65
+    statuses = re.search(r"    Genes: (.*)\n", report)[1]
+    assert sum(int(n) for n in re.findall(r"(\d+) [a-z]", statuses)) > 45
+    correlations = {
+        model: (float(over_genes), float(over_cells))
+        for model, over_genes, over_cells in re.findall(r"(dynamical|steady-state) +(\d\S+) +(\d\S+)\n", report)
+    }
+    assert correlations.keys() == {"dynamical", "steady-state"}
+    assert correlations["dynamical"][0] > 0.25
+    assert correlations["dynamical"][1] > 0.45
+    assert float(re.search(r"Rank correlation of latent time and true time: (\S+)", report)[1]) > 0.8
+    error, n_off, n_never = re.search(
+        r"median: ([\d.]+) for the (\d+) genes that are switched off on the trunk,\n +[\d.]+ for the (\d+)", report
+    ).groups()
+    assert float(error) < 0.9
+    assert int(n_off) + int(n_never) > 45
+    assert re.search(r"once more, it takes \d\.\d+ s\n", report)
+    assert float(re.search(r"([\d.]+)% of cells expect to be later", report)[1]) > 65
     ends = [float(x) for x in re.findall(r"([\d.]+)% \(true: 50.0%\)", report)]
     assert len(ends) == 2
     assert sum(ends) > 90
@@ -102,6 +116,9 @@ def test_demo_report_agrees_with_what_it_wrote(demo):
     assert [type(k).__name__ for k in kernel.kernels] == ["VelocityKernel", "ConnectivityKernel"]
     np.testing.assert_allclose(kernel.transition_matrix.sum(axis=1), 1.0, rtol=1e-12)
     hours = adata.obs["true_time"].to_numpy()
+    assert adata.uns["velocity_params"]["mode"] == "dynamical"
+    ranks = adata.obs[["latent_time", "true_time"]].corr(method="spearman").iloc[0, 1]
+    assert f"Rank correlation of latent time and true time: {ranks:.2f}\n" in report
     share = np.mean(kernel.transition_matrix @ hours > hours)
     assert f"{share:.1%} of cells expect to be later in true time after a step" in report
     assert adata.obsm["T_fwd_umap"].shape == (N_CELLS, 2)
@@ -118,14 +135,99 @@ def test_run_on_raw_counts_does_what_the_demo_does(raw, demo, tmp_path, capsys):
     assert "Computing neighbours and velocities from the spliced and unspliced counts" in result.out
     assert "Guessed that the clusters are `obs['clusters']`" in result.out
     assert re.search(r"Simulating 1000 random walks of 200 steps\n    Finish \(0:\d\d:\d\d", result.out)
-    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *PICTURES])
-    for name in PICTURES:
+    assert re.search(r"Genes: \d+ converged", result.out)
+    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *PICTURES, *DYNAMICS])
+    for name in (*PICTURES, *DYNAMICS):
         assert_is_picture(out / name)
     written, expected = ad.read_h5ad(out / "kernel.h5ad"), ad.read_h5ad(demo[0] / "kernel.h5ad")
     for key in ("T_fwd", "connectivities"):
         assert (written.obsp[key] != expected.obsp[key]).nnz == 0
     np.testing.assert_array_equal(written.layers["velocity"], expected.layers["velocity"])
+    np.testing.assert_array_equal(written.obs["latent_time"], expected.obs["latent_time"])
     np.testing.assert_array_equal(written.obsm["X_umap"], expected.obsm["X_umap"])
+
+
+@pytest.mark.parametrize("mode", ["stochastic", "deterministic"])
+def test_run_with_a_steady_state_model(mode, raw, tmp_path, capsys):
+    out = tmp_path / "out"
+    result = Outcome(main(["run", str(raw), "--velocity-mode", mode, "--out", str(out)]), capsys)
+    assert (result.status, result.err) == (0, "")
+    assert f"Computing velocities ({mode})" in result.out
+    assert "Recovering" not in result.out
+    written = ad.read_h5ad(out / "kernel.h5ad")
+    assert written.uns["velocity_params"]["mode"] == mode
+    assert "fit_alpha" not in written.var
+    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *PICTURES])
+
+
+def few_genes(adata):
+    return adata[:, :9].copy()
+
+
+def cells_without_counts(adata):
+    for name in ("spliced", "unspliced"):
+        counts = adata.layers[name].toarray()
+        counts[:2] = 0
+        adata.layers[name] = sp.csr_matrix(counts)
+    return adata
+
+
+@pytest.mark.parametrize(
+    ("spoil", "warning", "mode"),
+    [
+        (
+            few_genes,
+            r"Only \d genes have a fit of the dynamical model, fewer than 10: taking the stochastic",
+            "stochastic",
+        ),
+        (cells_without_counts, None, "dynamical"),
+    ],
+)
+def test_run_on_odd_counts(spoil, warning, mode, raw, tmp_path, capsys):
+    spoil(ad.read_h5ad(raw)).write_h5ad(raw)
+    out = tmp_path / "out"
+    result = Outcome(main(["run", str(raw), "--out", str(out)]), capsys)
+    assert (result.status, result.err) == (0, "")
+    if warning:
+        assert re.search(f"WARNING: {warning}", result.out)
+    written = ad.read_h5ad(out / "kernel.h5ad")
+    assert written.uns["velocity_params"]["mode"] == mode
+    expected = [*PICTURES, *(DYNAMICS if mode == "dynamical" else ())]
+    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *expected])
+
+
+def fail(*_, **__):
+    raise ValueError("Expected genes to fit, found none.")
+
+
+def test_run_without_a_dynamical_fit(raw, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jv.tl, "recover_dynamics", fail)
+    result = Outcome(main(["run", str(raw), "--out", str(tmp_path / "out")]), capsys)
+    assert (result.status, result.err) == (0, "")
+    assert "WARNING: The dynamical model cannot be fitted: taking the stochastic one instead. Expected" in result.out
+    assert "Computing velocities (stochastic)" in result.out
+
+
+def test_run_falls_back_if_no_fit_is_good_enough(raw, tmp_path, capsys, monkeypatch):
+    velocity = jv.tl.velocity
+    strict = functools.partial(velocity, min_likelihood=1e9)
+    monkeypatch.setattr(jv.tl, "velocity", lambda a, mode: (strict if mode == "dynamical" else velocity)(a, mode=mode))
+    result = Outcome(main(["run", str(raw), "--out", str(tmp_path / "out")]), capsys)
+    assert (result.status, result.err) == (0, "")
+    assert "WARNING: Only 0 genes have a dynamical fit that is good enough: taking the stochastic model" in result.out
+    written = ad.read_h5ad(tmp_path / "out" / "kernel.h5ad")
+    assert written.uns["velocity_params"]["mode"] == "stochastic"
+    assert "velocity_u" not in written.layers
+
+
+def test_run_goes_on_without_latent_time(raw, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jv.tl, "latent_time", fail)
+    out = tmp_path / "out"
+    result = Outcome(main(["run", str(raw), "--out", str(out)]), capsys)
+    assert (result.status, result.err) == (0, "")
+    assert "WARNING: Going on without a latent time: Expected genes" in result.out
+    assert (out / "phase_portraits.png").exists()
+    assert not (out / "latent_time.png").exists()
 
 
 def test_run_uses_velocities_that_are_there(demo, tmp_path, capsys):
@@ -136,12 +238,24 @@ def test_run_uses_velocities_that_are_there(demo, tmp_path, capsys):
     adata.write_h5ad(file)
     before = checksum(file)
     options = ["--vkey", "own", "--xkey", "Ms", "--backward", "--similarity", "cosine", "--softmax-scale", "3"]
-    options += ["--weight", "0.5", "--cluster-key", "kind", "--start", "2", "--out", str(tmp_path / "out")]
+    options += [
+        "--velocity-mode",
+        "stochastic",
+        "--weight",
+        "0.5",
+        "--cluster-key",
+        "kind",
+        "--start",
+        "2",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     result = Outcome(main(["run", str(file), *options]), capsys)
     assert (result.status, result.err) == (0, "")
     assert checksum(file) == before
     assert "Using the velocities in `layers['own']` with the expression in `layers['Ms']`" in result.out
     assert "Filtered" not in result.out
+    assert "WARNING: --velocity-mode has no effect: the file's velocities are used" in result.out
 
     velocity = jv.kernels.VelocityKernel(adata, backward=True, vkey="own")
     velocity.compute_transition_matrix(similarity="cosine", softmax_scale=3)
@@ -185,7 +299,7 @@ def test_run_computes_umap_and_manages_without_clusters(raw, tmp_path, capsys):
     assert written.obsm["X_umap"].shape == (N_CELLS, 2)
     assert written.var["highly_variable"].sum() == 40
     assert type(jv.kernels.from_adata(written, "T_fwd")) is jv.kernels.VelocityKernel
-    assert sorted(path.name for path in out.iterdir()) == ["grid.png", "kernel.h5ad", "random_walks.png", "stream.png"]
+    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *PICTURES[:3], *DYNAMICS])
 
 
 def test_quiet_only_names_the_files_and_replaces_only_these(demo, tmp_path, capsys):
@@ -292,6 +406,7 @@ def folder(adata, path):
         (None, ["--softmax-scale", "-1"], "argument --softmax-scale: expected a positive number, found `-1`"),
         (None, ["--n-top-genes", "0"], "argument --n-top-genes: expected a positive whole number, found `0`"),
         (None, ["--seed", "-3"], "argument --seed: expected a whole number"),
+        (None, ["--velocity-mode", "steady"], "argument --velocity-mode: invalid choice: 'steady'"),
         (None, ["--model", "dynamical"], "argument --model: invalid choice: 'dynamical'"),
         (None, ["--colour", "red"], "unrecognized arguments: --colour red"),
     ],

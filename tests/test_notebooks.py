@@ -1,4 +1,4 @@
-"""The notebook runs on fewer cells, and is committed with its outputs."""
+"""The notebooks run on fewer cells, and are committed with their outputs."""
 
 import os
 import re
@@ -13,7 +13,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
 def test_there_are_notebooks():
-    assert [path.name for path in NOTEBOOKS] == ["fit_kernel.ipynb", "rna_velocity.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == ["dynamics.ipynb", "fit_kernel.ipynb", "rna_velocity.ipynb"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -18,7 +18,7 @@ Compute a transition matrix from the RNA velocity and the similarity of the cell
 
 Velocities and neighbours that FILE holds are used as they are. Otherwise they are computed from the spliced and
 unspliced counts: genes with at least 20 shared counts, normalisation, 30 principal components, 30 neighbours,
-moments, velocities of the steady-state stochastic model. FILE is never changed."""
+moments, velocities and latent time of the dynamical model. FILE is never changed."""
 
 _DEMO_DESCRIPTION = """\
 Run the whole flow on simulated cells whose true velocities and fates are known, and tell how well they are found.
@@ -140,6 +140,12 @@ def _parser() -> argparse.ArgumentParser:
         default=2000,
         metavar="N",
         help="number of highly variable genes, if velocities are computed (default: %(default)s)",
+    )
+    data.add_argument(
+        "--velocity-mode",
+        choices=("dynamical", "stochastic", "deterministic"),
+        help="model of the velocities, if they are computed (default: dynamical; stochastic if fewer than 10 genes "
+        "have a dynamical fit)",
     )
     kernel = run.add_argument_group("transition matrix")
     kernel.add_argument(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 import scipy.sparse as sp
+from scipy.stats import spearmanr
 
-from jaxvelo import datasets
+from jaxvelo import datasets, tl
 from jaxvelo.cli import _flow as flow
 from jaxvelo.cli._files import KERNEL, prepare_folder, write_h5ad
 from jaxvelo.configuration import logger, settings, timed
@@ -39,11 +40,12 @@ def demo(out: Path, seed: int) -> list[Path]:
     flow.heading("From counts to velocities")
     flow.filter_and_normalize(adata, n_top_genes=2000)
     flow.add_neighbors(adata, seed)
-    flow.add_velocities(adata)
-    logger.info("Correlation with the true velocities, mean over cells: %.2f", velocity_correlation(adata))
+    flow.add_velocities(adata, "dynamical")
+    flow.add_latent_time(adata)
+    report_truth(adata)
 
     flow.heading("Transition matrix")
-    velocity = compare_models(adata, seed)
+    velocity = compute_velocity_kernel(adata)
     kernel = flow.combine(velocity, WEIGHT)
     logger.info(
         "%s of cells expect to be later in true time after a step", _share_forward(kernel.require_transitions(), adata)
@@ -54,45 +56,69 @@ def demo(out: Path, seed: int) -> list[Path]:
     walks = flow.simulate_walks(kernel, (adata.obs["clusters"] == ROOT).to_numpy(), seed)
     report_fates(adata, walks)
     pictures = flow.draw(kernel, walks, "umap", "clusters", out)
+    pictures += flow.draw_dynamics(adata, "umap", "clusters", out)
     kernel.write_to_adata()
     with timed(f"Writing `{out / KERNEL}`"):
         write_h5ad(adata, out / KERNEL)
     return [out / KERNEL, *pictures]
 
 
-def velocity_correlation(adata: AnnData) -> float:
-    r"""Correlation over velocity genes of estimated and true velocities, mean over cells.
+def report_truth(adata: AnnData) -> None:
+    """Tell how well velocities, times and rates are found, and velocities of the steady-state model beside."""
+    verbosity, settings.verbosity = settings.verbosity, "warning"
+    steady = tl.velocity(adata, mode="deterministic", copy=True)
+    settings.verbosity = verbosity
+    lines = []
+    for model, cells in (("dynamical", adata), ("steady-state", steady)):
+        over_genes, over_cells = velocity_correlations(cells)
+        lines.append(f"    {model:<13} {over_genes:11.2f} {over_cells:11.2f}")
+    logger.info("Correlation with the true velocities, each model with its velocity genes:")
+    logger.info("    %-13s %11s %11s\n%s", "model", "over genes", "over cells", "\n".join(lines))
+    logger.info("(over genes: mean of the cells; over cells: median of the genes)")
+    if "latent_time" in adata.obs:
+        rank_correlation = spearmanr(adata.obs["latent_time"], adata.obs["true_time"]).statistic
+        logger.info("Rank correlation of latent time and true time: %.2f", rank_correlation)
+    error, is_switched_off = ratio_errors(adata)
+    logger.info(
+        "Error of log(gamma / beta), median: %.2f for the %d genes that are switched off on the trunk,\n"
+        "    %.2f for the %d that never are, so that no cell shows the second half of their curve",
+        np.median(error[is_switched_off]),
+        np.sum(is_switched_off),
+        np.median(error[~is_switched_off]),
+        np.sum(~is_switched_off),
+    )
 
-    Steady-state models count time in units of each gene's :math:`1 / \beta`, so true velocities are taken in these.
-    """
+
+def velocity_correlations(adata: AnnData) -> tuple[float, float]:
+    """Correlations of estimated and true velocities: over genes, mean of cells; and over cells, median of genes."""
     genes = adata.var["velocity_genes"].to_numpy() if "velocity_genes" in adata.var else slice(None)
-    estimated = adata.layers["velocity"][:, genes]
-    true = adata.layers["true_velocity"][:, genes] / adata.var["true_beta"].to_numpy()[genes]
-    estimated, true = (v - v.mean(axis=1, keepdims=True) for v in (estimated, true))
-    norms = np.linalg.norm(estimated, axis=1) * np.linalg.norm(true, axis=1)
-    return float(np.mean(np.sum(estimated * true, axis=1) / norms))
+    estimated, true = adata.layers["velocity"][:, genes], adata.layers["true_velocity"][:, genes]
+    return float(np.mean(_row_correlations(estimated, true))), float(np.median(_row_correlations(estimated.T, true.T)))
 
 
-def compare_models(adata: AnnData, seed: int) -> VelocityKernel:
-    """Compute the transition matrix with each model, tell time and quality, and return the deterministic kernel."""
-    kernels, lines = {}, []
-    for model in ("deterministic", "stochastic", "monte_carlo"):
-        kernel = kernels[model] = VelocityKernel(adata)
-        first = _seconds(kernel, model, seed)
-        verbosity, settings.verbosity = settings.verbosity, "warning"
-        again = _seconds(kernel, model, seed)
-        settings.verbosity = verbosity
-        forward = _share_forward(kernel.require_transitions(), adata)
-        lines.append(f"    {model:<13} {first:9.2f} s {again:9.3f} s {forward:>9}")
-    logger.info("    %-13s %11s %11s %9s\n%s", "model", "compiling", "again", "forward", "\n".join(lines))
-    logger.info("(forward: cells whose true time is expected to be later after a step)")
-    return kernels["deterministic"]
+def _row_correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a, b = (x - x.mean(axis=1, keepdims=True) for x in (a, b))
+    return np.sum(a * b, axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
 
 
-def _seconds(kernel: VelocityKernel, model: str, seed: int) -> float:
+def ratio_errors(adata: AnnData) -> tuple[np.ndarray, np.ndarray]:
+    r"""Absolute errors of :math:`\log \gamma / \beta` of genes with a fit, and whether each is ever switched off."""
+    beta = adata.var["fit_beta"] * adata.var["fit_scaling"]
+    error = np.log(adata.var["fit_gamma"] / beta) - np.log(adata.var["true_gamma"] / adata.var["true_beta"])
+    fitted = error.notna().to_numpy()
+    is_switched_off = np.isfinite(adata.varm["true_off"]).all(axis=1)
+    return error.abs().to_numpy()[fitted], is_switched_off[fitted]
+
+
+def compute_velocity_kernel(adata: AnnData) -> VelocityKernel:
+    """Compute the transition matrix of the velocities, and tell how long it takes once it is compiled."""
+    kernel = VelocityKernel(adata).compute_transition_matrix()
     start = time.perf_counter()
-    jax.block_until_ready(kernel.compute_transition_matrix(model, seed=seed).transitions)
-    return time.perf_counter() - start
+    verbosity, settings.verbosity = settings.verbosity, "warning"
+    jax.block_until_ready(VelocityKernel(adata).compute_transition_matrix().transitions)
+    settings.verbosity = verbosity
+    logger.info("    Most of that is compiling: once more, it takes %.3f s", time.perf_counter() - start)
+    return kernel
 
 
 def _share_forward(transitions: sp.csr_matrix, adata: AnnData) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from jaxvelo import pl, pp, tl
 from jaxvelo.annotations import read_embedding
-from jaxvelo.configuration import logger, timed
+from jaxvelo.configuration import logger, settings, timed
 from jaxvelo.kernels import ConnectivityKernel, KernelExpression, VelocityKernel
 from jaxvelo.markov import random_walks, sample_starts
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 N_PCS, N_NEIGHBORS = 30, 30
 MIN_SHARED_COUNTS = 20
+# With fewer genes that have a fit, the dynamical model says too little about a cell.
+LEAST_FITTED = 10
+N_PORTRAITS = 8
 N_WALKS, N_STEPS, N_WALKS_DRAWN = 1000, 200, 100
 
 
@@ -71,13 +75,57 @@ def add_neighbors(adata: AnnData, seed: int) -> None:
         sc.pp.neighbors(adata, n_neighbors=n_neighbors, n_pcs=n_pcs, use_rep="X_pca", random_state=seed)
 
 
-def add_velocities(adata: AnnData) -> None:
-    """Compute moments, and velocities of the steady-state stochastic model."""
+def add_velocities(adata: AnnData, mode: str) -> str:
+    """Compute moments and velocities, and return the model that they are of.
+
+    That is the stochastic model where the dynamical one was asked for and too few genes have a fit.
+    """
     pp.moments(adata)
-    tl.velocity(adata, mode="stochastic")
+    if mode == "dynamical" and not _add_dynamical_velocities(adata):
+        mode = "stochastic"
+    if mode != "dynamical":
+        tl.velocity(adata, mode=mode)
     # A column with one value for all genes is not written.
     n_genes = int(adata.var["velocity_genes"].sum()) if "velocity_genes" in adata.var else adata.n_vars
     logger.info("Found %d velocity genes", n_genes)
+    return mode
+
+
+def _add_dynamical_velocities(adata: AnnData) -> bool:
+    """Fit the dynamical model and compute its velocities, or say why there are none."""
+    shows_progress = sys.stderr.isatty() and settings.verbosity in ("info", "debug")
+    try:
+        tl.recover_dynamics(adata, show_progress_bar=shows_progress)
+    except ValueError as error:  # there is no gene to fit, as all else has been checked
+        logger.warning("The dynamical model cannot be fitted: taking the stochastic one instead. %s", error)
+        return False
+    n_fitted = int(adata.var["fit_alpha"].notna().sum())
+    if n_fitted < LEAST_FITTED:
+        logger.warning(
+            "Only %d genes have a fit of the dynamical model, fewer than %d: taking the stochastic model instead",
+            n_fitted,
+            LEAST_FITTED,
+        )
+        return False
+    tl.velocity(adata, mode="dynamical")
+    n_genes = int(adata.var["velocity_genes"].sum())
+    if n_genes < 2:
+        logger.warning("Only %d genes have a dynamical fit that is good enough: taking the stochastic model", n_genes)
+        del adata.layers["velocity_u"]
+        return False
+    return True
+
+
+def add_latent_time(adata: AnnData) -> bool:
+    """Compute the time that all genes share, or say why there is none."""
+    try:
+        # The file may hold a graph of other velocities.
+        tl.velocity_graph(adata)
+        tl.latent_time(adata)
+    except (ArithmeticError, KeyError, ValueError) as error:  # a result less, not the end of the flow
+        logger.warning("Going on without a latent time: %s", error)
+        return False
+    return True
 
 
 def add_umap(adata: AnnData, seed: int) -> None:
@@ -141,4 +189,16 @@ def draw(kernel: KernelExpression, walks: np.ndarray, basis: str, cluster_key: s
     if cluster_key is not None and {"spliced", "unspliced"} <= set(adata.layers):
         pictures.append(out / "proportions.png")
         pl.proportions(adata, cluster_key, save=pictures[-1])
+    return pictures
+
+
+def draw_dynamics(adata: AnnData, basis: str, cluster_key: str | None, out: Path) -> list[Path]:
+    """Draw phase portraits of the genes that fit best, and the latent time if there is one, and return the files."""
+    pictures = [out / "phase_portraits.png"]
+    likelihood = adata.var["fit_likelihood"].where(adata.var["velocity_genes"])
+    genes = list(likelihood.nlargest(N_PORTRAITS).index)
+    pl.phase_portrait(adata, genes, "grey" if cluster_key is None else cluster_key, save=pictures[0])
+    if "latent_time" in adata.obs:
+        pictures.append(out / "latent_time.png")
+        pl.scatter(adata, basis, color="latent_time", title="latent time", save=pictures[-1])
     return pictures

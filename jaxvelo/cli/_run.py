@@ -40,6 +40,7 @@ def run(
     vkey: str,
     xkey: str,
     n_top_genes: int,
+    velocity_mode: str | None,
     weight: float,
     model: str,
     similarity: str,
@@ -68,8 +69,13 @@ def run(
         flow.filter_and_normalize(adata, n_top_genes)
     if plan.neighbors:
         flow.add_neighbors(adata, seed)
+    mode = None
     if plan.velocities:
-        flow.add_velocities(adata)
+        mode = flow.add_velocities(adata, velocity_mode or "dynamical")
+    elif velocity_mode is not None:
+        logger.warning("--velocity-mode has no effect: the file's velocities are used")
+    if mode == "dynamical":
+        flow.add_latent_time(adata)
     if plan.umap:
         flow.add_umap(adata, seed)
 
@@ -85,6 +91,8 @@ def run(
     if plan.cluster_key is not None:
         flow.report_ends(adata, walks, plan.cluster_key)
     pictures = flow.draw(kernel, walks, plan.basis, plan.cluster_key, out)
+    if mode == "dynamical":
+        pictures += flow.draw_dynamics(adata, plan.basis, plan.cluster_key, out)
     kernel.write_to_adata()
     with timed(f"Writing `{out / KERNEL}`"):
         write_h5ad(adata, out / KERNEL)

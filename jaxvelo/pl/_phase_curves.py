@@ -116,7 +116,10 @@ def _note(adata: "AnnData", gene: int, about_fit: str) -> str:
         status = adata.var["fit_status"].iloc[gene]
         if status == status and status is not None and str(status):  # a missing value is not equal to itself
             parts.append(str(status))
-    parts.insert(0 if about_fit == "no fit" else len(parts), about_fit)
+    if about_fit != "no fit":
+        parts.append(about_fit)
+    elif parts != ["not fitted"]:  # which says it already
+        parts.insert(0, about_fit)
     return ", ".join(filter(None, parts))
 
 
@@ -171,8 +174,10 @@ def _normalized_solution(
 ) -> Float[np.ndarray, "curves points 2"]:
     r"""Solve :math:`\hat u' = k - \hat u, \hat s' = g (\hat u - \hat s)`, spliced first, at any ratio of the rates.
 
-    The response of spliced to unspliced is :math:`g (e^{-\tau} - e^{-g\tau}) / (g - 1)`, written with the slower
-    exponential outside, so that nothing cancels or overflows; at g = 1 it is :math:`\tau e^{-\tau}`.
+    The same as :func:`jaxvelo.dynamics.splicing_solution`, in double precision whatever JAX is set to, as rates drawn
+    from the tails of an uncertain fit need it, and without compiling anything for a picture. The response of spliced to
+    unspliced is :math:`g (e^{-\tau} - e^{-g\tau}) / (g - 1)`, written with the slower exponential outside, so that
+    nothing cancels or overflows; at g = 1 it is :math:`\tau e^{-\tau}`.
     """
     s0, u0 = initial[:, :1], initial[:, 1:]
     difference = np.abs(g - 1.0)

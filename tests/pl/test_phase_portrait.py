@@ -1,5 +1,7 @@
 import copy
 
+import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -11,10 +13,12 @@ from matplotlib.legend import Legend
 from scipy.integrate import solve_ivp
 
 from jaxvelo import pl
+from jaxvelo.dynamics import SplicingKinetics
 
 from .conftest import NAMES, make_cells
 
 GENES = [f"gene_{i}" for i in range(6)]
+RATES = ["fit_alpha", "fit_beta", "fit_gamma", "fit_scaling", "fit_t_"]
 LINES = ["induction", "repression", "switch", "steady states"]
 
 
@@ -258,6 +262,25 @@ def test_genes_that_were_not_fitted(unchanged):
     assert notes(ax) == "no fit, too few cells"
     assert labels(ax.figure.legends[0]) == NAMES
     assert notes(pl.phase_portrait(unchanged, "gene_4", show=False)) == "likelihood 0.20"
+
+
+def test_genes_that_nobody_asked_to_fit(cells):
+    cells.var.loc["gene_3", "fit_status"] = "not fitted"
+    cells.var["fit_status"] = cells.var["fit_status"].astype("category")  # as `recover_dynamics` writes it
+    assert notes(pl.phase_portrait(cells, "gene_3", show=False)) == "not fitted"
+
+
+@pytest.mark.skipif(not jax.config.jax_enable_x64, reason="single precision")
+@pytest.mark.parametrize("gamma", [1e-3, 0.8, 30.0])
+def test_curve_is_that_of_the_dynamics(cells, gamma):
+    cells.var.loc["gene_0", "fit_gamma"] = gamma
+    ax = pl.phase_portrait(cells, "gene_0", show=False)
+    alpha, beta, gamma, scaling, switch = cells.var.loc["gene_0", RATES].astype(float)
+    kinetics = SplicingKinetics(*(jnp.array([x]) for x in (alpha, beta * scaling, gamma, switch, scaling)))
+    induction = line(ax, "induction")
+    times = times_at(induction, cells.var.loc["gene_0"])
+    unspliced, spliced = kinetics.state(jnp.asarray(times)[:, None])
+    np.testing.assert_allclose(induction, np.stack([spliced[:, 0], unspliced[:, 0]], axis=1), atol=1e-9)
 
 
 def test_steady_state_model():
