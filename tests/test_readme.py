@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 import jaxvelo as jv
 
-FOR_CELLRANK_USERS, FOR_JAX_USERS, FITTED = re.findall(
+FOR_CELLRANK_USERS, FOR_JAX_USERS, KINETICS, FITTED = re.findall(
     r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8"), re.DOTALL
 )
 
@@ -33,6 +33,7 @@ def test_for_cellrank_users(monkeypatch):
     kernel = names["kernel"]
     assert str(kernel) == "(0.8 * VelocityKernel[n=300] + 0.2 * ConnectivityKernel[n=300])"
     assert kernel.adata.obsm["T_fwd_umap"].shape == (300, 2)
+    assert kernel.adata.uns["velocity_params"]["mode"] == "dynamical"
     assert len(shown) == 2
     plt.close("all")
 
@@ -64,6 +65,15 @@ def test_fitted(monkeypatch):
     assert "T_fitted_fit" in adata.uns
     assert len(shown) == 2
     plt.close("all")
+
+
+def test_kinetics():
+    names: dict = {}
+    exec(KINETICS, names)
+    gradient = names["gradient"]
+    for part in (gradient.alpha, gradient.beta, gradient.gamma, gradient.switching_time):
+        assert np.isfinite(part).all()
+        assert np.all(np.asarray(part) != 0)
 
 
 def test_for_jax_users():
