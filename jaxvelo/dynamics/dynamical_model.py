@@ -36,10 +36,10 @@ PRIOR_DEVIATION = np.array([np.inf, np.inf, 0.5, 0.2])
 # How far the fit to the moments themselves may go from that to the smoother ones.
 REFIT_DEVIATION = np.array([np.inf, np.inf, 0.3, 0.1])
 # Starts: ratios g, each with a long and a short switching time.
-START_RATIOS = (0.3, 1.5, 6.0)
+START_RATIOS = (0.4, 3.0)
 FIRST_ITERATIONS, REFIT_ITERATIONS, REFITS = 8, 12, 2
 # A neighbourhood agrees on a branch if its mean squared distance to the other is larger by this factor.
-CLEAR = 1.6
+CLEAR = 1.8
 # Neighbouring cells share most of their moments: as evidence for a branch, their mean squared distance counts a fifth.
 EVIDENCE = 0.2
 # Fewer cells with unspliced and spliced counts say nothing about four parameters.
@@ -163,8 +163,9 @@ def fit_dynamics(
     # Sorting, sparse products and compiled programs all release Python's lock; small batches share the work evenly.
     batch_size = min(batch_size, max(1, -(-n_genes // (4 * n_workers))))
     with ThreadPoolExecutor(n_workers) as pool:
-        # Both programs are compiled beside each other, and once.
-        list(pool.map(lambda compile_program: compile_program(dtype), (_compile_fit, compile_nearest_times)))
+        # Once, and not by each of the threads that come to them first. The compiler itself uses several cores.
+        _compile_fit(dtype)
+        compile_nearest_times(dtype)
         for n_done in pool.map(fit_genes, range(0, n_genes, batch_size)):
             if report is not None:
                 report(n_done)
