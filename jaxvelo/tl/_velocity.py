@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
@@ -190,6 +191,7 @@ def _write_dynamical(
     likelihood = require_key(adata.var, "fit_likelihood", "adata.var", FIT_FIRST).to_numpy(dtype=float)
     spliced, unspliced = read_layer(adata, "Ms"), read_layer(adata, "Mu")
     dtype = np.result_type(spliced.dtype, np.float32)
+    kinetics = jax.tree.map(lambda rate: np.asarray(rate, dtype=dtype), kinetics)  # one type: that of the moments
     if "fit_on" in adata.layers:
         times = [_fitted_layer(adata, name, fitted, dtype) for name in ("fit_tau", "fit_tau_", "fit_on")]
     else:
