@@ -91,18 +91,27 @@ def _on_curve(
     time: Float[Array, " both"],
     last: Float[Array, " both"],
 ) -> tuple[Float[Array, " both"], Float[Array, " both"], Float[Array, " both"]]:
-    """One step along the tangent from the nearest of the grid, on the branch with the gene on, then on the other."""
+    r"""One step from the nearest of the grid, on the branch with the gene on, then on the other.
+
+    Motion along the curve dies down at a rate :math:`r = -c'' \cdot c' / |c'|^2`, so that the way
+    :math:`x` along the tangent, in units of its length, is made in the time :math:`-\log(1 - r x) / r`. A step of
+    :math:`x` itself goes too far where little of the decay is left.
+    """
     on = jnp.arange(time.shape[0]) < unspliced.shape[0]
     cells = jnp.stack([jnp.tile(unspliced, 2), jnp.tile(spliced, 2)])
     places = curve_at(log_curve, time, on)
     away, tangent = cells - places, tangents_at(log_curve, places, on)
+    bend = tangents_at(log_curve, tangent, jnp.zeros_like(on))  # the equations are linear
     least = jnp.sum(jnp.square(away), axis=0)
     length = jnp.sum(jnp.square(tangent), axis=0)
-    step = jnp.sum(away * tangent, axis=0) / jnp.where(length > 0, length, 1.0)
+    way, rate = (jnp.sum(x * tangent, axis=0) / jnp.where(length > 0, length, 1.0) for x in (away, -bend))
+    dies_down = jnp.abs(rate * way) > 1e-3
+    rate = jnp.where(dies_down, rate, 1.0)
+    step = jnp.where(dies_down, -jnp.log1p(-jnp.minimum(rate * way, 0.9)) / rate, way)
     refined = jnp.clip(time + jnp.where(length > 0, step, 0.0), 0.0, last)
     away_refined = cells - curve_at(log_curve, refined, on)
     squared = jnp.sum(jnp.square(away_refined), axis=0)
-    # The step overshoots where the curve bends away from its tangent.
+    # It still goes too far where the curve bends away from its tangent.
     better = squared < least
     return (
         jnp.where(better, refined, time),

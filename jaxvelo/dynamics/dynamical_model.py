@@ -19,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import equinox as eqx
+import jax
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
@@ -34,7 +35,7 @@ from jaxvelo.dynamics.splicing import SplicingKinetics
 PRIOR_MEAN = np.array([0.0, 0.0, -0.6, 1.3])
 PRIOR_DEVIATION = np.array([np.inf, np.inf, 0.5, 0.2])
 # How far the fit to the moments themselves may go from that to the smoother ones.
-REFIT_DEVIATION = np.array([np.inf, np.inf, 0.3, 0.1])
+REFIT_DEVIATION = np.array([np.inf, np.inf, 0.2, 0.1])
 # Starts: ratios g, each with a long and a short switching time.
 START_RATIOS = (0.4, 3.0)
 FIRST_ITERATIONS, REFIT_ITERATIONS, REFITS = 8, 12, 2
@@ -145,6 +146,7 @@ def fit_dynamics(
     curves = np.full((n_genes, 4), np.nan)
     fit = _empty_fit(n_cells, n_genes, dtype)
     usable = np.zeros(n_genes, dtype=bool)
+    double = jax.config.jax_enable_x64
 
     def fit_genes(first: int) -> int:
         batch = slice(first, min(first + batch_size, n_genes))
@@ -155,7 +157,8 @@ def fit_dynamics(
         if len(genes):
             u, s = u[:, genes] / deviation[0, genes], s[:, genes] / deviation[1, genes]
             columns = first + genes
-            curves[columns] = _fit_batch(fit, columns, u, s, deviation[:, genes], weights, iterations, scaling)
+            with jax.enable_x64(double):  # as a context, it is set in the caller's thread only
+                curves[columns] = _fit_batch(fit, columns, u, s, deviation[:, genes], weights, iterations, scaling)
         return batch.stop - batch.start
 
     n_workers = os.cpu_count() or 1

@@ -50,11 +50,10 @@ def test_times_equal_brute_force():
         for found, is_on in ((on, True), (off, False)):
             time, squared, residual = brute_force(u[:, gene].astype(float), s[:, gene].astype(float), shape, is_on)
             excess = np.sqrt(found.distance[:, gene]) - np.sqrt(squared)
-            # Never closer than the nearest, and hardly farther: a little in the late decay, where the grid is coarse
-            # and the step along the tangent overshoots.
+            # Never closer than the nearest, and hardly farther.
             assert excess.min() > -1e-3
-            assert excess.max() < 0.03
-            assert np.quantile(excess, 0.95) < 0.005
+            assert excess.max() < 3e-3
+            assert np.quantile(excess, 0.95) < 5e-4
             # Where the nearest point is unique, it is the same one: in place, as time hardly matters in the late decay.
             near = np.sqrt(squared) < 0.1
             assert near.sum() > 15
@@ -76,6 +75,14 @@ def test_distances_and_residuals_belong_to_the_times():
             squared = (u[:, gene] - x) ** 2 + (s[:, gene] - y) ** 2
             np.testing.assert_allclose(found.distance[:, gene], squared, rtol=1e-3, atol=1e-5)
             np.testing.assert_allclose(found.spliced_residual[:, gene], s[:, gene] - y, atol=1e-5)
+
+
+def test_cells_of_the_late_decay_get_their_times_back():
+    """There the grid is coarse in time, and little of the way is left."""
+    times = np.linspace(1, 5.5, 60)[:, None] / np.minimum(SHAPES[:, 2], 1)
+    places = [place(shape[3] + times[:, g], shape) for g, shape in enumerate(SHAPES)]
+    _, off = nearest_times(np.log(SHAPES), *(np.stack([p[axis] for p in places], axis=1) for axis in (0, 1)))
+    np.testing.assert_allclose(off.time, times, atol=0.05)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

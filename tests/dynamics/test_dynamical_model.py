@@ -236,6 +236,23 @@ def test_the_type_of_the_counts_is_kept(dtype, cells, fit):
     close(found, fit, genes=genes, rates=0.05)
 
 
+@pytest.mark.parametrize("double", [False, True])
+def test_precision_may_be_a_context(double, cells, monkeypatch):
+    seen = set()
+    fit_curves = dynamical_model.fit_curves
+
+    def recording(start, *arguments):
+        seen.add(jax.numpy.asarray(start).dtype.itemsize)
+        return fit_curves(start, *arguments)
+
+    monkeypatch.setattr(dynamical_model, "fit_curves", recording)
+    few = of_genes(cells, slice(0, 4))
+    few = few._replace(unspliced=few.unspliced.astype(float), spliced=few.spliced.astype(float))
+    with jax.enable_x64(double):
+        fitted(few)
+    assert seen == {8 if double else 4}
+
+
 def test_input_is_not_changed_and_may_be_read_only(cells):
     few = of_genes(cells, slice(0, 2))
     u, s = few.unspliced.copy(), few.spliced.copy()
