@@ -120,10 +120,7 @@ class Benchmark:
     def _biology(self) -> dict[str, Any]:
         """Known directions with our velocities and with those that scVelo left in the file."""
         self._fit_pancreas()
-        return {
-            "jaxvelo": self._ours("directions", self._reference, self._folder / "pancreas_jaxvelo.npz"),
-            "scvelo": self._ours("directions", self._reference),
-        }
+        return self._ours("directions", self._reference, self._folder / "pancreas_jaxvelo.npz")
 
     def _rates(self) -> dict[str, Any]:
         """Rates tuned by gradient descent."""

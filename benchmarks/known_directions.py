@@ -10,6 +10,7 @@ from anndata import AnnData
 from benchmarks.our_fits import TRANSITIONS, convention
 
 CLUSTERS = "clusters"
+N_HALVES = 32
 EARLIER, LATER = "Ductal", "Ngn3 low EP"
 
 
@@ -55,6 +56,49 @@ def agreement(adata: AnnData) -> dict[str, Any]:
             "cycling_backward": crossing(adata, kernel, early & cycling, early & ~cycling),
         }
     return result
+
+
+def standard_errors(ours: AnnData, theirs: AnnData, seed: int = 0) -> dict[str, Any]:
+    """Spread of the differences of :func:`agreement`, had other genes been measured.
+
+    Both are scored on the same random halves of the genes: the standard deviation over halves is that of the whole.
+
+    Parameters
+    ----------
+    ours, theirs
+        The data with velocities of two methods.
+    seed
+        Of the halves.
+
+    Returns
+    -------
+    dict
+        As :func:`agreement`, without ``genes``.
+    """
+    rng = np.random.default_rng(seed)
+    differences: dict[str, list[dict[str, float]]] = {}
+    for _ in range(N_HALVES):
+        half = rng.permutation(ours.n_vars) < ours.n_vars // 2
+        scores = []
+        for adata in (ours, theirs):
+            part = adata.copy()
+            part.var["velocity_genes"] &= half
+            scores.append(agreement(part))
+        for kernel in scores[0]:
+            if kernel != "genes":
+                mine, other = (flat(score[kernel]) for score in scores)
+                differences.setdefault(kernel, []).append({name: mine[name] - other[name] for name in mine})
+    return {
+        kernel: {name: float(np.std([found[name] for found in halves], ddof=1)) for name in halves[0]}
+        for kernel, halves in differences.items()
+    }
+
+
+def flat(scores: dict[str, Any]) -> dict[str, float]:
+    """Scores of one kernel without nesting, and the mean correctness."""
+    correctness = scores["correctness"]
+    rest = {name: value for name, value in scores.items() if name != "correctness"}
+    return {**correctness, "mean": float(np.mean(list(correctness.values()))), **rest}
 
 
 def crossing(adata: AnnData, kernel: Any, source: np.ndarray, target: np.ndarray) -> float:

@@ -9,7 +9,7 @@ Usage::
     python -m benchmarks.our_dynamics distances FILE NPZ…   # of fits and of the one stored in FILE, to the cells
     python -m benchmarks.our_dynamics simulate FOLDER SEED  # cells with known rates
     python -m benchmarks.our_dynamics truth FOLDER          # our fits to them, and the score of all that are there
-    python -m benchmarks.our_dynamics directions FILE [NPZ] # of the stored velocities, or of others
+    python -m benchmarks.our_dynamics directions FILE NPZ   # of our velocities, and of scVelo's in FILE
 """
 
 from __future__ import annotations
@@ -169,16 +169,20 @@ def truth(folder: str) -> dict[str, Any]:
     return result
 
 
-def directions(file: str, fit: str | None = None) -> dict[str, Any]:
-    """Agreement of velocities with what is known of the pancreas."""
-    from benchmarks.known_directions import agreement
+def directions(file: str, fit: str) -> dict[str, Any]:
+    """Agreement of our velocities, and of those that scVelo left in the file, with what is known of the pancreas."""
+    from benchmarks.known_directions import agreement, standard_errors
 
-    adata = anndata.read_h5ad(file)
-    if fit is not None:
-        with np.load(fit) as arrays:
-            adata.layers["velocity"] = arrays["velocity"]
-            adata.var["velocity_genes"] = arrays["velocity_genes"].astype(bool)
-    return agreement(adata)
+    theirs = anndata.read_h5ad(file)
+    ours = theirs.copy()
+    with np.load(fit) as arrays:
+        ours.layers["velocity"] = arrays["velocity"]
+        ours.var["velocity_genes"] = arrays["velocity_genes"].astype(bool)
+    return {
+        "jaxvelo": agreement(ours),
+        "scvelo": agreement(theirs),
+        "standard_errors": standard_errors(ours, theirs),
+    }
 
 
 STEPS = {
