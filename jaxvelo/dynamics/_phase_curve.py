@@ -19,8 +19,8 @@ from jaxvelo.dynamics.splicing import splicing_solution
 # Shape of the curve beyond these is no longer seen in data, and float32 still resolves it there.
 LOWER = np.log([1e-3, 1e-3, 0.02, 0.05])
 UPPER = np.log([1e3, 1e3, 50.0, 40.0])
-# Cells of the last stretch of the decay: 0.2 % of where it began.
-LAST = 2e-3
+# The decay ends where 0.2 % of it are left and, in units of the standard deviation, not more than this of the counts.
+LAST, NOTHING = 2e-3, 0.05
 
 
 class CurvePoints(NamedTuple):
@@ -56,22 +56,36 @@ def time_grid(log_curve: Float[Array, "4"], n_on: int, n_off: int) -> CurvePoint
     _, _, ratio, switch = jnp.exp(log_curve)
     slow = jnp.minimum(ratio, 1.0)
 
-    def even(n: int, until: Float[Array, ""], whole: bool) -> Float[Array, " n"]:
+    def even(n: int, rate: Float[Array, ""], end: Float[Array, ""], whole: bool) -> Float[Array, " n"]:
         # With both ends, or without: once is enough.
         share = np.linspace(0, 1, n) if whole else (np.arange(n) + 0.5) / n
-        return -jnp.log1p(-jnp.asarray(share, until.dtype) * until)
+        left = jnp.maximum(jnp.exp(-rate * end), 1e-6)  # float32 resolves no less
+        return -jnp.log(left + jnp.asarray(1 - share, left.dtype) * (1 - left)) / rate
 
     def branch(n: int, end: Float[Array, ""]) -> Float[Array, " n"]:
-        # A little below one, where the logarithm of float32 would not be finite.
-        fast, decayed = (jnp.minimum(-jnp.expm1(-rate * end), 1 - LAST / 2) for rate in (1.0, slow))
-        return jnp.minimum(jnp.concatenate([even(n - n // 2, decayed, True) / slow, even(n // 2, fast, False)]), end)
+        slowly, fast = even(n - n // 2, slow, end, True), even(n // 2, jnp.ones_like(slow), end, False)
+        return jnp.clip(jnp.concatenate([slowly, fast]), 0.0, end)
 
-    times = jnp.concatenate([branch(n_on, switch), branch(n_off, -jnp.log(jnp.full_like(slow, LAST)) / slow)])
+    times = jnp.concatenate([branch(n_on, switch), branch(n_off, decay_end(log_curve))])
     on = jnp.arange(n_on + n_off) < n_on
     ends = np.isin(np.arange(n_on + n_off), (0, n_on - n_on // 2 - 1, n_on, n_on + n_off - n_off // 2 - 1))
     times = jax.lax.stop_gradient(times)
     places = curve_at(log_curve, times, on)
     return CurvePoints(places, tangents_at(log_curve, places, on), times, on, jnp.asarray(ends))
+
+
+def decay_end(log_curve: Float[Array, "4"]) -> Float[Array, ""]:
+    r"""Time since the switch after which nothing is left that matters.
+
+    Spliced counts are at most :math:`S (1 + y) e^{-y}` after the time :math:`y / \min(1, g)`, unspliced ones less than
+    :math:`U e^{-y}`.
+    """
+    level_u, level_s, ratio, _ = jnp.exp(log_curve)
+    folds = jnp.log(jnp.maximum(jnp.maximum(level_u, level_s) / NOTHING, 1.0))
+    y = folds
+    for _ in range(4):  # to the fixed point, where (1 + y) exp(-y) is that small
+        y = folds + jnp.log1p(y)
+    return jnp.maximum(y, -jnp.log(jnp.full_like(y, LAST))) / jnp.minimum(ratio, 1.0)
 
 
 def curve_at(

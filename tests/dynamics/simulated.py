@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.optimize import brentq
 
 from jaxvelo.dynamics import first_moments, neighborhood_weights
 
@@ -41,6 +42,13 @@ def curve(time, alpha, g, switch):
     u = alpha * (1 - np.exp(-on))
     s = alpha / g * (1 - np.exp(-g * on)) - alpha * decay(on, g)
     return u * np.exp(-off), s * np.exp(-g * off) + u * decay(off, g)
+
+
+def decay_time(level_u, level_s, g):
+    """Time since the switch after which curves end: 0.2 % are left, and 0.05 of the larger level at most."""
+    share = 0.05 / max(level_u, level_s)
+    y = brentq(lambda y: (1 + y) * np.exp(-y) - share, 0, 50) if share < 1 else 0
+    return max(y, np.log(500)) / min(g, 1)
 
 
 def line_graph(n_cells, k):

@@ -4,7 +4,6 @@ import pytest
 from jaxvelo.dynamics import _blocks
 from jaxvelo.dynamics._blocks import in_blocks
 from jaxvelo.dynamics._cell_times import nearest_times
-from jaxvelo.dynamics._phase_curve import LAST
 from tests.dynamics import simulated
 
 # Steady states of unspliced and spliced counts, gamma / beta, switching time.
@@ -24,7 +23,7 @@ def place(time, shape):
 
 
 def decay_time(shape):
-    return -np.log(LAST) / min(shape[2], 1)
+    return simulated.decay_time(*shape[:3])
 
 
 def brute_force(u, s, shape, on, n=8001):
@@ -75,6 +74,21 @@ def test_distances_and_residuals_belong_to_the_times():
             squared = (u[:, gene] - x) ** 2 + (s[:, gene] - y) ** 2
             np.testing.assert_allclose(found.distance[:, gene], squared, rtol=1e-3, atol=1e-5)
             np.testing.assert_allclose(found.spliced_residual[:, gene], s[:, gene] - y, atol=1e-5)
+
+
+def test_curves_that_reach_far_beyond_the_cells():
+    """All cells lie in the last percent of the decay, or the first of the rise."""
+    shapes = np.array([[300.0, 400.0, 0.9, 4.0], [80.0, 10.0, 3.0, 3.0], [20.0, 200.0, 0.3, 3.5], [60.0, 60.0, 1.0, 2.0]])
+    rng = np.random.default_rng(0)
+    u, s = (rng.gamma(2.0, 0.7, (200, len(shapes))).astype(np.float32) for _ in range(2))
+    on, off = nearest_times(np.log(shapes), u, s)
+    for gene, shape in enumerate(shapes):
+        for found, is_on in ((on, True), (off, False)):
+            _, squared, _ = brute_force(u[:, gene].astype(float), s[:, gene].astype(float), shape, is_on, n=200_001)
+            excess = np.sqrt(found.distance[:, gene]) - np.sqrt(squared)
+            assert excess.min() > -1e-3
+            assert np.mean(excess) < 0.03, (gene, is_on)
+            assert excess.max() < 0.3, (gene, is_on)
 
 
 def test_cells_of_the_late_decay_get_their_times_back():

@@ -283,7 +283,7 @@ def test_genes_that_cannot_be_fitted_say_so(cells, fit):
         assert np.isnan(value[:, :5]).all()
         assert np.isfinite(value[:, 5:]).all()
     # The others do not notice.
-    np.testing.assert_allclose(found.kinetics.gamma[5:], fit.kinetics.gamma[5:7], rtol=1e-4)
+    np.testing.assert_allclose(found.kinetics.gamma[5:], fit.kinetics.gamma[5:7], rtol=1e-3)
     # None at all.
     nothing = fit_dynamics(u[:, :2], s[:, :2], cells.weights)
     assert list(nothing.status) == ["too few cells"] * 2
