@@ -20,7 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from scipy.special import expit
@@ -38,13 +40,19 @@ PRIOR_DEVIATION = np.array([np.inf, np.inf, 0.5, 0.2])
 REFIT_DEVIATION = np.array([np.inf, np.inf, 0.2, 0.1])
 # Starts: ratios g, each with a long and a short switching time.
 START_RATIOS = (0.4, 3.0)
-FIRST_ITERATIONS, REFIT_ITERATIONS, REFITS = 8, 12, 2
+FIRST_ITERATIONS, REFITS = 8, 2
+# Of all steps, the part that each refit takes.
+REFIT_SHARE = 0.6
+# Logarithm of the scaling from those of U, S, g, T, in units of the deviations.
+SCALING = np.array([1.0, -1.0, -1.0, 0.0])
 # A neighbourhood agrees on a branch if its mean squared distance to the other is larger by this factor.
 CLEAR = 1.8
 # Neighbouring cells share most of their moments: as evidence for a branch, their mean squared distance counts a fifth.
 EVIDENCE = 0.2
 # Fewer cells with unspliced and spliced counts say nothing about four parameters.
 LEAST_CELLS = 10
+# Neither do counts whose standard deviation is smaller than that, relative to the largest.
+LEAST_DEVIATION = 1e-5
 # Arrays of the size of a batch of genes that are alive at the same time, at most.
 ARRAYS_PER_BATCH = 24
 CONVERGED, AT_BOUND, NOT_CONVERGED, TOO_FEW_CELLS, FAILED = (
@@ -124,7 +132,7 @@ def fit_dynamics(
     weights
         Result of :func:`neighborhood_weights`, of shape (cells, cells).
     iterations
-        Steps of the fit of a gene, at least 5.
+        Steps of the first fit of a gene, at least 5; each of the two refits takes 0.6 times as many.
     scaling
         Fixed scaling between unspliced and spliced counts; fitted if None.
     memory
@@ -146,7 +154,7 @@ def fit_dynamics(
     curves = np.full((n_genes, 4), np.nan)
     fit = _empty_fit(n_cells, n_genes, dtype)
     usable = np.zeros(n_genes, dtype=bool)
-    double = jax.config.jax_enable_x64
+    double = jnp.result_type(float) == np.float64
 
     def fit_genes(first: int) -> int:
         batch = slice(first, min(first + batch_size, n_genes))
@@ -161,7 +169,8 @@ def fit_dynamics(
                 curves[columns] = _fit_batch(fit, columns, u, s, deviation[:, genes], weights, iterations, scaling)
         return batch.stop - batch.start
 
-    n_workers = os.cpu_count() or 1
+    per_gene = n_cells * dtype.itemsize * ARRAYS_PER_BATCH
+    n_workers = int(np.clip(memory // per_gene, 1, _n_usable_cores()))
     batch_size = genes_per_batch(n_cells, memory / n_workers, dtype.itemsize)
     # Sorting, sparse products and compiled programs all release Python's lock; small batches share the work evenly.
     batch_size = min(batch_size, max(1, -(-n_genes // (4 * n_workers))))
@@ -180,7 +189,9 @@ def fit_dynamics(
         beta=np.where(np.isnan(ratio), np.nan, 1.0).astype(dtype),
         gamma=ratio.astype(dtype),
         switching_time=switch.astype(dtype),
-        scaling=(level_u / (level_s * ratio)).astype(dtype),
+        scaling=(level_u / (level_s * ratio) if scaling is None else np.where(np.isnan(ratio), np.nan, scaling)).astype(
+            dtype
+        ),
     )
     return eqx.tree_at(lambda f: f.kinetics, fit, kinetics)
 
@@ -219,6 +230,11 @@ def align_total_time(
     return np.where(passed > 0, total / np.where(passed > 0, passed, 1), 1.0)
 
 
+def _n_usable_cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _empty_fit(n_cells: int, n_genes: int, dtype: np.dtype) -> DynamicalFit:
     def empty(*shape: int) -> np.ndarray:
         return np.full(shape, np.nan, dtype=dtype)
@@ -249,7 +265,9 @@ def _deviations(
             continue
         both &= (x <= np.percentile(x[both], 99)) & (y <= np.percentile(y[both], 99))
         deviation[:, gene] = np.std(x[both]), np.std(y[both])
-    return deviation, np.all(deviation > 0, axis=0)
+    # What varies less than that does so by rounding.
+    largest = np.stack([u.max(axis=0), s.max(axis=0)])
+    return deviation, np.all(deviation > LEAST_DEVIATION * largest, axis=0)
 
 
 def _fit_batch(
@@ -284,7 +302,7 @@ def _fit_batch(
         branches = _agreed_branches(*nearest_times(curves, smooth_u, smooth_s), weights)
         points = phase_bins(u, s, branches)
         prior = _prior(anchor, REFIT_DEVIATION, distance, n_independent, units)
-        refit = _run(curves, points, prior, np.arange(len(columns)), max(5, min(iterations, REFIT_ITERATIONS)))
+        refit = _run(curves, points, prior, np.arange(len(columns)), max(5, int(REFIT_SHARE * iterations)))
         curves, distance = refit.log_curve, refit.distance
     if units is not None:
         # The condition is stiff, but not hard.
@@ -302,7 +320,7 @@ def _fit_batch(
     fit.probability_on[:, columns] = expit(-EVIDENCE * difference / np.maximum(residual, np.finfo(u.dtype).tiny))
     fit.variance[columns], fit.likelihood[columns] = _likelihood(u, s, on, off, is_on)
     fit.deviation[:, columns] = deviation
-    fit.covariance[columns] = _covariance(refit, n_independent)
+    fit.covariance[columns] = _covariance(refit, n_independent, free=units is None)
     fit.status[columns] = _status(refit, np.isfinite(fit.time[:, columns]).all(axis=0))
     return curves
 
@@ -373,8 +391,7 @@ def _prior(
     precision = strength[:, None, None] * np.diag(1 / np.square(standard_deviation))
     mean = np.asarray(mean, dtype=float).copy()
     if units is not None:
-        condition = np.array([1.0, -1.0, -1.0, 0.0])
-        precision = precision + 10.0 * np.outer(condition, condition)
+        precision = precision + 10.0 * np.outer(SCALING, SCALING)
         # The mean meets the condition, without moving the ratio.
         mean[:, 0] = units + mean[:, 1] + mean[:, 2]
     return Prior(mean, precision)
@@ -442,13 +459,19 @@ def _likelihood(
     return variance, np.exp(-0.5 * sum_squared / n / variance) / np.sqrt(2 * np.pi * variance)
 
 
-def _covariance(fit: CurveFit, n_independent: float) -> Float[np.ndarray, "genes 4 4"]:
-    """Inverse of the second derivative of the negative log-posterior, with the prior of the first fit."""
+def _covariance(fit: CurveFit, n_independent: float, free: bool) -> Float[np.ndarray, "genes 4 4"]:
+    """Inverse of the second derivative of the negative log-posterior, with the prior of the first fit.
+
+    Where the scaling is fixed, in the three directions that leave it as it is; no variance in the other.
+    """
     strength = _finite(fit.distance, 1.0) / (2 * n_independent)
     prior = strength[:, None, None] * np.diag(1 / np.square(PRIOR_DEVIATION))
     matrix = np.where(np.isfinite(fit.information), fit.information, 0).astype(float) + prior
+    directions = np.eye(4) if free else scipy.linalg.null_space(SCALING[None])
+    matrix = directions.T @ matrix @ directions
     # A direction that neither data nor prior say anything about gets a large variance, not a failure.
-    return strength[:, None, None] * np.linalg.inv(matrix + 1e-9 * np.eye(4))
+    inverse = np.linalg.inv(matrix + 1e-9 * np.eye(matrix.shape[-1]))
+    return strength[:, None, None] * (directions @ inverse @ directions.T)
 
 
 def _status(fit: CurveFit, finite: Bool[np.ndarray, " genes"]) -> np.ndarray:

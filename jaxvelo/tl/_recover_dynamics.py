@@ -1,6 +1,6 @@
 """The dynamical model on an AnnData, under scVelo's names."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -9,15 +9,25 @@ import pandas as pd
 from anndata import AnnData
 from tqdm import tqdm
 
-from jaxvelo.annotations import check_integer, listed, read_connectivities, require_anndata
+from jaxvelo.annotations import check_integer, dense, listed, read_connectivities, require_anndata
 from jaxvelo.configuration import logger, timed
 from jaxvelo.counts import check_non_negative
 from jaxvelo.dynamics import DynamicalFit, SplicingKinetics, align_total_time, fit_dynamics, neighborhood_weights
-from jaxvelo.tl._splicing_kinetics import kinetics_columns
+from jaxvelo.tl._splicing_kinetics import RATES, kinetics_columns
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_layer
 
 LEAST_CELLS = 10
-NOT_FITTED = "not fitted"
+COVARIANCE = "fit_covariance"
+_LAYERS = ("fit_t", "fit_tau", "fit_tau_", "fit_on")
+_LOGARITHMS = {"alpha": (0, 1, 1, 0), "gamma": (0, 0, 1, 0), "t_": (0, 0, 0, 1), "scaling": (1, -1, -1, 0)}
+# Columns of this fit and of scVelo's.
+_COLUMNS = (
+    *RATES,
+    *(f"fit_{name}" for name in ("std_u", "std_s", "likelihood", "u0", "s0", "steady_u", "steady_s", "variance")),
+    *(f"fit_{name}" for name in ("residual", "alignment_scaling", "pval_steady")),
+    *(f"fit_log_{name}_se" for name in _LOGARITHMS),
+)
+NOT_FITTED, FITTED_BEFORE = "not fitted", "fitted before"
 
 
 def recover_dynamics(
@@ -53,8 +63,8 @@ def recover_dynamics(
         First moments in ``adata.layers["Ms"]`` and ``["Mu"]`` (see :func:`jaxvelo.pp.moments`), and the neighbour graph
         in ``adata.obsp["connectivities"]``.
     var_names
-        Genes to fit: names, the name of a column of booleans in ``adata.var``, or ``"all"``. If there is no column
-        ``"velocity_genes"``, these genes are found with the steady-state model.
+        Genes to fit: names, a mask, the name of a column of booleans in ``adata.var``, or ``"all"``. If there is no
+        column ``"velocity_genes"``, these genes are found with the steady-state model.
     n_top_genes
         Fit the genes with the most spliced counts only.
     max_iter
@@ -88,7 +98,8 @@ def recover_dynamics(
           :math:`1/\beta` to these. ``["fit_r2"]``: of a line through all cells;
         - ``.var["fit_status"]``: ``"converged"``, ``"at a bound"`` (rates that the cells do not determine),
           ``"not converged"``, ``"too few cells"`` (fewer than 10 with both kinds of counts, or no variance; no fit),
-          ``"failed"`` (no fit), ``"not fitted"`` (not asked for);
+          ``"failed"`` (no fit), ``"not fitted"`` (not asked for), ``"fitted before"`` (not asked for, with rates from a
+          fit without status, such as scVelo's);
         - ``.var["fit_residual"]``: mean squared distance of the cells to the curve, in units of
           ``["fit_std_u"]`` and ``["fit_std_s"]``; ``["fit_likelihood"]``, ``["fit_variance"]`` as in scVelo;
           ``["fit_u0"]``, ``["fit_s0"]`` are 0, ``["fit_steady_u"]``, ``["fit_steady_s"]`` the steady states;
@@ -101,15 +112,18 @@ def recover_dynamics(
           :math:`\alpha/\beta`, :math:`\gamma/\beta`, :math:`\beta t` and the scaling;
         - ``.uns["recover_dynamics"]``: as scVelo's functions expect it.
 
-        Genes fitted before and not asked for now keep their fit.
+        Genes fitted before and not asked for now keep their fit. Of those asked for, what an earlier fit has written
+        and this one does not (standard errors; scVelo's ``fit_pval_steady`` and ``varm["loss"]``) becomes NaN.
 
     Raises
     ------
     KeyError
         If moments, neighbours or genes are missing.
+    TypeError
+        If ``var_names`` is neither of what is named above.
     ValueError
-        If data are negative or not finite, there are fewer than 10 cells or no gene to fit, or an argument is out of
-        range.
+        If data are negative or not finite, there are fewer than 10 cells or no gene to fit, an argument is out of
+        range, or what an earlier fit has left is not of numbers.
 
     Notes
     -----
@@ -125,7 +139,7 @@ def recover_dynamics(
     total_time = _total_time(t_max)
     scaling = _scaling(fit_scaling)
     check_integer("max_iter", max_iter, 5)
-    if not memory > 0:
+    if isinstance(memory, bool) or not isinstance(memory, (int, float, np.number)) or not memory > 0:
         raise ValueError(f"Expected `memory` to be a positive number of GiB, found `{memory!r}`.")
     if n_jobs is not None or backend is not None:
         logger.debug("`n_jobs` and `backend` have no effect: all genes are fitted in one process")
@@ -144,6 +158,8 @@ def recover_dynamics(
         check_integer("n_top_genes", n_top_genes, 1)
         genes = np.sort(genes[np.argsort(-spliced[:, genes].sum(axis=0), kind="stable")[:n_top_genes]])
 
+    result = adata.copy() if copy else adata
+    before = _Before(adata, genes)
     with (
         timed(f"Recovering dynamics of {len(genes)} genes"),
         tqdm(total=len(genes), desc="Genes", disable=not show_progress_bar, leave=False) as bar,
@@ -158,8 +174,7 @@ def recover_dynamics(
             report=bar.update,
         )
     _report(fit)
-    result = adata.copy() if copy else adata
-    _write(result, genes, fit, total_time, np.asarray(steady.r2, dtype=float), standard_errors)
+    _write(result, before, fit, total_time, np.asarray(steady.r2, dtype=float), standard_errors)
     return result if copy else None
 
 
@@ -173,7 +188,7 @@ def _total_time(t_max: Any) -> float | None:
 
 def _scaling(fit_scaling: Any) -> float | None:
     """Fixed scaling, or None if it is fitted."""
-    if isinstance(fit_scaling, bool):
+    if isinstance(fit_scaling, (bool, np.bool_)):
         return None if fit_scaling else 1.0
     if not isinstance(fit_scaling, (int, float, np.number)) or not 0 < fit_scaling < np.inf:
         raise ValueError(f"Expected `fit_scaling` to be True, False or a positive number, found `{fit_scaling!r}`.")
@@ -188,13 +203,7 @@ def _genes(adata: AnnData, var_names: Any, spliced: np.ndarray, find: Any) -> np
     """Places of the genes to fit, in the order of ``adata.var``."""
     if isinstance(var_names, str) and var_names not in adata.var_names:
         if var_names in adata.var:
-            column = adata.var[var_names]
-            if column.dtype != bool:
-                raise ValueError(
-                    f"Expected booleans in `adata.var[{var_names!r}]`, found the type {column.dtype}. Pass the name of "
-                    "a mask of genes, names of genes, or 'all'."
-                )
-            mask = column.to_numpy()
+            mask = _mask(adata.var[var_names], f"adata.var[{var_names!r}]")
         elif var_names == "velocity_genes":
             mask = find()
         elif var_names == "all":
@@ -204,6 +213,17 @@ def _genes(adata: AnnData, var_names: Any, spliced: np.ndarray, find: Any) -> np
                 f"Expected genes or a column of `adata.var` as `var_names`, found {var_names!r}. "
                 f"There are the columns {listed(adata.var)}."
             )
+    elif getattr(var_names, "dtype", None) in (bool, "boolean"):
+        mask = _mask(var_names, "var_names")
+        if mask.shape != (adata.n_vars,):
+            raise ValueError(
+                f"Expected `var_names` to be a mask of the {adata.n_vars} genes, found the shape {mask.shape}."
+            )
+    elif not isinstance(var_names, Iterable):
+        raise TypeError(
+            f"Expected `var_names` to be names, a mask, the name of a column of `adata.var`, or 'all', found "
+            f"`{var_names!r}`."
+        )
     else:
         names = pd.Index([var_names] if isinstance(var_names, str) else list(var_names))
         unknown = names[~names.isin(adata.var_names)]
@@ -215,25 +235,88 @@ def _genes(adata: AnnData, var_names: Any, spliced: np.ndarray, find: Any) -> np
     return np.flatnonzero(mask)
 
 
+def _mask(values: Any, where: str) -> np.ndarray:
+    """Booleans of one of the types that pandas has for them."""
+    if values.dtype not in (bool, "boolean") or pd.isna(values).any():
+        raise ValueError(
+            f"Expected booleans in `{where}`, found the type {values.dtype}. Pass the name of a mask of genes, names "
+            "of genes, or 'all'."
+        )
+    return np.asarray(values, dtype=bool)
+
+
 def _report(fit: DynamicalFit) -> None:
     names, counts = np.unique(fit.status.astype(str), return_counts=True)
     logger.info("    Genes: %s", ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True)))
 
 
+class _Before:
+    """What earlier fits have left, and where the new one goes; read first, so that writing does not fail halfway.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    genes
+        Places of the genes of the new fit.
+    """
+
+    def __init__(self, adata: AnnData, genes: np.ndarray) -> None:
+        self.genes = genes
+        self.shape = adata.shape
+        self.columns = {name: _numbers(adata.var[name], name) for name in adata.var if name in _COLUMNS}
+        self.layers = {name: dense(adata.layers[name]) for name in _LAYERS if name in adata.layers}
+        self.covariance = None
+        if COVARIANCE in adata.varm:
+            self.covariance = dense(adata.varm[COVARIANCE])
+            if self.covariance.shape != (adata.n_vars, 4, 4):
+                raise ValueError(
+                    f"Expected `adata.varm[{COVARIANCE!r}]` to have the shape {(adata.n_vars, 4, 4)}, found "
+                    f"{self.covariance.shape}. Delete it first."
+                )
+        self.loss = dense(adata.varm["loss"]) if "loss" in adata.varm else None
+        if "fit_status" in adata.var:
+            self.status = np.array(adata.var["fit_status"], dtype=object)
+        else:
+            has_rates = np.isfinite(self.columns.get("fit_alpha", np.full(adata.n_vars, np.nan)))
+            self.status = np.where(has_rates, FITTED_BEFORE, NOT_FITTED).astype(object)
+
+    def column(self, name: str, values: np.ndarray | float) -> np.ndarray:
+        """Values of the genes next to what was there; NaN where nothing was."""
+        return self._among(self.columns.get(name, np.full(self.shape[1], np.nan)), values)
+
+    def layer(self, name: str, values: np.ndarray) -> np.ndarray:
+        """The same for a layer."""
+        if len(self.genes) == self.shape[1]:
+            return values
+        before = self.layers.get(name)
+        return self._among(np.full(self.shape, np.nan, dtype=values.dtype) if before is None else before, values)
+
+    def rows(self, before: np.ndarray | None, values: np.ndarray | float) -> np.ndarray:
+        """The same for an array whose first axis are the genes."""
+        before = np.full((self.shape[1], *np.shape(values)[1:]), np.nan) if before is None else before
+        return self._among(before.T, np.transpose(values)).T
+
+    def _among(self, before: np.ndarray, values: np.ndarray | float) -> np.ndarray:
+        result = np.array(before) if before.dtype.kind == "f" else before.astype(float)
+        result[..., self.genes] = values
+        return result
+
+
 def _write(
     adata: AnnData,
-    genes: np.ndarray,
+    before: _Before,
     fit: DynamicalFit,
     total_time: float | None,
     r2: np.ndarray,
     standard_errors: bool,
 ) -> None:
-    factor = np.ones(len(genes))
+    factor = np.ones(len(before.genes))
     known = np.isfinite(fit.kinetics.switching_time)
     if total_time is not None:
         factor[known] = align_total_time(fit.time[:, known], fit.kinetics.switching_time[known], total_time)
     kinetics = in_time_unit(fit.kinetics, factor)
-    columns = {
+    columns: dict[str, Any] = {
         **kinetics_columns(kinetics),
         "fit_std_u": fit.deviation[0],
         "fit_std_s": fit.deviation[1],
@@ -246,28 +329,31 @@ def _write(
         "fit_residual": fit.residual,
         "fit_alignment_scaling": np.where(known, factor, np.nan),
     }
-    if standard_errors:
-        columns |= _standard_errors(fit.covariance)
-    for name, values in columns.items():
-        column = _numbers(adata.var.get(name), adata.n_vars)
-        column[genes] = values
-        adata.var[name] = column
-    adata.var["fit_r2"] = r2
-    status = np.asarray(adata.var["fit_status"], dtype=object) if "fit_status" in adata.var else None
-    if status is None:
-        status = np.full(adata.n_vars, NOT_FITTED, dtype=object)
-    status[genes] = fit.status
-    adata.var["fit_status"] = pd.Categorical(status)
+    columns |= _standard_errors(fit.covariance) if standard_errors else {}
+    # What is not known of the new fit must not be that of the old one.
+    columns |= {name: np.nan for name in before.columns if name not in columns}
+    columns = {name: before.column(name, values) for name, values in columns.items()}
+    status = before.status.copy()
+    status[before.genes] = fit.status
 
-    for name, times in (("fit_t", fit.time), ("fit_tau", fit.time_on), ("fit_tau_", fit.time_off)):
+    for times in (fit.time, fit.time_on, fit.time_off):
         times *= factor.astype(times.dtype)
-        adata.layers[name] = _placed(times, genes, adata.layers.get(name), adata.shape)
-    adata.layers["fit_on"] = _placed(fit.probability_on, genes, adata.layers.get("fit_on"), adata.shape)
-    if standard_errors:
-        before = adata.varm.get("fit_covariance")
-        covariance = np.full((adata.n_vars, 4, 4), np.nan) if before is None else np.array(before)
-        covariance[genes] = fit.covariance
-        adata.varm["fit_covariance"] = covariance
+    layers = dict(zip(_LAYERS, (fit.time, fit.time_on, fit.time_off, fit.probability_on), strict=True))
+    layers = {name: before.layer(name, values) for name, values in layers.items()}
+    rows = {}
+    if standard_errors or before.covariance is not None:
+        rows[COVARIANCE] = before.rows(before.covariance, fit.covariance if standard_errors else np.nan)
+    if before.loss is not None:
+        rows["loss"] = before.rows(before.loss, np.nan)
+
+    for name, values in columns.items():
+        adata.var[name] = values
+    adata.var["fit_r2"] = r2
+    adata.var["fit_status"] = pd.Categorical(status)
+    for name, values in layers.items():
+        adata.layers[name] = values
+    for name, values in rows.items():
+        adata.varm[name] = values
     adata.uns["recover_dynamics"] = {"fit_connected_states": True, "use_raw": False}
 
 
@@ -287,22 +373,20 @@ def in_time_unit(kinetics: SplicingKinetics, factor: np.ndarray) -> SplicingKine
 
 def _standard_errors(covariance: np.ndarray) -> dict[str, np.ndarray]:
     """Of the logarithms of the rates in units of beta, which are sums of those of the curve's parameters."""
-    sums = {"alpha": (0, 1, 1, 0), "gamma": (0, 0, 1, 0), "t_": (0, 0, 0, 1), "scaling": (1, -1, -1, 0)}
-    return {
-        f"fit_log_{name}_se": np.sqrt(np.einsum("p,gpq,q->g", np.array(c, dtype=float), covariance, np.array(c, float)))
-        for name, c in sums.items()
-    }
+    result = {}
+    for name, factors in _LOGARITHMS.items():
+        c = np.array(factors, dtype=float)
+        variance = np.einsum("p,gpq,q->g", c, covariance, c)
+        # That of a fixed scaling is zero, but for rounding.
+        result[f"fit_log_{name}_se"] = np.sqrt(np.maximum(variance, 0))
+    return result
 
 
-def _numbers(column: pd.Series | None, n: int) -> np.ndarray:
-    """Copy of a column of numbers; NaN if there is none."""
-    return np.full(n, np.nan) if column is None else np.array(column, dtype=float)
-
-
-def _placed(values: np.ndarray, genes: np.ndarray, before: Any, shape: tuple[int, int]) -> np.ndarray:
-    """Values in the columns of their genes, next to what was there before, or NaN."""
-    if len(genes) == shape[1]:
-        return values
-    layer = np.full(shape, np.nan, dtype=values.dtype) if before is None else np.array(before)
-    layer[:, genes] = values
-    return layer
+def _numbers(column: pd.Series, name: str) -> np.ndarray:
+    """Copy of a column of an earlier fit."""
+    try:
+        return np.array(column, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected numbers in `adata.var[{name!r}]`, found the type {column.dtype}. Delete the column first."
+        ) from error

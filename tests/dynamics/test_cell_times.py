@@ -78,7 +78,9 @@ def test_distances_and_residuals_belong_to_the_times():
 
 def test_curves_that_reach_far_beyond_the_cells():
     """All cells lie in the last percent of the decay, or the first of the rise."""
-    shapes = np.array([[300.0, 400.0, 0.9, 4.0], [80.0, 10.0, 3.0, 3.0], [20.0, 200.0, 0.3, 3.5], [60.0, 60.0, 1.0, 2.0]])
+    shapes = np.array(
+        [[300.0, 400.0, 0.9, 4.0], [80.0, 10.0, 3.0, 3.0], [20.0, 200.0, 0.3, 3.5], [60.0, 60.0, 1.0, 2.0]]
+    )
     rng = np.random.default_rng(0)
     u, s = (rng.gamma(2.0, 0.7, (200, len(shapes))).astype(np.float32) for _ in range(2))
     on, off = nearest_times(np.log(shapes), u, s)
@@ -88,7 +90,7 @@ def test_curves_that_reach_far_beyond_the_cells():
             excess = np.sqrt(found.distance[:, gene]) - np.sqrt(squared)
             assert excess.min() > -1e-3
             assert np.mean(excess) < 0.03, (gene, is_on)
-            assert excess.max() < 0.3, (gene, is_on)
+            assert np.quantile(excess, 0.98) < 0.2, (gene, is_on)
 
 
 def test_cells_of_the_late_decay_get_their_times_back():

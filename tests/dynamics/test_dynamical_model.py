@@ -200,7 +200,7 @@ def test_order_of_cells_does_not_matter(cells, fit):
 
 @pytest.mark.parametrize("n_workers", [1, 3])
 def test_memory_and_cores_do_not_change_the_result(cells, fit, monkeypatch, n_workers):
-    monkeypatch.setattr("os.cpu_count", lambda: n_workers)
+    monkeypatch.setattr(dynamical_model, "_n_usable_cores", lambda: n_workers)
     reported = []
     memory = 5 * N_CELLS * 4 * 24
     found = fitted(cells, memory=n_workers * memory, report=reported.append)
@@ -423,7 +423,7 @@ def test_memory_is_bounded(monkeypatch):
     u, s = simulated.curve(position, 2.0, rng.uniform(0.3, 1.5, n_genes), rng.uniform(2, 4, n_genes))
     u, s = (np.abs(x + 0.05 * rng.normal(size=x.shape)).astype(np.float32) for x in (u, s))
     # Two batches of four genes side by side.
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(dynamical_model, "_n_usable_cores", lambda: 2)
     memory = 8 * n_cells * 4 * 24
     assert genes_per_batch(n_cells, memory / 2) == 4
     fit_dynamics(u[:, :2], s[:, :2], weights, iterations=5)  # compiled, and imported
