@@ -6,7 +6,7 @@ import pytest
 
 from jaxvelo import objectives, tl
 from tests.kernels.conftest import N_CELLS
-from tests.tl.fitting import CLOSE, QUICK, check_scores, dense, loss_of, same
+from tests.tl.fitting import CLOSE, DOUBLE, QUICK, check_scores, dense, loss_of, same
 
 
 class TestScaleAndWeights:
@@ -194,6 +194,22 @@ def test_sums_and_multiples(mixed, fates, gain):
     check_scores(result, objective, mixed)
     assert result.objective == "FateLikelihood + 0.5 * TimeGain"
     assert result.standard_errors == {}
+
+
+def test_a_multiple_of_a_likelihood_has_its_standard_errors(mixed, fates):
+    plain, same_again, threefold, negative = (
+        tl.fit_kernel(mixed, objective, train="weights", **QUICK)
+        for objective in (fates, 1.0 * fates, 3.0 * fates, -1.0 * fates)
+    )
+    assert (plain.standard_errors["weights"] > 0).all()
+    assert same_again.objective == "FateLikelihood"
+    assert threefold.objective == "3 * FateLikelihood"
+    for result in (same_again, threefold):
+        # Adam's steps depend on the factor by its epsilon alone.
+        for field in ("parameters", "standard_errors"):
+            found, expected = getattr(result, field)["weights"], getattr(plain, field)["weights"]
+            np.testing.assert_allclose(found, expected, rtol=1e-5 if DOUBLE else 1e-3)
+    assert negative.standard_errors == {}
 
 
 @pytest.mark.parametrize("optimizer", [optax.sgd(0.5), optax.lbfgs()], ids=["sgd", "lbfgs"])
