@@ -140,6 +140,19 @@ class TestEnds:
         with pytest.raises(ValueError, match="fit to resume, `FateLikelihood`, found `TimeGain`"):
             tl.fit_kernel(mixed, gain, resume=plain_fit, **QUICK)
 
+    def test_resume_with_other_data(self, known, mixed, fates, plain_fit):
+        """Of the same names and shapes."""
+        message = "Expected the data and `seed` of the fit to resume, with a loss of .* found one of .* Fit anew"
+        swapped = known.copy()
+        swapped.obs["fate"] = swapped.obs["fate"].cat.rename_categories({"begin": "end", "end": "begin"})
+        objective = objectives.FateLikelihood(swapped, "fate", "terminal")
+        with pytest.raises(ValueError, match=message):
+            tl.fit_kernel(mixed, objective, resume=plain_fit, **QUICK)
+        velocity, connectivity = mixed.kernels
+        cosine = velocity.copy().compute_transition_matrix(similarity="cosine")
+        with pytest.raises(ValueError, match=message):
+            tl.fit_kernel(0.8 * cosine + 0.2 * connectivity, fates, resume=plain_fit, **QUICK)
+
     def test_resume_on_other_cells(self, known, plain_fit):
         few = known[:40].copy()
         kernel = 0.8 * VelocityKernel(few).compute_transition_matrix()
