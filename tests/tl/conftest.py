@@ -1,4 +1,4 @@
-"""Cells with known fates, times and clones to fit kernels to, and fits that several files of tests look at."""
+"""Cells and fits that several files of tests look at."""
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
 from tests.kernels.conftest import N_CELLS, closed, logged, make_cells  # noqa: F401
 from tests.kernels.snapshot import unchanged
 from tests.tl.fitting import QUICK, dense
+from tests.tl.trajectory import simulated
 
 
 def make_known():
@@ -90,3 +91,17 @@ def smooth_fit(mixed, fates):
 def unvalidated_fit(mixed, gain):
     """No cells held out, and no likelihood: scores and histories of NaNs, nothing where the errors would be."""
     return tl.fit_kernel(mixed, gain, validation=None, **QUICK)
+
+
+@pytest.fixture(scope="session")
+def with_velocity_graph():
+    """Simulated cells with times and a velocity graph."""
+    adata = simulated(150, 32)
+    tl.velocity_graph(adata)
+    return adata
+
+
+@pytest.fixture
+def adata(with_velocity_graph):
+    """A copy that a test may change."""
+    return with_velocity_graph.copy()
