@@ -1,9 +1,10 @@
-"""Settings of the AnnData-facing part: how much is logged."""
+"""Settings of the AnnData-facing part, and its log lines."""
 
 import contextlib
 import logging
 import time
 from collections.abc import Iterator
+from typing import Any
 
 logger = logging.getLogger("jaxvelo")
 
@@ -72,3 +73,10 @@ def format_seconds(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def ignore_arguments(**arguments: Any) -> None:
+    """Say in the debug log which arguments of CellRank are without effect here."""
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        logger.debug("Ignoring %s: everything runs in one compiled program", ", ".join(f"`{name}`" for name in given))

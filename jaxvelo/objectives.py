@@ -27,8 +27,8 @@ from jaxvelo.annotations import (
     require_cluster,
     require_key,
 )
+from jaxvelo.feature_data import FeatureData
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.kernels._feature_data import FeatureData
 from jaxvelo.markov import boundary_directions
 
 __all__ = [

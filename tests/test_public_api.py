@@ -2,8 +2,10 @@
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +91,14 @@ def test_kernels_without_the_tutorials_libraries():
     assert len(errors) == 2
     assert all('pip install "jaxvelo[tutorial]"' in error for error in errors)
     assert keys == "['X_umap']"
+
+
+def test_private_modules_are_imported_in_their_package_only():
+    root = Path(jaxvelo.__file__).parent
+    for file in root.rglob("*.py"):
+        own = file.relative_to(root).parts[0]
+        packages = re.findall(r"(?:from|import) jaxvelo\.(\w+)(?:\.| import )_", file.read_text())
+        assert set(packages) <= {own}, file
 
 
 def test_names_of_the_package():

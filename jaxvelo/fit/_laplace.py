@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from jaxvelo.fit._objective import Objective
+from jaxvelo.fit._objective import coefficients_of, terms_of
 from jaxvelo.fit._parameters import Parameters
 from jaxvelo.fit._problem import Problem
 
@@ -27,7 +27,8 @@ def laplace_covariance(
     Parameters
     ----------
     problem
-        The problem; its objective must be a likelihood.
+        The problem; its objective must be a likelihood or a positive multiple of one. The factor is divided out: it
+        moves no maximum, and the observations are as many as before.
     parameters
         Where the likelihood is largest.
     cells
@@ -38,11 +39,10 @@ def laplace_covariance(
     The covariance, NaN unless the Hessian is positive definite, and the Hessian's eigenvalues. The numbers are all log
     scales, then all weight logits.
     """
-    assert isinstance(problem.objective, Objective)
-    weights = problem.objective.weights_in(cells[None])
+    (likelihood,), (factor,) = terms_of(problem.objective), coefficients_of(problem.objective)
     moving = Parameters(parameters.log_scales, parameters.weight_logits)
     start, unravel = ravel_pytree(moving)
-    count = jnp.sum(weights)
+    count = jnp.sum(likelihood.weights_in(cells[None])) / factor
 
     def total(flat: Array) -> Array:
         moved = unravel(flat)

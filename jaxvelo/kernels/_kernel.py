@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.configuration import logger
+from jaxvelo.configuration import ignore_arguments
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.kernels._graph_data import GraphData
 from jaxvelo.transitions import Expression, Features
@@ -456,10 +456,3 @@ def format_value(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{np.median(value):.3g} ({value.min():.3g} to {value.max():.3g})"
     return repr(round(value, 3) if isinstance(value, float) else value)
-
-
-def ignore_arguments(**arguments: Any) -> None:
-    """Say in the debug log which arguments of CellRank are without effect here."""
-    given = [name for name, value in arguments.items() if value is not None]
-    if given:
-        logger.debug("Ignoring %s: everything runs in one compiled program", ", ".join(f"`{name}`" for name in given))

@@ -12,11 +12,11 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotations import check_integer, read_connectivities, require_anndata
-from jaxvelo.configuration import logger, timed
+from jaxvelo.configuration import ignore_arguments, logger, timed
+from jaxvelo.feature_data import FeatureData
 from jaxvelo.graph import TransitionMatrix
-from jaxvelo.kernels._feature_data import FeatureData
 from jaxvelo.kernels._graph_data import GraphData, warn_about_graph
-from jaxvelo.kernels._kernel import Kernel, ignore_arguments
+from jaxvelo.kernels._kernel import Kernel
 from jaxvelo.kernels._randomness import random_key
 from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Expression, Features, Velocity, evaluate_velocity
 

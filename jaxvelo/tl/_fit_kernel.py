@@ -31,6 +31,8 @@ SMALL_WEIGHT = 0.15
 ROUGHNESS = 0.01
 """Factor of the penalty of parameters that are smooth functions on the graph, for the coefficients of all but the
 constant."""
+RESUME_TOLERANCE = 1e-4
+"""Largest relative difference of two losses of the same parameters; above zero, as devices round differently."""
 
 
 def fit_kernel(
@@ -92,7 +94,8 @@ def fit_kernel(
     progress
         Whether to show a progress bar.
     resume
-        A result to go on from, of the same kernel, objective and arguments; the same result then as in one go.
+        A result to go on from, of the same kernel, objective and arguments; the same result then as in one go. That
+        its parameters still have the loss that they had is checked: other data or another seed are an error.
 
     Returns
     -------
@@ -268,7 +271,23 @@ def _checked_state(resume: FitResult, first: fit.Parameters, setup: KernelProble
         raise ValueError(
             f"Expected the objective of the fit to resume, `{resume.objective}`, found `{_name(setup.objective)}`."
         )
+    losses = _item_losses(setup.problem, _best(resume.state, resume.start))
+    loss, before = _mean_loss(setup.objective, _as_doubles(losses), resume.training), resume.scores["training"]
+    if not np.isclose(loss, before, rtol=RESUME_TOLERANCE):
+        raise ValueError(
+            f"Expected the data and `seed` of the fit to resume, with a loss of {before:.6g} on the training cells, "
+            f"found one of {loss:.6g} with its parameters. Fit anew."
+        )
     return resume.state
+
+
+def _best(state: fit.State, start: int) -> fit.Parameters:
+    """Best parameters of one start."""
+    return jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf)[start], state.best))
+
+
+def _as_doubles(losses: Sequence[jax.Array]) -> list[np.ndarray]:
+    return [np.asarray(part, dtype=np.float64) for part in losses]
 
 
 def _result(setup, state, history, losses_before, training, held_out, factor, inner, seed) -> FitResult:
@@ -283,12 +302,8 @@ def _result(setup, state, history, losses_before, training, held_out, factor, in
                 f"Expected a finite loss, found that {where}. Check the objective, or start elsewhere by `starts`."
             )
         logger.warning("Start %d: %s. Keeping the best parameters before it", number, where)
-    best = jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf)[start], state.best))
-    problem = setup.problem
-    item_losses = [
-        [np.asarray(part, dtype=np.float64) for part in losses]
-        for losses in (losses_before, _item_losses(problem, best))
-    ]
+    best, problem = _best(state, start), setup.problem
+    item_losses = [_as_doubles(losses) for losses in (losses_before, _item_losses(problem, best))]
     scores = {
         f"{name}{suffix}": _mean_loss(setup.objective, losses, cells)
         for name, cells in (("training", training), ("validation", held_out))

@@ -34,8 +34,10 @@ class FitResult:
     convention
         The same parameters of the convention.
     standard_errors
-        Of scales and weights by Laplace's approximation, gene weights held fixed; only of a likelihood. NaN where the
-        likelihood has no proper maximum, as for a weight that goes to one.
+        Of scales and weights by Laplace's approximation, gene weights held fixed; only of a likelihood, or of a
+        positive multiple of one, whose factor plays no part: its maximum is that of the likelihood. NaN where the
+        likelihood has no proper maximum, as for a weight that goes to one. Sums of objectives have none: each term is
+        a mean over its own items, and such a sum is no likelihood of them all.
     levels
         Names of the levels of ``"softmax_scale"`` and ``"weights"``.
     genes

@@ -112,8 +112,9 @@ class KernelProblem:
 
     @property
     def has_errors(self) -> bool:
-        """Whether fitted parameters get standard errors: scales and weights of a likelihood."""
-        is_likelihood = isinstance(self.objective, fit.Objective) and self.objective.is_likelihood
+        """Whether fitted parameters get standard errors: scales and weights of a likelihood, or a multiple of one."""
+        terms, factors = fit.terms_of(self.objective), np.asarray(fit.coefficients_of(self.objective))
+        is_likelihood = len(terms) == 1 and terms[0].is_likelihood and bool(factors[0] > 0)
         return is_likelihood and bool(self.start.log_scales or self.start.weight_logits)
 
     def shares(self) -> np.ndarray:

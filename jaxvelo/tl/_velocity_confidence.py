@@ -9,8 +9,8 @@ from anndata import AnnData
 from jaxvelo.annotations import require_anndata
 from jaxvelo.configuration import timed
 from jaxvelo.dynamics import velocity_coherence
+from jaxvelo.feature_data import FeatureData
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.kernels._feature_data import FeatureData
 from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated
 
 

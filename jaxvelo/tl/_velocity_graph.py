@@ -13,10 +13,9 @@ from anndata import AnnData
 from jaxtyping import Array, Float
 
 from jaxvelo.annotations import check_integer, listed, require_anndata
-from jaxvelo.configuration import timed
+from jaxvelo.configuration import ignore_arguments, timed
+from jaxvelo.feature_data import FeatureData
 from jaxvelo.graph import CsrLayout, NeighborGraph
-from jaxvelo.kernels._feature_data import FeatureData
-from jaxvelo.kernels._kernel import ignore_arguments
 from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated, within_steps
 from jaxvelo.transitions import Velocity, evaluate_logits
 

@@ -146,6 +146,15 @@ def test_covariance_is_the_inverse_hessian(ways):
     np.testing.assert_allclose(np.asarray(covariance), np.linalg.inv(hessian), rtol=1e-4)
 
 
+def test_a_factor_of_the_likelihood_plays_no_part():
+    problem = simulated(0, template=expression(SCALE, WEIGHT))
+    best = problem.parametrization.start()
+    tenfold = eqx.tree_at(lambda p: p.objective, problem, 10.0 * problem.objective)
+    found, expected = (laplace_covariance(p, best, EVERYONE) for p in (tenfold, problem))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-4)
+
+
 @needs_float64
 def test_gene_weights_are_held():
     # Along a direction of gene weights there is no curvature in the covariance: its numbers are scale and weight only.

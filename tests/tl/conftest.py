@@ -1,12 +1,15 @@
-"""Cells with known fates, times and clones to fit kernels to."""
+"""Cells and fits that several files of tests look at."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from jaxvelo import objectives
+from jaxvelo import objectives, tl
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
 from tests.kernels.conftest import N_CELLS, closed, logged, make_cells  # noqa: F401
+from tests.kernels.snapshot import unchanged
+from tests.tl.fitting import QUICK, dense
+from tests.tl.trajectory import simulated
 
 
 def make_known():
@@ -32,6 +35,11 @@ def velocity(known):
 
 
 @pytest.fixture(scope="session")
+def velocity2(known):
+    return VelocityKernel(known, vkey="velocity2").compute_transition_matrix(similarity="cosine", softmax_scale=3.0)
+
+
+@pytest.fixture(scope="session")
 def connectivity(known):
     return ConnectivityKernel(known).compute_transition_matrix()
 
@@ -49,3 +57,51 @@ def fates(known):
 @pytest.fixture(scope="session")
 def gain(known):
     return objectives.TimeGain(known, "pseudotime")
+
+
+@pytest.fixture(scope="session")
+def plain_fit(mixed, fates):
+    """The fit of scale and weights."""
+    with unchanged(mixed.adata):
+        before = repr(mixed), dense(mixed)
+        result = tl.fit_kernel(mixed, fates, **QUICK)
+        assert repr(mixed) == before[0]
+        np.testing.assert_array_equal(dense(mixed), before[1])
+    return result
+
+
+@pytest.fixture(scope="session")
+def genes_fit(mixed, fates):
+    """The fit of everything, with the penalty chosen."""
+    with unchanged(mixed.adata):
+        return tl.fit_kernel(mixed, fates, train=["scale", "weights", "gene_weights"], **QUICK)
+
+
+@pytest.fixture(scope="session")
+def cluster_fit(mixed, fates):
+    return tl.fit_kernel(mixed, fates, train={"scale": "clusters", "weights": "label"}, **QUICK)
+
+
+@pytest.fixture(scope="session")
+def smooth_fit(mixed, fates):
+    return tl.fit_kernel(mixed, fates, train={"scale": "smooth", "weights": "smooth"}, **QUICK)
+
+
+@pytest.fixture(scope="session")
+def unvalidated_fit(mixed, gain):
+    """No cells held out, and no likelihood: scores and histories of NaNs, nothing where the errors would be."""
+    return tl.fit_kernel(mixed, gain, validation=None, **QUICK)
+
+
+@pytest.fixture(scope="session")
+def with_velocity_graph():
+    """Simulated cells with times and a velocity graph."""
+    adata = simulated(150, 32)
+    tl.velocity_graph(adata)
+    return adata
+
+
+@pytest.fixture
+def adata(with_velocity_graph):
+    """A copy that a test may change."""
+    return with_velocity_graph.copy()

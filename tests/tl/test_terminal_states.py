@@ -1,4 +1,3 @@
-import anndata as ad
 import jax
 import numpy as np
 import pytest
@@ -6,19 +5,7 @@ import scipy.sparse as sp
 
 import jaxvelo as jv
 from tests.dynamics import plain
-from tests.tl.trajectory import plain_graph, simulated, unchanged
-
-
-@pytest.fixture(scope="module")
-def made():
-    adata = simulated(150, 32)
-    jv.tl.velocity_graph(adata)
-    return adata
-
-
-@pytest.fixture
-def adata(made):
-    return made.copy()
+from tests.tl.trajectory import plain_graph, simulated, two_parts, unchanged
 
 
 def plain_scores(adata, edges, correlations):
@@ -71,19 +58,6 @@ def test_cells_without_velocity(adata):
     assert np.isfinite(adata.obs[["root_cells", "end_points"]]).all(axis=None)
     jv.tl.velocity_pseudotime(adata)
     assert np.isfinite(adata.obs["velocity_pseudotime"]).all()
-
-
-def two_parts(n_cells=100, lone=True):
-    """Two trajectories that are not connected, and a cell by itself."""
-    parts = [simulated(n_cells, 32, seed=seed) for seed in (0, 1)]
-    adata = ad.concat(parts, index_unique="-", keys=["a", "b"], label="part", merge="first")
-    graphs = {key: sp.block_diag([part.obsp[key] for part in parts], format="lil") for key in parts[0].obsp}
-    if lone:
-        for graph in graphs.values():
-            graph[3], graph[:, 3] = 0, 0
-    adata.obsp.update({key: sp.csr_matrix(graph) for key, graph in graphs.items()})
-    jv.tl.velocity_graph(adata)
-    return adata
 
 
 def test_each_part_of_a_disconnected_graph_has_its_own_states(caplog):

@@ -7,20 +7,7 @@ from scipy.stats import spearmanr
 
 import jaxvelo as jv
 from tests.dynamics import plain
-from tests.tl.test_terminal_states import two_parts
-from tests.tl.trajectory import plain_graph, simulated, unchanged
-
-
-@pytest.fixture(scope="module")
-def made():
-    adata = simulated(150, 32)
-    jv.tl.velocity_graph(adata)
-    return adata
-
-
-@pytest.fixture
-def adata(made):
-    return made.copy()
+from tests.tl.trajectory import plain_graph, two_parts, unchanged
 
 
 def plain_pseudotime(adata, root, end=None):

@@ -2,6 +2,7 @@
 
 import contextlib
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -49,6 +50,18 @@ def simulated(n_cells=200, n_genes=40, n_branches=1, noise=0.2, seed=0):
     adata.var["fit_likelihood"] = likelihood
     adata.var["velocity_genes"] = ~unfitted
     return with_neighbors(adata, np.log1p(adata.layers["Ms"]))
+
+
+def two_parts():
+    """Two trajectories of 100 cells that are not connected, and in the first of them a cell by itself."""
+    parts = [simulated(100, 32, seed=seed) for seed in (0, 1)]
+    adata = ad.concat(parts, index_unique="-", keys=["a", "b"], label="part", merge="first")
+    graphs = {key: sp.block_diag([part.obsp[key] for part in parts], format="lil") for key in parts[0].obsp}
+    for graph in graphs.values():
+        graph[3], graph[:, 3] = 0, 0
+    adata.obsp.update({key: sp.csr_matrix(graph) for key, graph in graphs.items()})
+    jv.tl.velocity_graph(adata)
+    return adata
 
 
 def genes_of(adata):

@@ -1,4 +1,4 @@
-"""Expression and velocity of a kernel, read from AnnData."""
+"""Expression and velocity, read from AnnData."""
 
 from __future__ import annotations
 
