@@ -196,6 +196,21 @@ def test_run_on_odd_counts(spoil, warning, mode, raw, tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *expected])
 
 
+def test_run_on_counts_heeds_no_earlier_fit(raw, tmp_path, capsys):
+    adata = ad.read_h5ad(raw)
+    adata.var["velocity_genes"] = np.arange(adata.n_vars) < 3
+    for name in ("fit_alpha", "fit_beta", "fit_gamma", "fit_t_", "fit_scaling", "fit_likelihood"):
+        adata.var[name] = 1.0
+    adata.layers["fit_t"] = np.ones(adata.shape, dtype=np.float32)
+    adata.write_h5ad(raw)
+    result = Outcome(main(["run", str(raw), "--out", str(tmp_path / "out")]), capsys)
+    assert (result.status, result.err) == (0, "")
+    written = ad.read_h5ad(tmp_path / "out" / "kernel.h5ad")
+    assert written.uns["velocity_params"]["mode"] == "dynamical"
+    assert written.var["velocity_genes"].sum() > 3
+    assert set(written.var["fit_status"]) <= {"converged", "not converged", "at a bound", "too few cells", "not fitted"}
+
+
 def fail(*_, **__):
     raise ValueError("Expected genes to fit, found none.")
 

@@ -81,6 +81,7 @@ def add_velocities(adata: AnnData, mode: str) -> str:
     That is the stochastic model where the dynamical one was asked for and too few genes have a fit.
     """
     pp.moments(adata)
+    _forget_fits(adata)
     if mode == "dynamical" and not _add_dynamical_velocities(adata):
         mode = "stochastic"
     if mode != "dynamical":
@@ -89,6 +90,14 @@ def add_velocities(adata: AnnData, mode: str) -> str:
     n_genes = int(adata.var["velocity_genes"].sum()) if "velocity_genes" in adata.var else adata.n_vars
     logger.info("Found %d velocity genes", n_genes)
     return mode
+
+
+def _forget_fits(adata: AnnData) -> None:
+    """Leave out what the file may hold of fits to other moments, and the genes that were chosen by them."""
+    columns = [name for name in adata.var if name.startswith("fit_") or name == "velocity_genes"]
+    adata.var = adata.var.drop(columns=columns)
+    for name in [name for name in adata.layers if name.startswith("fit_")]:
+        del adata.layers[name]
 
 
 def _add_dynamical_velocities(adata: AnnData) -> bool:

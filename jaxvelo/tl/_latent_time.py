@@ -185,9 +185,11 @@ def _check_ranges(min_likelihood, min_confidence, min_corr_diffusion, weight_dif
         "weight_diffusion": (weight_diffusion, 0, 1),
     }
     for name, (value, low, high) in ranges.items():
-        if (value is None and name == "min_confidence") or not (value is None or low <= value <= high):
+        if value is None and name != "min_confidence":
+            continue
+        if not isinstance(value, (int, float, np.number)) or not low <= value <= high:
             raise ValueError(f"Expected `{name}` to be from {low} to {high}, found `{value!r}`.")
-    if t_max is not None and not 0 < t_max < np.inf:
+    if t_max is not None and (not isinstance(t_max, (int, float, np.number)) or not 0 < t_max < np.inf):
         raise ValueError(f"Expected `t_max` to be positive, found `{t_max!r}`.")
 
 

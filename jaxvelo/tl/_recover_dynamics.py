@@ -11,10 +11,9 @@ from tqdm import tqdm
 
 from jaxvelo.annotations import check_integer, dense, listed, read_connectivities, require_anndata
 from jaxvelo.configuration import logger, timed
-from jaxvelo.counts import check_non_negative
 from jaxvelo.dynamics import DynamicalFit, SplicingKinetics, align_total_time, fit_dynamics, neighborhood_weights
 from jaxvelo.tl._splicing_kinetics import RATES, kinetics_columns
-from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_layer
+from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 
 LEAST_CELLS = 10
 COVARIANCE = "fit_covariance"
@@ -147,9 +146,7 @@ def recover_dynamics(
         raise ValueError(
             f"Expected at least {LEAST_CELLS} cells, found {adata.n_obs}. Four parameters of each gene need more cells."
         )
-    spliced, unspliced = read_layer(adata, "Ms"), read_layer(adata, "Mu")
-    for name, layer in (("Ms", spliced), ("Mu", unspliced)):
-        check_non_negative(f"adata.layers[{name!r}]", layer, "Compute it with `jaxvelo.pp.moments(adata)`.")
+    spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
     weights = neighborhood_weights(read_connectivities(adata, "connectivities"))
 
     steady = fit_steady_state(spliced, unspliced, r2_adjusted=True)

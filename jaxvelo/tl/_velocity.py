@@ -8,12 +8,12 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import require_key
+from jaxvelo.annotations import dense, require_anndata, require_key
 from jaxvelo.configuration import logger, timed
 from jaxvelo.counts import check_non_negative
 from jaxvelo.dynamics import neighborhood_weights, second_moments, stochastic_steady_state, velocities_in_blocks
 from jaxvelo.tl._splicing_kinetics import FIT_FIRST, read_kinetics
-from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_layer
+from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 
 _MODES = ("stochastic", "deterministic", "steady_state", "dynamical")
 
@@ -28,7 +28,7 @@ def velocity(
     perc: tuple[float, float] | float | None = (5, 95),
     min_r2: float = 0.01,
     min_ratio: float = 0.01,
-    min_likelihood: float = 1e-3,
+    min_likelihood: float | None = 1e-3,
     r2_adjusted: bool | None = None,
     use_highly_variable: bool = True,
     copy: bool = False,
@@ -43,10 +43,10 @@ def velocity(
     counts. If fewer than two genes do, the fifth of all genes with the highest :math:`r^2` is taken, with a warning.
 
     Dynamical model: velocities are those of the fitted curves, :math:`\beta u - \gamma s` with the gene on and off,
-    weighted by the probability of both (``layers["fit_on"]``; without it, at the times in ``layers["fit_t"]``), and
-    not less than :math:`-s`. Velocity genes have a likelihood > ``min_likelihood``, :math:`r^2` > ``min_r2`` of a line
-    through all cells, and a steady-state ratio of unspliced to spliced counts between the smaller of its tenth
-    percentile and 0.03 and the larger of its ninetieth and 3.
+    weighted by the probability of both (``layers["fit_on"]``; for genes without it, at the times in
+    ``layers["fit_t"]``), and not less than :math:`-s`. Velocity genes have a likelihood > ``min_likelihood``,
+    :math:`r^2` > ``min_r2`` of a line through all cells, and a steady-state ratio of unspliced to spliced counts
+    between the smaller of its tenth percentile and 0.03 and the larger of its ninetieth and 3.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def velocity(
     min_r2, min_ratio
         Thresholds of the velocity genes.
     min_likelihood
-        Threshold of the velocity genes of the dynamical model.
+        Threshold of the velocity genes of the dynamical model; None for none.
     r2_adjusted
         Whether to take :math:`r^2` from a fit on all cells.
     use_highly_variable
@@ -92,7 +92,7 @@ def velocity(
     KeyError
         If a layer, the neighbour graph or the fit of the dynamical model is missing.
     ValueError
-        If the mode is unknown, ``perc`` is no percentile, or the data are not finite.
+        If the mode is unknown, ``perc`` is no percentile, or the data are negative or not finite.
 
     Notes
     -----
@@ -104,6 +104,7 @@ def velocity(
     ----------
     La Manno et al. (2018); Bergen et al. (2020).
     """
+    require_anndata(adata)
     if mode not in _MODES:
         raise ValueError(f"Expected `mode` to be one of {_MODES}, found `{mode!r}`.")
     percentiles = _percentiles((5, 95) if perc is None else perc)
@@ -111,11 +112,11 @@ def velocity(
         result = adata.copy() if copy else adata
         _write_dynamical(result, vkey, percentiles, fit_offset, min_r2, min_likelihood)
         return result if copy else None
-    spliced, unspliced = read_layer(adata, "Ms"), read_layer(adata, "Mu")
+    spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
     allowed = highly_variable(adata) if use_highly_variable else np.ones(adata.n_vars, dtype=bool)
     if mode == "stochastic":
         for name in ("spliced", "unspliced"):
-            read_layer(adata, name)
+            read_counts(adata, name)
         weights = neighborhood_weights(_connectivities(adata))
 
     with timed(f"Computing velocities ({mode})"):
@@ -184,19 +185,15 @@ def _connectivities(adata: AnnData) -> sp.csr_matrix:
 
 
 def _write_dynamical(
-    adata: AnnData, vkey: str, percentiles: Any, fit_offset: bool, min_r2: float, min_likelihood: float
+    adata: AnnData, vkey: str, percentiles: Any, fit_offset: bool, min_r2: float, min_likelihood: float | None
 ) -> None:
     """Compute and write the velocities of the dynamical model."""
     kinetics, fitted = read_kinetics(adata)
     likelihood = require_key(adata.var, "fit_likelihood", "adata.var", FIT_FIRST).to_numpy(dtype=float)
-    spliced, unspliced = read_layer(adata, "Ms"), read_layer(adata, "Mu")
+    spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
     dtype = np.result_type(spliced.dtype, np.float32)
     kinetics = jax.tree.map(lambda rate: np.asarray(rate, dtype=dtype), kinetics)  # one type: that of the moments
-    if "fit_on" in adata.layers:
-        times = [_fitted_layer(adata, name, fitted, dtype) for name in ("fit_tau", "fit_tau_", "fit_on")]
-    else:
-        time, switch = _fitted_layer(adata, "fit_t", fitted, dtype), np.asarray(kinetics.switching_time, dtype=dtype)
-        times = [np.minimum(time, switch), np.maximum(time - switch, 0), (time < switch).astype(dtype)]
+    times = _branch_times(adata, fitted, kinetics.switching_time)
     with timed("Computing velocities (dynamical)"):
         if "fit_r2" in adata.var:
             r2 = adata.var["fit_r2"].to_numpy(dtype=float)
@@ -207,10 +204,14 @@ def _write_dynamical(
     slope = np.full(adata.n_vars, np.nan)
     slope[fitted] = kinetics.scaling * kinetics.gamma / kinetics.beta
     lower, upper = np.nanpercentile(slope, [10, 90])
-    genes = fitted & (likelihood > min_likelihood) & (r2 > min_r2)
+    genes = fitted & (likelihood > (-np.inf if min_likelihood is None else min_likelihood)) & (r2 > min_r2)
     genes &= (slope > min(lower, 0.03)) & (slope < max(upper, 3))
     if genes.sum() < 10:
-        logger.warning("Found only %d velocity genes. Consider a lower `min_r2`.", genes.sum())
+        logger.warning(
+            "Found only %d velocity genes. Consider a lower `min_r2` or `min_likelihood`, or more genes in "
+            "`jaxvelo.tl.recover_dynamics`.",
+            genes.sum(),
+        )
 
     for key, change, present in ((vkey, velocity, spliced), (f"{vkey}_u", velocity_u, unspliced)):
         layer = np.full(adata.shape, np.nan, dtype=change.dtype)
@@ -222,12 +223,32 @@ def _write_dynamical(
     adata.uns[f"{vkey}_params"] = {"mode": "dynamical", "fit_offset": fit_offset, "perc": perc}
 
 
-def _fitted_layer(adata: AnnData, name: str, fitted: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Columns of a layer of the fit, which must be finite where there are rates."""
-    layer = np.asarray(require_key(adata.layers, name, "adata.layers", FIT_FIRST))[:, fitted].astype(dtype)
-    if not np.isfinite(layer).all():
+def _branch_times(adata: AnnData, fitted: np.ndarray, switch: np.ndarray) -> list[np.ndarray]:
+    """Times on both branches and the probability of the first; from ``fit_t`` for genes that have nothing else."""
+    layers = {name: _columns(adata, name, fitted, switch.dtype) for name in ("fit_tau", "fit_tau_", "fit_on")}
+    others = np.isnan(layers["fit_on"]).all(axis=0)
+    if others.any():
+        require_key(adata.layers, "fit_t", "adata.layers", FIT_FIRST)
+        time, end = _columns(adata, "fit_t", fitted, switch.dtype)[:, others], switch[others]
+        _check_times(time, "fit_t")
+        times = np.minimum(time, end), np.maximum(time - end, 0), time < end
+        for layer, values in zip(layers.values(), times, strict=True):
+            layer[:, others] = values
+    for name, layer in layers.items():
+        _check_times(layer, name)
+    return list(layers.values())
+
+
+def _check_times(times: np.ndarray, name: str) -> None:
+    if not np.isfinite(times).all():
         raise ValueError(
             f"Expected finite numbers in `adata.layers[{name!r}]` for the genes with rates in `adata.var`, found "
-            f"{int(np.sum(~np.isfinite(layer)))} that are not. {FIT_FIRST}"
+            f"{int(np.sum(~np.isfinite(times)))} that are not. {FIT_FIRST}"
         )
-    return layer
+
+
+def _columns(adata: AnnData, name: str, fitted: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Copy of the columns of a layer; NaN if there is no such layer."""
+    if name not in adata.layers:
+        return np.full((adata.n_obs, int(fitted.sum())), np.nan, dtype=dtype)
+    return dense(adata.layers[name])[:, fitted].astype(dtype)

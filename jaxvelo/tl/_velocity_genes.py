@@ -7,16 +7,17 @@ from anndata import AnnData
 
 from jaxvelo.annotations import require_key
 from jaxvelo.configuration import logger
-from jaxvelo.counts import check_finite
+from jaxvelo.counts import check_non_negative
 from jaxvelo.dynamics import SteadyState, steady_state
 from jaxvelo.dynamics.steady_state import Percentiles
 
 
-def read_layer(adata: AnnData, name: str) -> np.ndarray:
-    """Return a layer as a dense array of finite numbers, or say what is wrong with it."""
+def read_counts(adata: AnnData, name: str) -> np.ndarray:
+    """Return a layer as a dense array of finite numbers of at least zero, or say what is wrong with it."""
     origin = "Compute it with `jaxvelo.pp.moments(adata)`." if name in ("Ms", "Mu") else "Store the counts there."
     layer = require_key(adata.layers, name, "adata.layers", origin)
-    check_finite(f"adata.layers[{name!r}]", layer, f"{origin} Leave out the genes or cells that are not finite.")
+    remedy = f"{origin} Leave out the genes or cells that are not finite or negative."
+    check_non_negative(f"adata.layers[{name!r}]", layer, remedy)
     return layer.toarray() if sp.issparse(layer) else np.asarray(layer)
 
 
@@ -25,12 +26,12 @@ def highly_variable(adata: AnnData) -> np.ndarray:
     if "highly_variable" not in adata.var:
         return np.ones(adata.n_vars, dtype=bool)
     marked = adata.var["highly_variable"]
-    if marked.dtype != bool:
+    if marked.dtype not in (bool, "boolean") or marked.isna().any():
         raise ValueError(
             f"Expected booleans in `adata.var['highly_variable']`, found the type {marked.dtype}. "
-            "Convert the column, or pass `use_highly_variable=False`."
+            "Convert the column, or delete it."
         )
-    return marked.to_numpy()
+    return marked.to_numpy(dtype=bool)
 
 
 def fit_steady_state(

@@ -223,6 +223,15 @@ def nan_in(key):
     return change
 
 
+def negative_in(key):
+    def change(adata):
+        layer = adata.layers[key]
+        adata.layers[key] = layer.toarray() if sp.issparse(layer) else layer
+        adata.layers[key][4, 2] = -1
+
+    return change
+
+
 def negative_graph(adata):
     adata.obsp["connectivities"].data[0] = -1
 
@@ -238,7 +247,9 @@ BAD = {
     "negative graph": (negative_graph, {}, ValueError, r"obsp\['connectivities'\].*1 negative.*sc.pp.neighbors"),
     "nan in Mu": (nan_in("Mu"), {}, ValueError, r"layers\['Mu'\].*1 that are NaN.*moments"),
     "nan in spliced": (nan_in("spliced"), {}, ValueError, r"layers\['spliced'\].*1 that are NaN"),
-    "mask of words": (words_for_booleans, {}, ValueError, r"var\['highly_variable'\].*use_highly_variable=False"),
+    "negative Ms": (negative_in("Ms"), {"mode": "deterministic"}, ValueError, r"layers\['Ms'\].*1 negative.*moments"),
+    "negative spliced": (negative_in("spliced"), {}, ValueError, r"layers\['spliced'\].*1 negative"),
+    "mask of words": (words_for_booleans, {}, ValueError, r"var\['highly_variable'\].*type object.*Convert"),
     "dynamical": (None, {"mode": "dynamical"}, KeyError, r"var\['fit_alpha'\].*recover_dynamics"),
     "mode": (None, {"mode": "fast"}, ValueError, "mode.*stochastic.*fast"),
     "percentile": (None, {"perc": 120}, ValueError, "perc.*0 to 100.*120"),
@@ -254,6 +265,11 @@ def test_bad_input_is_refused(adata, case):
         change(adata)
     with unchanged(adata), pytest.raises(error, match=message):
         jv.tl.velocity(adata, **arguments)
+
+
+def test_another_type_is_refused():
+    with pytest.raises(TypeError, match="AnnData object, found `DataFrame`"):
+        jv.tl.velocity(pd.DataFrame())
 
 
 def test_the_deterministic_model_needs_moments_only(adata):
