@@ -10,6 +10,18 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+# Numbers that a fit of the dynamical model leaves for each gene, jaxvelo's or scVelo's, and times of the cells.
+FIT_COLUMNS = (
+    *(
+        f"fit_{name}"
+        for name in ("alpha", "beta", "gamma", "t_", "scaling", "std_u", "std_s", "likelihood", "variance")
+    ),
+    *(f"fit_{name}" for name in ("u0", "s0", "steady_u", "steady_s", "residual", "alignment_scaling", "pval_steady")),
+    *(f"fit_log_{name}_se" for name in ("alpha", "gamma", "t_", "scaling")),
+)
+FIT_LAYERS = ("fit_t", "fit_tau", "fit_tau_", "fit_on")
+FIT_ARRAYS = ("fit_covariance", "loss")
+
 
 def require_anndata(adata: Any) -> AnnData:
     """Return ``adata`` if it is an AnnData object."""

@@ -202,12 +202,17 @@ def test_run_on_counts_heeds_no_earlier_fit(raw, tmp_path, capsys):
     for name in ("fit_alpha", "fit_beta", "fit_gamma", "fit_t_", "fit_scaling", "fit_likelihood"):
         adata.var[name] = 1.0
     adata.layers["fit_t"] = np.ones(adata.shape, dtype=np.float32)
+    adata.varm["fit_covariance"] = np.ones((adata.n_vars, 3))
+    adata.var["fit_quality"] = 7.0  # which no fit writes
     adata.write_h5ad(raw)
     result = Outcome(main(["run", str(raw), "--out", str(tmp_path / "out")]), capsys)
     assert (result.status, result.err) == (0, "")
+    assert "Leaving out an earlier fit, as moments are new: velocity_genes, fit_alpha" in result.out
     written = ad.read_h5ad(tmp_path / "out" / "kernel.h5ad")
     assert written.uns["velocity_params"]["mode"] == "dynamical"
     assert written.var["velocity_genes"].sum() > 3
+    assert (written.var["fit_quality"] == 7).all()
+    assert "fit_covariance" not in written.varm
     assert set(written.var["fit_status"]) <= {"converged", "not converged", "at a bound", "too few cells", "not fitted"}
 
 

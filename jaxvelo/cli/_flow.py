@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvelo import pl, pp, tl
-from jaxvelo.annotations import read_embedding
+from jaxvelo.annotations import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS, read_embedding
 from jaxvelo.configuration import logger, settings, timed
 from jaxvelo.kernels import ConnectivityKernel, KernelExpression, VelocityKernel
 from jaxvelo.markov import random_walks, sample_starts
@@ -94,10 +95,17 @@ def add_velocities(adata: AnnData, mode: str) -> str:
 
 def _forget_fits(adata: AnnData) -> None:
     """Leave out what the file may hold of fits to other moments, and the genes that were chosen by them."""
-    columns = [name for name in adata.var if name.startswith("fit_") or name == "velocity_genes"]
-    adata.var = adata.var.drop(columns=columns)
-    for name in [name for name in adata.layers if name.startswith("fit_")]:
-        del adata.layers[name]
+    stale = {
+        "var": {"velocity_genes", "fit_r2", "fit_status", *FIT_COLUMNS},
+        "layers": set(FIT_LAYERS),
+        "varm": set(FIT_ARRAYS) if "fit_alpha" in adata.var else set(),
+    }
+    found = {slot: [name for name in getattr(adata, slot) if name in names] for slot, names in stale.items()}
+    for slot, names in found.items():
+        for name in names:
+            del getattr(adata, slot)[name]
+    if any(found.values()):
+        logger.info("Leaving out an earlier fit, as moments are new: %s", ", ".join(itertools.chain(*found.values())))
 
 
 def _add_dynamical_velocities(adata: AnnData) -> bool:

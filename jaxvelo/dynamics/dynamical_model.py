@@ -132,7 +132,8 @@ def fit_dynamics(
     weights
         Result of :func:`neighborhood_weights`, of shape (cells, cells).
     iterations
-        Steps of the first fit of a gene, at least 5; each of the two refits takes 0.6 times as many.
+        Steps of the first fit of a gene, at least 5; each of the two refits takes 0.6 times as many (at
+        least 5 too).
     scaling
         Fixed scaling between unspliced and spliced counts; fitted if None.
     memory

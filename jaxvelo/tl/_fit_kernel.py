@@ -32,7 +32,8 @@ ROUGHNESS = 0.01
 """Factor of the penalty of parameters that are smooth functions on the graph, for the coefficients of all but the
 constant."""
 RESUME_TOLERANCE = 1e-4
-"""Largest relative difference of two losses of the same parameters; above zero, as devices round differently."""
+"""Largest difference of two losses of the same parameters, relative to the mean size of the losses of the items; above
+zero, as devices round differently."""
 
 
 def fit_kernel(
@@ -95,7 +96,7 @@ def fit_kernel(
         Whether to show a progress bar.
     resume
         A result to go on from, of the same kernel, objective and arguments; the same result then as in one go. That
-        its parameters still have the loss that they had is checked: other data or another seed are an error.
+        its parameters still have the losses that they had is checked: other data are an error.
 
     Returns
     -------
@@ -271,13 +272,17 @@ def _checked_state(resume: FitResult, first: fit.Parameters, setup: KernelProble
         raise ValueError(
             f"Expected the objective of the fit to resume, `{resume.objective}`, found `{_name(setup.objective)}`."
         )
-    losses = _item_losses(setup.problem, _best(resume.state, resume.start))
-    loss, before = _mean_loss(setup.objective, _as_doubles(losses), resume.training), resume.scores["training"]
-    if not np.isclose(loss, before, rtol=RESUME_TOLERANCE):
-        raise ValueError(
-            f"Expected the data and `seed` of the fit to resume, with a loss of {before:.6g} on the training cells, "
-            f"found one of {loss:.6g} with its parameters. Fit anew."
-        )
+    losses = _as_doubles(_item_losses(setup.problem, _best(resume.state, resume.start)))
+    for name, cells in (("training", resume.training), ("validation", resume.validation)):
+        loss, before = _mean_loss(setup.objective, losses, cells), resume.scores[name]
+        # The losses themselves may cancel each other.
+        terms = zip(_shares(setup.objective, cells), losses, strict=True)
+        size = sum(abs(coefficient) * share @ np.abs(part) for (coefficient, _, share), part in terms)
+        if cells.any() and not abs(loss - before) <= RESUME_TOLERANCE * size:
+            raise ValueError(
+                f"Expected the data of the fit to resume, with a loss of {before:.6g} on the {name} cells, found one "
+                f"of {loss:.6g} with its parameters. Fit anew."
+            )
     return resume.state
 
 

@@ -9,23 +9,25 @@ import pandas as pd
 from anndata import AnnData
 from tqdm import tqdm
 
-from jaxvelo.annotations import check_integer, dense, listed, read_connectivities, require_anndata
+from jaxvelo.annotations import (
+    FIT_ARRAYS,
+    FIT_COLUMNS,
+    FIT_LAYERS,
+    check_integer,
+    dense,
+    listed,
+    read_connectivities,
+    require_anndata,
+)
 from jaxvelo.configuration import logger, timed
 from jaxvelo.dynamics import DynamicalFit, SplicingKinetics, align_total_time, fit_dynamics, neighborhood_weights
-from jaxvelo.tl._splicing_kinetics import RATES, kinetics_columns
+from jaxvelo.tl._splicing_kinetics import kinetics_columns
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 
 LEAST_CELLS = 10
-COVARIANCE = "fit_covariance"
-_LAYERS = ("fit_t", "fit_tau", "fit_tau_", "fit_on")
+COVARIANCE, LOSS = FIT_ARRAYS
+# Sums of the logarithms of U, S, g, T that give those of the rates in units of beta.
 _LOGARITHMS = {"alpha": (0, 1, 1, 0), "gamma": (0, 0, 1, 0), "t_": (0, 0, 0, 1), "scaling": (1, -1, -1, 0)}
-# Columns of this fit and of scVelo's.
-_COLUMNS = (
-    *RATES,
-    *(f"fit_{name}" for name in ("std_u", "std_s", "likelihood", "u0", "s0", "steady_u", "steady_s", "variance")),
-    *(f"fit_{name}" for name in ("residual", "alignment_scaling", "pval_steady")),
-    *(f"fit_log_{name}_se" for name in _LOGARITHMS),
-)
 NOT_FITTED, FITTED_BEFORE = "not fitted", "fitted before"
 
 
@@ -67,7 +69,7 @@ def recover_dynamics(
     n_top_genes
         Fit the genes with the most spliced counts only.
     max_iter
-        Steps of the fit of a gene, at least 5.
+        Steps of the first fit of a gene, at least 5; its two refits take 0.6 times as many (at least 5 too).
     t_max
         Total time of each gene, to which times and rates are scaled so that they compare between genes. None is 20;
         False keeps the unit :math:`1/\beta`.
@@ -138,7 +140,7 @@ def recover_dynamics(
     total_time = _total_time(t_max)
     scaling = _scaling(fit_scaling)
     check_integer("max_iter", max_iter, 5)
-    if isinstance(memory, bool) or not isinstance(memory, (int, float, np.number)) or not memory > 0:
+    if isinstance(memory, bool) or not isinstance(memory, (int, float, np.number)) or not 0 < memory < np.inf:
         raise ValueError(f"Expected `memory` to be a positive number of GiB, found `{memory!r}`.")
     if n_jobs is not None or backend is not None:
         logger.debug("`n_jobs` and `backend` have no effect: all genes are fitted in one process")
@@ -210,8 +212,8 @@ def _genes(adata: AnnData, var_names: Any, spliced: np.ndarray, find: Any) -> np
                 f"Expected genes or a column of `adata.var` as `var_names`, found {var_names!r}. "
                 f"There are the columns {listed(adata.var)}."
             )
-    elif getattr(var_names, "dtype", None) in (bool, "boolean"):
-        mask = _mask(var_names, "var_names")
+    elif pd.api.types.is_list_like(var_names) and pd.api.types.infer_dtype(var_names, skipna=False) == "boolean":
+        mask = _mask(pd.array(var_names, dtype="boolean"), "var_names")
         if mask.shape != (adata.n_vars,):
             raise ValueError(
                 f"Expected `var_names` to be a mask of the {adata.n_vars} genes, found the shape {mask.shape}."
@@ -261,8 +263,8 @@ class _Before:
     def __init__(self, adata: AnnData, genes: np.ndarray) -> None:
         self.genes = genes
         self.shape = adata.shape
-        self.columns = {name: _numbers(adata.var[name], name) for name in adata.var if name in _COLUMNS}
-        self.layers = {name: dense(adata.layers[name]) for name in _LAYERS if name in adata.layers}
+        self.columns = {name: _numbers(adata.var[name], name) for name in adata.var if name in FIT_COLUMNS}
+        self.layers = {name: dense(adata.layers[name]) for name in FIT_LAYERS if name in adata.layers}
         self.covariance = None
         if COVARIANCE in adata.varm:
             self.covariance = dense(adata.varm[COVARIANCE])
@@ -271,9 +273,17 @@ class _Before:
                     f"Expected `adata.varm[{COVARIANCE!r}]` to have the shape {(adata.n_vars, 4, 4)}, found "
                     f"{self.covariance.shape}. Delete it first."
                 )
-        self.loss = dense(adata.varm["loss"]) if "loss" in adata.varm else None
+        # Anyone's, unless there is a fit; of which it is no number.
+        self.loss = adata.varm[LOSS] if LOSS in adata.varm and "fit_alpha" in adata.var else None
+        if self.loss is not None:
+            self.loss = dense(self.loss)
+            if self.loss.dtype.kind not in "fiu":
+                raise ValueError(
+                    f"Expected numbers in `adata.varm[{LOSS!r}]`, found the type {self.loss.dtype}. Delete it first."
+                )
         if "fit_status" in adata.var:
-            self.status = np.array(adata.var["fit_status"], dtype=object)
+            status = adata.var["fit_status"]
+            self.status = np.where(status.isna(), NOT_FITTED, status.astype(str)).astype(object)
         else:
             has_rates = np.isfinite(self.columns.get("fit_alpha", np.full(adata.n_vars, np.nan)))
             self.status = np.where(has_rates, FITTED_BEFORE, NOT_FITTED).astype(object)
@@ -335,13 +345,13 @@ def _write(
 
     for times in (fit.time, fit.time_on, fit.time_off):
         times *= factor.astype(times.dtype)
-    layers = dict(zip(_LAYERS, (fit.time, fit.time_on, fit.time_off, fit.probability_on), strict=True))
+    layers = dict(zip(FIT_LAYERS, (fit.time, fit.time_on, fit.time_off, fit.probability_on), strict=True))
     layers = {name: before.layer(name, values) for name, values in layers.items()}
     rows = {}
     if standard_errors or before.covariance is not None:
         rows[COVARIANCE] = before.rows(before.covariance, fit.covariance if standard_errors else np.nan)
     if before.loss is not None:
-        rows["loss"] = before.rows(before.loss, np.nan)
+        rows[LOSS] = before.rows(before.loss, np.nan)
 
     for name, values in columns.items():
         adata.var[name] = values
@@ -382,7 +392,7 @@ def _standard_errors(covariance: np.ndarray) -> dict[str, np.ndarray]:
 def _numbers(column: pd.Series, name: str) -> np.ndarray:
     """Copy of a column of an earlier fit."""
     try:
-        return np.array(column, dtype=float)
+        return pd.to_numeric(column).to_numpy(dtype=float, na_value=np.nan, copy=True)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"Expected numbers in `adata.var[{name!r}]`, found the type {column.dtype}. Delete the column first."

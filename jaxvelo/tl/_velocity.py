@@ -227,6 +227,9 @@ def _branch_times(adata: AnnData, fitted: np.ndarray, switch: np.ndarray) -> lis
     """Times on both branches and the probability of the first; from ``fit_t`` for genes that have nothing else."""
     layers = {name: _columns(adata, name, fitted, switch.dtype) for name in ("fit_tau", "fit_tau_", "fit_on")}
     others = np.isnan(layers["fit_on"]).all(axis=0)
+    if not others.all():
+        for name in layers:
+            require_key(adata.layers, name, "adata.layers", FIT_FIRST)
     if others.any():
         require_key(adata.layers, "fit_t", "adata.layers", FIT_FIRST)
         time, end = _columns(adata, "fit_t", fitted, switch.dtype)[:, others], switch[others]

@@ -142,11 +142,20 @@ class TestEnds:
 
     def test_resume_with_other_data(self, known, mixed, fates, plain_fit):
         """Of the same names and shapes."""
-        message = "Expected the data and `seed` of the fit to resume, with a loss of .* found one of .* Fit anew"
+        message = "Expected the data of the fit to resume, with a loss of .* found one of .* Fit anew"
         swapped = known.copy()
         swapped.obs["fate"] = swapped.obs["fate"].cat.rename_categories({"begin": "end", "end": "begin"})
         objective = objectives.FateLikelihood(swapped, "fate", "terminal")
         with pytest.raises(ValueError, match=message):
+            tl.fit_kernel(mixed, objective, resume=plain_fit, **QUICK)
+        # On the held-out cells alone.
+        held_out = known.copy()
+        names = held_out.obs["fate"].astype(object).to_numpy()
+        other = {"begin": "end", "end": "begin"}
+        names[plain_fit.validation] = [other.get(name, name) for name in names[plain_fit.validation]]
+        held_out.obs["fate"] = names
+        objective = objectives.FateLikelihood(held_out, "fate", "terminal")
+        with pytest.raises(ValueError, match=r"on the validation cells, found one of .* Fit anew"):
             tl.fit_kernel(mixed, objective, resume=plain_fit, **QUICK)
         velocity, connectivity = mixed.kernels
         cosine = velocity.copy().compute_transition_matrix(similarity="cosine")

@@ -121,6 +121,7 @@ def test_genes_fitted_before_keep_their_fit(fitted):
         ("chosen", range(6)),
         (np.arange(N_GENES) > 9, [10, 11]),
         (pd.Series(np.arange(N_GENES) == 2, dtype="boolean"), [2]),
+        ([True, *[False] * (N_GENES - 2), True], [0, N_GENES - 1]),
     ],
 )
 def test_which_genes(adata, var_names, expected):
@@ -192,6 +193,22 @@ def test_a_fit_of_scvelo_is_kept_for_other_genes(fitted):
     assert np.isfinite(adata.layers["velocity"][:, 1]).all()
 
 
+def test_an_array_of_another_tool_is_left_alone(adata):
+    """Which has the name of scVelo's losses, but there is no fit."""
+    adata.varm["loss"] = np.arange(3 * N_GENES).reshape(N_GENES, 3)
+    jv.tl.recover_dynamics(adata, ["gene_1"], max_iter=5, show_progress_bar=False)
+    np.testing.assert_array_equal(adata.varm["loss"].ravel(), np.arange(3 * N_GENES))
+
+
+def test_an_earlier_status_of_another_type(adata, tmp_path):
+    adata.var["fit_status"] = np.arange(N_GENES)
+    adata.var["fit_alpha"] = pd.array([1.0, *[pd.NA] * (N_GENES - 1)], dtype=object)
+    jv.tl.recover_dynamics(adata, ["gene_1"], max_iter=5, show_progress_bar=False)
+    adata.write_h5ad(tmp_path / "fit.h5ad")
+    assert read_h5ad(tmp_path / "fit.h5ad").var["fit_status"]["gene_2"] == "2"
+    assert adata.var["fit_alpha"].notna().sum() == 2
+
+
 def test_a_sparse_layer_of_an_earlier_fit(fitted):
     adata = fitted.copy()
     adata.layers["fit_t"] = sp.csr_matrix(np.nan_to_num(adata.layers["fit_t"]))
@@ -203,6 +220,10 @@ def test_a_sparse_layer_of_an_earlier_fit(fitted):
     ("change", "message"),
     [
         (lambda a: a.var.__setitem__("fit_gamma", "much"), r"numbers in `adata.var\['fit_gamma'\]`.*Delete"),
+        (
+            lambda a: a.varm.__setitem__("loss", np.full((N_GENES, 2), "much")),
+            r"numbers in `adata.varm\['loss'\]`.*Delete",
+        ),
         (lambda a: a.varm.__setitem__("fit_covariance", np.ones((N_GENES, 3))), r"shape \(12, 4, 4\), found \(12, 3\)"),
     ],
 )
@@ -274,6 +295,7 @@ def test_cells_without_reads_and_without_neighbors(adata):
         (None, {"var_names": np.ones(3, dtype=bool)}, ValueError, r"mask of the 12 genes, found the shape \(3,\)"),
         (None, {"var_names": None}, TypeError, "names, a mask.*None"),
         (None, {"memory": None}, ValueError, "memory.*positive"),
+        (None, {"memory": np.inf}, ValueError, "memory.*positive"),
         (lambda a: a.var.__setitem__("none", False), {"var_names": "none"}, ValueError, "genes to fit, found none"),
         (None, {"max_iter": 4}, ValueError, "max_iter.*at least 5"),
         (None, {"t_max": -1}, ValueError, "t_max.*positive"),
@@ -347,6 +369,9 @@ def test_velocities_need_a_fit(adata, fitted):
     broken = fitted.copy()
     broken.layers["fit_tau"][:] = np.nan
     with pytest.raises(ValueError, match=r"finite numbers in `adata.layers\['fit_tau'\]"):
+        jv.tl.velocity(broken, mode="dynamical")
+    del broken.layers["fit_tau"]
+    with pytest.raises(KeyError, match=r"layers\['fit_tau'\].*recover_dynamics"):
         jv.tl.velocity(broken, mode="dynamical")
     broken = fitted.copy()
     broken.var["fit_gamma"] = np.nan
