@@ -70,9 +70,6 @@ class TestScaleAndWeights:
     def test_standard_errors(self, plain_fit):
         assert set(plain_fit.standard_errors) == {"softmax_scale", "weights"}
         assert plain_fit.standard_errors["weights"].shape == (2,)
-        for errors in plain_fit.standard_errors.values():
-            known = errors[np.isfinite(errors)]
-            assert (known > 0).all()
 
     def test_names(self, plain_fit):
         scale, first = plain_fit.parameters["softmax_scale"], plain_fit.parameters["weights"][0]
