@@ -172,6 +172,11 @@ def cells_without_counts(adata):
     return adata
 
 
+def one_cluster(adata):
+    adata.obs["clusters"] = pd.Categorical(["all"] * adata.n_obs)
+    return adata
+
+
 @pytest.mark.parametrize(
     ("spoil", "warning", "mode"),
     [
@@ -181,6 +186,7 @@ def cells_without_counts(adata):
             "stochastic",
         ),
         (cells_without_counts, None, "dynamical"),
+        (one_cluster, None, "dynamical"),
     ],
 )
 def test_run_on_odd_counts(spoil, warning, mode, raw, tmp_path, capsys):

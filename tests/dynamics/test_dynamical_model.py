@@ -177,6 +177,42 @@ def test_residual_is_the_mean_squared_distance_to_the_curve(cells, fit):
         np.testing.assert_allclose(fit.residual[gene], squared.mean(), rtol=0.02)
 
 
+def plain_distances(fit, gene, u, s, n=4000):
+    """Squared distances to both branches by brute force, each with the residual in spliced, in units of the gene."""
+    kinetics = {
+        name: float(getattr(fit.kinetics, name)[gene]) for name in ("alpha", "gamma", "switching_time", "scaling")
+    }
+    alpha, g, switch, scaling = kinetics.values()
+    end = 12 / min(g, 1.0)
+    result = []
+    for times in (switch * np.linspace(0, 1, n) ** 2, switch + end * np.linspace(0, 1, n) ** 2):
+        x, y = simulated.curve(times, alpha, g, switch)
+        x, y = x * scaling / fit.deviation[0, gene], y / fit.deviation[1, gene]
+        squared = (u[:, None] - x) ** 2 + (s[:, None] - y) ** 2
+        nearest = squared.argmin(axis=1)
+        result.append((squared[np.arange(len(u)), nearest], s - y[nearest]))
+    return result
+
+
+def test_likelihood_and_variance_equal_plain_ones(cells, fit):
+    """scVelo's: of the signed distances of cells with a third of the largest counts or more."""
+    weights = cells.weights.toarray().astype(float)
+    for gene in range(6):
+        u, s = (
+            x[:, gene].astype(float) / fit.deviation[i, gene] for i, x in enumerate((cells.unspliced, cells.spliced))
+        )
+        (on, _), (off, _) = plain_distances(fit, gene, weights @ u, weights @ s)
+        is_on = weights @ (weights @ (on - off)) <= 0
+        (on, on_residual), (off, off_residual) = plain_distances(fit, gene, u, s)
+        squared, residual = np.where(is_on, on, off), np.where(is_on, on_residual, off_residual)
+        upper = (u > u.max() / 3) & (s > s.max() / 3)
+        variance = np.var(np.sign(residual[upper]) * np.sqrt(squared[upper]))
+        np.testing.assert_allclose(fit.variance[gene], variance, rtol=0.03)
+        n = upper.sum() - 0.01 * len(u)
+        likelihood = np.exp(-0.5 * squared[upper].sum() / n / variance) / np.sqrt(2 * np.pi * variance)
+        np.testing.assert_allclose(fit.likelihood[gene], likelihood, rtol=0.03)
+
+
 def test_deviations(cells, fit):
     for axis, x in enumerate((cells.unspliced, cells.spliced)):
         for gene in range(24):

@@ -1,6 +1,7 @@
 """The dynamical model on AnnData: what is written, for whom, and what is refused."""
 
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -388,6 +389,44 @@ def test_written_and_read(fitted, tmp_path):
         np.testing.assert_array_equal(again.layers[name], adata.layers[name])
     assert list(again.var["fit_status"]) == list(adata.var["fit_status"])
     np.testing.assert_array_equal(again.varm["fit_covariance"], adata.varm["fit_covariance"])
+
+
+@pytest.mark.filterwarnings("ignore")  # of scVelo, and of what it calls
+def test_scvelo_goes_on_from_the_fit(fitted):
+    """Its functions and plots find all that they need, and what both have comes out the same."""
+    scv = pytest.importorskip("scvelo", reason='scVelo comes with `pip install "jaxvelo[tutorial]"`')
+    theirs = fitted.copy()
+    jv.tl.velocity(theirs, mode="dynamical")
+    genes = list(theirs.var_names[theirs.var["velocity_genes"]])
+    theirs.obs["stage"] = pd.Categorical(np.where(theirs.obs["time"] < 5, "early", "late"))
+    theirs.obsm["X_umap"] = theirs.obs[["time", "time"]].to_numpy()
+    ours = theirs.copy()
+    scv.tl.velocity_graph(theirs, show_progress_bar=False)
+    jv.tl.velocity_graph(ours)
+    np.testing.assert_allclose(theirs.uns["velocity_graph"].toarray(), ours.uns["velocity_graph"].toarray(), atol=1e-5)
+    scv.tl.latent_time(theirs)
+    ours.obs["root_cells"] = theirs.obs["root_cells"]
+    jv.tl.latent_time(ours)
+    assert pd.Series(theirs.obs["latent_time"]).corr(ours.obs["latent_time"], method="spearman") > 0.99
+    scv.tl.velocity_confidence(theirs)
+    jv.tl.velocity_confidence(ours)
+    np.testing.assert_allclose(theirs.obs["velocity_confidence"], ours.obs["velocity_confidence"], atol=1e-4)
+    scv.tl.rank_dynamical_genes(theirs, groupby="stage")
+    assert set(theirs.uns["rank_dynamical_genes"]["names"]["early"]) >= set(genes)
+    scv.tl.differential_kinetic_test(theirs, var_names=genes[:2], groupby="stage")
+    assert {"fit_pval_kinetics", "fit_diff_kinetics"} <= set(theirs.var)
+    scv.tl.velocity(theirs, mode="dynamical")
+    assert np.isfinite(theirs.layers["velocity"][:, theirs.var_names.isin(genes)]).all()
+    scv.pl.scatter(theirs, basis=genes[:2], color="stage", show=False)
+    scv.pl.heatmap(theirs, var_names=genes, sortby="latent_time", show=False)
+    plt.close("all")
+
+
+def test_progress(adata, capfd):
+    jv.tl.recover_dynamics(adata, ["gene_0", "gene_1"], max_iter=5)
+    assert "Genes" in capfd.readouterr().err
+    jv.tl.recover_dynamics(adata, ["gene_0", "gene_1"], max_iter=5, show_progress_bar=False)
+    assert "Genes: " not in capfd.readouterr().err
 
 
 def test_reference_velocities_of_scvelos_fit(shared):
