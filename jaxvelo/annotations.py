@@ -11,13 +11,13 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 # Numbers that a fit of the dynamical model leaves for each gene, jaxvelo's or scVelo's, and times of the cells.
-FIT_COLUMNS = (
-    *(
-        f"fit_{name}"
-        for name in ("alpha", "beta", "gamma", "t_", "scaling", "std_u", "std_s", "likelihood", "variance")
-    ),
-    *(f"fit_{name}" for name in ("u0", "s0", "steady_u", "steady_s", "residual", "alignment_scaling", "pval_steady")),
-    *(f"fit_log_{name}_se" for name in ("alpha", "gamma", "t_", "scaling")),
+FIT_COLUMNS = tuple(
+    f"fit_{name}"
+    for name in (
+        *("alpha", "beta", "gamma", "t_", "scaling", "std_u", "std_s", "likelihood", "variance", "residual"),
+        *("u0", "s0", "steady_u", "steady_s", "alignment_scaling", "pval_steady"),
+        *("log_alpha_se", "log_gamma_se", "log_t__se", "log_scaling_se"),
+    )
 )
 FIT_LAYERS = ("fit_t", "fit_tau", "fit_tau_", "fit_on")
 FIT_ARRAYS = ("fit_covariance", "loss")
@@ -41,6 +41,18 @@ def check_integer(name: str, value: Any, least: int) -> None:
     """Raise a ValueError unless ``value`` is an integer of at least ``least``."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"Expected `{name}` to be an integer of at least {least}, found `{value!r}`.")
+
+
+def is_number(value: Any) -> bool:
+    """Whether ``value`` is a real number; truth values are none."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
+def read_mask(values: pd.Series, where: str, remedy: str) -> np.ndarray:
+    """Return truth values of one of the types that pandas has for them; none may be missing."""
+    if values.dtype not in (bool, "boolean") or values.isna().any():
+        raise ValueError(f"Expected booleans in `{where}`, found the type {values.dtype}. {remedy}")
+    return values.to_numpy(dtype=bool)
 
 
 def listed(names: Iterable[Any], limit: int = 12) -> str:

@@ -132,8 +132,8 @@ def fit_dynamics(
     weights
         Result of :func:`neighborhood_weights`, of shape (cells, cells).
     iterations
-        Steps of the first fit of a gene, at least 5; each of the two refits takes 0.6 times as many (at
-        least 5 too).
+        Steps of the first fit of a gene, at least 5; each of the two refits takes 0.6 times as many, and
+        at least 5 too.
     scaling
         Fixed scaling between unspliced and spliced counts; fitted if None.
     memory
@@ -170,8 +170,7 @@ def fit_dynamics(
                 curves[columns] = _fit_batch(fit, columns, u, s, deviation[:, genes], weights, iterations, scaling)
         return batch.stop - batch.start
 
-    per_gene = n_cells * dtype.itemsize * ARRAYS_PER_BATCH
-    n_workers = int(np.clip(memory // per_gene, 1, _n_usable_cores()))
+    n_workers = min(_n_usable_cores(), genes_per_batch(n_cells, memory, dtype.itemsize))
     batch_size = genes_per_batch(n_cells, memory / n_workers, dtype.itemsize)
     # Sorting, sparse products and compiled programs all release Python's lock; small batches share the work evenly.
     batch_size = min(batch_size, max(1, -(-n_genes // (4 * n_workers))))
@@ -185,14 +184,13 @@ def fit_dynamics(
     fit.status[~usable] = TOO_FEW_CELLS
     level_u, level_s, ratio, switch = np.exp(curves.T)
     level_u, level_s = level_u * fit.deviation[0], level_s * fit.deviation[1]
+    scalings = level_u / (level_s * ratio) if scaling is None else np.where(np.isnan(ratio), np.nan, scaling)
     kinetics = SplicingKinetics(
         alpha=(level_s * ratio).astype(dtype),
         beta=np.where(np.isnan(ratio), np.nan, 1.0).astype(dtype),
         gamma=ratio.astype(dtype),
         switching_time=switch.astype(dtype),
-        scaling=(level_u / (level_s * ratio) if scaling is None else np.where(np.isnan(ratio), np.nan, scaling)).astype(
-            dtype
-        ),
+        scaling=scalings.astype(dtype),
     )
     return eqx.tree_at(lambda f: f.kinetics, fit, kinetics)
 

@@ -15,7 +15,7 @@ import optax
 from tqdm import tqdm
 
 from jaxvelo import fit
-from jaxvelo.annotations import check_integer
+from jaxvelo.annotations import check_integer, is_number
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import KernelExpression
 from jaxvelo.tl._fit_result import FitResult
@@ -115,8 +115,7 @@ def fit_kernel(
     check_integer("seed", seed, least=0)
     if patience is not None:
         check_integer("patience", patience, least=1)
-    is_number = isinstance(penalty, (int, float, np.number)) and not isinstance(penalty, bool)
-    if penalty is not None and not (is_number and np.isfinite(penalty) and penalty >= 0):
+    if penalty is not None and not (is_number(penalty) and np.isfinite(penalty) and penalty >= 0):
         raise ValueError(f"Expected `penalty` to be finite and not negative, or None, found `{penalty}`.")
     optimizer = ADAM if optimizer is None else optimizer
     if not isinstance(optimizer, optax.GradientTransformation):

@@ -15,11 +15,13 @@ from jaxvelo.annotations import (
     FIT_LAYERS,
     check_integer,
     dense,
+    is_number,
     listed,
     read_connectivities,
+    read_mask,
     require_anndata,
 )
-from jaxvelo.configuration import logger, timed
+from jaxvelo.configuration import ignore_arguments, logger, timed
 from jaxvelo.dynamics import DynamicalFit, SplicingKinetics, align_total_time, fit_dynamics, neighborhood_weights
 from jaxvelo.tl._splicing_kinetics import kinetics_columns
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
@@ -28,6 +30,7 @@ LEAST_CELLS = 10
 COVARIANCE, LOSS = FIT_ARRAYS
 # Sums of the logarithms of U, S, g, T that give those of the rates in units of beta.
 _LOGARITHMS = {"alpha": (0, 1, 1, 0), "gamma": (0, 0, 1, 0), "t_": (0, 0, 0, 1), "scaling": (1, -1, -1, 0)}
+PASS_GENES = "Pass the name of a mask of genes, names of genes, or 'all'."
 NOT_FITTED, FITTED_BEFORE = "not fitted", "fitted before"
 
 
@@ -140,10 +143,9 @@ def recover_dynamics(
     total_time = _total_time(t_max)
     scaling = _scaling(fit_scaling)
     check_integer("max_iter", max_iter, 5)
-    if isinstance(memory, bool) or not isinstance(memory, (int, float, np.number)) or not 0 < memory < np.inf:
+    if not is_number(memory) or not 0 < memory < np.inf:
         raise ValueError(f"Expected `memory` to be a positive number of GiB, found `{memory!r}`.")
-    if n_jobs is not None or backend is not None:
-        logger.debug("`n_jobs` and `backend` have no effect: all genes are fitted in one process")
+    ignore_arguments(n_jobs=n_jobs, backend=backend)
     if adata.n_obs < LEAST_CELLS:
         raise ValueError(
             f"Expected at least {LEAST_CELLS} cells, found {adata.n_obs}. Four parameters of each gene need more cells."
@@ -180,7 +182,7 @@ def recover_dynamics(
 def _total_time(t_max: Any) -> float | None:
     if t_max is None or t_max is False:
         return 20.0 if t_max is None else None
-    if isinstance(t_max, bool) or not isinstance(t_max, (int, float, np.number)) or not 0 < t_max < np.inf:
+    if not is_number(t_max) or not 0 < t_max < np.inf:
         raise ValueError(f"Expected `t_max` to be a positive number, None or False, found `{t_max!r}`.")
     return float(t_max)
 
@@ -189,7 +191,7 @@ def _scaling(fit_scaling: Any) -> float | None:
     """Fixed scaling, or None if it is fitted."""
     if isinstance(fit_scaling, (bool, np.bool_)):
         return None if fit_scaling else 1.0
-    if not isinstance(fit_scaling, (int, float, np.number)) or not 0 < fit_scaling < np.inf:
+    if not is_number(fit_scaling) or not 0 < fit_scaling < np.inf:
         raise ValueError(f"Expected `fit_scaling` to be True, False or a positive number, found `{fit_scaling!r}`.")
     return float(fit_scaling)
 
@@ -202,7 +204,7 @@ def _genes(adata: AnnData, var_names: Any, spliced: np.ndarray, find: Any) -> np
     """Places of the genes to fit, in the order of ``adata.var``."""
     if isinstance(var_names, str) and var_names not in adata.var_names:
         if var_names in adata.var:
-            mask = _mask(adata.var[var_names], f"adata.var[{var_names!r}]")
+            mask = read_mask(adata.var[var_names], f"adata.var[{var_names!r}]", PASS_GENES)
         elif var_names == "velocity_genes":
             mask = find()
         elif var_names == "all":
@@ -213,7 +215,7 @@ def _genes(adata: AnnData, var_names: Any, spliced: np.ndarray, find: Any) -> np
                 f"There are the columns {listed(adata.var)}."
             )
     elif pd.api.types.is_list_like(var_names) and pd.api.types.infer_dtype(var_names, skipna=False) == "boolean":
-        mask = _mask(pd.array(var_names, dtype="boolean"), "var_names")
+        mask = read_mask(pd.Series(var_names, dtype="boolean"), "var_names", PASS_GENES)
         if mask.shape != (adata.n_vars,):
             raise ValueError(
                 f"Expected `var_names` to be a mask of the {adata.n_vars} genes, found the shape {mask.shape}."
@@ -232,16 +234,6 @@ def _genes(adata: AnnData, var_names: Any, spliced: np.ndarray, find: Any) -> np
     if not mask.any():
         raise ValueError(f"Expected genes to fit, found none with `var_names={var_names!r}`. Name some, or pass 'all'.")
     return np.flatnonzero(mask)
-
-
-def _mask(values: Any, where: str) -> np.ndarray:
-    """Booleans of one of the types that pandas has for them."""
-    if values.dtype not in (bool, "boolean") or pd.isna(values).any():
-        raise ValueError(
-            f"Expected booleans in `{where}`, found the type {values.dtype}. Pass the name of a mask of genes, names "
-            "of genes, or 'all'."
-        )
-    return np.asarray(values, dtype=bool)
 
 
 def _report(fit: DynamicalFit) -> None:
@@ -290,24 +282,27 @@ class _Before:
 
     def column(self, name: str, values: np.ndarray | float) -> np.ndarray:
         """Values of the genes next to what was there; NaN where nothing was."""
-        return self._among(self.columns.get(name, np.full(self.shape[1], np.nan)), values)
+        return _placed(self.columns.get(name, np.full(self.shape[1], np.nan)), self.genes, values)
 
     def layer(self, name: str, values: np.ndarray) -> np.ndarray:
         """The same for a layer."""
         if len(self.genes) == self.shape[1]:
             return values
         before = self.layers.get(name)
-        return self._among(np.full(self.shape, np.nan, dtype=values.dtype) if before is None else before, values)
+        before = np.full(self.shape, np.nan, dtype=values.dtype) if before is None else before
+        return _placed(before, (slice(None), self.genes), values)
 
     def rows(self, before: np.ndarray | None, values: np.ndarray | float) -> np.ndarray:
         """The same for an array whose first axis are the genes."""
         before = np.full((self.shape[1], *np.shape(values)[1:]), np.nan) if before is None else before
-        return self._among(before.T, np.transpose(values)).T
+        return _placed(before, self.genes, values)
 
-    def _among(self, before: np.ndarray, values: np.ndarray | float) -> np.ndarray:
-        result = np.array(before) if before.dtype.kind == "f" else before.astype(float)
-        result[..., self.genes] = values
-        return result
+
+def _placed(before: np.ndarray, where: Any, values: np.ndarray | float) -> np.ndarray:
+    """Copy of an array of floats with other values in some places."""
+    result = np.array(before) if before.dtype.kind == "f" else before.astype(float)
+    result[where] = values
+    return result
 
 
 def _write(

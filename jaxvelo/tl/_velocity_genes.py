@@ -5,7 +5,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import require_key
+from jaxvelo.annotations import read_mask, require_key
 from jaxvelo.configuration import logger
 from jaxvelo.counts import check_non_negative
 from jaxvelo.dynamics import SteadyState, steady_state
@@ -25,13 +25,8 @@ def highly_variable(adata: AnnData) -> np.ndarray:
     """Mask of the highly variable genes; all, if none are marked."""
     if "highly_variable" not in adata.var:
         return np.ones(adata.n_vars, dtype=bool)
-    marked = adata.var["highly_variable"]
-    if marked.dtype not in (bool, "boolean") or marked.isna().any():
-        raise ValueError(
-            f"Expected booleans in `adata.var['highly_variable']`, found the type {marked.dtype}. "
-            "Convert the column, or delete it."
-        )
-    return marked.to_numpy(dtype=bool)
+    where = "adata.var['highly_variable']"
+    return read_mask(adata.var["highly_variable"], where, "Convert the column, or delete it.")
 
 
 def fit_steady_state(

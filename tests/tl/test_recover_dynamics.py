@@ -9,7 +9,8 @@ import scipy.sparse as sp
 from anndata import AnnData, read_h5ad
 
 import jaxvelo as jv
-from tests.tl.trajectory import unchanged, with_neighbors
+from tests.kernels.snapshot import unchanged
+from tests.tl.trajectory import with_neighbors
 
 N_CELLS, N_GENES = 150, 12
 RATES = ["fit_alpha", "fit_beta", "fit_gamma", "fit_t_", "fit_scaling"]

@@ -5,7 +5,8 @@ import scipy.sparse as sp
 
 import jaxvelo as jv
 from tests.dynamics import plain
-from tests.tl.trajectory import plain_graph, simulated, two_parts, unchanged
+from tests.kernels.snapshot import unchanged
+from tests.tl.trajectory import plain_graph, simulated, two_parts
 
 
 def plain_scores(adata, edges, correlations):

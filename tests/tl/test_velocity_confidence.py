@@ -6,7 +6,8 @@ import scipy.sparse as sp
 
 import jaxvelo as jv
 from tests.dynamics import plain
-from tests.tl.trajectory import genes_of, simulated, unchanged
+from tests.kernels.snapshot import unchanged
+from tests.tl.trajectory import genes_of, simulated
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from scipy.stats import spearmanr
 
 import jaxvelo as jv
 from tests.dynamics import plain
-from tests.tl.trajectory import plain_graph, two_parts, unchanged
+from tests.kernels.snapshot import unchanged
+from tests.tl.trajectory import plain_graph, two_parts
 
 
 def plain_pseudotime(adata, root, end=None):

@@ -1,7 +1,5 @@
 """Simulated cells with known times, and what the dynamical model would have found in them."""
 
-import contextlib
-
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -75,30 +73,3 @@ def plain_graph(adata, n_steps=2):
     step = (adata.obsp["distances"] > 0).toarray() + np.eye(adata.n_obs)
     reached = np.linalg.matrix_power(step, n_steps) > 0
     return plain.correlations(x, v, reached & ~np.eye(adata.n_obs, dtype=bool))
-
-
-@contextlib.contextmanager
-def unchanged(adata):
-    """Nothing in an AnnData differs afterwards."""
-    before = adata.copy()
-    yield
-    for slot in ("layers", "obsp", "obsm", "varm"):
-        then, now = getattr(before, slot), getattr(adata, slot)
-        assert set(then) == set(now)
-        for key in then:
-            same(then[key], now[key])
-    pd.testing.assert_frame_equal(adata.obs, before.obs)
-    pd.testing.assert_frame_equal(adata.var, before.var)
-    assert set(adata.uns) == set(before.uns)
-    for key, value in before.uns.items():
-        same(value, adata.uns[key])
-
-
-def same(a, b):
-    """The same array, sparse matrix or dictionary, to the last bit."""
-    if sp.issparse(a):
-        np.testing.assert_array_equal(a.toarray(), b.toarray())
-    elif isinstance(a, np.ndarray):
-        np.testing.assert_array_equal(a, b)
-    else:
-        assert a == b
