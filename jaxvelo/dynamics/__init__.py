@@ -4,9 +4,11 @@ Pure functions over arrays; :mod:`jaxvelo.pp` and :mod:`jaxvelo.tl` apply them t
 """
 
 from jaxvelo.dynamics.coherence import velocity_coherence
-from jaxvelo.dynamics.dynamical_model import DynamicalFit, align_total_time, fit_dynamics, genes_per_batch
+from jaxvelo.dynamics.dynamical_model import DynamicalFit, fit_dynamics, genes_per_batch
+from jaxvelo.dynamics.gene_likelihood import gene_likelihood
 from jaxvelo.dynamics.latent_time import latent_time, local_confidence, rooted_times, shared_time
 from jaxvelo.dynamics.moments import first_moments, neighborhood_weights, second_moments
+from jaxvelo.dynamics.nearest_times import nearest_times
 from jaxvelo.dynamics.pseudotime import diffusion_pseudotime
 from jaxvelo.dynamics.splicing import SplicingKinetics, decay_difference, splicing_solution, velocities_in_blocks
 from jaxvelo.dynamics.steady_state import (
@@ -15,6 +17,7 @@ from jaxvelo.dynamics.steady_state import (
     steady_state,
     stochastic_steady_state,
 )
+from jaxvelo.dynamics.time_alignment import align_total_time
 
 __all__ = [
     "DynamicalFit",
@@ -26,9 +29,11 @@ __all__ = [
     "diffusion_pseudotime",
     "first_moments",
     "fit_dynamics",
+    "gene_likelihood",
     "genes_per_batch",
     "latent_time",
     "local_confidence",
+    "nearest_times",
     "neighborhood_weights",
     "rooted_times",
     "second_moments",

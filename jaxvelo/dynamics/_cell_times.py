@@ -31,7 +31,7 @@ class OnBranch(NamedTuple):
     spliced_residual: Float[np.ndarray, "cells genes"]
 
 
-def nearest_times(
+def nearest_in_blocks(
     log_curve: Float[np.ndarray, "genes 4"],
     unspliced: Float[np.ndarray, "cells genes"],
     spliced: Float[np.ndarray, "cells genes"],
@@ -49,9 +49,9 @@ def nearest_times(
     return OnBranch(*found[:3]), OnBranch(*found[3:])
 
 
-def compile_nearest_times(dtype: np.dtype) -> None:
-    """Compile the program of :func:`nearest_times`."""
-    nearest_times(np.zeros((1, 4), dtype), np.zeros((1, 1), dtype), np.zeros((1, 1), dtype))
+def compile_nearest_in_blocks(dtype: np.dtype) -> None:
+    """Compile the program of :func:`nearest_in_blocks`."""
+    nearest_in_blocks(np.zeros((1, 4), dtype), np.zeros((1, 1), dtype), np.zeros((1, 1), dtype))
 
 
 @jax.jit
@@ -59,7 +59,7 @@ def _nearest_block(
     log_curve: Float[Array, "genes 4"], unspliced: Float[Array, "cells genes"], spliced: Float[Array, "cells genes"]
 ) -> list[Float[Array, "cells genes"]]:
     def gene(values: tuple[Array, Array, Array]) -> tuple[Array, ...]:
-        times, distances, residuals = _nearest(*values)
+        times, distances, residuals = times_on_branches(*values)
         return tuple(
             of_branch for branch in range(2) for of_branch in (times[branch], distances[branch], residuals[branch])
         )
@@ -67,7 +67,7 @@ def _nearest_block(
     return [values.T for values in jax.lax.map(gene, (log_curve, unspliced.T, spliced.T))]
 
 
-def _nearest(
+def times_on_branches(
     log_curve: Float[Array, "4"], unspliced: Float[Array, " cells"], spliced: Float[Array, " cells"]
 ) -> tuple[Float[Array, "2 cells"], Float[Array, "2 cells"], Float[Array, "2 cells"]]:
     """Times, squared distances and residuals in spliced, on both branches: the nearest of the grid, then one step."""

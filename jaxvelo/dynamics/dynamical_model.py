@@ -27,10 +27,11 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from scipy.special import expit
 
-from jaxvelo.dynamics._cell_times import OnBranch, compile_nearest_times, nearest_times
+from jaxvelo.dynamics._cell_times import OnBranch, compile_nearest_in_blocks, nearest_in_blocks
 from jaxvelo.dynamics._curve_fit import FREE, N_PROBLEMS, OFF, ON, CurveFit, Prior, fit_curves
 from jaxvelo.dynamics._phase_bins import N_POINTS, Points, phase_bins
 from jaxvelo.dynamics._phase_curve import LOWER, UPPER
+from jaxvelo.dynamics.gene_likelihood import gene_likelihood
 from jaxvelo.dynamics.splicing import SplicingKinetics
 
 # Of log g and log T: what one expects before seeing a gene.
@@ -86,7 +87,7 @@ class DynamicalFit(eqx.Module):
     residual
         Mean squared distance of the cells to the curve, of shape (genes,).
     likelihood, variance
-        Likelihood of the gene and the variance in it, of shape (genes,), as scVelo defines them.
+        Likelihood of the gene and the variance in it, of shape (genes,), see :func:`gene_likelihood`.
     covariance
         Covariance (Laplace) of :math:`(\log U, \log S, \log g, \log T)`, of shape (genes, 4, 4), with
         :math:`U = \alpha/\beta` times the scaling, :math:`S = \alpha/\gamma`, :math:`g = \gamma/\beta`, and
@@ -177,7 +178,7 @@ def fit_dynamics(
     with ThreadPoolExecutor(n_workers) as pool:
         # Once, and not by each of the threads that come to them first. The compiler itself uses several cores.
         _compile_fit(dtype)
-        compile_nearest_times(dtype)
+        compile_nearest_in_blocks(dtype)
         for n_done in pool.map(fit_genes, range(0, n_genes, batch_size)):
             if report is not None:
                 report(n_done)
@@ -193,40 +194,6 @@ def fit_dynamics(
         scaling=scalings.astype(dtype),
     )
     return eqx.tree_at(lambda f: f.kinetics, fit, kinetics)
-
-
-def align_total_time(
-    fit_time: Float[np.ndarray, "cells genes"], switching_time: Float[np.ndarray, " genes"], total: float
-) -> Float[np.ndarray, " genes"]:
-    r"""Compute the factors that give every gene the same total time.
-
-    A gene's own total is the largest time of cells with the gene on, plus the largest since the switch of those with it
-    off, divided by the share of cells that are neither at its beginning nor at its switch.
-
-    Parameters
-    ----------
-    fit_time
-        Times of the cells, of shape (cells, genes).
-    switching_time
-        Of shape (genes,), in the same unit.
-    total
-        Time that all genes shall take.
-
-    Returns
-    -------
-    numpy.ndarray
-        Factors of shape (genes,): times are multiplied with them, rates divided by them. 1 where no time passes.
-
-    References
-    ----------
-    Bergen et al. (2020); scVelo's ``align_dynamics``.
-    """
-    on = fit_time < switching_time
-    passed = np.max(np.where(on, fit_time, 0), axis=0)
-    passed = passed + np.max(np.where(fit_time > switching_time, fit_time - switching_time, 0), axis=0)
-    moving = 1 - np.mean((fit_time == switching_time) | (fit_time == 0), axis=0)
-    passed = passed / np.where(moving == 0, 1, moving)
-    return np.where(passed > 0, total / np.where(passed > 0, passed, 1), 1.0)
 
 
 def _n_usable_cores() -> int:
@@ -298,7 +265,7 @@ def _fit_batch(
 
     anchor, distance = curves, smooth.distance
     for _ in range(REFITS):
-        branches = _agreed_branches(*nearest_times(curves, smooth_u, smooth_s), weights)
+        branches = _agreed_branches(*nearest_in_blocks(curves, smooth_u, smooth_s), weights)
         points = phase_bins(u, s, branches)
         prior = _prior(anchor, REFIT_DEVIATION, distance, n_independent, units)
         refit = _run(curves, points, prior, np.arange(len(columns)), max(5, int(REFIT_SHARE * iterations)))
@@ -307,17 +274,19 @@ def _fit_batch(
         # The condition is stiff, but not hard.
         curves = np.concatenate([(units + curves[:, 1] + curves[:, 2])[:, None], curves[:, 1:]], axis=1)
 
-    on, off = nearest_times(curves, smooth_u, smooth_s)
+    on, off = nearest_in_blocks(curves, smooth_u, smooth_s)
     difference = weights @ (on.distance - off.distance)
     is_on = weights @ difference <= 0
     time = np.where(is_on, on.time, np.exp(curves[:, 3]).astype(u.dtype) + off.time)
     fit.time[:, columns] = _smooth(time, weights)
     fit.time_on[:, columns], fit.time_off[:, columns] = weights @ on.time, weights @ off.time
-    on, off = nearest_times(curves, u, s)
+    on, off = nearest_in_blocks(curves, u, s)
     residual = np.mean(np.minimum(on.distance, off.distance), axis=0)
     fit.residual[columns] = residual
     fit.probability_on[:, columns] = expit(-EVIDENCE * difference / np.maximum(residual, np.finfo(u.dtype).tiny))
-    fit.variance[columns], fit.likelihood[columns] = _likelihood(u, s, on, off, is_on)
+    squared = np.where(is_on, on.distance, off.distance)
+    signed_distance = np.sign(np.where(is_on, on.spliced_residual, off.spliced_residual)) * np.sqrt(squared)
+    fit.variance[columns], fit.likelihood[columns] = gene_likelihood(signed_distance, u, s)
     fit.deviation[:, columns] = deviation
     fit.covariance[columns] = _covariance(refit, n_independent, free=units is None)
     fit.status[columns] = _status(refit, np.isfinite(fit.time[:, columns]).all(axis=0))
@@ -435,27 +404,6 @@ def _agreed_branches(on: OnBranch, off: OnBranch, weights: sp.csr_matrix) -> Int
 def _smooth(values: Float[np.ndarray, "cells genes"], weights: sp.csr_matrix) -> Float[np.ndarray, "cells genes"]:
     """Average over neighbours, twice."""
     return weights @ (weights @ values)
-
-
-def _likelihood(
-    u: Float[np.ndarray, "cells genes"],
-    s: Float[np.ndarray, "cells genes"],
-    on: OnBranch,
-    off: OnBranch,
-    is_on: Bool[np.ndarray, "cells genes"],
-) -> tuple[Float[np.ndarray, " genes"], Float[np.ndarray, " genes"]]:
-    """Variance and likelihood over the cells with at least a third of the largest counts of both kinds."""
-    squared = np.where(is_on, on.distance, off.distance)
-    signed = np.sign(np.where(is_on, on.spliced_residual, off.spliced_residual)) * np.sqrt(squared)
-    n_cells = u.shape[0]
-    upper = (u > u.max(axis=0) / 3) & (s > s.max(axis=0) / 3)
-    upper |= ~upper.any(axis=0)
-    n_upper = upper.sum(axis=0)
-    sum_squared = np.where(upper, squared, 0).sum(axis=0)
-    variance = sum_squared / n_upper - np.square(np.where(upper, signed, 0).sum(axis=0) / n_upper)
-    variance = np.where(variance > 0, variance, 1)
-    n = np.maximum(n_upper - 0.01 * n_cells, 2)
-    return variance, np.exp(-0.5 * sum_squared / n / variance) / np.sqrt(2 * np.pi * variance)
 
 
 def _covariance(fit: CurveFit, n_independent: float, free: bool) -> Float[np.ndarray, "genes 4 4"]:

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxvelo.dynamics._largest import largest
+
 PERCENTILES = (15.0, 20.0, 25.0, 30.0, 35.0)
 """Percentiles over genes that :func:`shared_time` chooses from. They lie below the median as there are always genes
 that are late: in their repression, or switched on before the root."""
@@ -45,8 +47,7 @@ def rooted_times(times: Float[Array, "cells genes"], root: Int[Array, ""] | int)
     """
     at_root = times[root][None, :]
     since = times - at_root
-    latest = jnp.max(since, axis=0, keepdims=True)
-    return jnp.where(since >= 0, since, times + latest)
+    return jnp.where(since >= 0, since, times + largest(since)[None])
 
 
 @eqx.filter_jit
@@ -80,7 +81,7 @@ def shared_time(
     ----------
     Bergen et al. (2020), Methods, gene-shared latent time.
     """
-    times = times - jnp.min(times)
+    times = times + largest(-times.ravel())
     n_cells, n_genes = times.shape
     in_order = jnp.sort(times, axis=1)
     candidates = []
@@ -172,18 +173,18 @@ def local_confidence(
     Bergen et al. (2020), Methods, gene-shared latent time.
     """
     fit = _ratio(latent @ neighborhood_mean, neighborhood_mean @ neighborhood_mean)
-    return jnp.square(1 - jnp.abs(_over_maximum(latent) - _ratio(fit * neighborhood_mean, jnp.max(latent))))
+    return jnp.square(1 - jnp.abs(_over_maximum(latent) - _ratio(fit * neighborhood_mean, largest(latent))))
 
 
 def to_unit_range(x: Float[Array, " n"]) -> Float[Array, " n"]:
     """Shift and scale to the range from 0 to 1; zeros if all are equal."""
-    return _over_maximum(x - jnp.min(x))
+    return _over_maximum(x + largest(-x))
 
 
 def _over_maximum(x: Float[Array, " n"]) -> Float[Array, " n"]:
     """Divide by the maximum, which is not negative; as it is if that is zero."""
-    largest = jnp.max(x)
-    return x / jnp.where(largest == 0, 1, largest)
+    maximum = largest(x)
+    return x / jnp.where(maximum == 0, 1, maximum)
 
 
 def _ratio(numerator: Array, denominator: Float[Array, ""]) -> Array:

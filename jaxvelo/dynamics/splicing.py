@@ -127,6 +127,39 @@ class SplicingKinetics(eqx.Module):
         return unspliced * _row(self.scaling), spliced
 
     @jax.jit
+    def signed_distances(
+        self,
+        time: Float[Array, "cells genes"],
+        unspliced: Float[Array, "cells genes"],
+        spliced: Float[Array, "cells genes"],
+        deviation: Float[Array, "2 genes"],
+    ) -> Float[Array, "cells genes"]:
+        r"""Distances of cells to the curve at their times, in units of the standard deviations.
+
+        With the residuals :math:`r_u = (u - u(t)) / \sigma_u` and :math:`r_s = (s - s(t)) / \sigma_s`,
+
+        .. math:: d = \operatorname{sgn}(r_s) \sqrt{r_u^2 + r_s^2}.
+
+        Parameters
+        ----------
+        time
+            Time since the gene was switched on, of shape (cells, genes), not negative.
+        unspliced, spliced
+            Observed counts, of shape (cells, genes).
+        deviation
+            Standard deviations of unspliced and spliced counts, of shape (2, genes), positive.
+
+        Returns
+        -------
+        jax.Array
+            Of shape (cells, genes); its derivative on the curve is taken as zero.
+        """
+        residuals = [x - y for x, y in zip((unspliced, spliced), self.state(time), strict=True)]
+        off_u, off_s = (residual / _row(unit) for residual, unit in zip(residuals, deviation, strict=True))
+        squared = jnp.square(off_u) + jnp.square(off_s)
+        return jnp.sign(off_s) * jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
+
+    @jax.jit
     def velocities(
         self, time: Float[Array, "cells genes"]
     ) -> tuple[Float[Array, "cells genes"], Float[Array, "cells genes"]]:

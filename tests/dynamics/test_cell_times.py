@@ -3,7 +3,7 @@ import pytest
 
 from jaxvelo.dynamics import _blocks
 from jaxvelo.dynamics._blocks import in_blocks
-from jaxvelo.dynamics._cell_times import nearest_times
+from jaxvelo.dynamics._cell_times import nearest_in_blocks
 from tests.dynamics import simulated
 
 # Steady states of unspliced and spliced counts, gamma / beta, switching time.
@@ -44,7 +44,7 @@ def cells_anywhere(n_cells, seed=0, dtype=np.float32):
 
 def test_times_equal_brute_force():
     u, s = cells_anywhere(200)
-    on, off = nearest_times(np.log(SHAPES), u, s)
+    on, off = nearest_in_blocks(np.log(SHAPES), u, s)
     for gene, shape in enumerate(SHAPES):
         for found, is_on in ((on, True), (off, False)):
             time, squared, residual = brute_force(u[:, gene].astype(float), s[:, gene].astype(float), shape, is_on)
@@ -67,7 +67,7 @@ def test_times_equal_brute_force():
 
 def test_distances_and_residuals_belong_to_the_times():
     u, s = cells_anywhere(150)
-    on, off = nearest_times(np.log(SHAPES), u, s)
+    on, off = nearest_in_blocks(np.log(SHAPES), u, s)
     for gene, shape in enumerate(SHAPES):
         for found, since in ((on, 0), (off, shape[3])):
             x, y = place(since + found.time[:, gene].astype(float), shape)
@@ -83,7 +83,7 @@ def test_curves_that_reach_far_beyond_the_cells():
     )
     rng = np.random.default_rng(0)
     u, s = (rng.gamma(2.0, 0.7, (200, len(shapes))).astype(np.float32) for _ in range(2))
-    on, off = nearest_times(np.log(shapes), u, s)
+    on, off = nearest_in_blocks(np.log(shapes), u, s)
     for gene, shape in enumerate(shapes):
         for found, is_on in ((on, True), (off, False)):
             _, squared, _ = brute_force(u[:, gene].astype(float), s[:, gene].astype(float), shape, is_on, n=200_001)
@@ -97,7 +97,7 @@ def test_cells_of_the_late_decay_get_their_times_back():
     """There the grid is coarse in time, and little of the way is left."""
     times = np.linspace(1, 5.5, 60)[:, None] / np.minimum(SHAPES[:, 2], 1)
     places = [place(shape[3] + times[:, g], shape) for g, shape in enumerate(SHAPES)]
-    _, off = nearest_times(np.log(SHAPES), *(np.stack([p[axis] for p in places], axis=1) for axis in (0, 1)))
+    _, off = nearest_in_blocks(np.log(SHAPES), *(np.stack([p[axis] for p in places], axis=1) for axis in (0, 1)))
     np.testing.assert_allclose(off.time, times, atol=0.05)
 
 
@@ -108,7 +108,7 @@ def test_cells_on_the_curve_get_their_times_back(dtype):
     since = np.where(np.arange(80)[:, None] < 40, 0, SHAPES[:, 3])
     places = [place(times[:, g] + since[:, g], shape) for g, shape in enumerate(SHAPES)]
     u, s = (np.stack([p[axis] for p in places], axis=1).astype(dtype) for axis in (0, 1))
-    on, off = nearest_times(np.log(SHAPES), u, s)
+    on, off = nearest_in_blocks(np.log(SHAPES), u, s)
     for found in (*on, *off):
         assert found.dtype == dtype
         assert found.shape == u.shape
@@ -127,7 +127,7 @@ def test_cells_beyond_the_curve_get_its_ends():
     corner = np.array([place(shape[3], shape) for shape in SHAPES]).T
     u = np.stack([np.zeros(4), corner[0] * 2, np.full(4, 1e-9)]).astype(np.float32)
     s = np.stack([np.zeros(4), corner[1] * 2, np.zeros(4)]).astype(np.float32)
-    on, off = nearest_times(np.log(SHAPES), u, s)
+    on, off = nearest_in_blocks(np.log(SHAPES), u, s)
     for row in (0, 2):
         np.testing.assert_allclose(on.time[row], 0, atol=1e-6)
         np.testing.assert_allclose(off.time[row], [decay_time(shape) for shape in SHAPES], rtol=1e-3)
@@ -147,7 +147,7 @@ def test_no_block_size_changes_the_result(monkeypatch):
     for n_cells, n_genes in ((64, 4), (200, 8), (7, 1)):
         monkeypatch.setattr(_blocks, "N_CELLS", n_cells)
         monkeypatch.setattr(_blocks, "N_GENES", n_genes)
-        results.append(nearest_times(shapes, u, s))
+        results.append(nearest_in_blocks(shapes, u, s))
     for result in results[1:]:
         for found, expected in zip((*result[0], *result[1]), (*results[0][0], *results[0][1]), strict=True):
             # Another shape may be compiled to operations in another order.
