@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 
 from jaxvelo.annotations import listed, read_connectivities, require_anndata, require_key
 from jaxvelo.configuration import logger, timed
-from jaxvelo.dynamics import diffusion_pseudotime, local_confidence, neighborhood_weights
 from jaxvelo.dynamics import latent_time as latent_time_of_roots
+from jaxvelo.dynamics import local_confidence, neighborhood_weights
 from jaxvelo.tl._marked_cells import cell_at, score_of
 from jaxvelo.tl._terminal_states import find_terminal_states
 from jaxvelo.tl._velocity_graph import correlations, has_velocity_graph, read_velocity_graph, write_velocity_graph
-from jaxvelo.tl._velocity_pseudotime import has_score, walk_weights
+from jaxvelo.tl._velocity_pseudotime import has_score, magnitudes, pseudotime_on
 
 ROOT_KEYS = ("root_cells", "starting_cells", "root_states_probs")
 MARKED = 1 - 1e-3
@@ -145,7 +145,7 @@ def latent_time(
                 end = int(ends[0])
             elif has_score(adata, "end_points", scores):
                 end = cell_at(adata, "end_points", scores, neighborhoods, "end_key")
-            pseudotime = diffusion_pseudotime(walk_weights(*graph), int(roots[0]), end)
+            pseudotime = pseudotime_on(magnitudes(*graph), int(roots[0]), end)
             if min_corr_diffusion is not None:
                 times = _correlated(times, pseudotime, min_corr_diffusion)
         # The default floating type: float32, or float64 if the user has enabled it.

@@ -9,6 +9,7 @@ from anndata import AnnData
 from jaxvelo.annotations import check_integer, read_connectivities, require_anndata
 from jaxvelo.configuration import logger, timed
 from jaxvelo.dynamics import diffusion_pseudotime, neighborhood_weights
+from jaxvelo.graph import NeighborGraph
 from jaxvelo.tl._marked_cells import cell_at, is_informative, score_of
 from jaxvelo.tl._terminal_states import find_terminal_states
 from jaxvelo.tl._velocity_graph import read_velocity_graph
@@ -27,7 +28,7 @@ def velocity_pseudotime(
     r"""Order cells by their diffusion distance from a root cell on the velocity graph.
 
     The distance is that of :func:`jaxvelo.dynamics.diffusion_pseudotime` with the weights
-    :math:`W_{ij} = |\pi_{ij}| + |\pi_{ji}|` from the correlations of :func:`jaxvelo.tl.velocity_graph`. With an end
+    :math:`w_{ij} = |\pi_{ij}|` from the correlations of :func:`jaxvelo.tl.velocity_graph`. With an end
     point, it is averaged with one minus the distance from that, and scaled to the range from 0 to 1.
 
     Parameters
@@ -87,8 +88,8 @@ def velocity_pseudotime(
         neighborhoods = neighborhood_weights(connectivities)
         root = cell_at(adata, root_key, states, neighborhoods, "root_key")
         end = None if end_key is None else cell_at(adata, end_key, states, neighborhoods, "end_key")
-        weights = walk_weights(*graph) if graph is not None and use_velocity_graph else _symmetric(connectivities)
-        pseudotime = diffusion_pseudotime(weights, root, end, n_dcs)
+        weights = magnitudes(*graph) if graph is not None and use_velocity_graph else connectivities
+        pseudotime = pseudotime_on(weights, root, end, n_dcs)
     missing = int(np.count_nonzero(np.isnan(pseudotime)))
     if missing:
         logger.warning(
@@ -110,11 +111,13 @@ def has_score(adata: AnnData, key: str, computed: dict[str, np.ndarray] | None =
     return key in adata.obs and is_informative(score_of(adata.obs[key]))
 
 
-def walk_weights(positive: sp.csr_matrix, negative: sp.csr_matrix) -> sp.csr_matrix:
-    """Symmetric weights of a walk on the velocity graph: magnitudes of the correlations, of both directions."""
-    return _symmetric(sp.csr_matrix(positive - negative))
+def magnitudes(positive: sp.csr_matrix, negative: sp.csr_matrix) -> sp.csr_matrix:
+    """Magnitudes of the correlations of a velocity graph."""
+    return sp.csr_matrix(positive - negative)
 
 
-def _symmetric(weights: sp.csr_matrix) -> sp.csr_matrix:
-    """Add the transpose."""
-    return sp.csr_matrix(weights + weights.T)
+def pseudotime_on(weights: sp.csr_matrix, root: int, end: int | None, n_components: int = 10) -> np.ndarray:
+    """:func:`jaxvelo.dynamics.diffusion_pseudotime` of a sparse matrix."""
+    graph = NeighborGraph.from_csr(weights)
+    values = graph.edges["connectivities"].values
+    return np.asarray(diffusion_pseudotime(graph, values, root, end, n_components), dtype=float)
