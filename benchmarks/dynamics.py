@@ -2,19 +2,20 @@
 
 Usage::
 
-    python -m benchmarks.dynamics --peers DIR [--only time,growth,large,fit,truth,biology,rates] [--json FILE]
-                                  [--folder DIR] [--update-readme]
+    python -m benchmarks.dynamics --peers DIR [--only time,growth,large,fit,truth,biology,rates,accepted]
+                                  [--json FILE] [--folder DIR] [--update-readme]
 
-``DIR`` is a virtual environment with scVelo and scvelo-rs. The data is ``reference/pancreas_velocity.h5ad`` (3,696
-cells × 613 genes, with scVelo's own fit) under ``$JAXVELO_SHARED``. Everything runs in a process of its own, one after
-the other, never at the same time. The groups:
+``DIR`` is a virtual environment with scVelo, scvelo-rs and CellRank. The data is ``reference/pancreas_velocity.h5ad``
+(3,696 cells × 613 genes, with scVelo's own fit) under ``$JAXVELO_SHARED``. Everything runs in a process of its own, one
+after the other, never at the same time. The groups:
 
 - ``time``: first fit of a process and further ones, with the peers'; programs compiled for data of another size;
 - ``growth``: time and memory with more cells and more genes; ``large`` (if asked for) 100,000 cells × 2,000 genes;
 - ``fit``: distance of the cells to the curves;
 - ``truth``: simulated cells with known rates, times and velocities;
 - ``biology``: known directions in the pancreas;
-- ``rates``: rates of some genes tuned on known fates, on cells left out.
+- ``rates``: rates of some genes tuned on known fates, on cells left out;
+- ``accepted``: CellRank and scVelo going on from our results, and how far theirs are from ours (``paga`` needs igraph).
 
 ``--folder`` keeps data and fits; peers' fits to simulated cells that are there already are not done again.
 """
@@ -34,7 +35,7 @@ import benchmarks.kernels
 from benchmarks.dynamics_tables import rows, verdicts
 from benchmarks.kernels import ROOT, write_block
 
-GROUPS = ("time", "growth", "fit", "truth", "biology", "rates")
+GROUPS = ("time", "growth", "fit", "truth", "biology", "rates", "accepted")
 ASKED_FOR = ("large",)
 PEERS = ("scvelo", "scvelo_rs")
 CELLS, GENES = (10_000, 30_000, 100_000), (200, 600, 2000)
@@ -72,6 +73,7 @@ class Benchmark:
             "truth": self._truth,
             "biology": self._biology,
             "rates": self._rates,
+            "accepted": self._accepted,
         }
         return groups[group]()
 
@@ -126,6 +128,13 @@ class Benchmark:
         """Rates tuned by gradient descent."""
         return self._run([sys.executable, "-m", "benchmarks.tuned_rates"])
 
+    def _accepted(self) -> dict[str, Any]:
+        """All of our results in one file, and what the peers make of it."""
+        file = self._folder / "pancreas_whole.h5ad"
+        self._ours("bare", self._reference, self._pancreas)
+        self._ours("whole", self._pancreas, file)
+        return self._theirs("peer_acceptance.py", file)
+
     def _fit_pancreas(self, again: bool = False) -> dict[str, Any]:
         """Fit ours once for all groups; what an earlier run left may come from other code."""
         if self._fitted and not again:
@@ -138,9 +147,10 @@ class Benchmark:
         return self._run([sys.executable, "-m", "benchmarks.our_dynamics", step, *arguments])
 
     def _peer(self, file: Path, method: str) -> dict[str, Any]:
-        script = ROOT / "benchmarks" / "peer_dynamics.py"
-        out = file.with_name(f"{file.stem}_{method}.npz")
-        return self._run([self._peers / "bin" / "python", script, file, method, out])
+        return self._theirs("peer_dynamics.py", file, method, file.with_name(f"{file.stem}_{method}.npz"))
+
+    def _theirs(self, script: str, *arguments: Any) -> dict[str, Any]:
+        return self._run([self._peers / "bin" / "python", ROOT / "benchmarks" / script, *arguments])
 
     def _run(self, command: list[Any]) -> dict[str, Any]:
         words = [str(word) for word in command]
@@ -153,7 +163,7 @@ class Benchmark:
 def main() -> None:
     """Measure, print the tables, and put them into the README if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=Path, required=True, help="virtual environment with scVelo and scvelo-rs")
+    parser.add_argument("--peers", type=Path, required=True, help="virtual environment with all peers")
     parser.add_argument("--only", default=",".join(GROUPS), help="comma-separated groups")
     parser.add_argument("--json", type=Path, help="write all numbers here, and keep those of groups not run")
     parser.add_argument("--folder", type=Path, help="keep data and fits here")

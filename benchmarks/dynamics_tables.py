@@ -6,6 +6,7 @@ import operator
 import os
 import platform
 from collections.abc import Iterable
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ NAMES = {
     "scvelo": "scVelo",
     "scvelo_rs": "scvelo-rs",
     "scvelo_stored": "scVelo",
+    "cellrank": "CellRank",
     "(constant)": "(one value for all genes)",
     "(shuffled)": "(true values of other cells)",
 }
@@ -45,6 +47,7 @@ def rows(found: dict[str, Any]) -> list[str]:
         ("truth", truth_rows),
         ("biology", biology_rows),
         ("rates", rates_rows),
+        ("accepted", accepted_rows),
     ):
         if group in found:
             lines += ["", *table(found[group])]
@@ -193,6 +196,33 @@ def rates_rows(rates: dict[str, Any]) -> list[str]:
     ]
 
 
+def accepted_rows(accepted: dict[str, Any]) -> list[str]:
+    """What each peer accepts of our results, and how far its own are from them."""
+    lines = [
+        _row("pancreas, going on from jaxvelo's results", "accepted (largest difference to ours)", "not accepted"),
+        _rule(3),
+    ]
+    for name, peer in peers_of(accepted).items():
+        works, fails = [], []
+        for call, outcome in peer["calls"].items():
+            if reason := outcome.get("error") or outcome.get("untried"):
+                fails.append(f"{call} ({'not tried' if 'untried' in outcome else 'error'}: {shorten(reason, 100)})")
+            else:
+                difference = f" ({outcome['difference']:.0e})".replace("e-0", "e-") if "difference" in outcome else ""
+                works.append(f"{call}{difference}")
+        lines.append(_row(f"{NAMES[name]} {peer['version']}", ", ".join(works), ", ".join(fails) or "nothing"))
+    return [
+        *lines,
+        "",
+        "Our transition matrices are in double precision. scVelo takes the root cells from the file.",
+    ]
+
+
+def peers_of(accepted: dict[str, Any]) -> dict[str, Any]:
+    """Peers that were tried, without the time of their process."""
+    return {name: accepted[name] for name in ("cellrank", "scvelo")}
+
+
 def verdicts(found: dict[str, Any]) -> list[str]:
     """One line for each aim: reached or not, and by how much."""
     lines = []
@@ -223,6 +253,13 @@ def verdicts(found: dict[str, Any]) -> list[str]:
             for name, flow in (("net_backward", "net backward flow"), ("cycling_backward", "flow out of the cycle")):
                 gain, error = ours[name] - theirs[name], found["biology"]["standard_errors"][kernel][name]
                 state(f"gain of {flow}, {kernel}, in standard errors", gain / error, "≤", 0)
+    if "accepted" in found:
+        for name, peer in peers_of(found["accepted"]).items():
+            refused = sum("error" in outcome for outcome in peer["calls"].values())
+            state(f"calls of {NAMES[name]} that our results fail", refused, "≤", 0)
+        calls = found["accepted"]["cellrank"]["calls"].values()
+        differences = [outcome["difference"] for outcome in calls if "difference" in outcome]
+        state("largest difference to CellRank's transition matrices", max(differences, default=np.inf), "≤", 1e-10)
     return lines
 
 

@@ -10,6 +10,7 @@ Usage::
     python -m benchmarks.our_dynamics simulate FOLDER SEED  # cells with known rates
     python -m benchmarks.our_dynamics truth FOLDER          # our fits to them, and the score of all that are there
     python -m benchmarks.our_dynamics directions FILE NPZ   # of our velocities, and of scVelo's in FILE
+    python -m benchmarks.our_dynamics whole FILE OUT        # from moments to kernels, written for the peers
 """
 
 from __future__ import annotations
@@ -185,6 +186,26 @@ def directions(file: str, fit: str) -> dict[str, Any]:
     }
 
 
+def whole(file: str, out: str) -> dict[str, Any]:
+    """Write all that jaxvelo adds to the data, with default arguments; transition matrices under CellRank's keys."""
+    adata = anndata.read_h5ad(file)
+    RECOVER(adata)
+    jv.tl.velocity(adata, mode="dynamical")
+    jv.tl.velocity_graph(adata)
+    jv.tl.velocity_pseudotime(adata)
+    jv.tl.latent_time(adata)
+    jv.tl.velocity_confidence(adata)
+    with jax.enable_x64(True):  # CellRank computes in double precision
+        forward = jv.kernels.VelocityKernel(adata).compute_transition_matrix()
+        backward = jv.kernels.VelocityKernel(adata, backward=True).compute_transition_matrix()
+        connectivity = jv.kernels.ConnectivityKernel(adata).compute_transition_matrix()
+        forward.write_to_adata()
+        backward.write_to_adata()
+        (0.8 * forward + 0.2 * connectivity).compute_transition_matrix().write_to_adata("combined")
+    adata.write_h5ad(out)
+    return {"velocity_genes": int(adata.var["velocity_genes"].sum())}
+
+
 STEPS = {
     "bare": bare,
     "cold": cold,
@@ -194,6 +215,7 @@ STEPS = {
     "simulate": simulate,
     "truth": truth,
     "directions": directions,
+    "whole": whole,
 }
 
 if __name__ == "__main__":
