@@ -232,7 +232,7 @@ def _start_at(first: fit.Parameters, point: Mapping[str, Any]) -> fit.Parameters
 
     def at_scale(leaf):
         value = point["softmax_scale"]
-        if not isinstance(value, (int, float, np.number)) or not (np.isfinite(value) and value > 0):
+        if not is_number(value) or not (np.isfinite(value) and value > 0):
             raise ValueError(f"Expected a positive `softmax_scale` to start from, found `{value}`.")
         return leaf + (np.log(value) - leaf[0])
 

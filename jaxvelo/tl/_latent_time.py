@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float, Int
 
-from jaxvelo.annotations import listed, read_connectivities, require_anndata, require_key
+from jaxvelo.annotations import is_number, listed, read_connectivities, require_anndata, require_key
 from jaxvelo.configuration import logger, timed
 from jaxvelo.dynamics import latent_time as latent_time_of_roots
 from jaxvelo.dynamics import local_confidence, neighborhood_weights
@@ -187,9 +187,9 @@ def _check_ranges(min_likelihood, min_confidence, min_corr_diffusion, weight_dif
     for name, (value, low, high) in ranges.items():
         if value is None and name != "min_confidence":
             continue
-        if not isinstance(value, (int, float, np.number)) or not low <= value <= high:
+        if not is_number(value) or not low <= value <= high:
             raise ValueError(f"Expected `{name}` to be from {low} to {high}, found `{value!r}`.")
-    if t_max is not None and (not isinstance(t_max, (int, float, np.number)) or not 0 < t_max < np.inf):
+    if t_max is not None and (not is_number(t_max) or not 0 < t_max < np.inf):
         raise ValueError(f"Expected `t_max` to be positive, found `{t_max!r}`.")
 
 

@@ -118,6 +118,7 @@ BAD = {
     "start of what": ({"starts": [{"scale": 1}]}, ValueError, r"'softmax_scale' and 'weights', found \['scale'\]"),
     "negative start": ({"starts": [{"softmax_scale": -1}]}, ValueError, "positive `softmax_scale` .* found `-1`"),
     "no number": ({"starts": [{"softmax_scale": None}]}, ValueError, "positive `softmax_scale` .* found `None`"),
+    "truth value": ({"starts": [{"softmax_scale": True}]}, ValueError, "positive `softmax_scale` .* found `True`"),
     "weight beyond one": ({"starts": [{"weights": 1.5}]}, ValueError, "Expected 2 positive weights"),
     "three weights": ({"starts": [{"weights": (1, 2, 3)}]}, ValueError, "Expected 2 positive weights"),
 }

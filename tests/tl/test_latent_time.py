@@ -197,6 +197,7 @@ BAD = {
     "number of a root": (None, {"root_key": "far"}, ValueError, r"uns\['far'\].*150 cells.*500"),
     "confidence": (None, {"min_confidence": 1.5}, ValueError, "min_confidence.*0 to 1.*1.5"),
     "no confidence": (None, {"min_confidence": None}, ValueError, "min_confidence.*None"),
+    "truth value": (None, {"min_confidence": True}, ValueError, "min_confidence.*0 to 1.*True"),
     "weight": (None, {"weight_diffusion": -0.1}, ValueError, "weight_diffusion.*0 to 1.*-0.1"),
     "correlation": (None, {"min_corr_diffusion": 0.9999}, ValueError, "min_corr_diffusion.*0.9999.*found none"),
     "t_max": (None, {"t_max": 0}, ValueError, "t_max.*positive.*0"),
