@@ -16,7 +16,7 @@ def gene_likelihood(
     (over all cells, if there are none), with the signed distances :math:`d_i` of
     :meth:`SplicingKinetics.signed_distances` and :math:`n` cells in all,
 
-    .. math:: \sigma^2 = \frac1m \sum_i d_i^2 - \Big(\frac1m \sum_i d_i\Big)^2, \qquad
+    .. math:: \sigma^2 = \frac1m \sum_i \Big(d_i - \frac1m \sum_j d_j\Big)^2, \qquad
               L = \frac{1}{\sqrt{2 \pi \sigma^2}}
                   \exp\Big(-\frac{\sum_i d_i^2}{2 \sigma^2 \max(m - 0.01 n, 2)}\Big).
 
@@ -47,7 +47,8 @@ def gene_likelihood(
     n_upper = upper.sum(axis=0).astype(dtype)
     distance = xp.where(upper, signed_distance, 0)
     sum_squared = (distance * distance).sum(axis=0)
-    variance = sum_squared / n_upper - xp.square(distance.sum(axis=0) / n_upper)
+    mean = (distance.sum(axis=0) / n_upper)[None]
+    variance = xp.where(upper, xp.square(signed_distance - mean), 0).sum(axis=0) / n_upper
     variance = xp.where(variance > 0, variance, 1)
     n = xp.maximum(n_upper - 0.01 * len(unspliced), 2)
     return variance, xp.exp(-0.5 * sum_squared / n / variance) / xp.sqrt(2 * xp.pi * variance)

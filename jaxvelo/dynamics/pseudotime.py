@@ -22,6 +22,8 @@ from jaxvelo.graph import NeighborGraph, TransitionMatrix
 STATIONARY = 0.9994
 """From this eigenvalue on, a component counts as the stationary one, where :math:`\\lambda / (1 - \\lambda)` would be
 rounding error (as scanpy)."""
+ROUNDING = 1e-8
+"""An eigenvalue that is smaller counts as zero."""
 TOLERANCE, MOST_STEPS = 1e-10, 5000
 """Of the solver of the derivative."""
 
@@ -55,8 +57,9 @@ def diffusion_pseudotime(
               (\lambda_k - S) y_k = P \dot S \psi_k,
 
     with :math:`P` the projection onto what is orthogonal to all :math:`\psi_k` that count. Equal eigenvalues among
-    these do no harm (the quotient becomes a derivative); one that is equal to the first left out does, as then the
-    distance itself is not defined, and the derivative is NaN.
+    these do no harm (the quotient becomes a derivative). Where the first eigenvalue left out has the same magnitude as
+    the last that counts, and it is not zero, the distance itself is not defined: its derivative then says nothing, and
+    may be NaN. There is no second derivative (JAX raises an error).
 
     Parameters
     ----------
@@ -79,8 +82,8 @@ def diffusion_pseudotime(
 
     Notes
     -----
-    The eigenvectors are computed on the host. For double precision, enable it for the whole process: JAX does not hand
-    numbers of double precision to the host where it is enabled as a context only.
+    The eigenvectors are computed on the host. For double precision, enable it for the whole process: where it is
+    enabled as a context only, JAX hands numbers of single precision to the host, and raises an error.
 
     References
     ----------
@@ -101,6 +104,8 @@ def diffusion_pseudotime(
     mean = jnp.where(connected[0], jnp.where(connected[1], mean, from_root), towards_end)
     known = connected[0] | connected[1]
     mean = jnp.where(known, mean + largest(jnp.where(known, -mean, -jnp.inf)), 0)
+    # Root and end may be one: then all are alike, but for rounding.
+    mean = jnp.where(mean > 16 * jnp.finfo(mean.dtype).eps, mean, 0)
     return jnp.where(known, _over_largest(mean), jnp.nan)
 
 
@@ -188,7 +193,7 @@ def _resolvent(
         arguments = graph.rows, graph.columns, weights, vectors, values, right_side
         return jax.pure_callback(on_host, result, *arguments, vmap_method="sequential")
 
-    return jax.lax.custom_linear_solve(left_side, project(right_side), solve, symmetric=True)
+    return jax.lax.custom_linear_solve(left_side, right_side, solve, symmetric=True)
 
 
 def _host_resolvent(
@@ -216,10 +221,12 @@ def _host_resolvent(
         sign = -1.0 if values[component] < 0 else 1.0
 
         def left_side(y: np.ndarray, sign=sign, value=float(values[component])) -> np.ndarray:
-            return sign * project(value * y - walk @ y)
+            # Of full rank: what rounding leaves outside of the projection must not grow.
+            outside = project(y)
+            return sign * project(value * outside - walk @ outside) + (y - outside)
 
         operator = LinearOperator(walk.shape, left_side, dtype=np.float64)
-        known = project(sign * right_side[:, component].astype(np.float64))
+        known = sign * right_side[:, component].astype(np.float64)
         solution, failed = cg(operator, known, rtol=TOLERANCE, maxiter=MOST_STEPS)
         solutions[:, component] = np.nan if failed else project(solution)
     return solutions
@@ -238,16 +245,20 @@ def _components(
         found = _host_components(rows, columns, weights, points, graph.n_cells, n_components)
         return _Components(*(x.astype(dtype) for x in found))
 
-    shapes: tuple[tuple[int, ...], ...] = (
-        (n_points, graph.n_cells),
-        (n_points, graph.n_cells, n_components),
+    shapes = _shapes(n_points, graph.n_cells, n_components)
+    results = _Components(*(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes))
+    arguments = graph.rows, graph.columns, weights, points
+    return jax.pure_callback(on_host, results, *arguments, vmap_method="sequential")
+
+
+def _shapes(n_points: int, n_cells: int, n_components: int) -> tuple[tuple[int, ...], ...]:
+    return (
+        (n_points, n_cells),
+        (n_points, n_cells, n_components),
         (n_points, n_components),
         (n_points, n_components),
         (n_points, n_components, n_components),
     )
-    results = _Components(*(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes))
-    arguments = graph.rows, graph.columns, weights, points
-    return jax.pure_callback(on_host, results, *arguments, vmap_method="sequential")
 
 
 def _host_components(
@@ -258,7 +269,9 @@ def _host_components(
     n_cells: int,
     n_components: int,
 ) -> _Components:
-    """Components of the parts of the points, with NumPy and SciPy, in double precision."""
+    """Components of the parts of the points, with NumPy and SciPy, in double precision; NaN if weights are."""
+    if not all(np.isfinite(w).all() for w in weights):
+        return _Components(*(np.full(shape, np.nan) for shape in _shapes(len(points), n_cells, n_components)))
     walk = _walk_matrix(rows, columns, weights, n_cells)
     _, label = connected_components(walk, directed=False)
     # On the whole of a disconnected graph the stationary eigenvectors would be any mixture of those of its parts.
@@ -292,6 +305,8 @@ def _components_of_part(walk: sp.csr_matrix, member: np.ndarray, n_components: i
     values, vectors = np.zeros(n_components), np.zeros((len(member), n_components))
     count = max(min(len(cells) - 1, n_components), 1)
     values[:count], vectors[cells, :count] = _leading_eigenvectors(walk[cells][:, cells], count)
+    # Components that do not count must not be divided by what is left of their eigenvalues.
+    values[np.abs(values) < ROUNDING] = 0
     moving = values < STATIONARY
     rest = np.where(moving, 1 - values, 1)
     factors = np.where(moving, values / rest, 1)

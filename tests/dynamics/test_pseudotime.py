@@ -111,7 +111,7 @@ def weighted_sum(values, graph, weights, root, end, n_components=10):
     return jnp.sum(jnp.where(jnp.isnan(times), 0, times) * weights)
 
 
-def check(weights, root, end, rtol=1e-5, **options):
+def check(weights, root, end, rtol=1e-5, step=1e-5, **options):
     """Gradient by all weights against finite differences."""
     graph = NeighborGraph.from_csr(sp.csr_matrix(weights))
     factors = jnp.asarray(np.random.default_rng(1).normal(size=graph.n_cells), dtype=float)
@@ -120,7 +120,7 @@ def check(weights, root, end, rtol=1e-5, **options):
         return weighted_sum(values, graph, factors, root, end, **options)
 
     values = graph.edges["connectivities"].values
-    return graph, check_gradient(objective, values, rtol=rtol, arguments=(graph, factors), step=1e-5)
+    return graph, check_gradient(objective, values, rtol=rtol, arguments=(graph, factors), step=step)
 
 
 @pytest.mark.parametrize("end", [None, 23])
@@ -170,6 +170,54 @@ def test_gradients_of_duplicate_cells():
     graph = NeighborGraph.from_csr(sp.csr_matrix(weights))
     gradient = jax.grad(weighted_sum)(graph.edges["connectivities"].values, graph, jnp.ones(15), 0, 13)
     assert all(np.isfinite(leaf).all() for leaf in gradient)
+
+
+def pair():
+    return np.array([[0.0, 0.7], [1.3, 0.0]])
+
+
+def test_gradients_with_a_pair_of_cells():
+    """Their distance does not depend on the weights, and they do not disturb the rest."""
+    for seed in range(4):
+        graph, gradient = check(sp.block_diag([line(12, seed), pair()]), 2, 12)
+        on_pair = graph.gather_rows(tuple(jnp.sum(jnp.abs(leaf), axis=1) for leaf in gradient))[12:]
+        np.testing.assert_allclose(on_pair, 0, atol=1e-8)
+
+
+def test_gradients_are_finite_with_a_pair_of_cells():
+    for seed in range(6):
+        graph = NeighborGraph.from_csr(sp.csr_matrix(sp.block_diag([line(12, seed), pair()])))
+        gradient = jax.grad(weighted_sum)(graph.edges["connectivities"].values, graph, jnp.arange(14.0), 2, 12)
+        assert all(np.isfinite(leaf).all() for leaf in gradient)
+
+
+@pytest.mark.parametrize("n_cells", [4, 13, 25])
+def test_gradients_on_a_star(n_cells):
+    """All eigenvalues but two are zero: which of their vectors count makes no difference."""
+    weights = np.zeros((n_cells, n_cells))
+    weights[0, 1:] = np.random.default_rng(0).uniform(0.5, 1.5, n_cells - 1)
+    check(weights, 1, 2, n_components=min(n_cells - 1, 4))
+
+
+def test_gradients_with_several_slow_components():
+    """The second eigenvalue is above the threshold as well."""
+    weights = line(300)
+    density = weights.sum(axis=0)
+    kernel = weights / np.outer(density, density)
+    total = np.sqrt(kernel.sum(axis=0))
+    assert np.sort(np.linalg.eigvalsh(kernel / np.outer(total, total)))[-2] > 0.9994
+    check(weights, 5, 290, n_components=4, rtol=1e-4, step=1e-3)
+
+
+def test_root_and_end_may_be_one():
+    for seed in range(8):
+        assert not pseudotime(line(20, seed), 3, 3).any()
+
+
+def test_weights_that_are_not_finite_give_nan():
+    weights = line(20)
+    weights[3, 4] = np.nan
+    assert np.isnan(pseudotime(weights, 0)).all()
 
 
 def test_forward_and_reverse_derivatives_agree():
