@@ -1,5 +1,6 @@
 """Times of all cells on both branches of their genes' curves."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -64,7 +65,9 @@ def _nearest_block(
             of_branch for branch in range(2) for of_branch in (times[branch], distances[branch], residuals[branch])
         )
 
-    return [values.T for values in jax.lax.map(gene, (log_curve, unspliced.T, spliced.T))]
+    # The distances of one gene to its grid stay in the cache of a processor core.
+    of_all = partial(jax.lax.map, gene) if jax.default_backend() == "cpu" else jax.vmap(gene)
+    return [values.T for values in of_all((log_curve, unspliced.T, spliced.T))]
 
 
 def times_on_branches(

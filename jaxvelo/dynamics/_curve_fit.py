@@ -23,6 +23,7 @@ from jaxvelo.dynamics._phase_curve import LOWER, UPPER, CurvePoints, curve_at, n
 N_ON, N_OFF = 24, 40
 # Genes and starts that go through the compiled program at a time: its shape is the same for all data sets.
 N_PROBLEMS = 256
+# Of these, as many at once as the cache of a processor core holds; elsewhere all, to keep the device busy.
 BATCH = 16
 # Branches of points; FREE ones take the nearer.
 FREE, ON, OFF = 0, 1, 2
@@ -101,15 +102,16 @@ def fit_curves(
     """
     arguments = (start, places, weights, branches, prior)
     fit = jax.vmap(partial(_fit_curve, iterations=iterations))
+    size = BATCH if jax.default_backend() == "cpu" else len(start)
 
     def batch(i: Int[Array, ""], results: CurveFit) -> CurveFit:
-        part = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i * BATCH, BATCH), arguments)
-        put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * BATCH, axis=0)
+        part = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i * size, size), arguments)
+        put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * size, axis=0)
         return jax.tree.map(put, results, fit(*part))
 
     numbers = jnp.zeros_like(start[:, 0])
     nothing = CurveFit(start, numbers, numbers, jnp.zeros_like(prior.precision), numbers)
-    return jax.lax.fori_loop(0, (n_genes + BATCH - 1) // BATCH, batch, nothing)
+    return jax.lax.fori_loop(0, (n_genes + size - 1) // size, batch, nothing)
 
 
 class _State(NamedTuple):
