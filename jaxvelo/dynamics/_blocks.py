@@ -7,8 +7,9 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-# One shape for all data sets: neither memory nor compilation depends on their size.
-N_CELLS, N_GENES = 1024, 32
+# One shape for all data sets: neither memory nor compilation depends on their size. On a CPU, a block of some arrays
+# stays in the cache of a processor core; for another device, that would be many transfers of little.
+N_CELLS, DEVICE_N_CELLS, N_GENES = 1024, 4096, 32
 
 
 def in_blocks(
@@ -37,13 +38,14 @@ def in_blocks(
         Results of shape (cells, genes), of the type of the first array.
     """
     n_cells, n_genes = arrays[0].shape
+    n_at_once = N_CELLS if jax.default_backend() == "cpu" else DEVICE_N_CELLS
     results = [np.empty((n_cells, n_genes), dtype=arrays[0].dtype) for _ in range(n_results)]
     for first_gene in range(0, n_genes, N_GENES):
         columns = slice(first_gene, first_gene + N_GENES)
         of_genes = jax.tree.map(lambda x, columns=columns: _padded(np.asarray(x)[columns], N_GENES, 0), genes)
-        for first_cell in range(0, n_cells, N_CELLS):
-            block = (slice(first_cell, first_cell + N_CELLS), columns)
-            found = program(of_genes, *(_padded(_padded(x[block], N_CELLS, 0), N_GENES, 1) for x in arrays))
+        for first_cell in range(0, n_cells, n_at_once):
+            block = (slice(first_cell, first_cell + n_at_once), columns)
+            found = program(of_genes, *(_padded(_padded(x[block], n_at_once, 0), N_GENES, 1) for x in arrays))
             for result, values in zip(results, found, strict=True):
                 view = result[block]
                 view[...] = np.asarray(values)[: view.shape[0], : view.shape[1]]

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.dynamics._phase_curve import LOWER, UPPER, CurvePoints, curve_at, nearest_places, time_grid
+from jaxvelo.graph import full_precision
 
 N_ON, N_OFF = 24, 40
 # Genes and starts that go through the compiled program at a time: its shape is the same for all data sets.
@@ -70,6 +71,7 @@ class CurveFit(NamedTuple):
 
 
 @jax.jit
+@full_precision
 def fit_curves(
     start: Float[Array, "genes 4"],
     places: Float[Array, "genes 2 points"],

@@ -27,6 +27,7 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from scipy.special import expit
 
+from jaxvelo.dynamics._blocks import N_GENES
 from jaxvelo.dynamics._cell_times import OnBranch, compile_nearest_in_blocks, nearest_in_blocks
 from jaxvelo.dynamics._curve_fit import FREE, N_PROBLEMS, OFF, ON, CurveFit, Prior, fit_curves
 from jaxvelo.dynamics._phase_bins import N_POINTS, Points, phase_bins
@@ -174,7 +175,7 @@ def fit_dynamics(
     n_workers = min(_n_usable_cores(), genes_per_batch(n_cells, memory, dtype.itemsize))
     batch_size = genes_per_batch(n_cells, memory / n_workers, dtype.itemsize)
     # Sorting, sparse products and compiled programs all release Python's lock; small batches share the work evenly.
-    batch_size = min(batch_size, max(1, -(-n_genes // (4 * n_workers))))
+    batch_size = _whole_blocks(min(batch_size, max(N_GENES, n_genes // (4 * n_workers))))
     with ThreadPoolExecutor(n_workers) as pool:
         # Once, and not by each of the threads that come to them first. The compiler itself uses several cores.
         _compile_fit(dtype)
@@ -194,6 +195,11 @@ def fit_dynamics(
         scaling=scalings.astype(dtype),
     )
     return eqx.tree_at(lambda f: f.kinetics, fit, kinetics)
+
+
+def _whole_blocks(n_genes: int) -> int:
+    """Round down to blocks of genes, beyond the first: what a block lacks would be computed all the same."""
+    return n_genes if n_genes < N_GENES else n_genes // N_GENES * N_GENES
 
 
 def _n_usable_cores() -> int:

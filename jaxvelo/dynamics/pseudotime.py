@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import LinearOperator, cg, eigsh
 
 from jaxvelo.dynamics._largest import largest
-from jaxvelo.graph import NeighborGraph, TransitionMatrix
+from jaxvelo.graph import NeighborGraph, TransitionMatrix, full_precision
 
 STATIONARY = 0.9994
 """From this eigenvalue on, a component counts as the stationary one, where :math:`\\lambda / (1 - \\lambda)` would be
@@ -146,6 +146,7 @@ def _squared_distances(
 
 
 @_squared_distances.defjvp
+@full_precision
 def _squared_distances_jvp(n_components: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     weights, graph, points = primals
     squared, all_vectors, *rest = _components(weights, graph, points, n_components)

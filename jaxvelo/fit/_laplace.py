@@ -11,8 +11,10 @@ from jaxtyping import Array, Float
 from jaxvelo.fit._objective import coefficients_of, terms_of
 from jaxvelo.fit._parameters import Parameters
 from jaxvelo.fit._problem import Problem
+from jaxvelo.graph import full_precision
 
 
+@full_precision
 @eqx.filter_jit
 def laplace_covariance(
     problem: Problem, parameters: Parameters, cells: Float[Array, " cells"]
@@ -58,6 +60,7 @@ def laplace_covariance(
     return jnp.where(regular, covariance, jnp.nan), eigenvalues
 
 
+@full_precision
 @eqx.filter_jit
 def standard_errors(problem: Problem, parameters: Parameters, covariance: Array) -> tuple[tuple, tuple]:
     r"""Standard errors of scales and weights, from the covariance of the unconstrained numbers.

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxvelo.fit._parameters import Parameters
 from jaxvelo.fit._problem import Problem
+from jaxvelo.graph import full_precision
 
 CHUNK = 10
 """Steps in one compiled scan: few enough for progress to show, many enough to make the host loop cheap."""
@@ -162,6 +163,7 @@ def _running(state: State, limit: Any) -> Any:
     return (state.failed < 0) & ~state.stalled & (state.step < limit)
 
 
+@full_precision
 @eqx.filter_jit
 def _advance(problem, runs, state, optimizer, limit, patience, tolerance, one_by_one):
     optimizer = optax.with_extra_args_support(optimizer)

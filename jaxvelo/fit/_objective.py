@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxvelo.graph import NeighborGraph, TransitionMatrix
+from jaxvelo.graph import NeighborGraph, TransitionMatrix, full_precision
 from jaxvelo.transitions import Expression, Features
 
 Transitions = tuple[TransitionMatrix, ...]
@@ -117,6 +117,7 @@ class Objective(Loss):
         """The expression itself."""
         return (expression,)
 
+    @full_precision
     def on_cells(self, transitions, features, key, cells):
         """Weighted mean of the items of each set of cells; zero for a set without items."""
         losses = self.item_losses(transitions, features, key)

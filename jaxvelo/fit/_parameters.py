@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxvelo.graph import full_precision
 from jaxvelo.transitions import Expression, FixedLogits, Product, Scaled, Sum, Velocity
 
 TRAINABLE = ("scale", "weights", "gene_weights")
@@ -212,6 +213,7 @@ def _constant(value: Array, n_coefficients: int, functions: bool) -> Array:
     return coefficients.at[1:].set(0) if functions else coefficients + 0
 
 
+@full_precision
 def _on_cells(coefficients: Array, cells: Cells) -> Array:
     """Value of a parameter: one, or one for each cell along the first axis."""
     if cells is None:

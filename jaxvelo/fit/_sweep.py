@@ -8,8 +8,10 @@ from jaxtyping import Array, Float
 
 from jaxvelo.fit._parameters import Parameters
 from jaxvelo.fit._problem import Problem
+from jaxvelo.graph import full_precision
 
 
+@full_precision
 @eqx.filter_jit
 def sweep(problem: Problem, grid: Parameters, cells: Float[Array, "sets cells"]) -> Float[Array, "points sets"]:
     """Loss on sets of cells at many points, one after another.

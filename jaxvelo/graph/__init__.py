@@ -5,6 +5,7 @@ from jaxvelo.graph._buckets import bucket_shapes, next_size
 from jaxvelo.graph._csr_layout import CsrLayout, edges_to_csr
 from jaxvelo.graph._moments import neighborhood_moments
 from jaxvelo.graph._neighbor_graph import Edges, NeighborGraph
+from jaxvelo.graph._precision import full_precision
 from jaxvelo.graph._transition_matrix import TransitionMatrix, normalize_rows, uniform
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "block_rows",
     "bucket_shapes",
     "edges_to_csr",
+    "full_precision",
     "map_rows",
     "neighborhood_moments",
     "next_size",

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-BLOCK_BYTES = 1 << 22
-"""Bytes wanted for the gathered neighbours of one block: they stay in the cache of one processor core.
+BLOCK_BYTES, DEVICE_BLOCK_BYTES = 1 << 22, 1 << 28
+"""Bytes wanted for the gathered neighbours of one block: on a CPU, they stay in the cache of one processor core;
+elsewhere, they keep the device busy.
 
 The memory bound: besides arguments and results, a program holds at most 16 blocks, 6 arrays of the size of the features
 (16 in a gradient) and 32 numbers for each slot of the graph. One row with more neighbours than fit is a block.
@@ -13,7 +14,7 @@ The memory bound: besides arguments and results, a program holds at most 16 bloc
 
 
 def block_rows(shape: tuple[int, ...], row_bytes: int) -> int:
-    """Number of rows to process at a time: the divisor of all rows whose block comes nearest to ``BLOCK_BYTES``.
+    """Number of rows to process at a time: the divisor of all rows whose block comes nearest to the bytes wanted.
 
     Parameters
     ----------
@@ -23,7 +24,8 @@ def block_rows(shape: tuple[int, ...], row_bytes: int) -> int:
         Bytes of one gathered neighbour.
     """
     n_rows, width = shape
-    target = max(BLOCK_BYTES / max(row_bytes * width, 1), 1.0)
+    wanted = BLOCK_BYTES if jax.default_backend() == "cpu" else DEVICE_BLOCK_BYTES
+    target = max(wanted / max(row_bytes * width, 1), 1.0)
     return min(_divisors(n_rows), key=lambda d: abs(np.log(d / target)))
 
 

@@ -5,8 +5,10 @@ from jaxtyping import Array, Float
 
 from jaxvelo.graph._blocks import block_rows, map_rows
 from jaxvelo.graph._neighbor_graph import NeighborGraph
+from jaxvelo.graph._precision import full_precision
 
 
+@full_precision
 def neighborhood_moments(
     graph: NeighborGraph, values: Float[Array, "cells features"], name: str = "connectivities"
 ) -> tuple[tuple[Float[Array, "rows features"], ...], tuple[Float[Array, "rows features"], ...]]:

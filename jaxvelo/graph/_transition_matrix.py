@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxvelo.graph._blocks import block_rows, map_rows
 from jaxvelo.graph._csr_layout import CsrLayout
 from jaxvelo.graph._neighbor_graph import NeighborGraph
+from jaxvelo.graph._precision import full_precision
 
 
 class TransitionMatrix(eqx.Module):
@@ -113,6 +114,7 @@ def uniform(
 
 
 @jax.jit
+@full_precision
 def _matmul(matrix: TransitionMatrix, y: Array) -> Array:
     flat = y[:, None] if y.ndim == 1 else y
 

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 from scipy.sparse.csgraph import breadth_first_order
 
-from jaxvelo.graph import TransitionMatrix
+from jaxvelo.graph import TransitionMatrix, full_precision
 
 
 class Absorption(NamedTuple):
@@ -31,6 +31,7 @@ class Absorption(NamedTuple):
     residual: Float[Array, ""]
 
 
+@full_precision
 @partial(jax.jit, static_argnames=("n_fates", "tolerance", "max_steps"))
 def absorption_probabilities(
     transitions: TransitionMatrix,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxvelo.graph import NeighborGraph, TransitionMatrix, block_rows, map_rows
+from jaxvelo.graph import NeighborGraph, TransitionMatrix, block_rows, full_precision, map_rows
 
 
 def cross_boundary_correctness(
@@ -91,6 +91,7 @@ def expected_displacement(
     return _sum_displacements(transitions.graph, transitions.values, features.astype(transitions.values[0].dtype))
 
 
+@full_precision
 def _sum_displacements(graph: NeighborGraph, weights, features: Array) -> Float[Array, "cells features"]:
     r"""Weighted sum of displacements, :math:`\sum_j w_{ij} (x_j - x_i)`."""
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxvelo.graph import TransitionMatrix, block_rows, map_rows
+from jaxvelo.graph import TransitionMatrix, block_rows, full_precision, map_rows
 
 
 def project(
@@ -41,6 +41,7 @@ def project(
 
 
 @partial(jax.jit, static_argnames="edges")
+@full_precision
 def _project(transitions: TransitionMatrix, embedding: Array, edges: str) -> Array:
     graph = transitions.graph
     # Cells without coordinates are marked at the end; until then nothing is NaN, so that no gradient is either.

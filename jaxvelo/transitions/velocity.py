@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxvelo.graph import NeighborGraph, neighborhood_moments
+from jaxvelo.graph import NeighborGraph, full_precision, neighborhood_moments
 from jaxvelo.transitions._expression import Expression, Probabilities, without_position
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._monte_carlo import monte_carlo_probabilities
@@ -129,6 +129,7 @@ class Velocity(Expression):
         """Transition probabilities; see :meth:`details` for the logits and the scale as well."""
         return self.details(graph, features[self.features], key)[0]
 
+    @full_precision
     def details(
         self, graph: NeighborGraph, features: Features, key: Array | None = None
     ) -> tuple[Probabilities, Probabilities, Array]:
@@ -155,6 +156,7 @@ class Velocity(Expression):
         noise = jax.random.normal(key, (self.n_samples, features.v.shape[1]), features.v.dtype)
         return *monte_carlo_probabilities(*arguments, noise), scale
 
+    @full_precision
     def logits(self, graph: NeighborGraph, features: Features) -> tuple[Probabilities, tuple[Array, ...], Array]:
         """Deterministic logits, where a step may go, and the softmax scale.
 

@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -152,6 +153,17 @@ def test_no_block_size_changes_the_result(monkeypatch):
         for found, expected in zip((*result[0], *result[1]), (*results[0][0], *results[0][1]), strict=True):
             # Another shape may be compiled to operations in another order.
             np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_all_genes_of_a_block_at_once(monkeypatch):
+    """As on a device that is no CPU."""
+    u, s = cells_anywhere(150)
+    expected = nearest_in_blocks(np.log(SHAPES), u, s)
+    monkeypatch.setattr(jax, "default_backend", lambda: "elsewhere")
+    monkeypatch.setattr(_blocks, "DEVICE_N_CELLS", 96)  # a shape that no other test has compiled for
+    found = nearest_in_blocks(np.log(SHAPES), u, s)
+    for values, known in zip((*found[0], *found[1]), (*expected[0], *expected[1]), strict=True):
+        np.testing.assert_allclose(values, known, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(("n_cells", "n_genes"), [(64, 4), (65, 5), (63, 3), (130, 9), (1, 1)])

@@ -40,6 +40,7 @@ def optimised():
         patch.setattr(dynamical_model, "N_PROBLEMS", 64)
         patch.setattr(_curve_fit, "BATCH", 4)
         patch.setattr(_blocks, "N_GENES", 4)
+        patch.setattr(dynamical_model, "N_GENES", 4)
         patch.setattr(_blocks, "N_CELLS", 512)
         yield programs
 
@@ -240,8 +241,8 @@ def test_memory_and_cores_do_not_change_the_result(cells, fit, monkeypatch, n_wo
     reported = []
     memory = 5 * N_CELLS * 4 * 24
     found = fitted(cells, memory=n_workers * memory, report=reported.append)
-    # Small batches, so that all cores have work to the end.
-    assert reported == {1: [5, 5, 5, 5, 4], 3: [2] * 12}[n_workers]
+    # Whole blocks of genes: not five, which memory would do for, nor two, a quarter of the share of each of three cores.
+    assert reported == [4] * 6
     close(found, fit, rates=1e-4, times=1e-3)
     reported.clear()
     few = of_genes(cells, slice(0, 3))
@@ -448,6 +449,12 @@ def test_genes_per_batch(monkeypatch):
     assert genes_per_batch(1000, 24 * 8 * 1000 * 7, itemsize=8) == 7
     assert genes_per_batch(1_000_000, 1.0) == 1
     assert genes_per_batch(10, 2**40) == 256
+
+
+def test_batches_are_whole_blocks(monkeypatch):
+    """But not of none: few genes, or little memory, are a part of a block."""
+    monkeypatch.setattr(dynamical_model, "N_GENES", 32)
+    assert [dynamical_model._whole_blocks(n) for n in (1, 10, 31, 32, 63, 64, 76)] == [1, 10, 31, 32, 32, 64, 64]
 
 
 def test_memory_is_bounded(monkeypatch):

@@ -133,10 +133,12 @@ def expected_matrix(model):
     return matrix_of(expression_of(model), *example("asymmetric"))
 
 
+@pytest.mark.parametrize(("name", "backend"), [("BLOCK_BYTES", "cpu"), ("DEVICE_BLOCK_BYTES", "elsewhere")])
 @pytest.mark.parametrize("block_bytes", [1, 3000])
 @pytest.mark.parametrize("model", MODELS)
-def test_size_of_the_blocks(model, block_bytes, monkeypatch):
-    monkeypatch.setattr("jaxvelo.graph._blocks.BLOCK_BYTES", block_bytes)
+def test_size_of_the_blocks(model, block_bytes, name, backend, monkeypatch):
+    monkeypatch.setattr(f"jaxvelo.graph._blocks.{name}", block_bytes)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     matrix, x, v = example("asymmetric")
     graph = NeighborGraph.from_csr(matrix)
 

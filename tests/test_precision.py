@@ -1,0 +1,129 @@
+"""Products are as precise as their numbers on every device: the compiler is asked for that, in values and gradients."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvelo.dynamics import diffusion_pseudotime, local_confidence, velocity_coherence
+from jaxvelo.dynamics._curve_fit import Prior, fit_curves
+from jaxvelo.fit import laplace_covariance, standard_errors
+from jaxvelo.graph import TransitionMatrix, full_precision
+from jaxvelo.markov import absorption_probabilities, project
+from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Connectivity, Velocity
+from tests.fit.problems import N_FATES, OBJECTIVES, dataset, functions, problem_of, terminal_cells
+from tests.transitions.examples import N_CELLS, N_GENES, default
+
+GENE_WEIGHTS = np.linspace(0.5, 2.0, N_GENES)
+
+
+def products(function, *arguments):
+    """Lines of the program that multiply arrays."""
+    arrays, static = eqx.partition(arguments, eqx.is_array)
+    lowered = jax.jit(lambda arrays: function(*eqx.combine(arrays, static))).lower(arrays)
+    return [line for line in lowered.as_text().splitlines() if "dot_general" in line]
+
+
+def assert_precise(function, *arguments):
+    found = products(function, *arguments)
+    assert found
+    assert [line for line in found if "precision = [HIGHEST, HIGHEST]" not in line] == []
+
+
+def gradient(function, *arguments):
+    """Of the sum of all results, in the first argument."""
+
+    def total(first, *rest):
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(function(first, *rest)) if eqx.is_inexact_array(leaf))
+
+    return eqx.filter_grad(total)(*arguments)
+
+
+def velocity_similarity(v, displacements):
+    return displacements @ v
+
+
+def test_other_products_are_found():
+    """Those of which nothing was said; and what was said does not outlast the call."""
+    x = jnp.ones((3, 3))
+    assert "DEFAULT" in products(lambda x: x @ x, x)[0]
+    assert_precise(full_precision(lambda x: x @ x), x)
+    assert "DEFAULT" in products(lambda x: full_precision(jnp.sin)(x) @ x, x)[0]
+
+
+@pytest.mark.parametrize("similarity", [*SIMILARITIES, velocity_similarity])
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("backward_mode", [None, *BACKWARD_MODES])
+def test_transitions(model, similarity, backward_mode):
+    _, graph, features = dataset()
+    velocity = Velocity(4.0, GENE_WEIGHTS, model=model, similarity=similarity, backward_mode=backward_mode, n_samples=3)
+    key = jax.random.key(0)
+    assert_precise(velocity.probabilities, graph, features, key)
+    assert_precise(
+        lambda *a: gradient(lambda velocity: velocity.probabilities(*a[1:]), a[0]), velocity, graph, features, key
+    )
+
+
+def test_products_with_transitions():
+    _, graph, features = dataset()
+    y = default(np.ones((N_CELLS, 3)))
+
+    def after(values, y):
+        return TransitionMatrix(graph, values) @ y
+
+    transitions = Connectivity()(graph, features)
+    assert_precise(after, transitions.values, y)
+    assert_precise(lambda *a: gradient(after, *a), transitions.values, y)
+    assert_precise(project, transitions, y)
+    assert_precise(velocity_coherence, graph, y)
+
+
+@full_precision  # as the functions that solve are when they are called: the solver itself is lowered last
+def assert_precise_when_solved(function, *arguments):
+    assert_precise(function, *arguments)
+
+
+def test_absorption():
+    matrix, graph, features = dataset()
+    transitions = Connectivity()(graph, features)
+    terminal = jnp.asarray(terminal_cells(matrix))
+
+    def probabilities(transitions, terminal):
+        return absorption_probabilities(transitions, terminal, N_FATES).probabilities
+
+    assert_precise_when_solved(probabilities, transitions, terminal)
+    assert_precise_when_solved(lambda *a: gradient(probabilities, *a), transitions, terminal)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_fits(objective):
+    problem = problem_of(objective, train=("scale", "weights", "gene_weights"), scale_cells=functions())
+    start = problem.parametrization.start()
+    everyone = jnp.ones((2, N_CELLS))
+    check = assert_precise_when_solved if objective in ("fate", "total") else assert_precise
+    check(problem.on_cells, start, everyone)
+    check(lambda *a: gradient(problem.on_cells, *a), start, everyone)
+
+
+def test_standard_errors():
+    problem = problem_of("fate", weight_cells=functions())
+    start = problem.parametrization.start()
+    assert_precise_when_solved(lambda *a: laplace_covariance(problem, *a), start, jnp.ones(N_CELLS))
+    n_numbers = sum(x.size for x in jax.tree.leaves((start.log_scales, start.weight_logits)))
+    assert_precise(lambda *a: standard_errors(problem, *a), start, jnp.eye(n_numbers))
+
+
+def test_fit_of_curves():
+    n_genes, n_points = 16, 20
+    prior = Prior(default(np.zeros((n_genes, 4))), default(np.zeros((n_genes, 4, 4))))
+    points = default(np.ones((n_genes, 2, n_points))), default(np.ones((n_genes, n_points)))
+    branches = jnp.zeros((n_genes, n_points), jnp.int32)
+    assert_precise(fit_curves, default(np.zeros((n_genes, 4))), *points, branches, prior, 5, n_genes)
+
+
+def test_times():
+    _, graph, _ = dataset("symmetric")
+    weights = graph.edges["connectivities"].values
+    assert_precise(lambda weights: gradient(lambda w: diffusion_pseudotime(graph, w, 0), weights), weights)
+    assert_precise(local_confidence, default(np.ones(N_CELLS)), default(np.ones(N_CELLS)))
