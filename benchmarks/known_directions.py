@@ -7,11 +7,24 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
-from benchmarks.our_fits import TRANSITIONS, convention
+import jaxvelo as jv
 
 CLUSTERS = "clusters"
+TRANSITIONS = [
+    ("Ngn3 low EP", "Ngn3 high EP"),
+    ("Ngn3 high EP", "Pre-endocrine"),
+    ("Pre-endocrine", "Alpha"),
+    ("Pre-endocrine", "Beta"),
+]
 N_HALVES = 32
 EARLIER, LATER = "Ductal", "Ngn3 low EP"
+
+
+def convention(adata: AnnData, vkey: str = "velocity", weight: float = 0.8) -> Any:
+    """Velocity and connectivity kernel with the conventional weights and the automatic scale."""
+    velocity = jv.kernels.VelocityKernel(adata, vkey=vkey).compute_transition_matrix()
+    connectivity = jv.kernels.ConnectivityKernel(adata).compute_transition_matrix()
+    return weight * velocity + (1 - weight) * connectivity
 
 
 def agreement(adata: AnnData) -> dict[str, Any]:

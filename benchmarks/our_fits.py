@@ -20,6 +20,7 @@ import numpy as np
 import scanpy as sc
 
 import jaxvelo as jv
+from benchmarks.known_directions import TRANSITIONS, convention
 from jaxvelo.markov import absorption_probabilities
 from jaxvelo.tl._kernel_problem import KernelProblem
 
@@ -30,12 +31,6 @@ BAD_STARTS = [
     {"softmax_scale": 2.0, "weights": 0.1},
 ]
 N_FOLDS, N_REPETITIONS = 5, 3
-TRANSITIONS = [
-    ("Ngn3 low EP", "Ngn3 high EP"),
-    ("Ngn3 high EP", "Pre-endocrine"),
-    ("Pre-endocrine", "Alpha"),
-    ("Pre-endocrine", "Beta"),
-]
 
 
 def read(name: str) -> anndata.AnnData:
@@ -47,13 +42,6 @@ def read(name: str) -> anndata.AnnData:
 def dyngen() -> anndata.AnnData:
     """The simulated bifurcation."""
     return read("dyngen_bifurcating_velocity.h5ad")
-
-
-def convention(adata: anndata.AnnData, vkey: str = "velocity", weight: float = 0.8) -> Any:
-    """Velocity and connectivity kernel with the conventional weights and the automatic scale."""
-    velocity = jv.kernels.VelocityKernel(adata, vkey=vkey).compute_transition_matrix()
-    connectivity = jv.kernels.ConnectivityKernel(adata).compute_transition_matrix()
-    return weight * velocity + (1 - weight) * connectivity
 
 
 def fates(adata: anndata.AnnData, shuffle: int | None = None) -> Any:
