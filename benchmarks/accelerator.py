@@ -131,8 +131,8 @@ def rows(found: dict[str, Any]) -> list[str]:
         *lines,
         "",
         f"Largest difference of probabilities: {apart['kernel']:.0e}, stochastic {apart['stochastic']:.0e}, "
-        f"Monte Carlo {apart['monte_carlo']:.0e}; of log γ/β of the genes, median {apart['ratio_0.5']:.0e} and 90 % within "
-        f"{apart['ratio_0.9']:.0e}; ratio of their distances to the cells, median {apart['residual']:.5f}.",
+        f"Monte Carlo {apart['monte_carlo']:.0e}; of log γ/β of the genes, median {apart['ratio_0.5']:.0e} and 90 % "
+        f"within {apart['ratio_0.9']:.0e}; ratio of their distances to the cells, median {apart['residual']:.5f}.",
     ]
 
 
