@@ -1,6 +1,6 @@
 """The default device against the CPU of the same machine: times, and how far the results are apart.
 
-Usage: ``python -m benchmarks.accelerator FILE.h5ad [--json FILE] [--update-readme]``
+Usage: ``python -m benchmarks.accelerator FILE.h5ad [--json FILE]``
 
 ``FILE`` is the pancreas data with moments, velocities, neighbours and clusters (``reference/pancreas_velocity.h5ad``
 under ``$JAXVELO_SHARED``). Both run in processes of their own, one after the other, in single precision.
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxvelo as jv
-from benchmarks.kernels import ROOT, run, text, write_block
+from benchmarks.kernels import run, text
 from benchmarks.known_directions import CLUSTERS, TRANSITIONS, convention
 from benchmarks.timing import seconds
 from jaxvelo.markov import random_walks
@@ -55,19 +55,21 @@ def measure(file: str, out: str) -> dict[str, Any]:
 
     def timed(name: str, function: Callable[[], Any], repeats: int) -> Any:
         began = time.perf_counter()
-        value = jax.block_until_ready(function())
+        value = function()
+        jax.block_until_ready(value)
         first = time.perf_counter() - began
         result[name] = {"first": first, **seconds(lambda: jax.block_until_ready(function()), repeats, warm_up=0)}
         return value
 
-    def matrix(**options: Any) -> np.ndarray:
-        return jv.kernels.VelocityKernel(adata).compute_transition_matrix(**options).transition_matrix.toarray()
+    def matrix(**options: Any) -> Any:
+        return jv.kernels.VelocityKernel(adata).compute_transition_matrix(**options).transition_matrix
 
     found = {
         "kernel": timed("kernel", matrix, 11),
         "stochastic": timed("stochastic", lambda: matrix(model="stochastic"), 5),
         "monte_carlo": timed("monte_carlo", lambda: matrix(model="monte_carlo", seed=0), 3),
     }
+    found = {name: values.toarray() for name, values in found.items()}
     both = convention(adata).compute_transition_matrix()
     graph, (features,) = both.kernels[0].graph, both.kernels[0].features.values()
     expression = Velocity()
@@ -98,8 +100,8 @@ def measure(file: str, out: str) -> dict[str, Any]:
     found["ratio"] = np.log(fitted["fit_gamma"] / (fitted["fit_beta"] * fitted["fit_scaling"])).to_numpy()
     found["residual"] = fitted["fit_residual"].to_numpy()
     np.savez(out, **found)
-    statistics = device.memory_stats()
-    return result | ({"memory": statistics["peak_bytes_in_use"]} if statistics else {})
+    peak = (device.memory_stats() or {}).get("peak_bytes_in_use")
+    return result if peak is None else result | {"memory": peak}
 
 
 def differences(here: Path, there: Path) -> dict[str, float]:
@@ -137,11 +139,10 @@ def rows(found: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Measure both, print the table, and put it into the README if asked to."""
+    """Measure both, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--json", type=Path, help="write all numbers here")
-    parser.add_argument("--update-readme", action="store_true")
     arguments = parser.parse_args()
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -154,10 +155,7 @@ def main() -> None:
         found["differences"] = differences(results["device"], results["cpu"])
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1))
-    table = "\n".join(rows(found))
-    print(table)
-    if arguments.update_readme:
-        write_block(ROOT / "README.md", "benchmark of devices", table)
+    print(*rows(found), sep="\n")
 
 
 if __name__ == "__main__":

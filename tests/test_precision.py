@@ -3,12 +3,14 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
+import optax
 import pytest
 
 from jaxvelo.dynamics import diffusion_pseudotime, local_confidence, velocity_coherence
 from jaxvelo.dynamics._curve_fit import Prior, fit_curves
-from jaxvelo.fit import laplace_covariance, standard_errors
+from jaxvelo.fit import FunctionOf, Run, laplace_covariance, minimize, standard_errors, sweep
 from jaxvelo.graph import TransitionMatrix, full_precision
 from jaxvelo.markov import absorption_probabilities, project
 from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Connectivity, Velocity
@@ -112,6 +114,47 @@ def test_standard_errors():
     assert_precise_when_solved(lambda *a: laplace_covariance(problem, *a), start, jnp.ones(N_CELLS))
     n_numbers = sum(x.size for x in jax.tree.leaves((start.log_scales, start.weight_logits)))
     assert_precise(lambda *a: standard_errors(problem, *a), start, jnp.eye(n_numbers))
+
+
+def test_losses_of_users():
+    """Functions of users are as precise where items are scored as where they are fitted."""
+    said = []
+
+    def function(transitions):
+        said.append(jax.config.jax_default_matmul_precision)
+        return transitions.row_sums()
+
+    problem = problem_of("function")
+    problem = eqx.tree_at(lambda p: p.objective, problem, FunctionOf(function, N_CELLS))
+    start = problem.parametrization.start()
+    problem.on_cells(start, jnp.ones((1, N_CELLS)))
+    problem.item_losses(start)
+    assert said == ["highest"] * 2
+    assert jax.config.jax_default_matmul_precision is None
+
+
+def test_solvers_within_are_precise(monkeypatch):
+    """Their insides are traced last: nothing must stand around the function that asks for precision."""
+    said = []
+    compute = lx.GMRES.compute
+
+    def recorded(*arguments, **options):
+        said.append(jax.config.jax_default_matmul_precision)
+        return compute(*arguments, **options)
+
+    monkeypatch.setattr(lx.GMRES, "compute", recorded)
+    jax.clear_caches()
+    matrix, graph, features = dataset()
+    absorption_probabilities(Connectivity()(graph, features), jnp.asarray(terminal_cells(matrix)), N_FATES)
+    problem = problem_of("fate")
+    start = jax.tree.map(lambda x: x[None], problem.parametrization.start())
+    everyone = jnp.ones((1, N_CELLS))
+    sweep(problem, start, everyone)
+    laplace_covariance(problem, problem.parametrization.start(), everyone[0])
+    run = Run(everyone, everyone, jnp.zeros(1), jnp.zeros(1))
+    minimize(problem, start, run, optax.adam(0.1), 1)
+    assert len(said) >= 4
+    assert set(said) == {"highest"}
 
 
 def test_fit_of_curves():

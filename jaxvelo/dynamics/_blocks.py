@@ -7,6 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from jaxvelo.graph import on_cpu
+
 # One shape for all data sets: neither memory nor compilation depends on their size. On a CPU, a block of some arrays
 # stays in the cache of a processor core; for another device, that would be many transfers of little.
 N_CELLS, DEVICE_N_CELLS, N_GENES = 1024, 4096, 32
@@ -38,7 +40,7 @@ def in_blocks(
         Results of shape (cells, genes), of the type of the first array.
     """
     n_cells, n_genes = arrays[0].shape
-    n_at_once = N_CELLS if jax.default_backend() == "cpu" else DEVICE_N_CELLS
+    n_at_once = N_CELLS if on_cpu() else DEVICE_N_CELLS
     results = [np.empty((n_cells, n_genes), dtype=arrays[0].dtype) for _ in range(n_results)]
     for first_gene in range(0, n_genes, N_GENES):
         columns = slice(first_gene, first_gene + N_GENES)

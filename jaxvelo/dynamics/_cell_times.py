@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxvelo.dynamics._blocks import in_blocks
 from jaxvelo.dynamics._phase_curve import curve_at, nearest_places, tangents_at, time_grid
+from jaxvelo.graph import on_cpu
 
 N_ON, N_OFF = 32, 48
 
@@ -66,7 +67,7 @@ def _nearest_block(
         )
 
     # The distances of one gene to its grid stay in the cache of a processor core.
-    of_all = partial(jax.lax.map, gene) if jax.default_backend() == "cpu" else jax.vmap(gene)
+    of_all = partial(jax.lax.map, gene) if on_cpu() else jax.vmap(gene)
     return [values.T for values in of_all((log_curve, unspliced.T, spliced.T))]
 
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.dynamics._phase_curve import LOWER, UPPER, CurvePoints, curve_at, nearest_places, time_grid
-from jaxvelo.graph import full_precision
+from jaxvelo.graph import full_precision, on_cpu
 
 N_ON, N_OFF = 24, 40
 # Genes and starts that go through the compiled program at a time: its shape is the same for all data sets.
@@ -94,8 +94,8 @@ def fit_curves(
     iterations
         Number of steps, at least 5.
     n_genes
-        Number of genes to fit, the first ones; of the others, the result is nothing. Both numbers are arguments, so
-        that others compile nothing.
+        Number of genes to fit, the first ones; whatever else is found is of no use. Both numbers are arguments, so that
+        others compile nothing.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def fit_curves(
     """
     arguments = (start, places, weights, branches, prior)
     fit = jax.vmap(partial(_fit_curve, iterations=iterations))
-    size = BATCH if jax.default_backend() == "cpu" else len(start)
+    size = BATCH if on_cpu() else len(start)
 
     def batch(i: Int[Array, ""], results: CurveFit) -> CurveFit:
         part = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i * size, size), arguments)

@@ -172,9 +172,12 @@ def fit_dynamics(
                 curves[columns] = _fit_batch(fit, columns, u, s, deviation[:, genes], weights, iterations, scaling)
         return batch.stop - batch.start
 
-    n_workers = min(_n_usable_cores(), genes_per_batch(n_cells, memory, dtype.itemsize))
+    # No batches much smaller than a block, which would be computed all the same.
+    n_at_once = genes_per_batch(n_cells, memory, dtype.itemsize)
+    n_workers = min(_n_usable_cores(), max(1, n_at_once // (N_GENES // 2)))
     batch_size = genes_per_batch(n_cells, memory / n_workers, dtype.itemsize)
-    # Sorting, sparse products and compiled programs all release Python's lock; small batches share the work evenly.
+    # Sorting, sparse products and compiled programs all release Python's lock. Batches are small, so that cores end
+    # together, but whole blocks.
     batch_size = _whole_blocks(min(batch_size, max(N_GENES, n_genes // (4 * n_workers))))
     with ThreadPoolExecutor(n_workers) as pool:
         # Once, and not by each of the threads that come to them first. The compiler itself uses several cores.

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxvelo.fit._parameters import Parameters
 from jaxvelo.fit._problem import Problem
-from jaxvelo.graph import full_precision
+from jaxvelo.graph import full_precision, on_cpu
 
 CHUNK = 10
 """Steps in one compiled scan: few enough for progress to show, many enough to make the host loop cheap."""
@@ -129,7 +129,7 @@ def minimize(
     wait = jnp.asarray(np.iinfo(np.int32).max if patience is None else patience, jnp.int32)
     relative = jnp.asarray(tolerance, dtype=float)
     # On a CPU, a batch of gathers takes longer than one after another: 1.5 times for two runs on 3,696 cells.
-    one_by_one = runs.gene_penalty.shape[0] == 1 or jax.default_backend() == "cpu"
+    one_by_one = runs.gene_penalty.shape[0] == 1 or on_cpu()
     chunks: list[History] = []
     try:
         for done in range(start_step, steps, CHUNK):

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxvelo.fit._objective import Loss, evaluate, terms_of
 from jaxvelo.fit._parameters import Parameters, Parametrization
-from jaxvelo.graph import NeighborGraph
+from jaxvelo.graph import NeighborGraph, full_precision
 from jaxvelo.transitions import Expression, Features, Velocity, evaluate_logits, fix_logits
 
 
@@ -61,6 +61,7 @@ class Problem(eqx.Module):
         transitions = evaluate(self.expressions(parameters), self.graph, self.features, self.key)
         return self.objective.on_cells(transitions, self.features, self.key, cells)
 
+    @full_precision
     def item_losses(self, parameters: Parameters) -> tuple[Float[Array, " items"], ...]:
         """Loss of each item of each term of the objective."""
         transitions = evaluate(self.expressions(parameters), self.graph, self.features, self.key)

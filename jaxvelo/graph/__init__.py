@@ -1,6 +1,6 @@
 """Neighbour graphs and transition matrices as padded arrays in degree buckets."""
 
-from jaxvelo.graph._blocks import BLOCK_BYTES, block_rows, map_rows
+from jaxvelo.graph._blocks import BLOCK_BYTES, block_rows, map_rows, on_cpu
 from jaxvelo.graph._buckets import bucket_shapes, next_size
 from jaxvelo.graph._csr_layout import CsrLayout, edges_to_csr
 from jaxvelo.graph._moments import neighborhood_moments
@@ -22,5 +22,6 @@ __all__ = [
     "neighborhood_moments",
     "next_size",
     "normalize_rows",
+    "on_cpu",
     "uniform",
 ]

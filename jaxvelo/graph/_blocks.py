@@ -4,13 +4,21 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-BLOCK_BYTES, DEVICE_BLOCK_BYTES = 1 << 22, 1 << 28
+BLOCK_BYTES, DEVICE_BLOCK_BYTES = 1 << 22, 1 << 26
 """Bytes wanted for the gathered neighbours of one block: on a CPU, they stay in the cache of one processor core;
 elsewhere, they keep the device busy.
 
 The memory bound: besides arguments and results, a program holds at most 16 blocks, 6 arrays of the size of the features
-(16 in a gradient) and 32 numbers for each slot of the graph. One row with more neighbours than fit is a block.
+(16 in a gradient) and 32 numbers for each slot of the graph. One row with more neighbours than fit is a block. Programs
+that are mapped over parameters hold as much for each of these.
 """
+
+
+def on_cpu() -> bool:
+    """Whether programs are made for a CPU: that of the default device. Where arrays lie, a program does not know."""
+    device = jax.config.jax_default_device  # type: ignore[attr-defined] # JAX types its own options by name only
+    platform = device if device is None or isinstance(device, str) else device.platform
+    return (platform or jax.default_backend()) == "cpu"
 
 
 def block_rows(shape: tuple[int, ...], row_bytes: int) -> int:
@@ -24,7 +32,7 @@ def block_rows(shape: tuple[int, ...], row_bytes: int) -> int:
         Bytes of one gathered neighbour.
     """
     n_rows, width = shape
-    wanted = BLOCK_BYTES if jax.default_backend() == "cpu" else DEVICE_BLOCK_BYTES
+    wanted = BLOCK_BYTES if on_cpu() else DEVICE_BLOCK_BYTES
     target = max(wanted / max(row_bytes * width, 1), 1.0)
     return min(_divisors(n_rows), key=lambda d: abs(np.log(d / target)))
 

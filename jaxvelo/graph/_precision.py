@@ -1,4 +1,4 @@
-"""Products of arrays to the last bit of their type, on every device."""
+"""Products of arrays in no less than the precision of their type, on every device."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -14,8 +14,9 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
     """Let the products within a function be as precise as their numbers.
 
     By default, GPUs round factors in single precision to 10 bits (TF32), and TPUs to 7: distances as differences of
-    sums, and rows that sum to one, would be good to three digits. Rules of differentiation are traced later, and need
-    it once more. Around :func:`jax.jit` instead of within, it also reaches what solvers of other libraries do.
+    sums, and rows that sum to one, would be good to three digits. Custom rules of differentiation are traced later, and
+    need it once more. Around :func:`jax.jit` instead of within, it also reaches the inside of lineax's solvers, which
+    are traced last, unless another jitted function or a gradient stands around it.
     """
 
     @wraps(function)

@@ -48,7 +48,10 @@ def absorption_probabilities(
     .. math:: (I - Q) B = R, \qquad B_{ik} = \mathbb{P}(\text{absorbed in class } k \mid \text{start in } i)
 
     (Kemeny & Snell 1976, theorem 3.3.7; Lange et al. 2022). Solved by GMRES for all classes at once. Gradients are
-    implicit, by a second solve with the transpose, and so are exact up to the tolerance.
+    implicit, by a second solve with the transpose, and so are exact up to the tolerance. In jitted functions and
+    gradients of your own, put :func:`jax.default_matmul_precision` with ``"highest"`` around these, where there is a
+    GPU: the solver's own products are traced last, and rounded ones cost it steps (the equations themselves are always
+    evaluated in full precision, and so is the residual).
 
     Parameters
     ----------

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from jaxvelo import fit
 from jaxvelo.annotations import check_integer, is_number
 from jaxvelo.configuration import logger, timed
+from jaxvelo.graph import full_precision
 from jaxvelo.kernels import KernelExpression
 from jaxvelo.tl._fit_result import FitResult
 from jaxvelo.tl._kernel_problem import KernelProblem, check_kernel_and_objective, split_cells
@@ -357,6 +358,7 @@ def _covariance(problem: fit.Problem, parameters: fit.Parameters, training: np.n
     return covariance
 
 
+@full_precision
 @eqx.filter_jit
 def _item_losses(problem: fit.Problem, parameters: fit.Parameters):
     return problem.item_losses(parameters)

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvelo.dynamics import _blocks
+from jaxvelo.dynamics import _blocks, _cell_times
 from jaxvelo.dynamics._blocks import in_blocks
 from jaxvelo.dynamics._cell_times import nearest_in_blocks
 from tests.dynamics import simulated
@@ -161,14 +161,20 @@ def test_all_genes_of_a_block_at_once(monkeypatch):
     expected = nearest_in_blocks(np.log(SHAPES), u, s)
     monkeypatch.setattr(jax, "default_backend", lambda: "elsewhere")
     monkeypatch.setattr(_blocks, "DEVICE_N_CELLS", 96)  # a shape that no other test has compiled for
+    arguments = np.zeros((4, 4), np.float32), np.zeros((96, 4), np.float32), np.zeros((96, 4), np.float32)
+    assert "while" not in _cell_times._nearest_block.lower(*arguments).as_text()
     found = nearest_in_blocks(np.log(SHAPES), u, s)
     for values, known in zip((*found[0], *found[1]), (*expected[0], *expected[1]), strict=True):
         np.testing.assert_allclose(values, known, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "elsewhere"])
 @pytest.mark.parametrize(("n_cells", "n_genes"), [(64, 4), (65, 5), (63, 3), (130, 9), (1, 1)])
-def test_blocks(n_cells, n_genes):
+def test_blocks(n_cells, n_genes, backend, monkeypatch):
     """Every entry once and in its place; programs see one shape only, and no made-up numbers."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(_blocks, "DEVICE_N_CELLS", 96)
+    size = 64 if backend == "cpu" else 96
     rng = np.random.default_rng(0)
     x, y = rng.random((n_cells, n_genes)), rng.random((n_cells, n_genes)) + 5
     factors = {"a": rng.random(n_genes) + 10, "b": (rng.random((n_genes, 2)),)}
@@ -183,4 +189,4 @@ def test_blocks(n_cells, n_genes):
     found = in_blocks(program, factors, x, y, n_results=3)
     for values, expected in zip(found, (x * factors["a"], x + y, y * factors["b"][0][:, 1]), strict=True):
         np.testing.assert_array_equal(values, expected)
-    assert shapes == {((4,), (4, 2), (64, 4), (64, 4))}
+    assert shapes == {((4,), (4, 2), (size, 4), (size, 4))}

@@ -241,7 +241,7 @@ def test_memory_and_cores_do_not_change_the_result(cells, fit, monkeypatch, n_wo
     reported = []
     memory = 5 * N_CELLS * 4 * 24
     found = fitted(cells, memory=n_workers * memory, report=reported.append)
-    # Whole blocks of genes: not five, which memory would do for, nor two, a quarter of the share of each of three cores.
+    # Whole blocks of genes: not five, which memory would do for, nor two, a quarter of the share of each of three.
     assert reported == [4] * 6
     close(found, fit, rates=1e-4, times=1e-3)
     reported.clear()

@@ -13,6 +13,14 @@ from jaxvelo.transitions import MODELS, Connectivity, Features, Velocity
 N_CELLS, N_GENES, N_NEIGHBORS = 8000, 300, 30
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_blocks():
+    """As on a CPU: elsewhere, data of this size are one block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxvelo.graph._blocks.DEVICE_BLOCK_BYTES", BLOCK_BYTES)
+        yield
+
+
 @pytest.fixture(scope="module")
 def problem():
     rng = np.random.default_rng(0)
