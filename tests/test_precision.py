@@ -11,8 +11,9 @@ import pytest
 from jaxvelo.dynamics import diffusion_pseudotime, local_confidence, velocity_coherence
 from jaxvelo.dynamics._curve_fit import Prior, fit_curves
 from jaxvelo.fit import FunctionOf, Run, laplace_covariance, minimize, standard_errors, sweep
-from jaxvelo.graph import TransitionMatrix, full_precision
-from jaxvelo.markov import absorption_probabilities, project
+from jaxvelo.graph import TransitionMatrix, full_precision, neighborhood_moments
+from jaxvelo.markov import absorption_probabilities, expected_displacement, project
+from jaxvelo.tl._fit_kernel import _item_losses
 from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Connectivity, Velocity
 from tests.fit.problems import N_FATES, OBJECTIVES, dataset, functions, problem_of, terminal_cells
 from tests.transitions.examples import N_CELLS, N_GENES, default
@@ -62,6 +63,7 @@ def test_transitions(model, similarity, backward_mode):
     velocity = Velocity(4.0, GENE_WEIGHTS, model=model, similarity=similarity, backward_mode=backward_mode, n_samples=3)
     key = jax.random.key(0)
     assert_precise(velocity.probabilities, graph, features, key)
+    assert_precise(velocity.logits, graph, features["velocity"])
     assert_precise(
         lambda *a: gradient(lambda velocity: velocity.probabilities(*a[1:]), a[0]), velocity, graph, features, key
     )
@@ -78,6 +80,8 @@ def test_products_with_transitions():
     assert_precise(after, transitions.values, y)
     assert_precise(lambda *a: gradient(after, *a), transitions.values, y)
     assert_precise(project, transitions, y)
+    assert_precise(expected_displacement, transitions, y)
+    assert_precise(neighborhood_moments, graph, y)
     assert_precise(velocity_coherence, graph, y)
 
 
@@ -150,10 +154,11 @@ def test_solvers_within_are_precise(monkeypatch):
     start = jax.tree.map(lambda x: x[None], problem.parametrization.start())
     everyone = jnp.ones((1, N_CELLS))
     sweep(problem, start, everyone)
+    _item_losses(problem, problem.parametrization.start())
     laplace_covariance(problem, problem.parametrization.start(), everyone[0])
     run = Run(everyone, everyone, jnp.zeros(1), jnp.zeros(1))
     minimize(problem, start, run, optax.adam(0.1), 1)
-    assert len(said) >= 4
+    assert len(said) >= 5
     assert set(said) == {"highest"}
 
 

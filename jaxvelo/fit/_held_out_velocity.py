@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxvelo.fit._objective import Objective
-from jaxvelo.graph import full_precision
 from jaxvelo.markov import expected_displacement
 from jaxvelo.transitions import Expression, Velocity
 
@@ -91,7 +90,6 @@ def _on_genes(
     return jax.tree.map(restrict, expression, is_leaf=lambda term: isinstance(term, Velocity))
 
 
-@full_precision
 def _centered_cosine(
     a: Float[Array, "cells genes"], b: Float[Array, "cells genes"], chosen: Float[Array, " genes"]
 ) -> Float[Array, " cells"]:
