@@ -457,6 +457,14 @@ def test_batches_are_whole_blocks(monkeypatch):
     assert [dynamical_model._whole_blocks(n) for n in (1, 10, 31, 32, 63, 64, 76)] == [1, 10, 31, 32, 32, 64, 64]
 
 
+def test_number_of_threads(monkeypatch):
+    """One for each core, up to eight, and half a block of genes for each."""
+    monkeypatch.setattr(dynamical_model, "N_GENES", 32)
+    for n_cores, n_genes, n_workers in ((2, 256, 2), (64, 256, 8), (64, 111, 6), (64, 31, 1), (2, 1, 1)):
+        monkeypatch.setattr(dynamical_model, "_n_usable_cores", lambda n=n_cores: n)
+        assert dynamical_model._n_workers(n_genes) == n_workers
+
+
 def test_memory_is_bounded(monkeypatch):
     """NumPy's memory beyond the results: no more than asked for, and as much as one block for the compiled program."""
     rng = np.random.default_rng(0)
