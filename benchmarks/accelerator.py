@@ -27,9 +27,10 @@ import numpy as np
 import jaxvelo as jv
 from benchmarks.kernels import run, text
 from benchmarks.known_directions import CLUSTERS, TRANSITIONS, convention
+from benchmarks.pure_kernels import mixed_loss
 from benchmarks.timing import seconds
 from jaxvelo.markov import random_walks
-from jaxvelo.transitions import Connectivity, Velocity, evaluate_velocity
+from jaxvelo.transitions import Velocity, evaluate_velocity
 
 STEPS = {
     "kernel": "`VelocityKernel` → transition matrix (CSR), automatic scale",
@@ -75,15 +76,10 @@ def measure(file: str, out: str) -> dict[str, Any]:
     expression = Velocity()
     timed("pure", lambda: evaluate_velocity(expression, graph, features), 31)
 
-    mixed = 0.8 * Velocity(6.0, jnp.ones(features.x.shape[1])) + 0.2 * Connectivity()
-    target = jnp.linspace(0, 1, graph.n_cells)
-
-    def loss(expression: Any, graph: Any, features: Any, target: jax.Array) -> jax.Array:
-        return jnp.mean((expression(graph, {"velocity": features}) @ target) ** 2)
-
+    mixed, loss = mixed_loss(graph.n_cells, features.x.shape[1])
     value, gradient = eqx.filter_jit(loss), eqx.filter_jit(eqx.filter_value_and_grad(loss))
-    timed("value", lambda: value(mixed, graph, features, target), 31)
-    timed("gradient", lambda: gradient(mixed, graph, features, target), 31)
+    timed("value", lambda: value(mixed, graph, {"velocity": features}), 31)
+    timed("gradient", lambda: gradient(mixed, graph, {"velocity": features}), 31)
 
     start, key = jnp.arange(10_000) % graph.n_cells, jax.random.key(0)
     timed("walks", lambda: random_walks(both.transitions, start, key, 200), 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import anndata
@@ -14,7 +15,7 @@ import numpy as np
 import jaxvelo as jv
 from benchmarks.timing import seconds
 from jaxvelo.graph import NeighborGraph, block_rows, map_rows
-from jaxvelo.transitions import Connectivity, Features, Velocity, evaluate_velocity
+from jaxvelo.transitions import Connectivity, Expression, Features, Velocity, evaluate_velocity
 
 
 def measure(velocity: Any, connectivity: Any) -> dict[str, Any]:
@@ -30,12 +31,7 @@ def measure(velocity: Any, connectivity: Any) -> dict[str, Any]:
     }
     named = {"velocity": features}
     n_genes = features.x.shape[1]
-    mixed = 0.8 * Velocity(6.0, jnp.ones(n_genes)) + 0.2 * Connectivity()
-    target = jnp.linspace(0, 1, graph.n_cells)
-
-    def loss(expression, graph, named):
-        return jnp.mean((expression(graph, named) @ target) ** 2)
-
+    mixed, loss = mixed_loss(graph.n_cells, n_genes)
     value, gradient = eqx.filter_jit(loss), eqx.filter_jit(eqx.filter_value_and_grad(loss))
     result["value"] = seconds(lambda: ready(value(mixed, graph, named)), repeats=15, warm_up=2)
     result["gradient"] = seconds(lambda: ready(gradient(mixed, graph, named)), repeats=15, warm_up=2)
@@ -46,6 +42,16 @@ def measure(velocity: Any, connectivity: Any) -> dict[str, Any]:
     result["gathered_bytes"] = slots * n_genes * features.x.dtype.itemsize
     result["fill"] = velocity.connectivities.nnz / slots
     return result
+
+
+def mixed_loss(n_cells: int, n_genes: int) -> tuple[Expression, Callable[..., jax.Array]]:
+    """Both kernels with all parameters, and a loss of an expression, a graph and named features."""
+    target = jnp.linspace(0, 1, n_cells)
+
+    def loss(expression, graph, named):
+        return jnp.mean((expression(graph, named) @ target) ** 2)
+
+    return 0.8 * Velocity(6.0, jnp.ones(n_genes)) + 0.2 * Connectivity(), loss
 
 
 def gather_and_sum(graph: NeighborGraph, x: jax.Array) -> list[jax.Array]:
