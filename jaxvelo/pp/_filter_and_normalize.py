@@ -1,8 +1,4 @@
-"""Preprocessing of an AnnData with spliced and unspliced counts, under scVelo's names.
-
-:func:`filter_and_normalize` filters genes, normalises each cell and marks highly variable genes; after scanpy's PCA and
-neighbours, :func:`moments` averages the counts over each cell's neighbourhood.
-"""
+"""Filter genes, normalise cells, mark highly variable genes, under scVelo's names."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,8 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import require_key
-from jaxvelo.configuration import logger, timed
+from jaxvelo.configuration import logger
 from jaxvelo.counts import (
     cell_sizes,
     check_non_negative,
@@ -22,9 +17,8 @@ from jaxvelo.counts import (
     scale_cells,
     to_median_size,
 )
-from jaxvelo.dynamics import first_moments, neighborhood_weights
+from jaxvelo.pp._count_layers import LAYERS, MEND_COUNTS, count_layer, initial_size
 
-_LAYERS = ("spliced", "unspliced")
 _FLAVORS = ("seurat", "cell_ranger")
 
 
@@ -192,70 +186,6 @@ def filter_and_normalize(
     return None
 
 
-def moments(
-    adata: AnnData,
-    n_pcs: int | None = None,
-    n_neighbors: int | None = None,
-    mode: str = "connectivities",
-    copy: bool = False,
-) -> AnnData | None:
-    r"""Average spliced and unspliced counts over each cell and its neighbours.
-
-    The mean is plain: each neighbour counts the same, and the cell itself is one of them. Layers that still hold raw
-    counts are normalised first, as by :func:`filter_and_normalize`, with a warning; ``X`` is not touched.
-
-    Parameters
-    ----------
-    adata
-        Counts in ``adata.layers["spliced"]`` and ``["unspliced"]``, and a neighbour graph in ``adata.obsp``.
-    n_pcs, n_neighbors
-        None, or what the neighbour graph was computed with. Neighbours are not computed here.
-    mode
-        Key of the neighbour graph in ``adata.obsp``: ``"connectivities"`` or ``"distances"``.
-    copy
-        Return a copy and leave ``adata`` as it is.
-
-    Returns
-    -------
-    anndata.AnnData or None
-        The copy if ``copy``. Otherwise ``adata`` itself has new ``.layers["Ms"]`` and ``["Mu"]``, dense, float32, of
-        shape (cells, genes).
-
-    Raises
-    ------
-    KeyError
-        If a layer or the neighbour graph is missing.
-    ValueError
-        If counts or the graph are negative or not finite, or the graph is another than the arguments ask for.
-
-    References
-    ----------
-    Bergen et al. (2020), first-order moments.
-    """
-    for name in _LAYERS:
-        check_non_negative(f"adata.layers[{name!r}]", _layer(adata, name), _MEND_COUNTS)
-    graph = _neighbor_graph(adata, mode, n_neighbors=n_neighbors, n_pcs=n_pcs)
-
-    raw = [name for name in _LAYERS if has_only_integers(adata.layers[name])]
-    sizes = {name: _initial_size(adata, f"initial_size_{name}", adata.layers[name]) for name in raw}
-    if raw:
-        logger.warning("Found raw counts in %s: normalizing them first.", " and ".join(raw))
-    layers = {name: scale_cells(adata.layers[name], to_median_size(size)) for name, size in sizes.items()}
-
-    with timed(f"Computing moments based on {mode}"):
-        weights = neighborhood_weights(graph)
-        isolated = int(np.sum(np.diff(weights.indptr) == 1))
-        if isolated:
-            logger.warning("Found %d cells without neighbors: their moments are their own counts.", isolated)
-        for key, name in (("Ms", "spliced"), ("Mu", "unspliced")):
-            layers[key] = first_moments(weights, layers.get(name, adata.layers[name]))
-    result = adata.copy() if copy else adata
-    for key, layer in layers.items():
-        result.layers[key] = layer
-    return result if copy else None
-
-
-_MEND_COUNTS = "Put counts there, from before any scaling or centering, with zeros for what is missing."
 _BACKED = (
     "Expected `adata` in memory, found it backed by the file it was read from. "
     "Load it with `adata = adata.to_memory()` first."
@@ -266,11 +196,11 @@ def _filtered(adata: AnnData, *, retain_genes: str | Sequence[str] | None, **lea
     """Check the counts and return a copy with enough counts per gene and the initial size of each cell."""
     if adata.isbacked:
         raise ValueError(_BACKED)
-    layers = [name for name in _LAYERS if name in adata.layers]
+    layers = [name for name in LAYERS if name in adata.layers]
     for name in layers:
-        check_non_negative(f"adata.layers[{name!r}]", adata.layers[name], _MEND_COUNTS)
+        check_non_negative(f"adata.layers[{name!r}]", adata.layers[name], MEND_COUNTS)
     if adata.X is not None:
-        check_non_negative("adata.X", adata.X, _MEND_COUNTS)
+        check_non_negative("adata.X", adata.X, MEND_COUNTS)
     if len(layers) < 2:
         logger.warning("Did not find spliced and unspliced counts in `adata.layers`: velocities will not be possible.")
     retained = _retained(adata, retain_genes)
@@ -280,7 +210,7 @@ def _filtered(adata: AnnData, *, retain_genes: str | Sequence[str] | None, **lea
         min_counts, min_cells = least[f"min_{prefix}counts{suffix}"], least[f"min_{prefix}cells{suffix}"]
         if min_counts is None and min_cells is None:
             continue
-        counts = _shared_counts(adata) if name == "shared" else _layer(adata, name)
+        counts = _shared_counts(adata) if name == "shared" else count_layer(adata, name)
         passed = np.ones(adata.n_vars, dtype=bool)
         if min_counts is not None:
             passed &= np.asarray(counts.sum(axis=0)).ravel() >= min_counts
@@ -299,17 +229,17 @@ def _filtered(adata: AnnData, *, retain_genes: str | Sequence[str] | None, **lea
     for name in ("unspliced", "spliced"):
         if name in layers:
             key = f"initial_size_{name}"
-            result.obs[key] = _initial_size(adata, key, adata.layers[name])
+            result.obs[key] = initial_size(adata, key, adata.layers[name])
     x = adata.layers["spliced"] if _lacks_x(adata) else adata.X
     if x is not None:
-        result.obs["initial_size"] = _initial_size(adata, "initial_size", x)
+        result.obs["initial_size"] = initial_size(adata, "initial_size", x)
     return result
 
 
 def _shared_counts(adata: AnnData) -> Any:
     """Spliced plus unspliced counts, where both are there."""
     # As floats, because the sum of two small integers may not fit into their type.
-    spliced, unspliced = (sp.csr_matrix(_layer(adata, name), dtype=float) for name in _LAYERS)
+    spliced, unspliced = (sp.csr_matrix(count_layer(adata, name), dtype=float) for name in LAYERS)
     return (spliced + unspliced).multiply((spliced > 0).multiply(unspliced > 0)).tocsr()
 
 
@@ -325,11 +255,11 @@ def _retained(adata: AnnData, retain_genes: str | Sequence[str] | None) -> np.nd
 def _layers_to_normalize(adata: AnnData, layers_normalize: str | Sequence[str] | None) -> list[str]:
     """Names of the layers to normalise, apart from X."""
     if layers_normalize is None:
-        return [name for name in _LAYERS if name in adata.layers]
+        return [name for name in LAYERS if name in adata.layers]
     names = [layers_normalize] if isinstance(layers_normalize, str) else list(layers_normalize)
     names = list(adata.layers) if names == ["all"] else [name for name in names if name != "X"]
     for name in names:
-        check_non_negative(f"adata.layers[{name!r}]", _layer(adata, name), _MEND_COUNTS)
+        check_non_negative(f"adata.layers[{name!r}]", count_layer(adata, name), MEND_COUNTS)
     return names
 
 
@@ -385,31 +315,6 @@ def _with_highly_variable(
     return result
 
 
-def _neighbor_graph(adata: AnnData, mode: str, **asked: int | None) -> sp.csr_matrix:
-    """Check and return the neighbour graph."""
-    if mode not in ("connectivities", "distances"):
-        raise ValueError(f"Expected `mode` to be 'connectivities' or 'distances', found `{mode!r}`.")
-    found = require_key(adata.obsp, mode, "adata.obsp", "Compute it with `sc.pp.neighbors(adata)`.")
-    known = adata.uns.get("neighbors", {}).get("params", {})
-    for name, value in asked.items():
-        if value is not None and known.get(name) != value:
-            call = ", ".join(f"{key}={item}" for key, item in asked.items() if item is not None)
-            raise ValueError(
-                f"Asked for `{name}={value}`, but the neighbors in `adata` were computed with "
-                f"`{name}={known.get(name, 'unknown')}`, and moments are taken over all of them. "
-                f"Compute them anew with `sc.pp.neighbors(adata, {call})`, or pass `{name}=None`."
-            )
-    graph = sp.csr_matrix(found)
-    check_non_negative(f"adata.obsp[{mode!r}]", graph, "Compute it anew with `sc.pp.neighbors(adata)`.")
-    return graph
-
-
-def _layer(adata: AnnData, name: str) -> Any:
-    """Return a layer, or say that it is missing."""
-    remedy = "Read the data from a file with spliced and unspliced counts, or store them under that key."
-    return require_key(adata.layers, name, "adata.layers", remedy)
-
-
 def _lacks_x(adata: AnnData) -> bool:
     """Whether the spliced counts must take the place of X."""
     return "spliced" in adata.layers and (adata.X is None or is_zero(adata.X))
@@ -419,16 +324,6 @@ def _take_spliced(result: AnnData) -> None:
     """Put the spliced counts in the place of X."""
     logger.info("Found no counts in X: taking the spliced counts.")
     result.X = result.layers["spliced"].copy()
-
-
-def _initial_size(adata: AnnData, key: str, matrix: Any) -> np.ndarray:
-    """Sizes of the cells as they are stored, or counted if they are not."""
-    if key not in adata.obs:
-        return cell_sizes(matrix)
-    sizes = adata.obs[key].to_numpy()
-    remedy = f"It is used where present; delete it with `del adata.obs[{key!r}]`, and it is computed."
-    check_non_negative(f"adata.obs[{key!r}]", sizes, remedy)
-    return sizes
 
 
 def _replace(adata: AnnData, result: AnnData) -> None:
