@@ -12,7 +12,7 @@ from jaxvelo.cli import _flow as flow
 from jaxvelo.cli import _pictures as pictures
 from jaxvelo.cli._clusters import choose_clusters, starting_cells
 from jaxvelo.cli._errors import described, is_foreseen, message_of, step
-from jaxvelo.cli._files import read_h5ad
+from jaxvelo.cli._files import leave_out_unwritable, read_data
 from jaxvelo.cli._plan import Options, Plan, layer_names, make_plan
 from jaxvelo.cli._results import check_folder, default_folder, save
 from jaxvelo.cli._stale import forget_kernel
@@ -35,7 +35,8 @@ def run(options: Options, written: list[Path]) -> None:
     out = default_folder(file) if options.out is None else options.out
     flow.require_drawing()
     with timed(f"Reading `{file}`"):
-        adata = read_h5ad(file)
+        adata = read_data(file)
+    leave_out_unwritable(adata)
     name_uniquely(adata)
     name_counts(adata, options)
     tell_contents(adata)
@@ -129,20 +130,15 @@ def add_arrows(kernel: KernelExpression, basis: str, key: str) -> None:
 
 
 def name_uniquely(adata: AnnData) -> None:
-    """Make the names of cells and genes unique, and say so: a name that stands for two would choose either."""
-    for what, names, make in (
-        ("cells", adata.obs_names, adata.obs_names_make_unique),
-        ("genes", adata.var_names, adata.var_names_make_unique),
-    ):
-        repeated = names[names.duplicated()]
-        if len(repeated):
-            logger.warning(
-                "%d %s have the name of another, such as %s: numbers are appended to these names",
-                len(repeated),
-                what,
-                listed(repeated.unique()[:3]),
-            )
-            make()
+    """Make the names of the cells unique, and say so; those of the genes are when they have been read."""
+    repeated = adata.obs_names[adata.obs_names.duplicated()]
+    if len(repeated):
+        adata.obs_names_make_unique()
+        logger.info(
+            "Renamed %d cells, so that each has a name of its own: the further ones of %s",
+            len(repeated),
+            listed(repeated.unique(), 3),
+        )
 
 
 def name_counts(adata: AnnData, options: Options) -> None:
