@@ -79,9 +79,10 @@ def read_mask(values: Any, where: str, remedy: str) -> np.ndarray:
     truth = _truth(values)
     if truth is None:
         column = pd.Series(values)
+        others = [value for value in column if not _is_missing(value) and _truth_of(value) is None]
         raise ValueError(
-            f"Expected booleans, or 0 and 1, in `{where}`, found the type {column.dtype} with "
-            f"{listed(column.drop_duplicates(), 3)}. {remedy}"
+            f"Expected booleans, or 0 and 1, in `{where}`, found the type {column.dtype} with {listed(others, 3)}. "
+            f"{remedy}"
         )
     n_missing = int(truth.isna().sum())
     if n_missing:
