@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxvelo.annotations import listed
+from jaxvelo.annotations import cluster_names, listed
 from jaxvelo.configuration import logger
 
 if TYPE_CHECKING:
@@ -72,13 +72,7 @@ def choose_clusters(adata: AnnData, key: str | None) -> str | None:
         raise ValueError(f"Expected clusters in `obs[{key!r}]`, found that all values are missing.")
     if not isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype("category")
-    names = cluster_names(column)
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(
-            f"Expected clusters in `obs[{key!r}]` that differ as text, found several called {listed(twice)}. "
-            "Rename them."
-        )
+    names = cluster_names(column, f"obs[{key!r}]")
     if not isinstance(adata.obs[key].dtype, pd.CategoricalDtype):
         adata.obs[key] = column.cat.rename_categories(names)
     if 2 * column.nunique() > len(column):
@@ -135,14 +129,6 @@ def _measures(column: pd.Series) -> bool:
     return not np.array_equal(known, np.rint(known)) or not np.isfinite(known).all()
 
 
-def cluster_names(column: pd.Series) -> list[str]:
-    """Names of the categories as text; whole numbers without a point."""
-    return [
-        str(int(name)) if isinstance(name, (float, np.floating)) and float(name).is_integer() else str(name)
-        for name in column.cat.categories
-    ]
-
-
 def starting_cells(adata: AnnData, cluster_key: str | None, start: str | None) -> np.ndarray:
     """Mask of the cells where random walks start.
 
@@ -159,14 +145,14 @@ def starting_cells(adata: AnnData, cluster_key: str | None, start: str | None) -
             f"--cluster-key: there are {listed(adata.obs)}."
         )
     column = adata.obs[cluster_key]
-    names = cluster_names(column)
+    names = cluster_names(column, f"obs[{cluster_key!r}]")
     if start not in names:
         raise ValueError(
             f"Expected --start to be a cluster, found `{start}`. There are {listed(names)} in `obs[{cluster_key!r}]`."
         )
     cells = column.cat.codes.to_numpy() == names.index(start)
     if not cells.any():
-        known = [name for name, n in zip(names, np.bincount(column.cat.codes + 1)[1:], strict=False) if n]
+        known = [names[code] for code in sorted(set(column.cat.codes) - {-1})]
         raise ValueError(
             f"Expected cells in the cluster `{start}` of --start, found none. There are cells in {listed(known)}."
         )

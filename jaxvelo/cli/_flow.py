@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from jaxvelo import pp, tl
-from jaxvelo.cli._clusters import cluster_names
+from jaxvelo.annotations import cluster_names
 from jaxvelo.cli._errors import message_of
 from jaxvelo.cli._plan import Graph
 from jaxvelo.cli._stale import forget_fits, forget_velocities
@@ -215,7 +215,7 @@ def simulate_walks(kernel: KernelExpression, start: np.ndarray, seed: int) -> np
 def report_ends(adata: AnnData, walks: np.ndarray, cluster_key: str) -> None:
     """Tell in which clusters walks end."""
     column = adata.obs[cluster_key]
-    names, codes = [*cluster_names(column), "no cluster"], column.cat.codes.to_numpy()[walks[:, -1]]
+    names, codes = [*cluster_names(column, cluster_key), "no cluster"], column.cat.codes.to_numpy()[walks[:, -1]]
     shares = np.bincount(np.where(codes < 0, len(names) - 1, codes), minlength=len(names)) / len(codes)
     largest = [i for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
     shown = [f"{names[i]} {shares[i]:.1%}" for i in largest[:N_ENDS_SHOWN]]
@@ -233,7 +233,7 @@ def report_flow(kernel: KernelExpression, cluster_key: str, n_shown: int = 8) ->
     flow = member.T @ (kernel.require_transitions() @ member)
     net = sp.coo_matrix(flow - flow.T)
     strongest = np.argsort(-net.data, kind="stable")[:n_shown]
-    names = cluster_names(kernel.adata.obs[cluster_key])
+    names = cluster_names(kernel.adata.obs[cluster_key], cluster_key)
     lines = [
         f"    {names[a]} -> {names[b]}: {x:.1f}"
         for a, b, x in zip(net.row[strongest], net.col[strongest], net.data[strongest], strict=True)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from jaxvelo.annotations import dense, listed, read_connectivities
+from jaxvelo.annotations import dense, listed, read_connectivities, read_mask
 from jaxvelo.configuration import logger
 from jaxvelo.feature_data import FeatureData
 
@@ -296,18 +295,16 @@ def _n_top_genes(adata: AnnData, options: Options) -> int | None:
     """Return how many highly variable genes are to be found; None if the file marks some."""
     if options.n_top_genes is not None or "highly_variable" not in adata.var or "all" in options.recompute:
         return options.n_top_genes or N_TOP_GENES
-    marked = adata.var["highly_variable"]
-    if not pd.api.types.is_bool_dtype(marked.dtype) and not set(marked.dropna().unique()) <= {0, 1}:
+    where = "var['highly_variable']"
+    marked = read_mask(adata.var["highly_variable"], where, "Choose genes anew with --n-top-genes.")
+    if marked.sum() < MIN_GENES:
         raise ValueError(
-            f"Expected booleans in `var['highly_variable']`, found the type {marked.dtype}. Choose genes anew with "
+            f"Expected `{where}` to mark {MIN_GENES} genes or more, found {marked.sum()}. Choose genes anew with "
             "--n-top-genes."
         )
-    if marked.isna().any() or marked.astype(bool).sum() < MIN_GENES:
-        raise ValueError(
-            f"Expected `var['highly_variable']` to mark {MIN_GENES} genes or more, found {int(marked.sum())}, and "
-            f"{int(marked.isna().sum())} missing values. Choose genes anew with --n-top-genes."
-        )
-    logger.info("Using the %d highly variable genes in `var['highly_variable']`", int(marked.sum()))
+    # As other packages expect it: whole numbers would be taken for places.
+    adata.var["highly_variable"] = marked
+    logger.info("Using the %d highly variable genes in `var['highly_variable']`", marked.sum())
     return None
 
 
