@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 
 BAD_INPUT, UNFORESEEN = 2, 1
+# Types that our checks raise.
+CHECKS = (ArithmeticError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 class StepError(Exception):
@@ -35,11 +37,11 @@ def is_foreseen(error: BaseException) -> bool:
     """Whether an error tells the user what is wrong with the input: one of our own checks, a file, a missing package.
 
     The same types come from other packages with messages that only their authors understand, so the place where the
-    error was raised decides.
+    error was raised decides. A message of one word, such as that of a KeyError, is none of a check.
     """
     if isinstance(error, (OSError, ImportError)):
         return True
-    if isinstance(error, StepError):
+    if type(error) not in CHECKS or " " not in message_of(error):
         return False
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

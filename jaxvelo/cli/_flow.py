@@ -16,7 +16,7 @@ from jaxvelo import pp, tl
 from jaxvelo.annotations import cluster_names
 from jaxvelo.cli._errors import message_of
 from jaxvelo.cli._plan import Graph
-from jaxvelo.cli._stale import forget_fits, forget_velocities
+from jaxvelo.cli._stale import forget_velocities
 from jaxvelo.configuration import logger, settings, timed
 from jaxvelo.kernels import ConnectivityKernel, KernelExpression, VelocityKernel
 from jaxvelo.markov import random_walks, sample_starts
@@ -112,9 +112,8 @@ def add_neighbors(adata: AnnData, seed: int) -> None:
 
 
 def add_moments(adata: AnnData, graph: Graph) -> None:
-    """Compute moments over the neighbours, and leave out fits to other moments."""
+    """Compute moments over the neighbours."""
     pp.moments(adata, **_named(graph))
-    forget_fits(adata)
 
 
 def add_velocities(adata: AnnData, mode: str, graph: Graph, *, fit: bool = True, may_fall_back: bool = True) -> str:

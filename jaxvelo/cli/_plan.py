@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxvelo.annotations import dense, listed, read_connectivities, read_mask
+from jaxvelo.annotations import dense, listed, read_array, read_connectivities, read_mask
 from jaxvelo.configuration import logger
-from jaxvelo.feature_data import FeatureData
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -161,8 +160,8 @@ def make_plan(adata: AnnData, options: Options) -> Plan:
         _check_representation(adata, options, has_counts)
     else:
         _check_graph(adata, graph)
-    if not velocities and not moments:
-        FeatureData(adata, "layers", xkey, vkey)  # says what is wrong with them
+    if not velocities:
+        _check_velocities(adata, vkey)
 
     dynamical = velocities and mode == "dynamical"
     has_fit = set(FIT) <= set(adata.var) and "fit_t" in layers
@@ -267,10 +266,22 @@ def new_graph(key: str | None) -> Graph:
 
 def _check_graph(adata: AnnData, graph: Graph) -> None:
     """Raise a ValueError if the stored neighbours are not finite, negative, or none at all."""
-    if not read_connectivities(adata, graph.connectivities).nnz:
+    if not read_connectivities(adata, graph.connectivities).count_nonzero():
         raise ValueError(
             f"Expected neighbours in `obsp[{graph.connectivities!r}]`, found that no cell has any. Have them computed "
             "with --recompute neighbors, or name others as --neighbors-key."
+        )
+
+
+def _check_velocities(adata: AnnData, vkey: str) -> None:
+    """Raise a ValueError unless stored velocities of two genes or more are finite in all cells."""
+    velocity = read_array(adata, vkey, "layers")
+    sums = np.asarray(velocity.sum(axis=0), dtype=float).ravel()  # not finite if one of them is not
+    n_finite = int(np.isfinite(sums).sum())
+    if n_finite < MIN_GENES:
+        raise ValueError(
+            f"Expected at least {MIN_GENES} genes with finite velocities in `layers[{vkey!r}]`, found {n_finite} of "
+            f"{adata.n_vars}. Have velocities computed with --recompute velocity, or name others as --vkey."
         )
 
 

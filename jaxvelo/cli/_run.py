@@ -15,7 +15,7 @@ from jaxvelo.cli._errors import described, is_foreseen, message_of, step
 from jaxvelo.cli._files import leave_out_unwritable, read_data
 from jaxvelo.cli._plan import Options, Plan, layer_names, make_plan
 from jaxvelo.cli._results import check_folder, default_folder, save
-from jaxvelo.cli._stale import forget_kernel
+from jaxvelo.cli._stale import forget_fits, forget_kernel
 from jaxvelo.cli._umap import add_umap, require_umap
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import KernelExpression, VelocityKernel
@@ -88,6 +88,8 @@ def compute_velocities(adata: AnnData, plan: Plan, options: Options) -> str | No
             flow.add_moments(adata, plan.graph)
     if not plan.velocities:
         return None
+    if plan.moments:
+        forget_fits(adata)
     with step("Computing velocities", "Choose another model as --velocity-mode."):
         mode = flow.add_velocities(
             adata, plan.mode, plan.graph, fit=plan.fit, may_fall_back=options.velocity_mode is None
