@@ -18,6 +18,7 @@ from jaxvelo.counts import (
     to_median_size,
 )
 from jaxvelo.pp._count_layers import LAYERS, MEND_COUNTS, count_layer, initial_size
+from jaxvelo.pp._in_place import replace_content, require_in_memory
 
 _FLAVORS = ("seurat", "cell_ranger")
 
@@ -76,7 +77,7 @@ def filter_genes(
     )
     if copy:
         return result
-    _replace(adata, result)
+    replace_content(adata, result)
     return None
 
 
@@ -182,20 +183,13 @@ def filter_and_normalize(
         logger.warning("Did not logarithmize X, as it looks processed already. To do so, call `sc.pp.log1p(adata)`.")
     if copy:
         return result
-    _replace(adata, result)
+    replace_content(adata, result)
     return None
-
-
-_BACKED = (
-    "Expected `adata` in memory, found it backed by the file it was read from. "
-    "Load it with `adata = adata.to_memory()` first."
-)
 
 
 def _filtered(adata: AnnData, *, retain_genes: str | Sequence[str] | None, **least: int | None) -> AnnData:
     """Check the counts and return a copy with enough counts per gene and the initial size of each cell."""
-    if adata.isbacked:
-        raise ValueError(_BACKED)
+    require_in_memory(adata)
     layers = [name for name in LAYERS if name in adata.layers]
     for name in layers:
         check_non_negative(f"adata.layers[{name!r}]", adata.layers[name], MEND_COUNTS)
@@ -324,12 +318,3 @@ def _take_spliced(result: AnnData) -> None:
     """Put the spliced counts in the place of X."""
     logger.info("Found no counts in X: taking the spliced counts.")
     result.X = result.layers["spliced"].copy()
-
-
-def _replace(adata: AnnData, result: AnnData) -> None:
-    """Turn ``adata`` into ``result``, in one step after all checks.
-
-    AnnData has no public way to drop genes of an object in place; initialising the object anew from another AnnData
-    is public, and makes an independent object of a view.
-    """
-    AnnData.__init__(adata, result)
