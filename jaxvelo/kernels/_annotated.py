@@ -96,8 +96,8 @@ def kernel_from_adata(cls: type[AnyKernel], adata: AnnData, key: str, copy: bool
     stored = _stored(adata, key)
     if cls is not PrecomputedKernel and not _is_whole(adata, key):
         raise ValueError(
-            f"Expected rows of `adata.obsp[{key!r}]` that sum to one, as they were written, found others: perhaps cells "
-            "have been chosen since. Compute the kernel anew, or take the matrix with its rows normalised, by "
+            f"Expected rows of `adata.obsp[{key!r}]` that sum to one, as they were written, found others: perhaps "
+            "cells have been chosen since. Compute the kernel anew, or take the matrix with its rows normalised, by "
             f"`PrecomputedKernel(adata, obsp_key={key!r})`."
         )
     matrix = _matrix(adata, key, copy)
@@ -116,8 +116,8 @@ def kernel_from_adata(cls: type[AnyKernel], adata: AnnData, key: str, copy: bool
         by_cell = [name for name, value in params.items() if np.ndim(value) == 1 and name == "softmax_scale"]
         if by_cell:
             raise ValueError(
-                f"Expected the matrix that was written to `adata.obsp[{key!r}]`, found another: perhaps cells have been "
-                f"put in order since, and {by_cell} of each cell does not follow. Compute the kernel anew, or take the "
+                f"Expected the matrix that was written to `adata.obsp[{key!r}]`, found another: perhaps cells are in "
+                f"another order since, and {by_cell} of each cell does not follow. Compute the kernel anew, or take the "
                 f"matrix by `PrecomputedKernel(adata, obsp_key={key!r})`."
             )
     kernel = restore(cls, adata, init, params, matrix)

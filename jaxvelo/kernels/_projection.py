@@ -57,7 +57,7 @@ def add_projection(kernel: KernelExpression, basis: str, key: str, recompute: bo
     """
     adata = kernel.adata
     name = f"{key}_{basis}"
-    matrix = kernel.require_transitions()
+    kernel.require_transitions()
     embedding = read_embedding(adata, basis)
     known = None if recompute or name not in adata.obsm else dense(adata.obsm[name])
     graph, edges = _graph_of_arrows(kernel, connectivities)
