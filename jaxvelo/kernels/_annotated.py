@@ -117,8 +117,8 @@ def kernel_from_adata(cls: type[AnyKernel], adata: AnnData, key: str, copy: bool
         if by_cell:
             raise ValueError(
                 f"Expected the matrix that was written to `adata.obsp[{key!r}]`, found another: perhaps cells are in "
-                f"another order since, and {by_cell} of each cell does not follow. Compute the kernel anew, or take the "
-                f"matrix by `PrecomputedKernel(adata, obsp_key={key!r})`."
+                f"another order since, and {by_cell} of each cell does not follow. Compute the kernel anew, or take "
+                f"the matrix by `PrecomputedKernel(adata, obsp_key={key!r})`."
             )
     kernel = restore(cls, adata, init, params, matrix)
     assert isinstance(kernel, cls)

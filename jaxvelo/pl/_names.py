@@ -32,8 +32,8 @@ def find_name(names: pd.Index, wanted: Any, where: str, kind: str = "genes") -> 
         places = np.flatnonzero(np.asarray(known == name, dtype=bool))
         if len(places) > 1:
             raise ValueError(
-                f"Expected unique names in `{where}`, found several {kind} called {listed([name])}, at {listed(places)}. "
-                f"{REMEDIES[kind]}."
+                f"Expected unique names in `{where}`, found several {kind} called {listed([name])}, at "
+                f"{listed(places)}. {REMEDIES[kind]}."
             )
         if len(places):
             return int(places[0])
