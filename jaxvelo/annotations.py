@@ -25,6 +25,13 @@ FIT_LAYERS = ("fit_t", "fit_tau", "fit_tau_", "fit_on")
 FIT_ARRAYS = ("fit_covariance", "loss")
 
 
+def _array_of(values: pd.Series) -> np.ndarray:
+    """Values as an array; of nullable numbers, NaN where they are missing."""
+    if pd.api.types.is_numeric_dtype(values.dtype) and pd.api.types.is_extension_array_dtype(values.dtype):
+        return values.to_numpy(dtype=float, na_value=np.nan)
+    return values.to_numpy()
+
+
 def require_anndata(adata: Any) -> AnnData:
     """Return ``adata`` if it is an AnnData object."""
     if not isinstance(adata, AnnData):
@@ -142,9 +149,9 @@ def aligned(values: pd.Series, names: pd.Index, where: str) -> np.ndarray:
     index = values.index
     if len(index) == len(names):
         if index.equals(pd.RangeIndex(len(names))) or index.equals(names):
-            return values.to_numpy()
+            return _array_of(values)
         if index.is_unique and names.is_unique and names.isin(index).all():
-            return values.reindex(names).to_numpy()
+            return _array_of(values.reindex(names))
     raise ValueError(
         f"Expected the index of `{where}` to be the {len(names)} names {listed(names[:2])}, ..., found "
         f"{len(index)} like {listed(index[:2])}, or several of one name. Pass an array (`.to_numpy()`) if the order is "
@@ -327,7 +334,7 @@ def chosen_groups(values: pd.Series, wanted: Any, where: str, name: str) -> list
         texts = {text_of(value) for value in everything}
         empty = [want for want in absent if text_of(want) in texts]
         without = f" ({listed(empty)} without cells)" if empty else ""
-        there = f"There are {listed(sorted(known, key=str))}."
+        there = f"There are {listed(known)}."
         if len(absent) == len(places):
             raise ValueError(f"Expected values of `{where}` in `{name}`, found {listed(absent)}{without}. {there}")
         logger.warning("Leaving out %s of `%s`: no values of `%s`%s. %s", listed(absent), name, where, without, there)
@@ -363,16 +370,17 @@ def places_of(names: pd.Index, wanted: Any, where: str, argument: str) -> np.nda
     places = _places(names, wanted)
     absent = [want for want, found in places if not len(found)]
     if absent:
-        things = "cells" if "obs" in where else "genes"
+        things = "genes" if "var" in where else "cells"
         raise KeyError(
             f"Expected names of {things} as `{argument}`, found {listed(absent, 5)} not in `{where}`, which are like "
             f"{listed(names[:3])}. Leave them out, or check the spelling."
         )
     twice = [want for want, found in places if len(found) > 1]
     if twice:
+        remedy = f", as by `{where}_make_unique()`" if where in ("adata.obs_names", "adata.var_names") else ""
         raise ValueError(
             f"Expected each name in `{argument}` once in `{where}`, found {listed(twice, 5)} several times. Make the "
-            f"names unique first, as by `{where}_make_unique()`."
+            f"names unique first{remedy}."
         )
     return np.array([found[0] for _, found in places], dtype=int)
 

@@ -337,7 +337,7 @@ def test_chosen_cells(adata, chosen, expected):
         ({"clusters": ["empty", "d"]}, ValueError, r"found \['empty', 'd'\] \(\['empty'\] without cells\)"),
         ({"clusters": None}, ValueError, r"found \[None\]"),
         ({"leiden": 3}, ValueError, r"found \[3\]. There are \['0', '1', '10', '2'\]"),
-        ({"number": 3}, ValueError, r"found \[3\]. There are \[0, 1, 10, 2\]"),
+        ({"number": 3}, ValueError, r"found \[3\]. There are \[0, 1, 2, 10\]"),
         ({"number": "0.5"}, ValueError, "found"),
         ({"time": 0.1}, ValueError, "two limits .*, found 1"),
         ({"time": [0.1, 0.2, 0.3]}, ValueError, "two limits .*, found 3"),

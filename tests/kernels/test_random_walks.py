@@ -115,7 +115,7 @@ def test_chosen_cells(cells, chosen, expected):
         ([True, False], ValueError, r"mask of length 60 as `start_ixs`, found shape \(2,\)"),
         (np.zeros(N_CELLS, dtype=bool), ValueError, "No start indices"),
         ({"absent": "early"}, KeyError, r"`adata.obs\['absent'\]`, found the keys \['clusters'"),
-        ({"clusters": "absent"}, ValueError, r"found \['absent'\]. There are \['early', 'late', 'middle'\]"),
+        ({"clusters": "absent"}, ValueError, r"found \['absent'\]. There are \['early', 'middle', 'late'\]"),
         ({"clusters": []}, ValueError, "No start indices"),
         ({"clusters": "early", "day": 0.0}, ValueError, "one key in `start_ixs`"),
         ({}, ValueError, "one key"),
