@@ -2,5 +2,6 @@
 
 from jaxvelo.pp._filter_and_normalize import filter_and_normalize, filter_genes
 from jaxvelo.pp._moments import moments
+from jaxvelo.pp._neighbors import neighbors
 
-__all__ = ["filter_and_normalize", "filter_genes", "moments"]
+__all__ = ["filter_and_normalize", "filter_genes", "moments", "neighbors"]

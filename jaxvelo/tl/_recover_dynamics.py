@@ -15,9 +15,10 @@ from jaxvelo.annotations import (
     FIT_LAYERS,
     check_integer,
     dense,
+    graph_key,
     is_number,
     listed,
-    read_connectivities,
+    read_graph,
     read_mask,
     require_anndata,
 )
@@ -47,6 +48,7 @@ def recover_dynamics(
     show_progress_bar: bool = True,
     n_jobs: int | None = None,
     backend: str | None = None,
+    neighbors_key: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     r"""Fit the dynamical model of transcription, splicing and degradation: rates of genes, times of cells.
@@ -88,6 +90,8 @@ def recover_dynamics(
         Whether to show a progress bar, in genes.
     n_jobs, backend
         Accepted, and without effect: all genes are fitted in one process.
+    neighbors_key
+        Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
     copy
         Return a copy and leave ``adata`` as it is.
 
@@ -151,7 +155,7 @@ def recover_dynamics(
             f"Expected at least {LEAST_CELLS} cells, found {adata.n_obs}. Four parameters of each gene need more cells."
         )
     spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
-    weights = neighborhood_weights(read_connectivities(adata, "connectivities"))
+    weights = neighborhood_weights(read_graph(adata, graph_key(adata, "connectivities", neighbors_key)))
 
     steady = fit_steady_state(spliced, unspliced, r2_adjusted=True)
     genes = _genes(adata, var_names, spliced, find=lambda: _velocity_genes(adata, steady, spliced, unspliced))
