@@ -12,10 +12,11 @@ from jaxtyping import Float
 
 from jaxvelo.annotations import check_integer, dense, listed, read_array, read_mask, require_anndata
 from jaxvelo.configuration import logger, timed
-from jaxvelo.counts import check_finite, has_only_integers
+from jaxvelo.counts import check_finite, readable
 from jaxvelo.graph import fuzzy_connectivities
 from jaxvelo.pp._neighbor_search import find_neighbors
 from jaxvelo.pp._principal_components import PrincipalComponents, principal_components
+from jaxvelo.pp._state_of_counts import state_of
 
 N_PCS = 50
 """With so many genes or fewer, neighbours are those in ``adata.X``; of more, so many components are computed."""
@@ -238,7 +239,7 @@ def _compute_components(
     adata: AnnData, n_pcs: int | None, seed: int, use_highly_variable: bool
 ) -> tuple[PrincipalComponents, np.ndarray]:
     """Compute principal components of ``adata.X``, and say so."""
-    matrix = read_array(adata, "X", "layers")
+    matrix = readable("adata.X", read_array(adata, "X", "layers"))
     check_finite("adata.X", matrix, "Put normalised and logarithmised counts there.")
     genes = np.ones(adata.n_vars, dtype=bool)
     if use_highly_variable and "highly_variable" in adata.var:
@@ -251,7 +252,7 @@ def _compute_components(
             f"Expected `n_pcs` to be from 1 to {most}, less than the {adata.n_obs} cells and {int(genes.sum())} genes "
             f"of the principal components, found `{n_components}`. Choose fewer, or other genes."
         )
-    if has_only_integers(matrix):
+    if state_of(matrix).kind == "raw":
         logger.warning(
             "Computing principal components of `adata.X`, which looks like raw counts: they say more of the sizes of "
             "the cells than of what cells are like. Normalize first as `jaxvelo.pp.filter_and_normalize(adata)`."

@@ -183,7 +183,7 @@ BAD = {
     "too many": (None, {"n_neighbors": 11}, ValueError, "n_neighbors.*up to 10"),
     "none": (None, {"n_neighbors": 0}, ValueError, "n_neighbors.*at least 1"),
     "no steps": (None, {"n_recurse_neighbors": 0}, ValueError, "n_recurse_neighbors.*at least 1"),
-    "no gene": (None, {"gene_subset": ["nothing"]}, ValueError, "gene_subset.*none"),
+    "no gene": (None, {"gene_subset": ["nothing"]}, KeyError, "gene_subset.*nothing"),
 }
 
 
