@@ -199,7 +199,7 @@ def test_layers_are_renamed_and_nothing_is_lost(case, counts, tmp_path, log):
     names, expected = NAMES[case]
     rng = np.random.default_rng(1)
     matrices = {name: rng.poisson(1, counts.shape).astype(np.float32) for name in names}
-    file = ad.AnnData(counts.X, obs=counts.obs, var=counts.var, layers=matrices)
+    file = ad.AnnData(counts.X, obs=counts.obs, var=counts.var, layers=dict(matrices))
     file.write_h5ad(tmp_path / "a.h5ad")
     found = jv.read(tmp_path / "a.h5ad")
     by_file = {known_as: name for name, known_as in expected.items()}
