@@ -22,7 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "tl",
         "transitions",
     ],
-    submod_attrs={"configuration": ["settings"]},
+    submod_attrs={"configuration": ["settings"], "reading": ["read"]},
 )
 
 __version__ = "0.1.0"

@@ -11,7 +11,7 @@ import pandas as pd
 
 from jaxvelo.annotations import listed
 from jaxvelo.cli import _flow as flow
-from jaxvelo.cli._files import KERNEL, prepare_folder, read_h5ad, write_h5ad
+from jaxvelo.cli._files import KERNEL, leave_out_unwritable, prepare_folder, read_data, write_h5ad
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import VelocityKernel
 
@@ -53,7 +53,8 @@ def run(
     """Run the flow on a file and return the files that were written."""
     out = Path(f"jaxvelo_{file.stem}") if out is None else out
     with timed(f"Reading `{file}`"):
-        adata = read_h5ad(file)
+        adata = read_data(file)
+    leave_out_unwritable(adata)
     plan = make_plan(adata, cluster_key, basis, vkey, xkey)
     cells = starting_cells(adata, plan.cluster_key, start)
     flow.require_drawing()

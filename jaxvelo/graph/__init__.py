@@ -3,6 +3,7 @@
 from jaxvelo.graph._blocks import BLOCK_BYTES, block_rows, map_rows, on_cpu
 from jaxvelo.graph._buckets import bucket_shapes, next_size
 from jaxvelo.graph._csr_layout import CsrLayout, edges_to_csr
+from jaxvelo.graph._host import call_on_host
 from jaxvelo.graph._moments import neighborhood_moments
 from jaxvelo.graph._neighbor_graph import Edges, NeighborGraph
 from jaxvelo.graph._precision import full_precision
@@ -16,6 +17,7 @@ __all__ = [
     "TransitionMatrix",
     "block_rows",
     "bucket_shapes",
+    "call_on_host",
     "edges_to_csr",
     "full_precision",
     "map_rows",

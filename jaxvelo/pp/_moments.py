@@ -6,9 +6,9 @@ from anndata import AnnData
 
 from jaxvelo.annotations import require_key
 from jaxvelo.configuration import logger, timed
-from jaxvelo.counts import check_non_negative, has_only_integers, scale_cells, to_median_size
+from jaxvelo.counts import check_non_negative, scale_cells, to_size
 from jaxvelo.dynamics import first_moments, neighborhood_weights
-from jaxvelo.pp._count_layers import LAYERS, MEND_COUNTS, count_layer, initial_size
+from jaxvelo.pp._count_layers import COUNT_LAYERS, LAYERS, initial_size, read_layer, report, size_key, states_of_layers
 
 
 def moments(
@@ -17,11 +17,14 @@ def moments(
     n_neighbors: int | None = None,
     mode: str = "connectivities",
     copy: bool = False,
+    *,
+    enforce: bool | None = None,
 ) -> AnnData | None:
     r"""Average spliced and unspliced counts over each cell and its neighbours.
 
     The mean is plain: each neighbour counts the same, and the cell itself is one of them. Layers that still hold raw
-    counts are normalised first, as by :func:`filter_and_normalize`, with a warning; ``X`` is not touched.
+    counts, which is decided for all of them at once as in :func:`filter_and_normalize`, are normalised first, with a
+    warning; ``X`` is not touched.
 
     Parameters
     ----------
@@ -33,12 +36,16 @@ def moments(
         Key of the neighbour graph in ``adata.obsp``: ``"connectivities"`` or ``"distances"``.
     copy
         Return a copy and leave ``adata`` as it is.
+    enforce
+        True normalises the layers whatever their values look like, False takes them as they are, None decides by the
+        values.
 
     Returns
     -------
     anndata.AnnData or None
         The copy if ``copy``. Otherwise ``adata`` itself has new ``.layers["Ms"]`` and ``["Mu"]``, dense, float32, of
-        shape (cells, genes).
+        shape (cells, genes). Where layers were normalised first, these are replaced, and the sizes of the cells in them
+        are in ``.obs["initial_size_spliced"]`` and ``["initial_size_unspliced"]``.
 
     Raises
     ------
@@ -51,15 +58,19 @@ def moments(
     ----------
     Bergen et al. (2020), first-order moments.
     """
-    for name in LAYERS:
-        check_non_negative(f"adata.layers[{name!r}]", count_layer(adata, name), MEND_COUNTS)
+    counts = {name: read_layer(adata, name) for name in COUNT_LAYERS if name in LAYERS or name in adata.layers}
     graph = _neighbor_graph(adata, mode, n_neighbors=n_neighbors, n_pcs=n_pcs)
 
-    raw = [name for name in LAYERS if has_only_integers(adata.layers[name])]
-    sizes = {name: initial_size(adata, f"initial_size_{name}", adata.layers[name]) for name in raw}
+    raw = list(counts) if enforce else []
+    if enforce is None:
+        states = states_of_layers(adata, counts)
+        if {state.kind for state in states.values()} != {"normalized"} or not all(s.certain for s in states.values()):
+            report(states)
+        raw = [name for name, state in states.items() if state.kind == "raw"]
     if raw:
         logger.warning("Found raw counts in %s: normalizing them first.", " and ".join(raw))
-    layers = {name: scale_cells(adata.layers[name], to_median_size(size)) for name, size in sizes.items()}
+    sizes = {name: initial_size(adata, name, counts[name]) for name in raw}
+    layers = {name: scale_cells(counts[name], to_size(size)) for name, size in sizes.items()}
 
     with timed(f"Computing moments based on {mode}"):
         weights = neighborhood_weights(graph)
@@ -67,10 +78,12 @@ def moments(
         if isolated:
             logger.warning("Found %d cells without neighbors: their moments are their own counts.", isolated)
         for key, name in (("Ms", "spliced"), ("Mu", "unspliced")):
-            layers[key] = first_moments(weights, layers.get(name, adata.layers[name]))
+            layers[key] = first_moments(weights, layers.get(name, counts[name]))
     result = adata.copy() if copy else adata
     for key, layer in layers.items():
         result.layers[key] = layer
+    for name, size in sizes.items():
+        result.obs[size_key(name)] = size
     return result if copy else None
 
 

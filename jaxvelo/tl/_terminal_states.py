@@ -11,7 +11,7 @@ from jaxvelo.annotations import require_anndata
 from jaxvelo.configuration import logger, timed
 from jaxvelo.markov import stationary_distributions
 from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated
-from jaxvelo.tl._velocity_graph import read_velocity_graph
+from jaxvelo.velocity_arrows import read_velocity_graph
 
 SCALE = 10.0
 PERCENTILES = (2, 98)

@@ -12,14 +12,13 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Array, Float
 
-from jaxvelo.annotations import check_integer, listed, require_anndata
+from jaxvelo.annotations import check_integer, require_anndata
 from jaxvelo.configuration import ignore_arguments, timed
 from jaxvelo.feature_data import FeatureData
 from jaxvelo.graph import CsrLayout, NeighborGraph
 from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated, within_steps
 from jaxvelo.transitions import Velocity, evaluate_logits
-
-SELF_TRANSITION_PERCENTILE = 98
+from jaxvelo.velocity_arrows import SELF_TRANSITION_PERCENTILE
 
 
 def velocity_graph(
@@ -165,44 +164,6 @@ def write_velocity_graph(
         "mode_neighbors": mode_neighbors,
         "n_recurse_neighbors": n_steps,
     }
-
-
-def has_velocity_graph(adata: AnnData, vkey: str) -> bool:
-    """Whether there is a velocity graph to read."""
-    return f"{vkey}_graph" in adata.uns or f"{vkey}_graph" in adata.obsp
-
-
-def read_velocity_graph(adata: AnnData, vkey: str) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-    """Read positive and negative correlations, of jaxvelo or of scVelo, from ``uns`` or, as older files, ``obsp``.
-
-    Raises
-    ------
-    KeyError
-        If they are missing.
-    ValueError
-        If they are those of other cells, not finite, or none at all.
-    """
-    remedy = f"Compute it with `jaxvelo.tl.velocity_graph(adata, vkey={vkey!r})`."
-    parts = []
-    for key in (f"{vkey}_graph", f"{vkey}_graph_neg"):
-        slot = "uns" if key in adata.uns else "obsp"
-        where = f"adata.{slot}[{key!r}]"
-        if key not in getattr(adata, slot):
-            raise KeyError(
-                f"Expected the velocity graph in `adata.uns[{key!r}]`, found the keys {listed(adata.uns)}. {remedy}"
-            )
-        part = sp.csr_matrix(getattr(adata, slot)[key])
-        if part.shape != (adata.n_obs, adata.n_obs):
-            raise ValueError(
-                f"Expected `{where}` to be of the {adata.n_obs} cells of `adata`, found shape {part.shape}: it does "
-                f"not follow when cells are chosen. {remedy}"
-            )
-        if not np.isfinite(part.data).all():
-            raise ValueError(f"Expected finite correlations in `{where}`, found some that are not. {remedy}")
-        parts.append(part)
-    if not any(part.count_nonzero() for part in parts):
-        raise ValueError(f"Expected correlations in `adata.{slot}['{vkey}_graph']`, found none. {remedy}")
-    return parts[0], parts[1]
 
 
 def _part(matrix: sp.csr_matrix, low: float, high: float) -> sp.csr_matrix:

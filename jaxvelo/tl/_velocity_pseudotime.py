@@ -12,7 +12,7 @@ from jaxvelo.dynamics import diffusion_pseudotime, neighborhood_weights
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.tl._marked_cells import cell_at, is_informative, score_of
 from jaxvelo.tl._terminal_states import find_terminal_states
-from jaxvelo.tl._velocity_graph import read_velocity_graph
+from jaxvelo.velocity_arrows import read_velocity_graph
 
 
 def velocity_pseudotime(
