@@ -106,7 +106,7 @@ def kernel_from_adata(cls: type[AnyKernel], adata: AnnData, key: str, copy: bool
     if cls is PrecomputedKernel:
         # Any matrix will do; how it was made stays in the parameters.
         init = {"obsp_key": key, "backward": init.get("backward", DIRECTIONS.get(key))}
-        params = {**params, "origin": f"adata.obsp[{key!r}]"}
+        params = {"origin": f"adata.obsp[{key!r}]", **params}
     elif kind != cls.__name__:
         raise TypeError(
             f"Expected a `{cls.__name__}` in `adata.obsp[{key!r}]`, found a `{kind}`. "
@@ -117,8 +117,8 @@ def kernel_from_adata(cls: type[AnyKernel], adata: AnnData, key: str, copy: bool
         if by_cell:
             raise ValueError(
                 f"Expected the matrix that was written to `adata.obsp[{key!r}]`, found another: perhaps cells are in "
-                f"another order since, and {by_cell} of each cell does not follow. Compute the kernel anew, or take "
-                f"the matrix by `PrecomputedKernel(adata, obsp_key={key!r})`."
+                f"another order since, and {by_cell} of each cell does not follow. Compute it anew, or take the "
+                f"matrix by `PrecomputedKernel(adata, obsp_key={key!r})`."
             )
     kernel = restore(cls, adata, init, params, matrix)
     assert isinstance(kernel, cls)

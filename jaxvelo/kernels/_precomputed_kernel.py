@@ -83,7 +83,10 @@ class PrecomputedKernel(Kernel):
         backward = None if backward is _UNKNOWN else backward
         if backward is not None and not isinstance(backward, (bool, np.bool_)):
             raise TypeError(f"Expected `backward` to be `bool` or None, found `{type(backward).__name__}`.")
-        csr = stochastic(matrix, adata.n_obs, params["origin"], copy)
+        if isinstance(object, KernelExpression):
+            csr = matrix.copy() if copy else matrix
+        else:
+            csr = stochastic(matrix, adata.n_obs, params["origin"], copy)
         self._edges = f"precomputed:{_checksum(csr):08x}"
         init: dict[str, Any] = {} if obsp_key is None else {"obsp_key": obsp_key}
         if backward is not None:
