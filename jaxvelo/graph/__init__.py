@@ -9,6 +9,7 @@ from jaxvelo.graph._moments import neighborhood_moments
 from jaxvelo.graph._nearest_neighbors import nearest_neighbors
 from jaxvelo.graph._neighbor_graph import Edges, NeighborGraph
 from jaxvelo.graph._precision import full_precision
+from jaxvelo.graph._threads import worker_threads
 from jaxvelo.graph._transition_matrix import TransitionMatrix, normalize_rows, uniform
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "normalize_rows",
     "on_cpu",
     "uniform",
+    "worker_threads",
 ]
