@@ -33,8 +33,14 @@ def require_anndata(adata: Any) -> AnnData:
 def require_key(mapping: Any, key: str, where: str, remedy: str) -> Any:
     """Return ``mapping[key]``, or raise a KeyError that lists the keys there are."""
     if key not in mapping:
-        raise KeyError(f"Expected `{where}[{key!r}]`, found the keys {listed(mapping)}. {remedy}")
+        keys = (known for known in mapping if known is not None)  # anndata lists `X` among the layers under None
+        raise KeyError(f"Expected `{where}[{key!r}]`, found the keys {listed(keys)}. {remedy}")
     return mapping[key]
+
+
+def layer_names(adata: AnnData) -> list[str]:
+    """Names of the layers: anndata 0.13 lists ``X`` among them, under the key None."""
+    return [name for name in adata.layers if name is not None]
 
 
 def check_integer(name: str, value: Any, least: int) -> None:

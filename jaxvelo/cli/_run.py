@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxvelo.annotations import listed
+from jaxvelo.annotations import layer_names, listed
 from jaxvelo.cli import _flow as flow
 from jaxvelo.cli._files import KERNEL, prepare_folder, read_h5ad, write_h5ad
 from jaxvelo.configuration import logger, timed
@@ -111,7 +111,7 @@ def make_plan(adata: AnnData, cluster_key: str | None, basis: str, vkey: str, xk
     """
     if adata.n_obs < MIN_CELLS:
         raise ValueError(f"Expected at least {MIN_CELLS} cells, found {adata.n_obs}.")
-    layers = set(adata.layers)
+    layers = set(layer_names(adata))
     logger.info(
         "Found %d cells and %d genes; layers %s; embeddings %s; graphs %s",
         *adata.shape,

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
+from jaxvelo.annotations import layer_names
 from jaxvelo.configuration import logger
 
 from ._figure import pyplot
@@ -89,7 +90,7 @@ def cell_colors(
         return grouped(adata, color, palette)
     if isinstance(color, str) and color in adata.var_names:
         if layer is not None and layer not in adata.layers:
-            raise KeyError(f"Expected `layer` to be one of {list(adata.layers)}, found `{layer!r}`.")
+            raise KeyError(f"Expected `layer` to be one of {layer_names(adata)}, found `{layer!r}`.")
         matrix = adata.X if layer is None else adata.layers[layer]
         if matrix is None:
             raise KeyError(

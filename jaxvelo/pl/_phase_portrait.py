@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from jaxvelo.annotations import check_integer, listed, require_key
+from jaxvelo.annotations import check_integer, layer_names, listed, require_key
 
 from ._colors import Categorical, Continuous, Palette, Uniform, cell_colors
 from ._figure import INK, Canvas, checked_path, finish_figure, pyplot
@@ -234,7 +234,7 @@ def _panel_colors(adata: "AnnData", place: int, color: Any, palette: Palette, la
     if not is_known and not is_color_like(color):
         raise KeyError(
             f"Expected `color` to be a column of `adata.obs`, a layer, a gene in `adata.var_names` or a colour, found "
-            f"`{color!r}`. Columns are {listed(adata.obs)}, layers {listed(adata.layers)}."
+            f"`{color!r}`. Columns are {listed(adata.obs)}, layers {listed(layer_names(adata))}."
         )
     return cell_colors(adata, color, palette, layer)
 
