@@ -9,7 +9,6 @@ import subprocess
 import sys
 
 import jax
-import pytest
 
 import jaxvelo as jv
 
@@ -60,9 +59,9 @@ def test_shadows_nothing():
     assert logging.getLogger("jaxvelo").handlers
 
 
-@pytest.mark.parametrize("command", [["-m", "jaxvelo"], ["-c", "import jaxvelo.cli, sys; sys.exit(jaxvelo.cli.main())"]])
-def test_version_of_the_command_is_one_line(command):
-    done = subprocess.run([sys.executable, *command, "--version"], capture_output=True, text=True, check=True)
+def test_version_of_the_command_is_one_line():
+    command = [sys.executable, "-m", "jaxvelo", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == f"jaxvelo {jv.__version__}\n"
 
 
