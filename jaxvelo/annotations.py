@@ -42,7 +42,8 @@ def require_anndata(adata: Any) -> AnnData:
 def require_key(mapping: Any, key: str, where: str, remedy: str) -> Any:
     """Return ``mapping[key]``, or raise a KeyError that lists the keys there are; a table's columns must be unique."""
     if key not in mapping:
-        raise KeyError(f"Expected `{where}[{key!r}]`, found the keys {listed(mapping)}. {remedy}")
+        keys = (known for known in mapping if known is not None)  # anndata lists `X` among the layers under None
+        raise KeyError(f"Expected `{where}[{key!r}]`, found the keys {listed(keys)}. {remedy}")
     found = mapping[key]
     if isinstance(mapping, pd.DataFrame) and isinstance(found, pd.DataFrame):
         raise ValueError(
@@ -50,6 +51,11 @@ def require_key(mapping: Any, key: str, where: str, remedy: str) -> Any:
             f"`{where} = {where}.loc[:, ~{where}.columns.duplicated()]`."
         )
     return found
+
+
+def layer_names(adata: AnnData) -> list[str]:
+    """Names of the layers: anndata 0.13 lists ``X`` among them, under the key None."""
+    return [name for name in adata.layers if name is not None]
 
 
 def check_integer(name: str, value: Any, least: int) -> None:

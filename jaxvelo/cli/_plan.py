@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxvelo.annotations import dense, listed, read_array, read_connectivities, read_mask
+from jaxvelo.annotations import dense, layer_names, listed, read_array, read_connectivities, read_mask
 from jaxvelo.configuration import logger
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def make_plan(adata: AnnData, options: Options) -> Plan:
         If there are neither velocities nor counts to compute them from, what is there does not fit, or the options
         contradict each other.
     """
-    layers = layer_names(adata)
+    layers = set(layer_names(adata))
     for n, least, what in ((adata.n_obs, MIN_CELLS, "cells"), (adata.n_vars, MIN_GENES, "genes")):
         if n < least:
             raise ValueError(f"Expected at least {least} {what}, found {n}.")
@@ -183,11 +183,6 @@ def make_plan(adata: AnnData, options: Options) -> Plan:
     )
     _tell(plan, options, replaced)
     return plan
-
-
-def layer_names(adata: AnnData) -> set[str]:
-    """Names of the layers; newer versions of AnnData count X among them, as None."""
-    return {key for key in adata.layers if key is not None}
 
 
 def _check_keys(layers: set[str], options: Options) -> None:

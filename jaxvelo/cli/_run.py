@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxvelo.annotations import listed
+from jaxvelo.annotations import layer_names, listed
 from jaxvelo.cli import _flow as flow
 from jaxvelo.cli import _pictures as pictures
 from jaxvelo.cli._clusters import choose_clusters, starting_cells
 from jaxvelo.cli._errors import described, is_foreseen, message_of, step
 from jaxvelo.cli._files import leave_out_unwritable, read_data
-from jaxvelo.cli._plan import Options, Plan, layer_names, make_plan
+from jaxvelo.cli._plan import Options, Plan, make_plan
 from jaxvelo.cli._results import check_folder, default_folder, save
 from jaxvelo.cli._stale import forget_fits, forget_kernel
 from jaxvelo.cli._umap import add_umap, require_umap
