@@ -9,6 +9,7 @@ import sys
 from typing import TextIO
 
 import jax
+import jax.numpy as jnp
 
 import jaxvelo
 
@@ -16,7 +17,18 @@ import jaxvelo
 PACKAGES = (
     *("jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu", "equinox", "lineax", "optax", "jaxtyping"),
     *("numpy", "scipy", "pandas", "anndata", "h5py", "zarr", "loompy"),
-    *("scanpy", "scikit-learn", "pynndescent", "umap-learn", "numba", "matplotlib", "pooch", "scvelo", "cellrank"),
+    *(
+        "scanpy",
+        "scikit-learn",
+        "faiss-cpu",
+        "pynndescent",
+        "umap-learn",
+        "numba",
+        "matplotlib",
+        "pooch",
+        "scvelo",
+        "cellrank",
+    ),
 )
 
 
@@ -44,7 +56,7 @@ def print_versions(file: TextIO | None = None) -> None:
 
 def _computes() -> str:
     """Say on which devices, and with which numbers; a broken installation of an accelerator is worth telling too."""
-    precision = "float64" if jax.config.jax_enable_x64 else "float32"
+    precision = jnp.result_type(float).name
     try:
         devices = ", ".join(f"{device.platform}:{device.id} ({device.device_kind})" for device in jax.devices())
     except RuntimeError as error:
