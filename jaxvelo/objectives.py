@@ -17,12 +17,12 @@ from anndata import AnnData
 
 from jaxvelo import fit
 from jaxvelo.annotations import (
-    check_graph,
     check_integer,
     chosen_cells,
     dense,
     listed,
     read_clusters,
+    read_graph,
     require_anndata,
     require_cluster,
     require_key,
@@ -81,9 +81,7 @@ def CrossBoundary(
     """
     require_anndata(adata)
     clusters = read_clusters(adata, cluster_key)
-    remedy = "Compute neighbours first as `scanpy.pp.neighbors(adata)`, or pass `graph_key`."
-    weights = check_graph(require_key(adata.obsp, graph_key, "adata.obsp", remedy), f"adata.obsp[{graph_key!r}]")
-    graph = NeighborGraph.from_csr({"distances": weights})
+    graph = NeighborGraph.from_csr({"distances": read_graph(adata, graph_key, "distances", "graph_key")})
     remedy = "Pass the key of a representation as `rep`, for example after `scanpy.pp.pca(adata)`."
     x = jnp.asarray(dense(require_key(adata.obsm, rep, "adata.obsm", remedy)), dtype=float)
     _check_finite_rows(np.asarray(x), f"adata.obsm[{rep!r}]")
