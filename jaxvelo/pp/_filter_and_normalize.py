@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotations import check_integer, is_number, layer_names, listed, require_anndata, require_key
-from jaxvelo.configuration import logger
+from jaxvelo.configuration import accepts_data, logger
 from jaxvelo.counts import cell_sizes, check_finite, check_non_negative, is_zero, log1p, readable, scale_cells, to_size
 from jaxvelo.pp._count_layers import (
     COUNT_LAYERS,
@@ -26,6 +26,7 @@ from jaxvelo.pp._in_place import replace_content, require_in_memory
 from jaxvelo.pp._state_of_counts import MOST_LOGARITHM, State, state_of
 
 
+@accepts_data
 def filter_genes(
     adata: AnnData,
     min_counts: float | None = None,
@@ -100,6 +101,7 @@ def filter_genes(
     return None
 
 
+@accepts_data
 def filter_and_normalize(
     adata: AnnData,
     min_counts: float | None = None,
@@ -187,6 +189,7 @@ def filter_and_normalize(
     matrix holds raw counts is not judged by whether five cells hold whole numbers, ambiguous counts are normalised with
     the others, and ``enforce=False`` is an order.
     """
+    require_anndata(adata)
     if flavor not in FLAVORS:
         raise ValueError(f"Expected `flavor` to be one of {FLAVORS}, found `{flavor!r}`.")
     if n_top_genes is not None:

@@ -6,7 +6,7 @@ import numpy as np
 from anndata import AnnData
 
 from jaxvelo.annotations import graph_key, neighbors_params, read_graph, require_anndata
-from jaxvelo.configuration import ignore_arguments, logger, timed
+from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
 from jaxvelo.counts import scale_cells, to_size
 from jaxvelo.dynamics import first_moments, neighborhood_weights
 from jaxvelo.pp._count_layers import COUNT_LAYERS, LAYERS, initial_size, read_layer, report, size_key, states_of_layers
@@ -16,6 +16,7 @@ N_NEIGHBORS = 30
 _MODES, _METHODS = ("connectivities", "distances"), ("umap", "sklearn", "hnsw")
 
 
+@accepts_data
 def moments(
     adata: AnnData,
     n_neighbors: int | None = None,
