@@ -137,7 +137,9 @@ def explained(target, owner=None) -> bool:
     return bool(target.__doc__) or any(inherited)
 
 
-@pytest.mark.parametrize("name", ["kernels.from_adata", "kernels.read", "pp.filter_and_normalize", "pp.moments"])
+@pytest.mark.parametrize(
+    "name", ["kernels.from_adata", "kernels.read", "pp.filter_and_normalize", "pp.moments", "pp.neighbors"]
+)
 def test_parameters_are_explained(name):
     module, _, function = name.partition(".")
     target = getattr(getattr(jaxvelo, module), function)

@@ -94,21 +94,19 @@ def filter_and_normalize(
     )
 
 
-def add_neighbors(adata: AnnData, seed: int) -> None:
-    """Compute 30 principal components, if there are none, and 30 neighbours."""
-    import scanpy as sc
-
-    if "X_pca" in adata.obsm:
-        logger.info("Using the principal components in `adata.obsm['X_pca']`")
-    else:
-        n_genes = int(adata.var["highly_variable"].sum()) if "highly_variable" in adata.var else adata.n_vars
-        n_pcs = min(N_PCS, adata.n_obs - 1, n_genes - 1)
-        with timed(f"Computing {n_pcs} principal components"):
-            sc.pp.pca(adata, n_comps=n_pcs, random_state=seed)
-    n_pcs = min(N_PCS, adata.obsm["X_pca"].shape[1])
+def add_neighbors(adata: AnnData, seed: int, use_rep: str = "X_pca", key_added: str | None = None) -> None:
+    """Compute 30 neighbours in 30 principal components, which are computed too if there are none, or in ``use_rep``."""
+    n_pcs = None
+    if use_rep == "X_pca":
+        if use_rep in adata.obsm:
+            logger.info("Using the principal components in `adata.obsm['X_pca']`")
+            most = adata.obsm[use_rep].shape[1]
+        else:
+            n_genes = int(adata.var["highly_variable"].sum()) if "highly_variable" in adata.var else adata.n_vars
+            most = min(adata.n_obs, n_genes) - 1
+        n_pcs = min(N_PCS, most)
     n_neighbors = min(N_NEIGHBORS, adata.n_obs - 1)
-    with timed(f"Computing {n_neighbors} neighbours in {n_pcs} principal components"):
-        sc.pp.neighbors(adata, n_neighbors=n_neighbors, n_pcs=n_pcs, use_rep="X_pca", random_state=seed)
+    pp.neighbors(adata, n_neighbors, n_pcs, use_rep, key_added=key_added, random_state=seed)
 
 
 def add_moments(adata: AnnData, graph: Graph) -> None:
