@@ -52,6 +52,30 @@ def require_key(mapping: Any, key: str, where: str, remedy: str) -> Any:
     return found
 
 
+def stored_parameters(adata: AnnData, key: str) -> Mapping[str, Any]:
+    """Return the parameters in ``adata.uns[key]``; none where there is something else, or nothing."""
+    found = adata.uns.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def read_numbers(table: pd.DataFrame, key: str, where: str, remedy: str) -> np.ndarray:
+    """Return a column as float64, NaN where values are missing.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column.
+    ValueError
+        If there are several, or they are no numbers.
+    """
+    column = require_key(table, key, where, remedy)
+    values = column.astype(object) if isinstance(column.dtype, pd.CategoricalDtype) else column
+    try:
+        return pd.to_numeric(values).to_numpy(dtype=float, na_value=np.nan, copy=True)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Expected numbers in `{where}[{key!r}]`, found the type {column.dtype}. {remedy}") from error
+
+
 def check_integer(name: str, value: Any, least: int) -> None:
     """Raise a ValueError unless ``value`` is an integer of at least ``least``."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
@@ -83,10 +107,10 @@ def read_mask(values: Any, where: str, remedy: str) -> np.ndarray:
     ValueError
         If there are other values, or missing ones: what these stand for is the user's to say.
     """
-    truth = _truth(values)
+    truth = truth_of(values)
     if truth is None:
         column = pd.Series(values)
-        others = [value for value in column if not _is_missing(value) and _truth_of(value) is None]
+        others = [value for value in column if not _is_missing(value) and _as_truth(value) is None]
         raise ValueError(
             f"Expected booleans, or 0 and 1, in `{where}`, found the type {column.dtype} with {listed(others, 3)}. "
             f"{remedy}"
@@ -100,7 +124,7 @@ def read_mask(values: Any, where: str, remedy: str) -> np.ndarray:
     return truth.to_numpy(dtype=bool)
 
 
-def _truth(values: Any) -> pd.Series | None:
+def truth_of(values: Any) -> pd.Series | None:
     """Nullable truth values; None if some are no truth values."""
     column = values if isinstance(values, pd.Series) else pd.Series(values)
     if pd.api.types.is_numeric_dtype(column.dtype):  # booleans included
@@ -115,14 +139,14 @@ def _truth(values: Any) -> pd.Series | None:
         codes, kinds = pd.factorize(column)
     except TypeError:  # lists and other things that are no values
         return None
-    truths = [_truth_of(kind) for kind in kinds]
+    truths = [_as_truth(kind) for kind in kinds]
     if any(truth is None for truth in truths):
         return None
     known = np.array([*truths, False], dtype=bool)[codes]  # -1, for a missing value, takes the last
     return pd.Series(pd.arrays.BooleanArray(known, codes < 0), index=column.index)
 
 
-def _truth_of(value: Any) -> bool | None:
+def _as_truth(value: Any) -> bool | None:
     text = text_of(value).lower()
     return True if text in ("true", "1") else False if text in ("false", "0") else None
 
@@ -560,7 +584,7 @@ def _chosen(names: pd.Index, chosen: Any, where: str, argument: str, takes_numbe
 
 def _reads_as_mask(column: pd.Series, kind: str, names: pd.Index) -> bool:
     """Whether values, one for each name, are truth values; texts that are names themselves are not."""
-    if _truth(column) is None:
+    if truth_of(column) is None:
         return False
     return kind in ("integer", "floating", "boolean") or not set(map(text_of, column)) <= set(map(text_of, names))
 

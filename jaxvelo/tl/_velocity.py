@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import dense, require_anndata, require_key
+from jaxvelo.annotations import dense, read_numbers, require_anndata, require_key
 from jaxvelo.configuration import logger, timed
 from jaxvelo.counts import check_non_negative
 from jaxvelo.dynamics import neighborhood_weights, second_moments, stochastic_steady_state, velocities_in_blocks
@@ -189,14 +189,14 @@ def _write_dynamical(
 ) -> None:
     """Compute and write the velocities of the dynamical model."""
     kinetics, fitted = read_kinetics(adata)
-    likelihood = require_key(adata.var, "fit_likelihood", "adata.var", FIT_FIRST).to_numpy(dtype=float)
+    likelihood = read_numbers(adata.var, "fit_likelihood", "adata.var", FIT_FIRST)
     spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
     dtype = np.result_type(spliced.dtype, np.float32)
     kinetics = jax.tree.map(lambda rate: np.asarray(rate, dtype=dtype), kinetics)  # one type: that of the moments
     times = _branch_times(adata, fitted, kinetics.switching_time)
     with timed("Computing velocities (dynamical)"):
         if "fit_r2" in adata.var:
-            r2 = adata.var["fit_r2"].to_numpy(dtype=float)
+            r2 = read_numbers(adata.var, "fit_r2", "adata.var", FIT_FIRST)
         else:
             r2 = np.asarray(fit_steady_state(spliced, unspliced, percentiles, fit_offset, r2_adjusted=True).r2)
         velocity, velocity_u = velocities_in_blocks(kinetics, *times)

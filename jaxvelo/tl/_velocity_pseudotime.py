@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import check_integer, read_connectivities, require_anndata
+from jaxvelo.annotations import check_integer, read_connectivities, require_anndata, require_key
 from jaxvelo.configuration import logger, timed
 from jaxvelo.dynamics import diffusion_pseudotime, neighborhood_weights
 from jaxvelo.graph import NeighborGraph
@@ -54,7 +54,8 @@ def velocity_pseudotime(
     -------
     anndata.AnnData or None
         The copy if ``copy``. Otherwise ``adata`` itself gets ``.obs[vkey + "_pseudotime"]``, from 0 to 1, and, where
-        they were computed, ``.obs["root_cells"]`` and ``.obs["end_points"]``. Cells connected to neither root nor end
+        they were computed, ``.obs["root_cells"]`` and ``.obs["end_points"]``, of which those that are there are not
+        replaced. Cells connected to neither root nor end
         have no pseudotime: they get NaN, with a warning that counts them.
 
     Raises
@@ -76,11 +77,12 @@ def velocity_pseudotime(
     require_anndata(adata)
     check_integer("n_dcs", n_dcs, 2)
     connectivities = read_connectivities(adata, "connectivities")
-    needs_states = root_key is None and not has_score(adata, "root_cells")
+    needs_states = root_key is None and "root_cells" not in adata.obs
     graph = read_velocity_graph(adata, vkey) if use_velocity_graph or needs_states else None
     states: dict[str, np.ndarray] = {}
     if graph is not None and needs_states:
-        states["root_cells"], states["end_points"] = find_terminal_states(adata, vkey, graph)
+        found = dict(zip(("root_cells", "end_points"), find_terminal_states(adata, vkey, graph), strict=True))
+        states = {key: score for key, score in found.items() if key not in adata.obs}
     root_key = "root_cells" if root_key is None else root_key
     if end_key is None and has_score(adata, "end_points", states):
         end_key = "end_points"
@@ -108,7 +110,7 @@ def has_score(adata: AnnData, key: str, computed: dict[str, np.ndarray] | None =
     """Whether there is a score under this key that sets some cells apart."""
     if computed is not None and key in computed:
         return is_informative(computed[key])
-    return key in adata.obs and is_informative(score_of(adata.obs[key]))
+    return key in adata.obs and is_informative(score_of(require_key(adata.obs, key, "adata.obs", "")))
 
 
 def magnitudes(positive: sp.csr_matrix, negative: sp.csr_matrix) -> sp.csr_matrix:
