@@ -83,8 +83,8 @@ def latent_time(
     anndata.AnnData or None
         The copy if ``copy``. Otherwise ``adata`` itself gets ``.obs["latent_time"]``, from 0 to 1 (or ``t_max``). What
         was missing and had to be computed is written as well: the velocity graph as by
-        :func:`jaxvelo.tl.velocity_graph`, ``.obs["root_cells"]`` and ``.obs["end_points"]``. Nothing that is there is
-        replaced.
+        :func:`jaxvelo.tl.velocity_graph`, ``.obs["root_cells"]`` and ``.obs["end_points"]``. None of these is
+        replaced that marks some cells.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def latent_time(
             graph = computed[0], computed[1]
     if root_key is None:
         found = dict(zip(("root_cells", "end_points"), find_terminal_states(adata, vkey, graph), strict=True))
-        scores = {key: score for key, score in found.items() if key not in adata.obs}
+        scores = {key: score for key, score in found.items() if not has_score(adata, key)}
         root_key = "root_cells"
 
     with timed(f"Computing latent time with {root_key!r} as prior"):

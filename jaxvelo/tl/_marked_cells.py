@@ -61,7 +61,7 @@ def cell_at(
         if not is_informative(score):
             raise ValueError(
                 f"Expected `adata.obs[{key!r}]` to mark some cells, found the same or no finite score for all. "
-                f"Pass the number or the name of a cell as `{argument}`, or delete the column if it is an old one."
+                f"Pass the number or the name of a cell as `{argument}`."
             )
         return int(np.argmax(neighborhoods @ score))
     try:

@@ -54,9 +54,8 @@ def velocity_pseudotime(
     -------
     anndata.AnnData or None
         The copy if ``copy``. Otherwise ``adata`` itself gets ``.obs[vkey + "_pseudotime"]``, from 0 to 1, and, where
-        they were computed, ``.obs["root_cells"]`` and ``.obs["end_points"]``, of which those that are there are not
-        replaced. Cells connected to neither root nor end
-        have no pseudotime: they get NaN, with a warning that counts them.
+        they were computed, ``.obs["root_cells"]`` and ``.obs["end_points"]``, of which none is replaced that marks some
+        cells. Cells connected to neither root nor end have no pseudotime: they get NaN, with a warning that counts them.
 
     Raises
     ------
@@ -77,12 +76,14 @@ def velocity_pseudotime(
     require_anndata(adata)
     check_integer("n_dcs", n_dcs, 2)
     connectivities = read_connectivities(adata, "connectivities")
-    needs_states = root_key is None and "root_cells" not in adata.obs
+    needs_states = root_key is None and not has_score(adata, "root_cells")
     graph = read_velocity_graph(adata, vkey) if use_velocity_graph or needs_states else None
     states: dict[str, np.ndarray] = {}
     if graph is not None and needs_states:
         found = dict(zip(("root_cells", "end_points"), find_terminal_states(adata, vkey, graph), strict=True))
-        states = {key: score for key, score in found.items() if key not in adata.obs}
+        states = {key: score for key, score in found.items() if not has_score(adata, key)}
+        if "root_cells" in adata.obs:
+            logger.warning("`adata.obs['root_cells']` marks no cell: replacing it by root cells computed anew")
     root_key = "root_cells" if root_key is None else root_key
     if end_key is None and has_score(adata, "end_points", states):
         end_key = "end_points"
