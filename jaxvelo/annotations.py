@@ -270,6 +270,28 @@ def dense(array: Any) -> np.ndarray:
     return array.toarray() if sp.issparse(array) else np.asarray(array)
 
 
+def read_representation(adata: AnnData, key: str, remedy: str) -> np.ndarray:
+    """Return ``adata.obsm[key]`` as a dense array of finite numbers with two axes."""
+    array, where = dense(require_key(adata.obsm, key, "adata.obsm", remedy)), f"adata.obsm[{key!r}]"
+    if array.ndim != 2 or array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"Expected numbers with two axes in `{where}`, found the type {array.dtype} of shape {array.shape}. "
+            f"{remedy}"
+        )
+    check_finite_rows(array, where)
+    return array
+
+
+def check_finite_rows(values: np.ndarray, where: str) -> None:
+    """Raise a ValueError that counts the cells with values that are not finite."""
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"Expected finite values in `{where}`, found {len(bad)} cells without, the first of them {bad[0]}. "
+            "Remove these cells, or fill in their values."
+        )
+
+
 def read_embedding(adata: AnnData, basis: str, least_columns: int = 1) -> np.ndarray:
     """Return ``adata.obsm["X_{basis}"]`` or ``adata.obsm[basis]`` as a dense array with two axes."""
     for key in (f"X_{basis}", basis):

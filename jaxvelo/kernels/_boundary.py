@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvelo.annotations import check_graph, dense, read_clusters, require_cluster, require_key
+from jaxvelo.annotations import check_graph, read_clusters, read_representation, require_cluster, require_key
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.kernels._kernel import KernelExpression
 from jaxvelo.markov import cross_boundary_correctness as correctness
@@ -23,7 +23,7 @@ def cross_boundary_correctness(
     found = require_key(adata.obsp, graph_key, "adata.obsp", remedy)
     graph = NeighborGraph.from_csr({"distances": check_graph(found, f"adata.obsp[{graph_key!r}]")})
     remedy = "Pass the key of a representation as `rep`, for example after `scanpy.pp.pca(adata)`."
-    array = dense(require_key(adata.obsm, rep, "adata.obsm", remedy))
+    array = read_representation(adata, rep, remedy)
     # In their own precision, as CellRank takes the displacements to the neighbours.
     features = jnp.asarray(array if array.dtype.kind == "f" else array.astype(float))
     scores, at_boundary = correctness(kernel.transitions, features, in_source, in_target, graph)

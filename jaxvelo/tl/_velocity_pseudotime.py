@@ -55,7 +55,8 @@ def velocity_pseudotime(
     anndata.AnnData or None
         The copy if ``copy``. Otherwise ``adata`` itself gets ``.obs[vkey + "_pseudotime"]``, from 0 to 1, and, where
         they were computed, ``.obs["root_cells"]`` and ``.obs["end_points"]``, of which none is replaced that marks some
-        cells. Cells connected to neither root nor end have no pseudotime: they get NaN, with a warning that counts them.
+        cells. Cells connected to neither root nor end have no pseudotime: they get NaN, with a warning that counts
+        them.
 
     Raises
     ------
