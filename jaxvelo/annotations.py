@@ -42,7 +42,8 @@ def require_anndata(adata: Any) -> AnnData:
 def require_key(mapping: Any, key: str, where: str, remedy: str) -> Any:
     """Return ``mapping[key]``, or raise a KeyError that lists the keys there are; a table's columns must be unique."""
     if key not in mapping:
-        raise KeyError(f"Expected `{where}[{key!r}]`, found the keys {listed(mapping)}. {remedy}")
+        keys = (known for known in mapping if known is not None)  # anndata lists `X` among the layers under None
+        raise KeyError(f"Expected `{where}[{key!r}]`, found the keys {listed(keys)}. {remedy}")
     found = mapping[key]
     if isinstance(mapping, pd.DataFrame) and isinstance(found, pd.DataFrame):
         raise ValueError(
@@ -74,6 +75,11 @@ def read_numbers(table: pd.DataFrame, key: str, where: str, remedy: str) -> np.n
         return pd.to_numeric(values).to_numpy(dtype=float, na_value=np.nan, copy=True)
     except (TypeError, ValueError) as error:
         raise ValueError(f"Expected numbers in `{where}[{key!r}]`, found the type {column.dtype}. {remedy}") from error
+
+
+def layer_names(adata: AnnData) -> list[str]:
+    """Names of the layers: anndata 0.13 lists ``X`` among them, under the key None."""
+    return [name for name in adata.layers if name is not None]
 
 
 def check_integer(name: str, value: Any, least: int) -> None:
@@ -220,32 +226,107 @@ def _in_memory(array: Any, where: str) -> np.ndarray | sp.csr_matrix:
     return np.asarray(array)
 
 
-def read_connectivities(adata: AnnData, conn_key: str) -> sp.csr_matrix:
-    """Return ``adata.obsp[conn_key]`` as CSR of float64, checked; the name of a neighbours entry in ``uns`` works too.
+COMPUTE_NEIGHBORS = "Compute neighbours first as `jaxvelo.pp.neighbors(adata)`"
+
+
+def neighbors_params(adata: AnnData, neighbors_key: str | None = None) -> Mapping[str, Any]:
+    """Return what is noted of how neighbours were computed; empty where nothing is."""
+    params = _neighbors_entry(adata, neighbors_key).get("params")
+    return params if isinstance(params, Mapping) else {}
+
+
+def _neighbors_entry(adata: AnnData, neighbors_key: str | None) -> Mapping[str, Any]:
+    entry = adata.uns.get("neighbors" if neighbors_key is None else neighbors_key)
+    return entry if isinstance(entry, Mapping) else {}
+
+
+def graph_key(adata: AnnData, kind: str, neighbors_key: str | None = None) -> str:
+    """Turn the name of neighbours into the key of one of their graphs in ``adata.obsp``.
+
+    That is what ``adata.uns[neighbors_key]`` says or, where it says nothing, scanpy's name: ``kind`` itself for
+    ``"neighbors"``, otherwise ``f"{neighbors_key}_{kind}"``.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    kind
+        ``"connectivities"`` or ``"distances"``.
+    neighbors_key
+        Name of the neighbours, None for ``"neighbors"``.
+
+    Raises
+    ------
+    KeyError
+        If there are no neighbours of that name, or their graph is missing.
+    TypeError
+        If ``neighbors_key`` is no name.
+    """
+    name = "neighbors" if neighbors_key is None else neighbors_key
+    if not isinstance(name, str):
+        raise TypeError(f"Expected `neighbors_key` to be a name in `adata.uns` or None, found `{neighbors_key!r}`.")
+    by_default = kind if name == "neighbors" else f"{name}_{kind}"
+    key = _neighbors_entry(adata, neighbors_key).get(f"{kind}_key", by_default)
+    if isinstance(key, str) and key in adata.obsp:
+        return key
+    if key == by_default:
+        note = "" if name in adata.uns or name == "neighbors" else f" (and no `adata.uns[{name!r}]`)"
+    else:
+        note = f", which `adata.uns[{name!r}]['{kind}_key']` names"
+    call = COMPUTE_NEIGHBORS if name == "neighbors" else f"{COMPUTE_NEIGHBORS[:-2]}, key_added={name!r})`"
+    raise KeyError(
+        f"Expected `adata.obsp[{key!r}]`{note}, found the keys {listed(adata.obsp)}. {call}, or pass the name of "
+        "others."
+    )
+
+
+def read_graph(adata: AnnData, key: str, kind: str = "connectivities", argument: str = "conn_key") -> sp.csr_matrix:
+    """Return a graph as CSR of float64, checked: ``adata.obsp[key]``, or that of the neighbours named ``key``.
+
+    ``argument`` is the name of the user's argument, for messages.
 
     Raises
     ------
     KeyError
         If there is no such graph.
+    TypeError
+        If it is not of numbers.
     ValueError
-        If it has negative or non-finite weights.
+        If it is not a matrix of these cells, or has negative or non-finite entries.
     """
-    where = f"adata.obsp[{conn_key!r}]"
-    found = adata.obsp.get(conn_key)
-    if found is None and conn_key in adata.uns and isinstance(adata.uns[conn_key], dict):
-        conn_key = adata.uns[conn_key].get("connectivities_key", conn_key)
-    found = require_key(
-        adata.obsp,
-        conn_key,
-        "adata.obsp",
-        "Compute neighbours first as `scanpy.pp.neighbors(adata)`, or pass `conn_key`.",
-    )
-    return check_graph(found, where)
+    found = adata.obsp.get(key)
+    if found is None:
+        if key not in (kind, "neighbors") and key not in adata.uns and f"{key}_{kind}" not in adata.obsp:
+            raise KeyError(
+                f"Expected `adata.obsp[{key!r}]` or neighbours of that name in `adata.uns`, found the keys "
+                f"{listed(adata.obsp)}. {COMPUTE_NEIGHBORS}, or pass the key of another graph as `{argument}`."
+            )
+        key = graph_key(adata, kind, None if key == kind else key)
+        found = adata.obsp[key]
+    return check_graph(found, f"adata.obsp[{key!r}]", adata.n_obs)
 
 
-def check_graph(matrix: Any, where: str) -> sp.csr_matrix:
+def read_connectivities(adata: AnnData, conn_key: str) -> sp.csr_matrix:
+    """Return the similarities of the cells; see :func:`read_graph`."""
+    return read_graph(adata, conn_key, "connectivities")
+
+
+def check_graph(matrix: Any, where: str, n_cells: int | None = None) -> sp.csr_matrix:
     """Return a graph's weights as sorted CSR of float64; they must be finite and not negative."""
-    csr = sp.csr_matrix(_in_memory(matrix, where)).astype(np.float64, copy=False)
+    if isinstance(matrix, pd.DataFrame):
+        matrix = matrix.to_numpy()
+    matrix = _in_memory(matrix, where)
+    if matrix.dtype.kind not in "biuf":
+        raise TypeError(
+            f"Expected a matrix of numbers in `{where}`, found the type {matrix.dtype}. {COMPUTE_NEIGHBORS}."
+        )
+    side = matrix.shape[0] if n_cells is None else n_cells
+    if matrix.shape != (side, side):
+        raise ValueError(
+            f"Expected a matrix of cells and cells in `{where}`, shape {(side, side)}, found {matrix.shape}. "
+            f"{COMPUTE_NEIGHBORS}."
+        )
+    csr = sp.csr_matrix(matrix).astype(np.float64, copy=False)
     if not csr.has_canonical_format:
         # The arrays may be those of the argument, and this sorts them in place.
         csr = csr.copy()
@@ -254,13 +335,13 @@ def check_graph(matrix: Any, where: str) -> sp.csr_matrix:
         bad = int(np.count_nonzero(~np.isfinite(csr.data)))
         raise ValueError(
             f"Expected finite weights in `{where}`, found {bad} that are not. "
-            "Compute the neighbours anew, or remove these."
+            "Compute the neighbours anew as `jaxvelo.pp.neighbors(adata)`, or remove these."
         )
     if csr.nnz and csr.data.min() < 0:
         bad = int(np.count_nonzero(csr.data < 0))
         raise ValueError(
             f"Expected non-negative weights in `{where}`, found {bad} negative ones (smallest {csr.data.min():.3g}). "
-            "Pass similarities, not distances or correlations."
+            "Pass similarities or distances, not correlations, or compute them as `jaxvelo.pp.neighbors(adata)`."
         )
     return csr
 
@@ -572,7 +653,7 @@ def _chosen(names: pd.Index, chosen: Any, where: str, argument: str, takes_numbe
     kind = pd.api.types.infer_dtype(column, skipna=True)
     if not len(column):
         return mask
-    if is_list and (kind == "boolean" or (len(column) == len(names) and _reads_as_mask(column, kind, names))):
+    if kind == "boolean" or (is_list and len(column) == len(names) and _reads_as_mask(column, kind, names)):
         if kind in ("integer", "floating") and takes_numbers:
             raise ValueError(
                 f"Expected indices or a mask of {things} as `{argument}`, found {len(column)} numbers of 0 and 1 "

@@ -18,12 +18,12 @@ from anndata import AnnData
 from jaxvelo import fit
 from jaxvelo.annotations import (
     check_finite_rows,
-    check_graph,
     check_integer,
     chosen_cells,
     cluster_names,
     listed,
     read_clusters,
+    read_graph,
     read_representation,
     require_anndata,
     require_cluster,
@@ -84,9 +84,7 @@ def CrossBoundary(
     """
     require_anndata(adata)
     clusters = read_clusters(adata, cluster_key)
-    remedy = "Compute neighbours first as `scanpy.pp.neighbors(adata)`, or pass `graph_key`."
-    weights = check_graph(require_key(adata.obsp, graph_key, "adata.obsp", remedy), f"adata.obsp[{graph_key!r}]")
-    graph = NeighborGraph.from_csr({"distances": weights})
+    graph = NeighborGraph.from_csr({"distances": read_graph(adata, graph_key, "distances", "graph_key")})
     remedy = "Pass the key of a representation as `rep`, for example after `scanpy.pp.pca(adata)`."
     x = jnp.asarray(read_representation(adata, rep, remedy), dtype=float)
     if not isinstance(transitions, Iterable):

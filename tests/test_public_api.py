@@ -12,7 +12,7 @@ import pytest
 import jaxvelo
 
 PURE = ["jaxvelo.graph", "jaxvelo.transitions", "jaxvelo.dynamics", "jaxvelo.markov", "jaxvelo.fit"]
-FACE = ["jaxvelo.kernels", "jaxvelo.pp", "jaxvelo.tl", "jaxvelo.pl", "jaxvelo.datasets", "jaxvelo.objectives"]
+FACE = [f"jaxvelo.{name}" for name in ("kernels", "pp", "tl", "pl", "datasets", "objectives", "logging")]
 
 
 def run(program: str) -> str:

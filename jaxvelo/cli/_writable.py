@@ -11,7 +11,7 @@ import datetime
 import pathlib
 import uuid
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import h5py
@@ -28,7 +28,7 @@ _MOMENTS = (datetime.date, datetime.time, datetime.timedelta, pd.Timedelta, pd.P
 _NOTHING = object()
 
 
-def leave_out_unwritable(adata: AnnData) -> None:
+def leave_out_unwritable(adata: AnnData) -> dict[tuple[str, Any], str]:
     """Convert or leave out what could not be written to an h5ad file, and say so in one log line each.
 
     What is converted keeps what it tells: moments and intervals become text, sets and tuples arrays, keys that are no
@@ -38,11 +38,18 @@ def leave_out_unwritable(adata: AnnData) -> None:
     ----------
     adata
         Changed in place. It is no view and not backed.
+
+    Returns
+    -------
+    New names by slot and former name, as ``{("obs", "cell/type"): "cell_type"}``, for what refers to them.
     """
     trial = _Trial()
     if adata.raw is not None:
         # Public, and the only part of it that can be changed.
         _mend_frame(adata.raw.var, "raw.var", trial)
+        if not (_is_plain(adata.raw.X) or trial.writes(adata.raw.X)) or not trial.writes(dict(adata.raw.varm)):
+            logger.warning("Leaving out `raw`: its matrix or `raw.varm` cannot be written to an h5ad file")
+            adata.raw = None
     for name in ("obs", "var"):
         _mend_frame(getattr(adata, name), name, trial)
     if adata.X is not None and not _is_plain(adata.X):
@@ -50,14 +57,15 @@ def leave_out_unwritable(adata: AnnData) -> None:
         adata.X = None if mended is _NOTHING else mended
     for name in ("layers", "obsm", "varm", "obsp", "varp"):
         _mend_mapping(getattr(adata, name), name, trial)
-    if not trial.writes(dict(adata.uns)) or _has_odd_keys(adata.uns):
-        adata.uns = _mended_dict(adata.uns, "uns", trial)
+    adata.uns = _mended_dict(adata.uns, "uns", trial)
+    return trial.renamed
 
 
 class _Trial:
-    """A file in memory."""
+    """A file in memory to try what can be written, and a record of what got another name."""
 
     def __init__(self) -> None:
+        self.renamed: dict[tuple[str, Any], str] = {}
         self._file = h5py.File(f"trial_{uuid.uuid4().hex}", "w", driver="core", backing_store=False)
 
     def writes(self, value: Any, key: str = "trial") -> bool:
@@ -73,23 +81,21 @@ class _Trial:
                 del self._file[written]
         return True
 
+    def rename(self, where: str, name: Any, new: str) -> None:
+        """Say and record a new name."""
+        if new != name:
+            logger.info("Renamed `%s[%r]` to %r, as it could not be written under its name", where, name, new)
+            self.renamed[where, name] = new
+
 
 def _mend_mapping(mapping: MutableMapping[Any, Any], where: str, trial: _Trial) -> None:
     """Mend the arrays of a slot of an AnnData, in place."""
     for key in [key for key in mapping if key is not None]:  # None is X, in anndata 0.13
         value = mapping[key]
         place = f"{where}[{key!r}]"
-        if isinstance(value, pd.DataFrame):
-            frame = value.copy()
-            _mend_frame(frame, place, trial)
-            mended: Any = frame
-        elif _is_plain(value) or trial.writes(value):
-            mended = value
-        else:
-            mended = _mended(value, place, trial)
+        mended = value if _is_plain(value) or _writes(value, trial) else _mended(value, place, trial)
         new = _text_key(key, [other for other in mapping if other != key])
-        if new != key:
-            logger.info("Renamed `%s` to %r, as it could not be written under its name", place, new)
+        trial.rename(where, key, new)
         if mended is not value or new != key:
             del mapping[key]
             if mended is not _NOTHING:
@@ -104,19 +110,27 @@ def _mended_dict(content: Mapping[Any, Any], where: str, trial: _Trial) -> dict[
         if isinstance(value, Mapping):
             mended: Any = _mended_dict(value, place, trial)
         else:
-            mended = value if trial.writes(value) else _mended(value, place, trial)
+            mended = value if _is_plain(value) or _writes(value, trial) else _mended(value, place, trial)
         if mended is _NOTHING:
             continue
         new = _text_key(key, [*result, *(other for other in content if other is not key)])
-        if new != key:
-            logger.info("Renamed `%s` to %r, as it could not be written under its name", place, new)
+        trial.rename(where, key, new)
         result[new] = mended
     return result
 
 
+def _writes(value: Any, trial: _Trial) -> bool:
+    """Whether a value is written, and reads as it was."""
+    return trial.writes(value) and not (isinstance(value, pd.DataFrame) and _has_odd_columns(value))
+
+
 def _mended(value: Any, where: str, trial: _Trial) -> Any:
     """Return what can be written in the place of a value, or ``_NOTHING``; and say which."""
-    for convert in _conversions(value, where, trial):
+    if isinstance(value, pd.DataFrame):
+        frame = value.copy()
+        _mend_frame(frame, where, trial)
+        return frame
+    for convert in _conversions(value):
         try:
             converted = convert()
         except Exception:  # of any kind: the values are of any kind
@@ -128,12 +142,11 @@ def _mended(value: Any, where: str, trial: _Trial) -> Any:
     return _NOTHING
 
 
-def _conversions(value: Any, where: str, trial: _Trial) -> Iterator[Callable[[], Any]]:
+def _conversions(value: Any) -> Iterator[Callable[[], Any]]:
     """What a value could be converted to without a loss, the likeliest first."""
-    if isinstance(value, pd.DataFrame):
-        yield lambda: _mended_frame(value, where, trial)
-    elif isinstance(value, pd.Series):
-        yield lambda: _mended_frame(value.to_frame(name=value.name or "value"), where, trial)
+    if isinstance(value, pd.Series):
+        yield lambda: value.to_frame(name="value" if value.name is None else str(value.name))
+        yield lambda: _column_as_text(value).to_frame(name="value" if value.name is None else str(value.name))
     elif isinstance(value, (pd.Index, pd.api.extensions.ExtensionArray, np.ma.MaskedArray)):
         yield lambda: np.asarray(value)
         yield lambda: _as_text(np.asarray(value))
@@ -155,21 +168,15 @@ def _conversions(value: Any, where: str, trial: _Trial) -> Iterator[Callable[[],
         yield lambda: value.decode()
 
 
-def _mended_frame(frame: pd.DataFrame, where: str, trial: _Trial) -> pd.DataFrame:
-    frame = frame.copy()
-    _mend_frame(frame, where, trial)
-    return frame
-
-
 def _mend_frame(frame: pd.DataFrame, where: str, trial: _Trial) -> None:
     """Mend names and columns of a frame, in place."""
-    if not _has_odd_columns(frame) and trial.writes(frame):
+    if _writes(frame, trial):
         return
     if isinstance(frame.index, pd.MultiIndex) or not trial.writes(frame[[]]):
         frame.index = pd.Index([str(name) for name in frame.index], dtype=object)
         logger.info("Converted the index of `%s` to text, to be written", where)
     _drop_copies_of_the_index(frame, where)
-    _rename_columns(frame, where)
+    _rename_columns(frame, where, trial)
     if frame.index.name in frame.columns and not trial.writes(frame[[frame.index.name]]):
         logger.info(
             "Took away the name %r of the index of `%s`, which a column with other values has", frame.index.name, where
@@ -198,7 +205,7 @@ def _drop_copies_of_the_index(frame: pd.DataFrame, where: str) -> None:
         del frame["_index"]
 
 
-def _rename_columns(frame: pd.DataFrame, where: str) -> None:
+def _rename_columns(frame: pd.DataFrame, where: str, trial: _Trial) -> None:
     """Give columns names that can be written and are unique."""
     names: list[str] = []
     rest = list(frame.columns)
@@ -207,8 +214,7 @@ def _rename_columns(frame: pd.DataFrame, where: str) -> None:
         new = _text_key(name, [*names, *rest], reserved=("_index",))
         if new in names:
             new = _free(new, [*names, *rest])
-        if new != name:
-            logger.info("Renamed `%s[%r]` to %r, as it could not be written under its name", where, name, new)
+        trial.rename(where, name, new)
         names.append(new)
     if names != list(frame.columns):
         frame.columns = pd.Index(names, name=frame.columns.name)
@@ -250,7 +256,7 @@ def _column_as_text(column: pd.Series) -> pd.Series:
     missing = column.isna().to_numpy()
     values = [None if gap else _text(value) for value, gap in zip(column, missing, strict=True)]
     text: Any = np.array(values, dtype=object)
-    if missing.any() or column.dtype != object:
+    if missing.any():
         text = pd.Categorical(text)
     return pd.Series(text, index=column.index, name=column.name)
 
@@ -300,14 +306,6 @@ def _has_odd_columns(frame: pd.DataFrame) -> bool:
     return any(_text_key(name, (), reserved=("_index",)) != name for name in frame.columns)
 
 
-def _has_odd_keys(content: Mapping[Any, Any]) -> bool:
-    """Whether a key at any depth cannot be written as it is."""
-    return any(
-        _text_key(key, ()) != key or (isinstance(value, Mapping) and _has_odd_keys(value))
-        for key, value in content.items()
-    )
-
-
 def _text_key(key: Any, taken: Collection[Any], reserved: Collection[str] = ()) -> str:
     """Return the key, or one close to it that HDF5 takes and nothing else has."""
     text = str(key)
@@ -329,11 +327,14 @@ def _kind(value: Any) -> str:
     """Name the type of a value for a message."""
     if isinstance(value, pd.Series):
         if value.dtype == object:
-            kinds = sorted({type(x).__name__ for x in value})
-            return f"a column of {', '.join(kinds[:4])}"
+            return f"a column of {_kinds(value)}"
         if isinstance(value.dtype, pd.CategoricalDtype):
             return f"a column of categories of {pd.api.types.infer_dtype(value.cat.categories, skipna=True)}"
         return f"a column of {value.dtype}"
     if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype}"
+        return f"an array of {_kinds(value.ravel()) if value.dtype == object else value.dtype}"
     return f"a value of type {type(value).__name__}"
+
+
+def _kinds(values: Iterable[Any]) -> str:
+    return ", ".join(sorted({type(value).__name__ for value in values})[:4])

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import check_integer, is_number, listed, require_anndata, require_key
+from jaxvelo.annotations import check_integer, is_number, layer_names, listed, require_anndata, require_key
 from jaxvelo.configuration import logger
 from jaxvelo.counts import cell_sizes, check_finite, check_non_negative, is_zero, log1p, readable, scale_cells, to_size
 from jaxvelo.pp._count_layers import (
@@ -394,7 +394,7 @@ def _layers_to_normalize(adata: AnnData, layers_normalize: str | Iterable[str] |
     """Names of the layers to normalise, apart from X."""
     if layers_normalize is None:
         return [name for name in COUNT_LAYERS if name in adata.layers]
-    known = [name for name in adata.layers if name is not None]  # newer versions of anndata list X as None
+    known = layer_names(adata)
     names = [layers_normalize] if isinstance(layers_normalize, str) else list(layers_normalize)
     names = known if names == ["all"] else [name for name in names if name != "X"]
     return _present(names, known, "layers_normalize", "adata.layers")

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float, Int
 
-from jaxvelo.annotations import is_number, listed, read_connectivities, read_numbers, require_anndata, require_key
+from jaxvelo.annotations import graph_key, is_number, listed, read_graph, read_numbers, require_anndata, require_key
 from jaxvelo.configuration import logger, timed
 from jaxvelo.dynamics import latent_time as latent_time_of_roots
 from jaxvelo.dynamics import local_confidence, neighborhood_weights
@@ -35,6 +35,8 @@ def latent_time(
     end_key: str | None = None,
     t_max: float | None = None,
     copy: bool = False,
+    *,
+    neighbors_key: str | None = None,
 ) -> AnnData | None:
     r"""Compute the latent time that all genes share, from the times that the dynamical model gives each gene.
 
@@ -77,6 +79,8 @@ def latent_time(
         Time of the last cell, in a unit of your choice; None for 1.
     copy
         Return a copy and leave ``adata`` as it is.
+    neighbors_key
+        Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
 
     Returns
     -------
@@ -114,7 +118,8 @@ def latent_time(
     require_anndata(adata)
     _check_ranges(min_likelihood, min_confidence, min_corr_diffusion, weight_diffusion, t_max)
     times = _times(adata, min_likelihood)
-    neighborhoods = neighborhood_weights(read_connectivities(adata, "connectivities"))
+    conn_key = graph_key(adata, "connectivities", neighbors_key)
+    neighborhoods = neighborhood_weights(read_graph(adata, conn_key))
     if end_key is not None:
         require_key(adata.obs, end_key, "adata.obs", "Pass the key of a score or a label as `end_key`, or None.")
     root_key = _root_key(adata, root_key)
@@ -126,10 +131,11 @@ def latent_time(
         if has_velocity_graph(adata, vkey):
             graph = read_velocity_graph(adata, vkey)
         else:
-            computed = correlations(adata, vkey)
+            computed = correlations(adata, vkey, neighbors_key=neighbors_key)
             graph = computed[0], computed[1]
     if root_key is None:
-        found = dict(zip(("root_cells", "end_points"), find_terminal_states(adata, vkey, graph), strict=True))
+        states = find_terminal_states(adata, vkey, graph, neighbors_key=neighbors_key)
+        found = dict(zip(("root_cells", "end_points"), states, strict=True))
         scores = {key: score for key, score in found.items() if not has_score(adata, key)}
         root_key = "root_cells"
 
@@ -164,7 +170,7 @@ def latent_time(
         latent = _with_neighbors(latent, neighborhoods, min_confidence, pseudotime, weight_diffusion)
         if np.ptp(latent) <= ROUNDING * latent.max():
             raise ValueError(
-                "Expected latent times that differ after averaging over `adata.obsp['connectivities']`, found that all "
+                f"Expected latent times that differ after averaging over `adata.obsp[{conn_key!r}]`, found that all "
                 "are the same: every cell is connected to every other. Use fewer neighbours."
             )
         latent = latent - latent.min()

@@ -16,8 +16,9 @@ from jaxvelo.annotations import (
     check_integer,
     chosen_genes,
     dense,
+    graph_key,
     is_number,
-    read_connectivities,
+    read_graph,
     read_numbers,
     require_anndata,
 )
@@ -46,6 +47,7 @@ def recover_dynamics(
     show_progress_bar: bool = True,
     n_jobs: int | None = None,
     backend: str | None = None,
+    neighbors_key: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     r"""Fit the dynamical model of transcription, splicing and degradation: rates of genes, times of cells.
@@ -87,6 +89,8 @@ def recover_dynamics(
         Whether to show a progress bar, in genes.
     n_jobs, backend
         Accepted, and without effect: all genes are fitted in one process.
+    neighbors_key
+        Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
     copy
         Return a copy and leave ``adata`` as it is.
 
@@ -150,7 +154,7 @@ def recover_dynamics(
             f"Expected at least {LEAST_CELLS} cells, found {adata.n_obs}. Four parameters of each gene need more cells."
         )
     spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
-    weights = neighborhood_weights(read_connectivities(adata, "connectivities"))
+    weights = neighborhood_weights(read_graph(adata, graph_key(adata, "connectivities", neighbors_key)))
 
     steady = fit_steady_state(spliced, unspliced, r2_adjusted=True)
     genes = _genes(adata, var_names, find=lambda: _velocity_genes(adata, steady, spliced, unspliced))

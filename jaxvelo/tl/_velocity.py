@@ -5,12 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import dense, read_numbers, require_anndata, require_key
+from jaxvelo.annotations import dense, graph_key, read_graph, read_numbers, require_anndata, require_key
 from jaxvelo.configuration import logger, timed
-from jaxvelo.counts import check_non_negative
 from jaxvelo.dynamics import neighborhood_weights, second_moments, stochastic_steady_state, velocities_in_blocks
 from jaxvelo.tl._splicing_kinetics import FIT_FIRST, read_kinetics
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
@@ -34,6 +32,7 @@ def velocity(
     min_likelihood: float | None = 1e-3,
     r2_adjusted: bool | None = None,
     use_highly_variable: bool = True,
+    neighbors_key: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     r"""Estimate RNA velocities with a steady-state model, or take them from the dynamical model.
@@ -74,6 +73,8 @@ def velocity(
         Whether to take :math:`r^2` from a fit on all cells.
     use_highly_variable
         Whether velocity genes must be in ``adata.var["highly_variable"]``, where that is present.
+    neighbors_key
+        Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
     copy
         Return a copy and leave ``adata`` as it is.
 
@@ -120,7 +121,7 @@ def velocity(
     if mode == "stochastic":
         for name in ("spliced", "unspliced"):
             read_counts(adata, name)
-        weights = neighborhood_weights(_connectivities(adata))
+        weights = neighborhood_weights(read_graph(adata, graph_key(adata, "connectivities", neighbors_key)))
 
     with timed(f"Computing velocities ({mode})"):
         fit = fit_steady_state(spliced, unspliced, percentiles, fit_offset, bool(r2_adjusted))
@@ -176,15 +177,6 @@ def _percentiles(perc: Any) -> tuple[float, float] | float:
     if values[0] > values[1]:
         raise ValueError(f"Expected the lower percentile in `perc` first, found `{perc!r}`.")
     return values[0].item(), values[1].item()
-
-
-def _connectivities(adata: AnnData) -> sp.csr_matrix:
-    """Return the neighbour graph, or say what is wrong with it."""
-    name = "adata.obsp['connectivities']"
-    remedy = "Compute it with `sc.pp.neighbors(adata)`, or use `mode='deterministic'`."
-    graph = sp.csr_matrix(require_key(adata.obsp, "connectivities", "adata.obsp", remedy))
-    check_non_negative(name, graph, remedy)
-    return graph
 
 
 def _write_dynamical(

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import check_integer, read_connectivities, require_anndata, require_key
+from jaxvelo.annotations import check_integer, graph_key, read_graph, require_anndata, require_key
 from jaxvelo.configuration import logger, timed
 from jaxvelo.dynamics import diffusion_pseudotime, neighborhood_weights
 from jaxvelo.graph import NeighborGraph
@@ -23,6 +23,7 @@ def velocity_pseudotime(
     end_key: str | int | None = None,
     n_dcs: int = 10,
     use_velocity_graph: bool = True,
+    neighbors_key: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     r"""Order cells by their diffusion distance from a root cell on the velocity graph.
@@ -47,6 +48,8 @@ def velocity_pseudotime(
         Number of diffusion components.
     use_velocity_graph
         Whether to walk on the velocity graph; otherwise on the connectivities.
+    neighbors_key
+        Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
     copy
         Return a copy and leave ``adata`` as it is.
 
@@ -76,12 +79,13 @@ def velocity_pseudotime(
     """
     require_anndata(adata)
     check_integer("n_dcs", n_dcs, 2)
-    connectivities = read_connectivities(adata, "connectivities")
+    connectivities = read_graph(adata, graph_key(adata, "connectivities", neighbors_key))
     needs_states = root_key is None and not has_score(adata, "root_cells")
     graph = read_velocity_graph(adata, vkey) if use_velocity_graph or needs_states else None
     states: dict[str, np.ndarray] = {}
     if graph is not None and needs_states:
-        found = dict(zip(("root_cells", "end_points"), find_terminal_states(adata, vkey, graph), strict=True))
+        computed = find_terminal_states(adata, vkey, graph, neighbors_key=neighbors_key)
+        found = dict(zip(("root_cells", "end_points"), computed, strict=True))
         states = {key: score for key, score in found.items() if not has_score(adata, key)}
         if "root_cells" in adata.obs:
             logger.warning("`adata.obs['root_cells']` marks no cell: replacing it by root cells computed anew")

@@ -232,7 +232,7 @@ def test_bad_weights(cells, kernel, value, message):
 
 @pytest.mark.parametrize("kernel", [VelocityKernel, ConnectivityKernel])
 def test_missing_graph(cells, kernel):
-    message = r"`adata.obsp\['absent'\]`, found the keys \['connectivities', .*scanpy.pp.neighbors"
+    message = r"`adata.obsp\['absent'\]`.*found the keys \['connectivities', .*jaxvelo.pp.neighbors"
     with unchanged(cells), pytest.raises(KeyError, match=message):
         kernel(cells, conn_key="absent")
 

@@ -173,7 +173,7 @@ BAD = {
     "no direction": (no_direction, {}, ValueError, r"layers\['velocity'\].*direction, found none"),
     "no velocity": (without("layers", "velocity"), {}, KeyError, r"layers\['velocity'\].*jaxvelo.tl.velocity"),
     "no Ms": (without("layers", "Ms"), {}, KeyError, r"layers\['Ms'\]"),
-    "no distances": (without("obsp", "distances"), {}, KeyError, r"obsp\['distances'\].*scanpy.pp.neighbors"),
+    "no distances": (without("obsp", "distances"), {}, KeyError, r"obsp\['distances'\].*jaxvelo.pp.neighbors"),
     "negative distance": (set_data("distances", -1.0), {}, ValueError, r"obsp\['distances'\].*negative"),
     "infinite distance": (set_data("distances", np.inf), {}, ValueError, r"obsp\['distances'\].*1 that are not"),
     "no edges": (no_edges, {}, ValueError, r"neighbours in `adata.obsp\['distances'\].*no cell"),
