@@ -6,7 +6,7 @@ from typing import Any
 
 from anndata import AnnData
 
-from jaxvelo.annotations import require_anndata
+from jaxvelo.annotations import require_anndata, stored_parameters
 from jaxvelo.configuration import logger, timed
 from jaxvelo.velocity_arrows import default_basis, velocity_arrows
 
@@ -103,7 +103,7 @@ def velocity_embedding(
             T=T,
         )
     adata = data.copy() if copy else data
-    noted = adata.uns.get(f"{vkey}_params", {})
+    noted = stored_parameters(adata, f"{vkey}_params")
     bases = [str(known) for known in noted.get("embeddings", [])]
     adata.uns[f"{vkey}_params"] = {**noted, "embeddings": [*bases, *([basis] if basis not in bases else [])]}
     adata.obsm[f"{vkey}_{basis}"] = arrows
