@@ -177,7 +177,8 @@ def draw_legend(
     arguments = place.arguments or _outside(["right"]).arguments
     figure = ax.figure.figure
     names = entry_names(colors)
-    if "bbox_to_anchor" in arguments and figure.get_layout_engine() is not None:
+    is_beside = "bbox_to_anchor" in arguments and not arguments["loc"].endswith("center")
+    if is_beside and figure.get_layout_engine() is not None:
         spec = ax.get_subplotspec()
         width = figure.get_figwidth() / (1 if spec is None else spec.get_gridspec().ncols)
         if legend_width(names, size) > 0.75 * width:
@@ -190,10 +191,13 @@ def draw_legend(
             )
             return
     style: dict[str, Any] = {"frameon": False, "labelcolor": INK, "handletextpad": 0.2, "labelspacing": 0.45}
+    style.update(legend_style(len(handles), size))
     if len(handles) > 32:
         style.update(labelspacing=0.25, columnspacing=0.8, markerscale=0.7)
+    if "bbox_to_anchor" in arguments and arguments["loc"].endswith("center"):  # above or below: wide rather than high
+        style["ncols"] = max(1, int(0.8 * figure.get_figwidth() * style["ncols"] / legend_width(names, size)))
     other = ax.get_legend()
-    legend = ax.legend(handles=handles, **style, **legend_style(len(handles), size), **arguments)
+    legend = ax.legend(handles=handles, **style, **arguments)
     legend.set_gid("groups")
     if other is not None and other.get_gid() == "ends":
         ax.add_artist(other)  # a second legend would replace the first

@@ -81,8 +81,13 @@ def _layer_names(adata: "AnnData", layers: Sequence[str] | None) -> list[str]:
 def _cell_sizes(adata: "AnnData", names: list[str]) -> Float[np.ndarray, "cells layers"]:
     columns = [f"initial_size_{name}" for name in names]
     if all(column in adata.obs for column in columns):
-        return adata.obs[columns].to_numpy(dtype=float)
-    return np.stack([np.ravel(np.asarray(adata.layers[name].sum(axis=1), dtype=float)) for name in names], axis=1)
+        sizes = adata.obs[columns].to_numpy(dtype=float, na_value=np.nan)
+    else:
+        sizes = np.stack([np.ravel(np.asarray(adata.layers[name].sum(axis=1), dtype=float)) for name in names], axis=1)
+    known = np.isfinite(sizes).all(axis=1)
+    if not known.all():
+        logger.warning("Leaving out %d cells whose counts of %s are not finite", int((~known).sum()), names)
+    return np.where(known[:, None], sizes, 0.0)
 
 
 @picture()
