@@ -53,6 +53,30 @@ def require_key(mapping: Any, key: str, where: str, remedy: str) -> Any:
     return found
 
 
+def stored_parameters(adata: AnnData, key: str) -> Mapping[str, Any]:
+    """Return the parameters in ``adata.uns[key]``; none where there is something else, or nothing."""
+    found = adata.uns.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def read_numbers(table: pd.DataFrame, key: str, where: str, remedy: str) -> np.ndarray:
+    """Return a column as float64, NaN where values are missing.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column.
+    ValueError
+        If there are several, or they are no numbers.
+    """
+    column = require_key(table, key, where, remedy)
+    values = column.astype(object) if isinstance(column.dtype, pd.CategoricalDtype) else column
+    try:
+        return pd.to_numeric(values).to_numpy(dtype=float, na_value=np.nan, copy=True)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Expected numbers in `{where}[{key!r}]`, found the type {column.dtype}. {remedy}") from error
+
+
 def layer_names(adata: AnnData) -> list[str]:
     """Names of the layers: anndata 0.13 lists ``X`` among them, under the key None."""
     return [name for name in adata.layers if name is not None]
@@ -89,10 +113,10 @@ def read_mask(values: Any, where: str, remedy: str) -> np.ndarray:
     ValueError
         If there are other values, or missing ones: what these stand for is the user's to say.
     """
-    truth = _truth(values)
+    truth = truth_of(values)
     if truth is None:
         column = pd.Series(values)
-        others = [value for value in column if not _is_missing(value) and _truth_of(value) is None]
+        others = [value for value in column if not _is_missing(value) and _as_truth(value) is None]
         raise ValueError(
             f"Expected booleans, or 0 and 1, in `{where}`, found the type {column.dtype} with {listed(others, 3)}. "
             f"{remedy}"
@@ -106,7 +130,7 @@ def read_mask(values: Any, where: str, remedy: str) -> np.ndarray:
     return truth.to_numpy(dtype=bool)
 
 
-def _truth(values: Any) -> pd.Series | None:
+def truth_of(values: Any) -> pd.Series | None:
     """Nullable truth values; None if some are no truth values."""
     column = values if isinstance(values, pd.Series) else pd.Series(values)
     if pd.api.types.is_numeric_dtype(column.dtype):  # booleans included
@@ -121,14 +145,14 @@ def _truth(values: Any) -> pd.Series | None:
         codes, kinds = pd.factorize(column)
     except TypeError:  # lists and other things that are no values
         return None
-    truths = [_truth_of(kind) for kind in kinds]
+    truths = [_as_truth(kind) for kind in kinds]
     if any(truth is None for truth in truths):
         return None
     known = np.array([*truths, False], dtype=bool)[codes]  # -1, for a missing value, takes the last
     return pd.Series(pd.arrays.BooleanArray(known, codes < 0), index=column.index)
 
 
-def _truth_of(value: Any) -> bool | None:
+def _as_truth(value: Any) -> bool | None:
     text = text_of(value).lower()
     return True if text in ("true", "1") else False if text in ("false", "0") else None
 
@@ -325,6 +349,28 @@ def check_graph(matrix: Any, where: str, n_cells: int | None = None) -> sp.csr_m
 def dense(array: Any) -> np.ndarray:
     """Return an entry of ``adata.obsm``, whatever its format, as a dense array."""
     return array.toarray() if sp.issparse(array) else np.asarray(array)
+
+
+def read_representation(adata: AnnData, key: str, remedy: str) -> np.ndarray:
+    """Return ``adata.obsm[key]`` as a dense array of finite numbers with two axes."""
+    array, where = dense(require_key(adata.obsm, key, "adata.obsm", remedy)), f"adata.obsm[{key!r}]"
+    if array.ndim != 2 or array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"Expected numbers with two axes in `{where}`, found the type {array.dtype} of shape {array.shape}. "
+            f"{remedy}"
+        )
+    check_finite_rows(array, where)
+    return array
+
+
+def check_finite_rows(values: np.ndarray, where: str) -> None:
+    """Raise a ValueError that counts the cells with values that are not finite."""
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"Expected finite values in `{where}`, found {len(bad)} cells without, the first of them {bad[0]}. "
+            "Remove these cells, or fill in their values."
+        )
 
 
 def read_embedding(adata: AnnData, basis: str, least_columns: int = 1) -> np.ndarray:
@@ -607,7 +653,7 @@ def _chosen(names: pd.Index, chosen: Any, where: str, argument: str, takes_numbe
     kind = pd.api.types.infer_dtype(column, skipna=True)
     if not len(column):
         return mask
-    if is_list and (kind == "boolean" or (len(column) == len(names) and _reads_as_mask(column, kind, names))):
+    if kind == "boolean" or (is_list and len(column) == len(names) and _reads_as_mask(column, kind, names)):
         if kind in ("integer", "floating") and takes_numbers:
             raise ValueError(
                 f"Expected indices or a mask of {things} as `{argument}`, found {len(column)} numbers of 0 and 1 "
@@ -641,7 +687,7 @@ def _chosen(names: pd.Index, chosen: Any, where: str, argument: str, takes_numbe
 
 def _reads_as_mask(column: pd.Series, kind: str, names: pd.Index) -> bool:
     """Whether values, one for each name, are truth values; texts that are names themselves are not."""
-    if _truth(column) is None:
+    if truth_of(column) is None:
         return False
     return kind in ("integer", "floating", "boolean") or not set(map(text_of, column)) <= set(map(text_of, names))
 

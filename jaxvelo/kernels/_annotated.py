@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import require_anndata, require_key
+from jaxvelo.annotations import require_anndata, require_key, stored_parameters
 from jaxvelo.kernels._combination import Combination
 from jaxvelo.kernels._description import KERNELS, build, describe, plain, restore, without_none
 from jaxvelo.kernels._kernel import Kernel, KernelExpression
@@ -41,7 +41,7 @@ def write_to_adata(kernel: KernelExpression, key: str | None, copy: bool) -> Non
     if isinstance(kernel, PrecomputedKernel) or not isinstance(kernel, Kernel):
         # Arguments of CellRank's `PrecomputedKernel`, which without them takes the matrix behind a default key.
         init |= without_none({"obsp_key": key, "backward": kernel.backward})
-    known = adata.uns.get(f"{key}_params", {})
+    known = stored_parameters(adata, f"{key}_params")
     # CellRank, writing to the same key, would leave our description in place: the checksum tells whose matrix it is.
     description = {**describe(kernel), "checksum": _checksum(matrix)}
     params = {"params": without_none(kernel.params), "init": init, "kernel": description}

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from jaxvelo import pl
-from jaxvelo.annotations import check_graph, dense, read_embedding
+from jaxvelo.annotations import check_graph, dense, read_embedding, stored_parameters
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels._annotated import default_key
 from jaxvelo.kernels._connectivity_kernel import ConnectivityKernel
@@ -88,7 +88,7 @@ def add_projection(kernel: KernelExpression, basis: str, key: str, recompute: bo
     with timed(f"Projecting transition matrix onto `{basis}`"):
         arrows = _arrows(kernel, embedding, graph, edges)
         arrows = arrows / (3 * automatic_quiver_scale(embedding, arrows))
-        stored = adata.uns.get(f"{key}_params", {})
+        stored = stored_parameters(adata, f"{key}_params")
         bases = [str(b) for b in stored.get("embeddings", [])]
         logger.info("Adding `adata.obsm[%r]`", name)
     adata.uns[f"{key}_params"] = {**stored, "embeddings": [*bases, *([basis] if basis not in bases else [])]}

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float, Int
 
-from jaxvelo.annotations import graph_key, is_number, listed, read_graph, require_anndata, require_key
+from jaxvelo.annotations import graph_key, is_number, listed, read_graph, read_numbers, require_anndata, require_key
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import latent_time as latent_time_of_roots
 from jaxvelo.dynamics import local_confidence, neighborhood_weights
@@ -88,7 +88,8 @@ def latent_time(
     anndata.AnnData or None
         The copy if ``copy``. Otherwise ``adata`` itself gets ``.obs["latent_time"]``, from 0 to 1 (or ``t_max``). What
         was missing and had to be computed is written as well: the velocity graph as by
-        :func:`jaxvelo.tl.velocity_graph`, ``.obs["root_cells"]`` and ``.obs["end_points"]``.
+        :func:`jaxvelo.tl.velocity_graph`, ``.obs["root_cells"]`` and ``.obs["end_points"]``. None of these is
+        replaced that marks some cells.
 
     Raises
     ------
@@ -134,9 +135,9 @@ def latent_time(
             computed = correlations(adata, vkey, neighbors_key=neighbors_key)
             graph = computed[0], computed[1]
     if root_key is None:
-        scores["root_cells"], scores["end_points"] = find_terminal_states(
-            adata, vkey, graph, neighbors_key=neighbors_key
-        )
+        states = find_terminal_states(adata, vkey, graph, neighbors_key=neighbors_key)
+        found = dict(zip(("root_cells", "end_points"), states, strict=True))
+        scores = {key: score for key, score in found.items() if not has_score(adata, key)}
         root_key = "root_cells"
 
     with timed(f"Computing latent time with {root_key!r} as prior"):
@@ -210,9 +211,9 @@ def _times(adata: AnnData, min_likelihood: float | None) -> Float[np.ndarray, "c
     good = np.isfinite(times).all(axis=0)
     n_fitted = int(np.count_nonzero(good))
     if min_likelihood is not None:
-        likelihood = require_key(adata.var, "fit_likelihood", "adata.var", f"{remedy} Or pass `min_likelihood=None`.")
+        likelihood = read_numbers(adata.var, "fit_likelihood", "adata.var", f"{remedy} Or pass `min_likelihood=None`.")
         # A comparison with NaN, the likelihood of a gene without a fit, is false.
-        good &= likelihood.to_numpy(dtype=float) >= min_likelihood
+        good &= likelihood >= min_likelihood
     if not good.any():
         raise ValueError(
             f"Expected genes with finite times in `adata.layers['fit_t']` and `adata.var['fit_likelihood']` from "
@@ -238,7 +239,7 @@ def _first_marked(
     adata: AnnData, key: str, scores: dict[str, np.ndarray], order: Int[np.ndarray, " cells"], what: str
 ) -> Int[np.ndarray, " marked"]:
     """The first few cells in the given order that a score marks; of all cells if it marks none."""
-    score = scores[key] if key in scores else score_of(adata.obs[key])
+    score = scores[key] if key in scores else score_of(require_key(adata.obs, key, "adata.obs", ""))
     marked = order[score[order] > MARKED]
     if not len(marked):
         logger.warning(

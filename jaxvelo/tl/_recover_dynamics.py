@@ -19,6 +19,7 @@ from jaxvelo.annotations import (
     graph_key,
     is_number,
     read_graph,
+    read_numbers,
     require_anndata,
 )
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
@@ -238,7 +239,11 @@ class _Before:
     def __init__(self, adata: AnnData, genes: np.ndarray) -> None:
         self.genes = genes
         self.shape = adata.shape
-        self.columns = {name: _numbers(adata.var[name], name) for name in adata.var if name in FIT_COLUMNS}
+        self.columns = {
+            name: read_numbers(adata.var, name, "adata.var", "Delete the column first.")
+            for name in adata.var
+            if name in FIT_COLUMNS
+        }
         self.layers = {name: dense(adata.layers[name]) for name in FIT_LAYERS if name in adata.layers}
         self.covariance = None
         if COVARIANCE in adata.varm:
@@ -365,13 +370,3 @@ def _standard_errors(covariance: np.ndarray) -> dict[str, np.ndarray]:
         # That of a fixed scaling is zero, but for rounding.
         result[f"fit_log_{name}_se"] = np.sqrt(np.maximum(variance, 0))
     return result
-
-
-def _numbers(column: pd.Series, name: str) -> np.ndarray:
-    """Copy of a column of an earlier fit."""
-    try:
-        return pd.to_numeric(column).to_numpy(dtype=float, na_value=np.nan, copy=True)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"Expected numbers in `adata.var[{name!r}]`, found the type {column.dtype}. Delete the column first."
-        ) from error

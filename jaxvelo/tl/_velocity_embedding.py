@@ -6,7 +6,7 @@ from typing import Any
 
 from anndata import AnnData
 
-from jaxvelo.annotations import require_anndata
+from jaxvelo.annotations import require_anndata, stored_parameters
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.velocity_arrows import default_basis, velocity_arrows
 
@@ -104,7 +104,7 @@ def velocity_embedding(
             T=T,
         )
     result = adata.copy() if copy else adata
-    noted = result.uns.get(f"{vkey}_params", {})
+    noted = stored_parameters(result, f"{vkey}_params")
     bases = [str(known) for known in noted.get("embeddings", [])]
     result.uns[f"{vkey}_params"] = {**noted, "embeddings": [*bases, *([basis] if basis not in bases else [])]}
     result.obsm[f"{vkey}_{basis}"] = arrows

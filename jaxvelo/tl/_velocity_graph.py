@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Array, Float
 
-from jaxvelo.annotations import check_integer, graph_key, require_anndata
+from jaxvelo.annotations import check_integer, graph_key, require_anndata, stored_parameters
 from jaxvelo.configuration import accepts_data, ignore_arguments, timed
 from jaxvelo.feature_data import FeatureData
 from jaxvelo.graph import CsrLayout, NeighborGraph
@@ -137,7 +137,7 @@ def correlations(
         n_recurse_neighbors = 1 if n_neighbors is not None or mode_neighbors == "connectivities" else 2
     check_integer("n_recurse_neighbors", n_recurse_neighbors, 1)
     if sqrt_transform is None:
-        sqrt_transform = adata.uns.get(f"{vkey}_params", {}).get("mode") == "stochastic"
+        sqrt_transform = stored_parameters(adata, f"{vkey}_params").get("mode") == "stochastic"
     data = FeatureData(adata, "layers", xkey, vkey, gene_subset)
     warn_about_isolated(neighbors, graph_key(adata, mode_neighbors, neighbors_key), "they get no correlations")
     with timed("Computing the velocity graph"):
@@ -161,7 +161,7 @@ def write_velocity_graph(
     """Store the results of :func:`correlations`."""
     largest = positive.max(axis=1).toarray().ravel()
     best = np.percentile(largest, SELF_TRANSITION_PERCENTILE)
-    parameters = {k: v for k, v in adata.uns.get(f"{vkey}_params", {}).items() if k != "embeddings"}
+    parameters = {k: v for k, v in stored_parameters(adata, f"{vkey}_params").items() if k != "embeddings"}
     adata.uns[f"{vkey}_graph"], adata.uns[f"{vkey}_graph_neg"] = positive, negative
     adata.obs[f"{vkey}_self_transition"] = np.clip(best - largest, 0, 1)
     adata.uns[f"{vkey}_params"] = {

@@ -70,9 +70,10 @@ def velocity_pseudotime(
     -------
     anndata.AnnData or None
         The copy if ``copy``. Otherwise ``adata`` itself gets ``.obs[vkey + "_pseudotime"]``, from 0 to 1, and, where
-        they were computed, ``.obs["root_cells"]`` and ``.obs["end_points"]``. Cells connected to neither root nor end
-        have no pseudotime: they get NaN, with a warning that counts them; so do all cells of a group that the root is
-        not in. Cells of no group that was asked for keep the numbers that they have, or get NaN.
+        they were computed, ``.obs["root_cells"]`` and ``.obs["end_points"]``, of which none is replaced that marks some
+        cells. Cells connected to neither root nor end have no pseudotime: they get NaN, with a warning that counts
+        them; so do all cells of a group that the root is not in. Cells of no group that was asked for keep the numbers
+        that they have, or get NaN.
 
     Raises
     ------
@@ -97,13 +98,20 @@ def velocity_pseudotime(
     check_integer("n_dcs", n_dcs, 2)
     parts = parts_of(adata, groupby, groups)
     connectivities = read_graph(adata, graph_key(adata, "connectivities", neighbors_key))
-    without = [part for part in parts if root_key is None and not has_score(adata, "root_cells", {}, part)]
+    without = [part for part in parts if root_key is None and not has_score(adata, "root_cells", part=part)]
     graph = read_velocity_graph(adata, vkey) if use_velocity_graph or without else None
     states: dict[str, np.ndarray] = {}
     if graph is not None and without:
-        found = find_terminal_states(adata, vkey, graph, neighbors_key=neighbors_key, parts=without)
-        for key, scores in zip(("root_cells", "end_points"), found, strict=True):
-            states[key] = column_of(adata, key, without, scores, otherwise=0.0)
+        computed = find_terminal_states(adata, vkey, graph, neighbors_key=neighbors_key, parts=without)
+        for key, scores in zip(("root_cells", "end_points"), computed, strict=True):
+            unmarked = [part for part in without if not has_score(adata, key, part=part)]
+            if unmarked:
+                states[key] = column_of(adata, key, unmarked, scores, otherwise=0.0)
+        if "root_cells" in adata.obs:
+            for part in without:
+                logger.warning(
+                    "`adata.obs['root_cells']` marks no cell%s: replacing it by root cells computed anew", part.label
+                )
     root_key = "root_cells" if root_key is None else root_key
     weights = magnitudes(*graph) if graph is not None and use_velocity_graph else connectivities
     pseudotime = np.full(adata.n_obs, np.nan)
@@ -160,9 +168,9 @@ def _marked_in(
     return int(np.argmax(neighborhoods @ score[part.cells])) if is_informative(score[part.cells]) else None
 
 
-def has_score(adata: AnnData, key: str, scores: dict[str, np.ndarray], part: Part | None = None) -> bool:
+def has_score(adata: AnnData, key: str, scores: dict[str, np.ndarray] | None = None, part: Part | None = None) -> bool:
     """Whether there is a score under this key that sets some cells, of all or of a part, apart."""
-    score = score_at(adata, key, scores)
+    score = score_at(adata, key, scores or {})
     return score is not None and is_informative(score if part is None else score[part.cells])
 
 
