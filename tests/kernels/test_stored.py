@@ -225,6 +225,19 @@ def test_velocity_genes_that_say_nothing(cells, values, message):
         VelocityKernel(cells)
 
 
+def test_features_that_are_no_numbers(cells):
+    names = [f"pc_{i}" for i in range(5)]
+    table = pd.DataFrame(cells.obsm["X_pca"], cells.obs_names, names)
+    cells.obsm["table"], cells.obsm["velocity"] = table, table.to_numpy()[:, ::-1]
+    assert len(VelocityKernel(cells, attr="obsm", xkey="table").genes) == 5
+    cells.obsm["table"] = table.assign(pc_3="a")
+    with (
+        unchanged(cells),
+        pytest.raises(ValueError, match=r"numbers in `adata.obsm\['table'\]`, found the type object"),
+    ):
+        VelocityKernel(cells, attr="obsm", xkey="table")
+
+
 # Matrices of other libraries.
 
 
