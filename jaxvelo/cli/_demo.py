@@ -33,7 +33,6 @@ KEY = "T_fwd"
 def demo(out: Path, seed: int, written: list[Path]) -> None:
     """Run the flow on the simulation, and add the files that were written to a list."""
     flow.require_drawing()
-    flow.require_scanpy()
     check_folder(out)
 
     flow.heading("Simulated cells")
@@ -44,8 +43,8 @@ def demo(out: Path, seed: int, written: list[Path]) -> None:
     flow.heading("From counts to velocities")
     flow.filter_and_normalize(adata, n_top_genes=2000)
     graph = new_graph(None)
-    flow.add_neighbors(adata, seed)
-    flow.add_moments(adata, graph)
+    flow.add_neighbors(adata, graph, seed)
+    flow.add_moments(adata, graph, enforce=False)
     flow.add_velocities(adata, "dynamical", graph)
     flow.add_latent_time(adata, graph)
     report_truth(adata)

@@ -24,6 +24,7 @@ from jaxvelo.markov import random_walks, sample_starts
 if TYPE_CHECKING:
     from anndata import AnnData
 
+ROOT_KEYS = ("root_cells", "starting_cells", "root_states_probs")
 N_PCS, N_NEIGHBORS = 30, 30
 MIN_SHARED_COUNTS = 20
 # With fewer genes that have a fit, the dynamical model says too little about a cell.
@@ -56,18 +57,8 @@ def require_drawing() -> None:
     matplotlib.use("Agg")
 
 
-def require_scanpy() -> None:
-    """Raise an ImportError if there is no scanpy."""
-    try:
-        import scanpy  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            'Principal components, neighbours and UMAP need scanpy. Install it: pip install "jaxvelo[tutorial]"'
-        ) from error
-
-
 def filter_and_normalize(
-    adata: AnnData, n_top_genes: int | None, min_shared_counts: int | None = None, normalize: str | None = None
+    adata: AnnData, n_top_genes: int | None, min_shared_counts: int | None = None, enforce: bool | None = None
 ) -> None:
     """Filter genes, normalise cells and find the highly variable genes, as in the tutorial.
 
@@ -79,41 +70,75 @@ def filter_and_normalize(
         Number of highly variable genes; None to find none.
     min_shared_counts
         Least number of spliced and unspliced counts of a gene.
-    normalize
-        ``"yes"`` or ``"no"`` where the user decides whether counts are normalised; by what they look like otherwise.
-
-    Raises
-    ------
-    ValueError
-        If no gene has enough counts.
+    enforce
+        Whether counts are normalised; None: by what they look like.
     """
     least = MIN_SHARED_COUNTS if min_shared_counts is None else min_shared_counts
-    enforce: dict[str, Any] = {} if normalize in (None, "auto") else {"enforce": normalize == "yes"}
     pp.filter_and_normalize(
-        adata, min_shared_counts=least, n_top_genes=n_top_genes, subset_highly_variable=False, **enforce
+        adata, min_shared_counts=least, n_top_genes=n_top_genes, subset_highly_variable=False, enforce=enforce
     )
 
 
-def add_neighbors(adata: AnnData, seed: int) -> None:
-    """Compute 30 principal components, if there are none, and 30 neighbours."""
-    import scanpy as sc
+def add_neighbors(
+    adata: AnnData,
+    graph: Graph,
+    seed: int,
+    *,
+    n_neighbors: int | None = None,
+    n_pcs: int | None = None,
+    use_rep: str | None = None,
+) -> None:
+    """Compute neighbours, and principal components where there are none.
 
-    if "X_pca" in adata.obsm:
-        logger.info("Using the principal components in `adata.obsm['X_pca']`")
-    else:
+    Parameters
+    ----------
+    adata
+        Cells.
+    graph
+        Where neighbours are written.
+    seed
+        Seed.
+    n_neighbors, n_pcs
+        Numbers of neighbours and components; 30 of each, or as many as there can be, if None.
+    use_rep
+        Representation of the cells; principal components if None.
+    """
+    key_added = None if graph.is_default else graph.key
+    if n_neighbors is None:
+        n_neighbors = min(N_NEIGHBORS, adata.n_obs - 1)
+    if use_rep is None and "X_pca" not in adata.obsm:
         n_genes = int(adata.var["highly_variable"].sum()) if "highly_variable" in adata.var else adata.n_vars
-        n_pcs = min(N_PCS, adata.n_obs - 1, n_genes - 1)
-        with timed(f"Computing {n_pcs} principal components"):
-            sc.pp.pca(adata, n_comps=n_pcs, random_state=seed)
-    n_pcs = min(N_PCS, adata.obsm["X_pca"].shape[1])
-    n_neighbors = min(N_NEIGHBORS, adata.n_obs - 1)
-    with timed(f"Computing {n_neighbors} neighbours in {n_pcs} principal components"):
-        sc.pp.neighbors(adata, n_neighbors=n_neighbors, n_pcs=n_pcs, use_rep="X_pca", random_state=seed)
+        n_pcs = min(N_PCS, adata.n_obs - 1, n_genes - 1) if n_pcs is None else n_pcs
+        cells = _logarithms(adata)
+        pp.neighbors(cells, n_neighbors, n_pcs, "X_pca", key_added=key_added, random_state=seed)
+        if cells is not adata:
+            adata.obsm["X_pca"], adata.varm["PCs"] = cells.obsm["X_pca"], cells.varm["PCs"]
+            for slot in ("obsp", "uns"):
+                for key, value in getattr(cells, slot).items():
+                    getattr(adata, slot)[key] = value
+        return
+    if use_rep is None:
+        use_rep = "X_pca"
+        n_pcs = min(N_PCS, adata.obsm["X_pca"].shape[1]) if n_pcs is None else n_pcs
+        logger.info("Using the principal components in `obsm['X_pca']`")
+    pp.neighbors(adata, n_neighbors, n_pcs, use_rep, key_added=key_added, random_state=seed)
 
 
-def add_moments(adata: AnnData, graph: Graph) -> None:
-    """Compute moments over the neighbours."""
-    pp.moments(adata, **_named(graph))
+def _logarithms(adata: AnnData) -> AnnData:
+    """Return cells with logarithms of their expression in X: an object of its own unless the file says they are."""
+    if adata.X is not None and "log1p" in adata.uns:
+        return adata
+    counts = adata.layers["spliced"] if adata.X is None else adata.X
+    cells = type(adata)(counts, obs=adata.obs[[]], var=adata.var[[k for k in adata.var if k == "highly_variable"]])
+    logger.info("Principal components are of the logarithms of %s", "the spliced counts" if adata.X is None else "X")
+    with only_warnings():
+        pp.filter_and_normalize(cells)
+    return cells
+
+
+def add_moments(adata: AnnData, graph: Graph, enforce: bool | None) -> None:
+    """Compute moments over the neighbours, normalising first if ``enforce``; None: if counts look raw."""
+    pp.moments(adata, enforce=enforce, **_named(graph))
 
 
 def add_velocities(adata: AnnData, mode: str, graph: Graph, *, fit: bool = True, may_fall_back: bool = True) -> str:
@@ -182,6 +207,12 @@ def _add_dynamical_velocities(adata: AnnData, graph: Graph, fit: bool) -> tuple[
 
 def add_latent_time(adata: AnnData, graph: Graph) -> bool:
     """Compute the time that all genes share, or say why there is none."""
+    if graph.distances is None and not any(key in adata.obs for key in ROOT_KEYS):
+        logger.warning(
+            "Going on without a latent time: root cells for it need the distances of the neighbours, which the file "
+            "lacks. Have neighbours computed with --recompute neighbors, or store root cells in `obs['root_cells']`."
+        )
+        return False
     try:
         mode = "connectivities" if graph.distances is None else "distances"
         tl.velocity_graph(adata, mode_neighbors=mode, **_named(graph))

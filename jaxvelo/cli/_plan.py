@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from jaxvelo.annotations import dense, layer_names, listed, read_array, read_connectivities, read_mask
+from jaxvelo.annotations import dense, graph_key, layer_names, listed, read_array, read_connectivities, read_mask
 from jaxvelo.configuration import logger
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ class Options:
         """Key of the transition matrix."""
         return self.key or ("T_bwd" if self.backward else "T_fwd")
 
+    @property
+    def enforce(self) -> bool | None:
+        """Whether counts are normalised; None: by what they look like."""
+        return None if self.normalize in (None, "auto") else self.normalize == "yes"
+
     def asks_for(self, stage: str) -> bool:
         """Whether a stage must be computed even where the file holds its result: an option says how, or to do so."""
         if stage in self.recompute or "all" in self.recompute:
@@ -83,7 +89,7 @@ class Graph:
     @property
     def is_default(self) -> bool:
         """Whether functions find these neighbours without being told."""
-        return self.connectivities == "connectivities"
+        return self.key == "neighbors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +173,9 @@ def make_plan(adata: AnnData, options: Options) -> Plan:
     has_fit = set(FIT) <= set(adata.var) and "fit_t" in layers
     fit = dynamical and (moments or not has_fit or any(s in options.recompute for s in ("velocity", "moments", "all")))
     replaced = vkey in layers and velocities
+    latent_time = dynamical and ("latent_time" not in adata.obs or replaced)
+    if dynamical and not latent_time:
+        _check_time(adata)
     basis, umap = choose_basis(adata, options)
     plan = Plan(
         counts=counts,
@@ -175,7 +184,7 @@ def make_plan(adata: AnnData, options: Options) -> Plan:
         moments=moments,
         fit=fit,
         velocities=velocities,
-        latent_time=dynamical and ("latent_time" not in adata.obs or replaced),
+        latent_time=latent_time,
         umap=umap,
         mode=mode,
         graph=graph,
@@ -229,7 +238,7 @@ def find_graph(adata: AnnData, key: str | None) -> Graph | None:
     for name, entry in adata.uns.items():
         connectivities = entry.get("connectivities_key") if isinstance(entry, Mapping) else None
         if connectivities is not None and str(connectivities) in adata.obsp:
-            distances = str(entry.get("distances_key"))
+            distances = str(entry.get("distances_key", "distances" if name == "neighbors" else f"{name}_distances"))
             entries[name] = Graph(name, str(connectivities), distances if distances in adata.obsp else None)
     if key is not None:
         if key in entries:
@@ -240,10 +249,12 @@ def find_graph(adata: AnnData, key: str | None) -> Graph | None:
             f"Expected neighbours called `{key}` in `uns` or `obsp`, found {listed(entries)} in `uns` and "
             f"{listed(adata.obsp)} in `obsp`. Name one of these as --neighbors-key, or leave it out."
         )
-    if "connectivities" in adata.obsp:
-        return Graph("neighbors", "connectivities", "distances" if "distances" in adata.obsp else None)
     if "neighbors" in entries:
         return entries["neighbors"]
+    if "connectivities" in adata.obsp:
+        # Says so if there is an entry that names another graph, which is not there.
+        connectivities = graph_key(adata, "connectivities")
+        return Graph("neighbors", connectivities, "distances" if "distances" in adata.obsp else None)
     if len(entries) > 1:
         raise ValueError(
             f"Expected neighbours in `obsp['connectivities']`, found several of other names: {listed(entries)}. "
@@ -277,6 +288,16 @@ def _check_velocities(adata: AnnData, vkey: str) -> None:
         raise ValueError(
             f"Expected at least {MIN_GENES} genes with finite velocities in `layers[{vkey!r}]`, found {n_finite} of "
             f"{adata.n_vars}. Have velocities computed with --recompute velocity, or name others as --vkey."
+        )
+
+
+def _check_time(adata: AnnData) -> None:
+    """Raise a ValueError unless the stored latent time is one."""
+    column = adata.obs["latent_time"]
+    if not pd.api.types.is_numeric_dtype(column.dtype) or not np.isfinite(column.to_numpy(dtype=float)).any():
+        raise ValueError(
+            f"Expected the times of cells in `obs['latent_time']`, found the type {column.dtype} with "
+            f"{int(column.isna().sum())} missing values. Rename or delete the column."
         )
 
 

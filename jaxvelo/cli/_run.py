@@ -13,9 +13,9 @@ from jaxvelo.cli import _pictures as pictures
 from jaxvelo.cli._clusters import choose_clusters, starting_cells
 from jaxvelo.cli._errors import described, is_foreseen, message_of, step
 from jaxvelo.cli._files import leave_out_unwritable, read_data
-from jaxvelo.cli._plan import Options, Plan, make_plan
+from jaxvelo.cli._plan import Graph, Options, Plan, make_plan
 from jaxvelo.cli._results import check_folder, default_folder, save
-from jaxvelo.cli._stale import forget_fits, forget_kernel
+from jaxvelo.cli._stale import forget_components, forget_fits, forget_kernel
 from jaxvelo.cli._umap import add_umap, require_umap
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import KernelExpression, VelocityKernel
@@ -45,8 +45,6 @@ def run(options: Options, written: list[Path]) -> None:
     plan = make_plan(adata, options)
     if plan.umap:
         require_umap()
-    if plan.neighbors or plan.counts:
-        flow.require_scanpy()
     check_folder(out, file)
 
     if plan.velocities:
@@ -77,15 +75,27 @@ def run(options: Options, written: list[Path]) -> None:
 
 def compute_velocities(adata: AnnData, plan: Plan, options: Options) -> str | None:
     """Compute what the file lacks, up to the velocities; return the model of these if they are computed."""
+    if "all" in options.recompute:
+        forget_components(adata)
+    elif not plan.neighbors:
+        name_graph(adata, plan.graph)
     if plan.counts:
         with step("Filtering genes and normalising cells"):
-            flow.filter_and_normalize(adata, plan.n_top_genes, options.min_shared_counts, options.normalize)
+            flow.filter_and_normalize(adata, plan.n_top_genes, options.min_shared_counts, options.enforce)
     if plan.neighbors:
         with step("Computing neighbours", "Name another representation of the cells as --use-rep."):
-            flow.add_neighbors(adata, options.seed)
+            flow.add_neighbors(
+                adata,
+                plan.graph,
+                options.seed,
+                n_neighbors=options.n_neighbors,
+                n_pcs=options.n_pcs,
+                use_rep=options.use_rep,
+            )
     if plan.moments:
         with step("Computing moments"):
-            flow.add_moments(adata, plan.graph)
+            # Whether counts are normalised has been decided where genes have been filtered.
+            flow.add_moments(adata, plan.graph, False if plan.counts else options.enforce)
     if not plan.velocities:
         return None
     if plan.moments:
@@ -99,6 +109,12 @@ def compute_velocities(adata: AnnData, plan: Plan, options: Options) -> str | No
     elif mode == "dynamical":
         logger.info("Using the latent time in `obs['latent_time']`")
     return mode
+
+
+def name_graph(adata: AnnData, graph: Graph) -> None:
+    """Give neighbours of which the file holds the graph alone a name, by which functions find it."""
+    if graph.key == graph.connectivities and graph.key not in adata.uns:
+        adata.uns[graph.key] = {"connectivities_key": graph.connectivities, "params": {}}
 
 
 def compute_kernel(adata: AnnData, plan: Plan, options: Options) -> tuple[KernelExpression, np.ndarray]:

@@ -23,6 +23,11 @@ def forget_fits(adata: AnnData) -> None:
     )
 
 
+def forget_components(adata: AnnData) -> None:
+    """Leave out principal components, as they are to be computed anew."""
+    _leave_out(adata, "principal components, to compute others", obsm={"X_pca"}, varm={"PCs"}, uns={"pca"})
+
+
 def forget_velocities(adata: AnnData, vkey: str) -> None:
     """Leave out what the file may hold of other velocities: their graph, arrows, confidence and times."""
     times = {"latent_time"} if vkey in adata.layers else set()

@@ -184,7 +184,9 @@ def _mend_frame(frame: pd.DataFrame, where: str, trial: _Trial) -> None:
         frame.index.name = None
     for name in frame.columns:
         column = frame[name]
-        if trial.writes(column.to_frame()):
+        is_text = column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) == "string"
+        # Text with gaps in these becomes categories when anndata writes them.
+        if trial.writes(column.to_frame()) or (is_text and where in ("obs", "var", "raw.var")):
             continue
         converted = _mended_column(column, trial)
         place = f"{where}[{name!r}]"
@@ -192,9 +194,7 @@ def _mend_frame(frame: pd.DataFrame, where: str, trial: _Trial) -> None:
             logger.warning("Leaving out `%s`: %s cannot be written to an h5ad file", place, _kind(column))
             del frame[name]
             continue
-        # anndata itself turns text with gaps into categories when it writes, without a word.
-        if column.dtype != object or pd.api.types.infer_dtype(column, skipna=True) != "string":
-            logger.info("Converted `%s` from %s to %s, to be written", place, _kind(column), _kind(converted))
+        logger.info("Converted `%s` from %s to %s, to be written", place, _kind(column), _kind(converted))
         frame[name] = converted
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from jaxvelo.annotations import layer_names, listed
+from jaxvelo.annotations import is_number, layer_names, listed
 from jaxvelo.configuration import logger
 
 from ._figure import pyplot
@@ -193,8 +193,8 @@ def _of_column(
     adata: "AnnData", key: str, column: pd.Series, palette: Palette, groups: Any
 ) -> Categorical | Continuous:
     """Read a column, or values of the user, as numbers or as groups."""
-    if column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) in ("floating", "integer", "decimal"):
-        column = column.astype(float)  # numbers that lost their type on the way
+    if column.dtype == object and column.notna().any() and all(map(is_number, column.dropna())):
+        column = column.where(column.notna(), np.nan).astype(float)  # numbers that lost their type on the way
     if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
         values = column.to_numpy(dtype=float, na_value=np.nan)
         if not np.isfinite(values).any():

@@ -177,7 +177,8 @@ def draw_legend(
     arguments = place.arguments or _outside(["right"]).arguments
     figure = ax.figure.figure
     names = entry_names(colors)
-    if "bbox_to_anchor" in arguments and figure.get_layout_engine() is not None:
+    is_beside = "bbox_to_anchor" in arguments and not arguments["loc"].endswith("center")
+    if is_beside and figure.get_layout_engine() is not None:
         spec = ax.get_subplotspec()
         width = figure.get_figwidth() / (1 if spec is None else spec.get_gridspec().ncols)
         if legend_width(names, size) > 0.75 * width:
@@ -190,10 +191,13 @@ def draw_legend(
             )
             return
     style: dict[str, Any] = {"frameon": False, "labelcolor": INK, "handletextpad": 0.2, "labelspacing": 0.45}
+    style.update(legend_style(len(handles), size))
     if len(handles) > 32:
         style.update(labelspacing=0.25, columnspacing=0.8, markerscale=0.7)
+    if "bbox_to_anchor" in arguments and arguments["loc"].endswith("center"):  # above or below: wide rather than high
+        style["ncols"] = max(1, int(0.8 * figure.get_figwidth() * style["ncols"] / legend_width(names, size)))
     other = ax.get_legend()
-    legend = ax.legend(handles=handles, **style, **legend_style(len(handles), size), **arguments)
+    legend = ax.legend(handles=handles, **style, **arguments)
     legend.set_gid("groups")
     if other is not None and other.get_gid() == "ends":
         ax.add_artist(other)  # a second legend would replace the first
@@ -211,7 +215,7 @@ def _names_on_data(
     weight: Any,
     outline: float | None,
 ) -> None:
-    """Write each group's name at its median, moved up or down until no two overlap."""
+    """Write each group's name at its median, moved until no two overlap."""
     from matplotlib.patheffects import withStroke
 
     codes = np.where(finite_rows(positions), colors.codes, -1)
@@ -235,7 +239,7 @@ def _names_on_data(
 
 
 def _part(ax: Any, texts: list[Any], places: Float[np.ndarray, "names 2"], order: np.ndarray) -> None:
-    """Move names apart along y."""
+    """Move names apart."""
     figure = ax.figure.figure
     before = None
     for _ in range(ROUNDS):
@@ -256,9 +260,10 @@ def _part(ax: Any, texts: list[Any], places: Float[np.ndarray, "names 2"], order
 def parted(
     centers: Float[np.ndarray, "boxes 2"], sizes: Float[np.ndarray, "boxes 2"], order: np.ndarray
 ) -> Float[np.ndarray, "boxes 2"]:
-    """Move boxes up or down until no two overlap.
+    """Move boxes until no two overlap.
 
-    One after the other takes the nearest free place in its column, so that it ends however many there are.
+    One after the other takes its place if it is free, else the nearest that is next to another box, in its column or
+    its row. Above or below all others in the column is always one, so that it ends however many boxes there are.
 
     Parameters
     ----------
@@ -269,13 +274,20 @@ def parted(
     """
     placed = centers.copy()
     for k, box in enumerate(order):
-        others = order[:k]
-        apart = 0.5 * (sizes[others] + sizes[box])
-        near = np.abs(placed[others, 0] - placed[box, 0]) < apart[:, 0]
-        y, gap = placed[others[near], 1], apart[near, 1]
-        candidates = np.concatenate([[placed[box, 1]], y - gap, y + gap])
+        others = placed[order[:k]]
+        apart = 0.5 * (sizes[order[:k]] + sizes[box])
+        wanted = centers[box]
+        candidates = [wanted[None]]
+        for axis in (0, 1):
+            # Along one axis, past the boxes that it meets when moved along this axis.
+            met = np.abs(others - wanted)[:, 1 - axis] < apart[:, 1 - axis]
+            for sign in (-1, 1):
+                moved = np.repeat(wanted[None], met.sum(), axis=0)
+                moved[:, axis] = others[met, axis] + sign * apart[met, axis]
+                candidates.append(moved)
+        places = np.concatenate(candidates)
         # Rounding must not make a box overlap the one that it was moved away from.
-        free = (np.abs(candidates[:, None] - y) >= gap * (1 - 1e-9)).all(axis=1)
-        free_places = candidates[free]
-        placed[box, 1] = free_places[np.argmin(np.abs(free_places - placed[box, 1]))]
+        overlaps = np.abs(places[:, None] - others) < apart * (1 - 1e-9)
+        free = places[~overlaps.all(axis=2).any(axis=1)]
+        placed[box] = free[np.argmin(np.linalg.norm(free - wanted, axis=1))]
     return placed

@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxvelo.annotations import layer_names
+from jaxvelo.configuration import logger
 
-from ._colors import group_codes
+from ._colors import MOST_GROUPS, group_codes
 from ._figure import INK, Canvas, text_size
 from ._looks import check_color, picture
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 LAYERS = ("spliced", "unspliced", "ambiguous")
 COLORS = ("#4a7fb0", "#f2b36d", "#b9b9b9", "#8fb996", "#c8553d", "#7a5195")
 LEGEND: dict[str, Any] = {"frameon": False, "labelcolor": INK, "handlelength": 0.9, "handleheight": 0.9}
-MOST_HEIGHT = 40.0  # inches; more groups have thinner bars
+MOST_HEIGHT = 20.0  # inches; more groups have thinner bars
 
 
 def count_proportions(
@@ -80,8 +81,13 @@ def _layer_names(adata: "AnnData", layers: Sequence[str] | None) -> list[str]:
 def _cell_sizes(adata: "AnnData", names: list[str]) -> Float[np.ndarray, "cells layers"]:
     columns = [f"initial_size_{name}" for name in names]
     if all(column in adata.obs for column in columns):
-        return adata.obs[columns].to_numpy(dtype=float)
-    return np.stack([np.ravel(np.asarray(adata.layers[name].sum(axis=1), dtype=float)) for name in names], axis=1)
+        sizes = adata.obs[columns].to_numpy(dtype=float, na_value=np.nan)
+    else:
+        sizes = np.stack([np.ravel(np.asarray(adata.layers[name].sum(axis=1), dtype=float)) for name in names], axis=1)
+    known = np.isfinite(sizes).all(axis=1)
+    if not known.all():
+        logger.warning("Leaving out %d cells whose counts of %s are not finite", int((~known).sum()), names)
+    return np.where(known[:, None], sizes, 0.0)
 
 
 @picture()
@@ -107,8 +113,8 @@ def proportions(
     colors
         One colour for each layer.
     title, figsize, dpi, ax, save, show
-        See :func:`scatter`. With hundreds of groups the bars become thin. On the caller's ``ax`` there is no room for
-        the pie: a legend takes its place.
+        See :func:`scatter`. With many groups the bars become thin, and more than 120 have no names. On the caller's
+        ``ax`` there is no room for the pie: a legend takes its place.
 
     Returns
     -------
@@ -132,7 +138,7 @@ def proportions(
     for shade in shades:
         check_color("colors", shade)
     present = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=len(groups)))
-    thickness = min(0.34, MOST_HEIGHT / len(present))
+    thickness = min(0.34, (MOST_HEIGHT if len(present) <= MOST_GROUPS else 8.0) / len(present))
     canvas = Canvas(
         ax,
         figsize=figsize,
@@ -169,10 +175,11 @@ def _draw_bars(
     rows = np.arange(len(groups))
     left = np.zeros(len(groups))
     largest = 72 * 0.7 * thickness  # of a text in a row, in points
+    named = len(groups) <= MOST_GROUPS
     for part, name, shade in zip(shares.T, names, shades, strict=False):
         ink = INK if np.dot(to_rgb(shade), (0.299, 0.587, 0.114)) > 0.6 else "white"
-        ax.barh(rows, part, left=left, color=shade, height=0.78, label=name, linewidth=0)
-        for row in np.flatnonzero(part >= 0.06) if largest >= 5 else ():
+        ax.barh(rows, part, left=left, color=shade, height=0.78 if named else 1.0, label=name, linewidth=0)
+        for row in np.flatnonzero(part >= 0.06) if largest >= 7 else ():
             ax.text(
                 left[row] + part[row] / 2, row, f"{part[row]:.0%}", ha="center", va="center", color=ink,
                 fontsize=min(text_size(9), largest),
@@ -180,7 +187,9 @@ def _draw_bars(
         left = left + part
     ax.set(xlim=(0, 1), ylim=(len(groups) - 0.5, -0.5), xticks=[])
     ax.yaxis.tick_right()
-    ax.set_yticks(rows, groups, fontsize=min(text_size(10), largest), color=INK)
+    ax.set_yticks(rows if named else [], groups if named else [], fontsize=min(text_size(10), largest), color=INK)
+    if not named:
+        logger.warning("Drawing %d groups without their names: no more than %d fit", len(groups), MOST_GROUPS)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 

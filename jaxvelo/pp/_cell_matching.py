@@ -10,7 +10,7 @@ import pandas as pd
 from jaxvelo.annotations import listed
 
 # A run of bases, also of several parts, or bases and a number. velocyto puts an x behind it.
-_BARCODE = re.compile(r"(?<![A-Za-z0-9])(?:[ACGTN]{8,}(?:[-_+][ACGTN]{6,})*|[ACGT]{4,}[0-9]{2,})(?=x?(?![A-Za-z0-9]))")
+_BARCODE = re.compile(r"(?<![A-Za-z0-9])(?:[ACGTN]{8,}(?:[-_+][ACGTN]{6,})*|[ACGT]{4,}[0-9]+)(?=x?(?![A-Za-z0-9]))")
 _SEPARATORS = "-_.:#|/ "
 # Barcodes that two samples share by chance are rarer than that; so many of them, at least, tell what belongs together.
 _CLEAR, _LEAST = 0.98, 3

@@ -28,8 +28,18 @@ def read_layer(adata: AnnData, name: str) -> Any:
 
 
 def states_of_layers(adata: AnnData, layers: Mapping[str, Any]) -> dict[str, State]:
-    """Decide for all layers of counts at once whether they are raw."""
-    return together({name: state_of(counts, stored_size(adata, name)) for name, counts in layers.items()})
+    """Decide for all layers of counts at once whether they are raw.
+
+    Ambiguous counts have no say: scVelo leaves them raw where it normalises the others. They go with the others, unless
+    they are processed already.
+    """
+    own = {name: state_of(counts, stored_size(adata, name)) for name, counts in layers.items()}
+    voters = {name: state for name, state in own.items() if name in LAYERS}
+    decided = together(voters or own)
+    for name, state in own.items():
+        if name not in decided:
+            decided[name] = state if state.kind in ("normalized", "logarithmized") else next(iter(decided.values()))
+    return decided
 
 
 def report(states: Mapping[str, State]) -> None:
@@ -40,6 +50,7 @@ def report(states: Mapping[str, State]) -> None:
     ValueError
         If some are logarithmised and others are not: these cannot be brought to one scale.
     """
+    states = {name: state for name, state in states.items() if name in ("X", *LAYERS)} or states
     kinds = {state.kind for state in states.values()}
     if len(kinds) > 1:
         found = " and ".join(f"{name} {state.kind} ({state.reason})" for name, state in states.items())

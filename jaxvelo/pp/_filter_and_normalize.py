@@ -74,7 +74,7 @@ def filter_genes(
     ValueError
         If ``adata`` is not in memory, counts are negative or not finite, a bound is no number, or no gene is left.
     """
-    counts = _read(adata)
+    counts = _read(require_anndata(adata))
     keep = _passing(
         adata,
         _retained(adata, retain_genes),
@@ -90,7 +90,8 @@ def filter_genes(
         min_shared_cells=min_shared_cells,
     )
     states = _states(adata, counts)
-    sizes = {name: initial_size(adata, name, counts.of(name)) for name in states if states[name].kind == "raw"}
+    raw = [name for name, state in states.items() if state.kind == "raw"]
+    sizes = {name: initial_size(adata, name, counts.of(name)) for name in raw}
     result = adata[:, keep].copy()
     for name, size in sizes.items():
         result.obs[size_key(name)] = size
@@ -187,6 +188,7 @@ def filter_and_normalize(
     matrix holds raw counts is not judged by whether five cells hold whole numbers, ambiguous counts are normalised with
     the others, and ``enforce=False`` is an order.
     """
+    require_anndata(adata)
     if flavor not in FLAVORS:
         raise ValueError(f"Expected `flavor` to be one of {FLAVORS}, found `{flavor!r}`.")
     if n_top_genes is not None:
@@ -215,12 +217,14 @@ def filter_and_normalize(
         min_shared_cells=min_shared_cells,
     )
     states = _states(adata, counts)
-    raw = [name for name in states if states[name].kind == "raw"]
+    raw = [name for name, state in states.items() if state.kind == "raw"]
     if enforce is None:
         _report(states)
         chosen = [name for name in ("X", *targets) if name in raw]
     else:
         chosen = [name for name in ("X", *targets) if enforce and (name != "X" or states["X"].kind != "scaled")]
+    if states["X"].kind == "scaled":
+        logger.warning("Left X as it is, as it is scaled: %s. Genes are chosen by spliced counts.", states["X"].reason)
     sizes = {name: initial_size(adata, name, counts.of(name)) for name in dict.fromkeys([*chosen, *raw])}
 
     result = adata[:, keep].copy()
@@ -271,7 +275,7 @@ class _Counts(NamedTuple):
 
 def _read(adata: AnnData, names: Iterable[str] = ()) -> _Counts:
     """Read the layers of counts that there are, the ones named, and X."""
-    require_in_memory(require_anndata(adata))
+    require_in_memory(adata)
     there = [name for name in COUNT_LAYERS if name in adata.layers]
     layers = {name: read_layer(adata, name) for name in dict.fromkeys([*there, *names])}
     if not set(LAYERS) <= set(layers):
@@ -296,8 +300,11 @@ def _states(adata: AnnData, counts: _Counts) -> dict[str, State]:
     if counts.x_is_spliced:
         return states | {"X": states["spliced"]}
     own = state_of(counts.x, stored_size(adata, "X"))
-    if not own.certain and "spliced" in layers and _are_equal(counts.x, layers["spliced"]):
+    if not own.certain and _is_sum_of(counts.x, layers):
         return states | {"X": states["spliced"]}
+    if own.kind == "raw" and not own.certain and counts.x.max() <= MOST_LOGARITHM:
+        # Nearly always, X holds logarithms where its values are so small and no whole numbers.
+        own = State("unknown", "the values are small and no whole numbers, as logarithms are", certain=False)
     if "log1p" in adata.uns:
         if own.kind in ("raw", "normalized") and own.certain:
             logger.warning("Found `adata.uns['log1p']`, as if X were logarithmized, but it is not: %s.", own.reason)
@@ -314,19 +321,21 @@ def _report(states: dict[str, State]) -> None:
         report({"X": x, **layers})
         return
     report(layers)
-    if x.kind == "scaled":
-        logger.warning("Left X as it is, as it looks scaled: %s. Genes are chosen by the spliced counts.", x.reason)
-    elif x.kind == "logarithmized":
+    if x.kind == "logarithmized":
         logger.info("Took X for logarithmized: %s.", x.reason)
-    else:
+    elif x.kind != "scaled":
         report({"X": x})
 
 
-def _are_equal(first: Any, second: Any) -> bool:
-    """Whether two matrices, dense or sparse, hold the same values."""
-    if sp.issparse(first) or sp.issparse(second):
-        return (sp.csr_matrix(first) != sp.csr_matrix(second)).nnz == 0
-    return np.array_equal(first, second)
+def _is_sum_of(x: Any, layers: dict[str, Any]) -> bool:
+    """Whether X holds the spliced counts, or these and the unspliced ones together."""
+    if "spliced" not in layers:
+        return False
+    difference = sp.csr_matrix(x) - sp.csr_matrix(layers["spliced"])
+    tolerance = 1e-5 * x.max()
+    if abs(difference).max() <= tolerance:
+        return True
+    return "unspliced" in layers and abs(difference - sp.csr_matrix(layers["unspliced"])).max() <= tolerance
 
 
 def _passing(adata: AnnData, retained: np.ndarray, **bounds: float | None) -> np.ndarray:
@@ -378,12 +387,12 @@ def _retained(adata: AnnData, retain_genes: str | Iterable[str] | None) -> np.nd
 
 def _present(names: list[str], known: Iterable[str], argument: str, where: str) -> list[str]:
     """Return the names that are known; absent ones are a warning, and an error if none is known."""
-    known = set(known)
+    known = dict.fromkeys(known)
     absent = [name for name in names if name not in known]
     if absent and len(absent) == len(names):
         raise KeyError(
             f"Expected the names in `{argument}` to be in `{where}`, did not find {listed(absent)}. "
-            f"There are {listed(sorted(known, key=str)[:5])} and others. Leave the argument out, or name some of these."
+            f"There are {listed(known, 5)}. Name some of these, or leave the argument out."
         )
     if absent:
         logger.warning("Leaving out of `%s` what is not in `%s`: %s.", argument, where, listed(absent))
@@ -425,7 +434,16 @@ def _mark_highly_variable(
     for key in table:
         result.var[key] = table[key].to_numpy()
     result.var["highly_variable"] |= retained
-    logger.info("Marked %d highly variable genes.", int(result.var["highly_variable"].sum()))
+    marked = int(result.var["highly_variable"].sum())
+    if marked < n_top_genes:
+        logger.warning(
+            "Marked %d highly variable genes, fewer than the %d of `n_top_genes`: the others cannot be compared with "
+            "genes of a similar mean.",
+            marked,
+            n_top_genes,
+        )
+    else:
+        logger.info("Marked %d highly variable genes.", marked)
 
 
 def _put_logarithms(result: AnnData, logarithms: Any, state: State) -> None:

@@ -43,8 +43,8 @@ def highly_variable_genes(logarithms: Any, n_top_genes: int, flavor: str) -> pd.
     Notes
     -----
     Equal to :func:`scanpy.pp.highly_variable_genes`, which it stands in for as that compiles for many seconds. Other
-    than there, genes of equal mean share a bin of ``"cell_ranger"`` where there would be bins without width, and genes
-    without counts are never chosen.
+    than there, genes without counts are never chosen, and where they, or others of equal means, would leave bins of
+    ``"cell_ranger"`` without width, the former have no say and the latter share a bin.
 
     References
     ----------
@@ -53,9 +53,10 @@ def highly_variable_genes(logarithms: Any, n_top_genes: int, flavor: str) -> pd.
     n_cells = logarithms.shape[0]
     if n_cells < 2:
         raise ValueError(f"Expected at least 2 cells to look for highly variable genes, found {n_cells}.")
-    values = logarithms.astype(np.float64)
+    values = logarithms
     if flavor == "seurat":
         values = values.expm1() if sp.issparse(values) else np.expm1(values)
+    values = values.astype(np.float64)
     squares = values.multiply(values) if sp.issparse(values) else values * values
     mean, mean_square = (np.asarray(matrix.sum(axis=0)).ravel() / n_cells for matrix in (values, squares))
     variance = (mean_square - mean**2) * n_cells / (n_cells - 1)
@@ -70,6 +71,9 @@ def highly_variable_genes(logarithms: Any, n_top_genes: int, flavor: str) -> pd.
         center, spread = center.where(spread.notna(), 0.0), spread.fillna(center)
     else:
         edges = np.percentile(mean, np.arange(10, 105, 5))
+        if len(np.unique(edges)) < len(edges) and expressed.any():
+            dispersion = dispersion.where(expressed)
+            edges = np.percentile(mean[expressed], np.arange(10, 105, 5))
         bins = pd.cut(mean, np.unique(np.r_[-np.inf, edges, np.inf]), labels=False)
         center = dispersion.groupby(bins).transform("median")
         spread = (dispersion - center).abs().groupby(bins).transform("median") / _NORMAL_DEVIATION
@@ -77,13 +81,17 @@ def highly_variable_genes(logarithms: Any, n_top_genes: int, flavor: str) -> pd.
         normalized = ((dispersion - center) / spread).to_numpy()
     ranked = np.sort(normalized[expressed & ~np.isnan(normalized)])[::-1]
     if not len(ranked):
-        raise ValueError(f"Expected genes that vary among the {n_cells} cells, found none of {len(mean)}.")
+        raise ValueError(
+            f"Expected genes that vary more or less than others of a similar mean, found none among {len(mean)} genes "
+            f"with `flavor={flavor!r}`: there are too few, or they are the same in all {n_cells} cells. "
+            "Leave out `n_top_genes`, or choose another flavor."
+        )
     least = ranked[min(n_top_genes, len(ranked)) - 1]
     return pd.DataFrame(
         {
             "means": mean,
             "dispersions": dispersion,
             "dispersions_norm": normalized,
-            "highly_variable": expressed & (np.nan_to_num(normalized, nan=-np.inf) >= least),
+            "highly_variable": expressed & (normalized >= least),
         }
     )

@@ -23,8 +23,9 @@ def find_neighbors(
 ) -> tuple[Int[np.ndarray, "cells {n_others}"], Float[np.ndarray, "cells {n_others}"]]:
     r"""Find the nearest other cells of each cell, and the distances to them.
 
-    Distances are those of explicit differences in double precision, so that duplicates have distance zero. Cells at
-    the same distance are ordered by their number. Cosine and correlation are one half of the squared Euclidean
+    Distances are those of explicit differences in double precision, so that duplicates have distance zero. Of cells at
+    the same distance, those with smaller numbers come first; which of more than a few that compete for the last places
+    is up to the search. Cosine and correlation are one half of the squared Euclidean
     distance of normalised rows.
 
     Parameters

@@ -23,8 +23,10 @@ _EQUAL = 0.01
 MOST_LOGARITHM = 20.0
 # The share of whole numbers above which the others are what was shared out or subtracted.
 _MANY_WHOLE = 0.5
+# In how many cells the small values are how much the same, as differences of logarithms, in raw counts.
+_MOST, _ABOUT_THE_SAME = 0.6, 0.2
 # Evenly spaced cells that are enough to see what a molecule is worth, and stored values that a cell needs for that.
-_MOST_CELLS, _LEAST_CELLS, _LEAST_VALUES = 5000, 10, 5
+_MOST_CELLS, _LEAST_CELLS, _LEAST_VALUES = 2000, 10, 5
 
 
 class State(NamedTuple):
@@ -59,8 +61,11 @@ def state_of(matrix: Any, stored_sizes: np.ndarray | None = None) -> State:
     if _is_equal(cell_sizes(matrix)):
         return State("normalized", "all cells have the same size")
     may_be_logarithms = values.max() <= MOST_LOGARITHM
-    if may_be_logarithms and _is_equal(cell_sizes(matrix.expm1() if sp.issparse(matrix) else np.expm1(matrix))):
-        return State("logarithmized", "exp(x) - 1 gives all cells the same size")
+    if may_be_logarithms:
+        if _share_of_whole(np.expm1(values)) >= _MANY_WHOLE:
+            return State("logarithmized", "exp(x) - 1 gives whole numbers")
+        if _is_equal(cell_sizes(matrix.expm1() if sp.issparse(matrix) else np.expm1(matrix))):
+            return State("logarithmized", "exp(x) - 1 gives all cells the same size")
 
     chosen = slice(None, None, -(-matrix.shape[0] // _MOST_CELLS))
     cells = sp.csr_matrix((matrix.tocsr() if sp.issparse(matrix) else matrix)[chosen])
@@ -68,19 +73,17 @@ def state_of(matrix: Any, stored_sizes: np.ndarray | None = None) -> State:
         if unit > 0:
             return State("raw", f"all cells hold multiples of {unit:.3g}")
         return State("normalized", "each cell holds multiples of a number of its own")
-    if may_be_logarithms and _common_unit(cells.expm1()) == 0:
-        return State("logarithmized", "exp(x) - 1 gives, in each cell, multiples of a number of its own")
+    if may_be_logarithms and _common_unit(cells.expm1()) is not None:
+        return State("logarithmized", "exp(x) - 1 gives, in each cell, multiples of one number")
     sizes = None if stored_sizes is None else stored_sizes[chosen]
     trend = _worth_of_a_molecule(cells, sizes)
-    if trend == 1 and may_be_logarithms:
-        trend = min(trend, _worth_of_a_molecule(cells.expm1(), sizes))
-        if trend == -1:
-            return State("logarithmized", "exp(x) - 1 makes a single molecule worth less in large cells", certain=False)
-    if trend == 1:
+    if may_be_logarithms and trend >= 0 and _worth_of_a_molecule(cells.expm1(), sizes) < 0:
+        return State("logarithmized", "exp(x) - 1 makes a single molecule worth less in large cells", certain=False)
+    if trend > 0:
         return State("raw", "a single molecule is worth the same in small and in large cells", certain=False)
-    if trend == -1:
+    if trend < 0:
         return State("normalized", "a single molecule is worth less in large cells", certain=False)
-    return State("unknown", "the values are no whole numbers, and the cells' sizes do not tell", certain=False)
+    return State("unknown", "the values are no whole numbers, and do not tell", certain=False)
 
 
 def _share_of_whole(values: np.ndarray) -> float:
@@ -123,36 +126,38 @@ def _common_unit(cells: sp.csr_matrix) -> float | None:
 
 
 def _worth_of_a_molecule(cells: sp.csr_matrix, stored_sizes: np.ndarray | None) -> int:
-    """Compare the small values of a cell with its sequencing depth: 1 if raw, -1 if normalised, 0 if one cannot tell.
+    """Compare the small values of a cell with those of others: 1 if raw, -1 if normalised, 0 if one cannot tell.
 
-    The slope of log(small value) over log(depth) is 0 in raw counts and -1 in normalised ones. For the depth stands the
-    number of genes that a cell has, and its stored size where that is another than the present one.
+    In raw counts they are about the same in most cells. In normalised ones they go with the inverse of the sequencing
+    depth: the slope of their logarithm over that of the depth is -1. For the depth stands the number of genes that a
+    cell has, or its stored size where that is another than the present one.
     """
     n_genes = np.diff(cells.indptr)
     rows = np.repeat(np.arange(len(n_genes)), n_genes)
     used = n_genes >= _LEAST_VALUES
-    ordered = cells.data[np.lexsort((cells.data, rows))]
-    small = ordered[(cells.indptr[:-1] + n_genes // 10)[used]]
+    if used.sum() < _LEAST_CELLS:
+        return 0
+    # A tenth of a cell's values are smaller: the smallest ones may be rests of what was subtracted.
+    small = cells.data[np.lexsort((cells.data, rows))][(cells.indptr[:-1] + n_genes // 10)[used]]
     depths = [n_genes[used]]
-    if stored_sizes is not None and used.any():
+    if stored_sizes is not None:
         ratio = stored_sizes[used] / cell_sizes(cells)[used]
         if np.isfinite(ratio).all() and ratio.min() > 0 and np.abs(ratio - 1).max() > 1e-3:
             depths.append(stored_sizes[used])
-    signs = {_sign_of_slope(small, depth) for depth in depths} - {0}
-    return signs.pop() if len(signs) == 1 else 0
+    if any(_falls(small, depth) for depth in depths):
+        return -1
+    return int(np.mean(np.abs(np.log(small / np.median(small))) < _ABOUT_THE_SAME) >= _MOST)
 
 
-def _sign_of_slope(small: np.ndarray, depth: np.ndarray) -> int:
-    """1 if the slope of the logarithms is surely above -1/2, -1 if it is surely below, 0 if one cannot tell."""
-    if len(small) < _LEAST_CELLS:
-        return 0
+def _falls(small: np.ndarray, depth: np.ndarray) -> bool:
+    """Whether the slope of the logarithms is below -1/2, by two standard errors."""
     x, y = np.log(depth), np.log(small)
     x, y = x - x.mean(), y - y.mean()
     if np.std(x) < 0.02:
-        return 0
+        return False
     slope = x @ y / (x @ x)
     error = np.sqrt(np.sum((y - slope * x) ** 2) / (len(x) - 2) / (x @ x))
-    return 0 if abs(slope + 0.5) < 2 * error else int(np.sign(slope + 0.5))
+    return bool(slope + 2 * error < -0.5)
 
 
 def together(states: Mapping[str, State]) -> dict[str, State]:

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import traceback
 
 import jax
@@ -91,9 +92,14 @@ def fails():
 
 def test_an_error_is_raised_even_if_nobody_asks():
     """With the lines that led to it."""
-    with pytest.raises(ArithmeticError, match="in the thread") as info, worker_threads(2) as submit:
-        submit(fails)
-        submit(int)
+
+    def work():
+        with worker_threads(2) as submit:
+            submit(fails)
+            submit(int)
+
+    with pytest.raises(ArithmeticError, match="in the thread") as info:
+        work()
     assert "in fails" in "".join(traceback.format_tb(info.value.__traceback__))
 
 
@@ -107,13 +113,17 @@ def test_the_rest_is_given_up(error):
         wait.wait(30)
         done.append(number)
 
-    with pytest.raises(error), worker_threads(2) as submit:
-        for number in range(20):
-            submit(call, number)
-        while len(begun) < 2:
-            pass
-        threading.Timer(0.2, wait.set).start()
-        raise error
+    def work():
+        with worker_threads(2) as submit:
+            for number in range(20):
+                submit(call, number)
+            while len(begun) < 2:
+                time.sleep(0.01)
+            threading.Timer(0.2, wait.set).start()
+            raise error
+
+    with pytest.raises(error):
+        work()
     assert sorted(begun) == sorted(done) == [0, 1]
 
 

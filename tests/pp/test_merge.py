@@ -103,7 +103,12 @@ def test_barcodes_are_found_in_names(form, length):
 
 def test_names_without_barcodes():
     """Equal ones, and with velocyto's prefix and x, or a suffix that all have."""
-    for ours, theirs in (("cell_{}", "cell_{}"), ("cell_{}", "plate:cell_{}x"), ("cell{}-1", "s1:cell{}x")):
+    for ours, theirs in (
+        ("cell_{}", "cell_{}"),
+        ("cell_{}", "plate:cell_{}x"),
+        ("cell{}-1", "s1:cell{}x"),
+        ("a_AAAC{}-1", "b:AAAC{}x"),
+    ):
         adata = make_processed([ours.format(i) for i in range(12)])
         counts = make_counts([theirs.format(i) for i in reversed(range(20))])
         jv.pp.merge(adata, counts)
