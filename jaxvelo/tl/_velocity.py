@@ -10,13 +10,19 @@ from anndata import AnnData
 
 from jaxvelo.annotations import dense, graph_key, read_graph, read_numbers, require_anndata, require_key
 from jaxvelo.configuration import accepts_data, logger, timed
-from jaxvelo.dynamics import neighborhood_weights, second_moments, stochastic_steady_state, velocities_in_blocks
+from jaxvelo.dynamics import (
+    neighborhood_weights,
+    second_moments,
+    standard_deviations,
+    stochastic_steady_state,
+    velocities_in_blocks,
+)
 from jaxvelo.tl._groups import Part, parts_of
 from jaxvelo.tl._splicing_kinetics import FIT_FIRST, read_kinetics
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 
 LEAST_GENES = 10
-OTHER_UNIT, SPREAD = 1.5, 0.25
+OTHER_UNIT, SPREAD = 1.25, 0.1
 """Factor between standard deviations, and range of its logarithm over half of the genes, that mark another unit."""
 _MODES = ("stochastic", "deterministic", "steady_state", "dynamical")
 
@@ -241,8 +247,7 @@ def _write_dynamical(
     kinetics, fitted = read_kinetics(adata)
     likelihood = read_numbers(adata.var, "fit_likelihood", "adata.var", FIT_FIRST)
     spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
-    _check_units(adata, fitted, spliced, "fit_std_s", "Ms")
-    _check_units(adata, fitted, unspliced, "fit_std_u", "Mu")
+    _check_units(adata, fitted, unspliced, spliced)
     dtype = np.result_type(spliced.dtype, np.float32)
     kinetics = jax.tree.map(lambda rate: np.asarray(rate, dtype=dtype), kinetics)  # one type: that of the moments
     times = _branch_times(adata, fitted, kinetics.switching_time)
@@ -275,26 +280,27 @@ def _write_dynamical(
     adata.uns[f"{vkey}_params"] = {"mode": "dynamical", "fit_offset": fit_offset, "perc": perc}
 
 
-def _check_units(adata: AnnData, fitted: np.ndarray, moments: np.ndarray, key: str, layer: str) -> None:
-    """Raise a ValueError if the moments are in another unit than those of the fit, such as of another normalisation.
+def _check_units(adata: AnnData, fitted: np.ndarray, unspliced: np.ndarray, spliced: np.ndarray) -> None:
+    """Raise a ValueError if moments are in another unit than those of the fit, such as of another normalisation.
 
     Then the standard deviations of all genes differ from those that the fit has noted by the same factor. Where cells
     have been chosen since they differ, too, but each by its own.
     """
-    if key not in adata.var or int(fitted.sum()) < LEAST_GENES:
-        return
-    before = read_numbers(adata.var, key, "adata.var", FIT_FIRST)[fitted]
-    now = moments[:, fitted].std(axis=0)
-    known = (before > 0) & (now > 0)
-    if int(known.sum()) < LEAST_GENES:
-        return
-    low, middle, high = np.percentile(np.log(now[known] / before[known]), [25, 50, 75])
-    if abs(middle) > np.log(OTHER_UNIT) and high - low < SPREAD:
-        raise ValueError(
-            f"Expected `adata.layers[{layer!r}]` to be the moments that the dynamical model was fitted to, found "
-            f"standard deviations {np.exp(middle):.3g} times those in `adata.var[{key!r}]`: they are in another unit, "
-            f"as of another normalisation. {FIT_FIRST}"
-        )
+    now = standard_deviations(unspliced[:, fitted], spliced[:, fitted])[0]
+    for deviation, key, layer in zip(now, ("fit_std_u", "fit_std_s"), ("Mu", "Ms"), strict=True):
+        if key not in adata.var:
+            continue
+        before = read_numbers(adata.var, key, "adata.var", FIT_FIRST)[fitted]
+        known = (before > 0) & (deviation > 0)
+        if int(known.sum()) < LEAST_GENES:
+            continue
+        low, middle, high = np.percentile(np.log(deviation[known] / before[known]), [25, 50, 75])
+        if abs(middle) > np.log(OTHER_UNIT) and high - low < SPREAD:
+            raise ValueError(
+                f"Expected `adata.layers[{layer!r}]` to be the moments that the dynamical model was fitted to, found "
+                f"standard deviations {np.exp(middle):.3g} times those in `adata.var[{key!r}]`: they are in another "
+                f"unit, as of another normalisation. {FIT_FIRST}"
+            )
 
 
 def _branch_times(adata: AnnData, fitted: np.ndarray, switch: np.ndarray) -> list[np.ndarray]:
