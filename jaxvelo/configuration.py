@@ -1,9 +1,14 @@
 """Settings of the AnnData-facing part, and its log lines."""
 
 import contextlib
+import dataclasses
 import logging
+import math
+import numbers
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger("jaxvelo")
@@ -17,6 +22,22 @@ class _Formatter(logging.Formatter):
         return message if record.levelno == logging.INFO else f"{record.levelname}: {message}"
 
 
+@dataclasses.dataclass(frozen=True)
+class FigureParams:
+    """How pictures look where a call does not say otherwise; see :meth:`Settings.set_figure_params`."""
+
+    dpi: float | None = None
+    dpi_save: float = 200.0
+    frameon: bool = False
+    vector_friendly: bool = True
+    transparent: bool = False
+    fontsize: float = 10.0
+    figsize: tuple[float, float] | None = None
+    color_map: Any = "viridis"
+    facecolor: Any = "white"
+    format: str = "png"
+
+
 class Settings:
     """Settings that hold for the whole process.
 
@@ -24,12 +45,19 @@ class Settings:
     ----------
     verbosity
         What is logged: ``"error"``, ``"warning"``, ``"info"`` (default) or ``"debug"``, or the numbers 0 to 3.
+    figdir
+        Folder that relative paths in ``save=`` start from, a :class:`~pathlib.Path`; the working directory by default
+        (CellRank's and scVelo's is ``./figures``). It is made when the first picture is saved.
+    figure_params
+        How pictures look where a call does not say otherwise; changed by :meth:`set_figure_params`.
     """
 
     _levels = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
     _names = ("error", "warning", "info", "debug")
 
     def __init__(self) -> None:
+        self._figdir = Path(".")
+        self._figure_params = FigureParams()
         if not logger.handlers:
             handler = logging.StreamHandler()
             handler.setFormatter(_Formatter())
@@ -52,6 +80,138 @@ class Settings:
         else:
             raise ValueError(f"Expected `verbosity` to be one of {self._names} or 0 to 3, found `{value!r}`.")
         logger.setLevel(self._levels[index])
+
+    @property
+    def figdir(self) -> Path:
+        """Folder that relative paths in ``save=`` start from."""
+        return self._figdir
+
+    @figdir.setter
+    def figdir(self, value: str | os.PathLike) -> None:
+        if not isinstance(value, str | os.PathLike):
+            raise TypeError(f"Expected `figdir` to be the path of a folder, found `{value!r}`.")
+        folder = Path(value).expanduser()
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"Expected `figdir` to be the path of a folder, found the file `{str(folder)!r}`.")
+        self._figdir = folder
+
+    @property
+    def figure_params(self) -> FigureParams:
+        """How pictures look where a call does not say otherwise."""
+        return self._figure_params
+
+    def set_figure_params(
+        self,
+        style: str | None = None,
+        dpi: float | None = None,
+        dpi_save: float | None = None,
+        frameon: bool | None = None,
+        vector_friendly: bool | None = None,
+        transparent: bool | None = None,
+        fontsize: float | None = None,
+        figsize: tuple[float, float] | None = None,
+        color_map: Any = None,
+        facecolor: Any = None,
+        format: str | None = None,
+        ipython_format: Any = None,
+    ) -> None:
+        """Set how pictures look where a call does not say otherwise, under scVelo's name and with its arguments.
+
+        It concerns jaxvelo's pictures alone: matplotlib's own settings stay as they are. What is left out, or
+        :obj:`None`, returns to its default, so that a call without arguments restores all.
+
+        Parameters
+        ----------
+        style
+            Accepted for scripts written for scVelo (``"scvelo"``, ``"scanpy"``); without effect.
+        dpi
+            Resolution of new figures; matplotlib's ``figure.dpi`` by default.
+        dpi_save
+            Resolution of saved pictures where a call gives no ``dpi``; 200 by default.
+        frameon
+            Whether embeddings have a frame, and their axes names; not by default.
+        vector_friendly
+            Whether many cells (more than 2,000) are drawn as an image within vector files such as ``.pdf``, which are
+            slow to open otherwise; so by default.
+        transparent
+            Whether saved pictures have a transparent background; not by default.
+        fontsize
+            Size of a legend's text in points, 10 by default; all other text is in proportion.
+        figsize
+            Width and height in inches of new figures with a single picture of cells; 6 × 4.8 by default.
+        color_map
+            Colour map of numbers; ``"viridis"`` by default.
+        facecolor
+            Background; white by default.
+        format
+            Ending of pictures that are saved under a name without one; ``"png"`` by default.
+        ipython_format
+            Accepted for scripts written for scVelo; without effect. In notebooks ``%config
+            InlineBackend.figure_formats`` sets it.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If a value is out of range, or no colour, colour map or format that matplotlib knows.
+        """
+        if style is not None or ipython_format is not None:
+            logger.debug("Ignoring `style` and `ipython_format`: they are matplotlib's and the notebook's own settings")
+        given = {
+            "dpi": dpi,
+            "dpi_save": dpi_save,
+            "frameon": frameon,
+            "vector_friendly": vector_friendly,
+            "transparent": transparent,
+            "fontsize": fontsize,
+            "figsize": figsize,
+            "color_map": color_map,
+            "facecolor": facecolor,
+            "format": None if format is None else str(format).lstrip(".").lower(),
+        }
+        params = FigureParams(**{name: value for name, value in given.items() if value is not None})
+        _check_figure_params(params)
+        self._figure_params = params
+
+
+def _check_figure_params(params: FigureParams) -> None:
+    """Raise a ValueError that names what cannot be used."""
+    try:
+        from matplotlib import colormaps
+        from matplotlib.backend_bases import FigureCanvasBase
+        from matplotlib.colors import Colormap, is_color_like
+    except ImportError as error:
+        raise ImportError('Drawing needs matplotlib: pip install "jaxvelo[tutorial]".') from error
+    for name in ("dpi", "dpi_save", "fontsize"):
+        value = getattr(params, name)
+        if value is not None and not is_positive(value):
+            raise ValueError(f"Expected `{name}` to be a positive number, found `{value!r}`.")
+    for name in ("frameon", "vector_friendly", "transparent"):
+        if getattr(params, name) not in (True, False):
+            raise ValueError(f"Expected `{name}` to be True or False, found `{getattr(params, name)!r}`.")
+    if params.figsize is not None and not is_size(params.figsize):
+        raise ValueError(f"Expected `figsize` to be width and height in inches, found `{params.figsize!r}`.")
+    if not isinstance(params.color_map, Colormap) and params.color_map not in list(colormaps):
+        raise ValueError(f"Expected `color_map` to be a colour map of matplotlib, found `{params.color_map!r}`.")
+    if not is_color_like(params.facecolor):
+        raise ValueError(f"Expected `facecolor` to be a colour, found `{params.facecolor!r}`.")
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if params.format not in known:
+        raise ValueError(f"Expected `format` to be one of {known}, found `{params.format!r}`.")
+
+
+def is_positive(value: Any) -> bool:
+    """Whether ``value`` is a positive, finite number; truth values and text are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
+
+
+def is_size(value: Any) -> bool:
+    """Whether ``value`` is a width and a height."""
+    try:
+        return len(value) == 2 and all(map(is_positive, value))
+    except TypeError:
+        return False
 
 
 settings = Settings()

@@ -75,13 +75,13 @@ class TestCrossBoundary:
         assert loss_of(one, kernel) == loss_of(other, kernel)
 
     BAD: ClassVar = {
-        "unknown cluster": ({"transitions": [("early", "Beta")]}, ValueError, r"found `'Beta'`. There are \['early'"),
-        "unknown source": ({"transitions": [("Beta", "early")]}, ValueError, "found `'Beta'`"),
+        "unknown cluster": ({"transitions": [("early", "Beta")]}, ValueError, r"found \['Beta'\]. There are \['early'"),
+        "unknown source": ({"transitions": [("Beta", "early")]}, ValueError, r"found \['Beta'\]"),
         "no transition": ({"transitions": []}, ValueError, "at least one pair"),
         "missing clusters": ({"cluster_key": "leiden"}, KeyError, r"adata.obs\['leiden'\].*'clusters'"),
         "numbers": ({"cluster_key": "pseudotime"}, TypeError, "to be categorical.*astype"),
         "missing representation": ({"rep": "X_lsi"}, KeyError, r"adata.obsm\['X_lsi'\].*X_pca.*scanpy.pp.pca"),
-        "missing graph": ({"graph_key": "nn"}, KeyError, r"adata.obsp\['nn'\].*distances.*scanpy.pp.neighbors"),
+        "missing graph": ({"graph_key": "nn"}, KeyError, r"adata.obsp\['nn'\].*distances.*jaxvelo.pp.neighbors"),
         "one name": ({"transitions": ["early"]}, ValueError, "pairs of source and target"),
         "a pair alone": ({"transitions": ("early", "late")}, ValueError, "pairs of source and target"),
         "no list": ({"transitions": None}, TypeError, "list of pairs .* as `transitions`, found `NoneType`"),

@@ -7,6 +7,7 @@ from ._phase_portrait import phase_portrait
 from ._proportions import count_proportions, proportions
 from ._scatter import scatter
 from ._stream import projection_stream
+from ._velocity_embedding import velocity_embedding, velocity_embedding_grid, velocity_embedding_stream
 from ._walks import random_walks
 
 __all__ = [
@@ -24,4 +25,7 @@ __all__ = [
     "single_flow",
     "smooth_on_grid",
     "sweep",
+    "velocity_embedding",
+    "velocity_embedding_grid",
+    "velocity_embedding_stream",
 ]

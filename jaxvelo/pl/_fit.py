@@ -5,15 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._figure import INK, Canvas, finish_figure, pyplot
+from jaxvelo.annotations import check_integer
+
+from ._figure import INK, Canvas, check_size, checked_path, finish_figure, new_figure, pyplot
+from ._looks import checked_cmap, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CONVENTION, FITTED, HELD_OUT = "#a0a0a0", "#2f6fb0", "#d1662b"
+MOST_HEIGHT = 40.0  # inches
 
 
+@picture()
 def fit(
     result: Any,
     *,
@@ -45,31 +50,41 @@ def fit(
     Returns
     -------
     The figure if ``show=False``.
+
+    Raises
+    ------
+    TypeError
+        If an argument does not exist.
+    ValueError
+        If an argument is out of range.
     """
+    check_integer("n_genes", n_genes, 1)
+    check_size(figsize, dpi)
+    path = checked_path(save)
     panels = [_history, _scores, *_parameter_panels(result)]
     if "gene_weights" in result.parameters:
         panels.append(lambda ax, result: _genes(ax, result, n_genes))
     if result.penalties:
         panels.append(_penalties)
-    plt = pyplot()
     # Names of levels and of genes stand one below the other.
     n_rows = max(
         [len(names) for names in result.levels.values()] + [n_genes if "gene_weights" in result.parameters else 0]
     )
-    size = figsize or (3.3 * len(panels), max(3.2, 1.2 + 0.17 * n_rows))
-    figure = plt.figure(figsize=size, dpi=dpi, layout="constrained", facecolor="white")
+    size = figsize or (3.3 * len(panels), min(MOST_HEIGHT, max(3.2, 1.2 + 0.17 * n_rows)))
+    figure = new_figure(size, dpi)
     for panel, ax in zip(panels, np.atleast_1d(figure.subplots(1, len(panels))), strict=True):
         panel(ax, result)
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(colors=INK, labelsize=9)
-    return finish_figure(figure, save, dpi, show)
+    return finish_figure(figure, path, dpi, show)
 
 
+@picture()
 def sweep(
     result: Any,
     *,
     ax: "Axes | None" = None,
-    cmap: str = "viridis_r",
+    cmap: Any = "viridis_r",
     figsize: tuple[float, float] | None = None,
     dpi: float | None = None,
     save: str | os.PathLike | None = None,
@@ -95,7 +110,15 @@ def sweep(
     Returns
     -------
     The axes if ``show=False`` or ``ax`` is given.
+
+    Raises
+    ------
+    TypeError
+        If an argument does not exist.
+    ValueError
+        If an argument is out of range.
     """
+    cmap = checked_cmap("cmap", cmap)
     n_scales, n_weights = result.losses.shape
     canvas = Canvas(
         ax, figsize=figsize or (1.6 + 0.75 * n_weights, 1.4 + 0.42 * n_scales), dpi=dpi, save=save, show=show
@@ -117,8 +140,8 @@ def sweep(
     form = ".3f" if largest < 100 else ".1f" if largest < 1000 else ".0f" if largest < 1e5 else ".2g"
     for (i, j), loss in np.ndenumerate(result.losses):
         if np.isfinite(loss):
-            dark = image.norm(loss) < 0.5 if cmap.endswith("_r") else image.norm(loss) > 0.5
-            axes.text(j, i, f"{loss:{form}}", ha="center", va="center", fontsize=8, color=INK if dark else "white")
+            light = np.dot(image.to_rgba(loss)[:3], (0.299, 0.587, 0.114)) > 0.5
+            axes.text(j, i, f"{loss:{form}}", ha="center", va="center", fontsize=8, color=INK if light else "white")
     if np.isfinite(result.losses).any():
         i, j = np.unravel_index(np.nanargmin(result.losses), result.losses.shape)
         axes.add_patch(pyplot().Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=HELD_OUT, linewidth=2.5))

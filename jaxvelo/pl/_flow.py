@@ -5,11 +5,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
-from ._colors import Palette, grouped
-from ._figure import INK, Canvas
+from jaxvelo.annotations import listed, require_key
+from jaxvelo.configuration import logger
+
+from ._colors import MOST_GROUPS, Palette, grouped
+from ._figure import INK, Canvas, text_size
+from ._legend import legend_place, legend_style, legend_width
+from ._looks import check_opacity, picture
+from ._names import find_groups, find_name
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -92,6 +99,7 @@ def _membership(clusters: Int[np.ndarray, " cells"], n_clusters: int) -> sp.csr_
     return sp.csr_array((np.ones(n), clusters, np.arange(n + 1)), shape=(n, n_clusters))
 
 
+@picture()
 def single_flow(
     adata: "AnnData",
     transition_matrix: sp.spmatrix | sp.sparray | np.ndarray,
@@ -134,9 +142,10 @@ def single_flow(
     time_key
         Column of ``obs`` with the experimental time: numbers, or categories that are numbers.
     clusters
-        Clusters to look at; all by default. Others are left out before flow and shares are computed.
+        Clusters to look at; all by default. Others are left out before flow and shares are computed. Names that do not
+        exist are left out with a warning.
     time_points
-        Time points to look at; all by default.
+        Time points to look at, likewise; all by default.
     min_flow
         Draw flows above this value only, from 0 to 1.
     remove_empty_clusters
@@ -145,7 +154,8 @@ def single_flow(
         Order of the clusters by the flow to them, from the middle outwards: largest first by default, smallest first if
         :obj:`True`; :obj:`None` keeps the order of the categories.
     legend_loc
-        Place of the legend: one of matplotlib's places, one of these followed by ``" out"`` for outside, or ``"none"``.
+        Place of the legend: one of matplotlib's places, one of these followed by ``" out"`` for outside, such as
+        ``"bottom right out"``, or ``"none"``. More than 120 clusters are drawn without a legend.
     alpha
         Opacity of the bands.
     xticks_step_size
@@ -163,27 +173,27 @@ def single_flow(
     KeyError
         If a column of ``obs`` does not exist.
     TypeError
-        If the time is not numeric.
+        If the time is not numeric, or an argument does not exist.
     ValueError
-        If a cluster or time point does not exist, fewer than two of them are left, nothing flows, or the transition
-        matrix does not fit the cells.
+        If ``cluster`` does not exist, fewer than two clusters or time points are left, nothing flows, or the
+        transition matrix does not fit the cells.
     """
     groups = grouped(adata, cluster_key, palette)
     times = _checked_times(adata, time_key)
+    check_opacity("alpha", alpha)
     if transition_matrix.shape != (adata.n_obs, adata.n_obs):
         raise ValueError(
             f"Expected a transition matrix of shape {(adata.n_obs, adata.n_obs)}, found {transition_matrix.shape}."
         )
-    kept = _checked_clusters(groups.names, cluster, cluster_key, clusters)
-    place = _legend_place(legend_loc)
-    if xticks_step_size is not None and xticks_step_size < 1:
+    source, kept = _checked_clusters(groups.names, cluster, cluster_key, clusters)
+    place = legend_place(legend_loc)
+    if place.kind == "data":
+        raise ValueError("Expected `legend_loc` to be 'none' or a place of a legend, found 'on data'.")
+    if xticks_step_size is not None and (not isinstance(xticks_step_size, int | np.integer) or xticks_step_size < 1):
         raise ValueError(f"Expected `xticks_step_size` to be None or at least 1, found `{xticks_step_size}`.")
     cells = np.isin(groups.codes, kept) & np.isfinite(times)
     if time_points is not None:
-        existing = np.unique(times[cells]).tolist()
-        if absent := [float(point) for point in time_points if float(point) not in existing]:
-            raise ValueError(f"Expected `time_points` among {existing} of `adata.obs[{time_key!r}]`, found {absent}.")
-        cells &= np.isin(times, [float(point) for point in time_points])
+        cells &= _at_times(times, cells, time_points, time_key)
     if len(np.unique(times[cells])) < 2:
         raise ValueError(
             f"Expected at least 2 time points in `adata.obs[{time_key!r}]`, found {np.unique(times[cells]).tolist()}."
@@ -191,9 +201,8 @@ def single_flow(
 
     index = np.flatnonzero(cells)
     matrix = sp.csr_array(transition_matrix)[index][:, index]
-    points, flow = compute_flow(matrix, groups.codes[index], times[index], len(groups.names))
+    days, flow = compute_flow(matrix, groups.codes[index], times[index], len(groups.names))
     shares = cluster_proportions(groups.codes[index], times[index], len(groups.names))
-    source = groups.names.index(str(cluster))
     outgoing = flow[:, source]
     kept = [i for i in kept if np.any(shares[:, i] > 0)]
     if remove_empty_clusters:
@@ -205,64 +214,73 @@ def single_flow(
             )
 
     bands = _order_bands(kept, source, outgoing, ascending)
-    canvas = Canvas(ax, figsize=figsize or (8.0, 4.8), dpi=dpi, save=save, show=show)
-    x = (points - points[0]) / np.min(np.diff(points))  # the closest time points are one unit apart
+    names = [groups.names[i] for i in reversed(bands)] if place.kind != "none" else []
+    if len(names) > MOST_GROUPS:
+        logger.warning("Drawing without a legend: %d clusters are more than the %d that fit", len(names), MOST_GROUPS)
+        names = []
+    room = max(0.0, legend_width(names) - 1.6) if place.kind == "outside" else 0.0
+    canvas = Canvas(ax, figsize=figsize, default_size=(8.0, 4.8), room=room, dpi=dpi, save=save, show=show)
+    x = (days - days[0]) / np.min(np.diff(days))  # the closest time points are one unit apart
     colors = [groups.colors[i] for i in bands]
     middle = bands.index(source)
-    _draw_veins(canvas.ax, x, shares[:, bands], outgoing[:, bands], middle, colors, min_flow, alpha)
-    _label(canvas.ax, x, points, xticks_step_size, time_key, str(cluster) if title is None else title)
-    if place is not None:
-        from matplotlib.patches import Patch
+    with canvas:
+        _draw_veins(canvas.ax, x, shares[:, bands], outgoing[:, bands], middle, colors, min_flow, alpha)
+        _label(canvas.ax, x, days, xticks_step_size, time_key, str(cluster) if title is None else title)
+        if names:
+            from matplotlib.patches import Patch
 
-        handles = [Patch(color=groups.colors[i], alpha=alpha, label=groups.names[i]) for i in reversed(bands)]
-        canvas.ax.legend(handles=handles, frameon=False, fontsize=10, labelcolor=INK, handlelength=1.0, **place)
-    return canvas.finish()
+            handles = [
+                Patch(color=color, alpha=alpha, label=name) for color, name in zip(reversed(colors), names, strict=True)
+            ]
+            style = {"frameon": False, "labelcolor": INK, "handlelength": 1.0, **legend_style(len(names))}
+            canvas.ax.legend(handles=handles, **style, **place.arguments)
+        return canvas.finish()
 
 
 def _checked_times(adata: "AnnData", key: str) -> Float[np.ndarray, " cells"]:
     """Read the experimental time as numbers, NaN where it is missing."""
-    if key not in adata.obs:
-        raise KeyError(f"Expected `adata.obs[{key!r}]` with the experimental time, found columns {list(adata.obs)}.")
+    found = require_key(adata.obs, key, "adata.obs", "Name the column with the experimental time in `time_key`.")
     try:
-        return adata.obs[key].astype(object).astype(float).to_numpy()
+        return found.astype(object).where(found.notna(), np.nan).astype(float).to_numpy()
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"Expected `adata.obs[{key!r}]` to hold numbers, or categories that are numbers, found type "
-            f"{adata.obs[key].dtype}. Write the time as a number, such as 7.5 for 'E7.5'."
+            f"{found.dtype}. Write the time as a number, such as 7.5 for 'E7.5'."
         ) from error
 
 
-def _checked_clusters(names: list[str], cluster: str, key: str, clusters: Sequence[Any] | None) -> list[int]:
-    """Give the numbers of the clusters to look at, that of the source among them."""
-    wanted = names if clusters is None else [str(cluster), *(str(name) for name in clusters)]
-    if absent := sorted({str(cluster), *wanted} - set(names)):
-        raise ValueError(f"Expected clusters among {names} of `adata.obs[{key!r}]`, found {absent}.")
-    kept = [names.index(name) for name in dict.fromkeys(wanted)]
+def _checked_clusters(
+    names: list[str], cluster: Any, key: str, clusters: Sequence[Any] | None
+) -> tuple[int, list[int]]:
+    """Give the number of the source, and those of the clusters to look at, the source first if they are listed."""
+    source = find_name(pd.Index(names, dtype=object), cluster, f"adata.obs[{key!r}]", "groups")
+    if source is None:
+        raise ValueError(f"Expected clusters among {listed(names)} of `adata.obs[{key!r}]`, found {listed([cluster])}.")
+    kept = list(range(len(names)))
+    if clusters is not None:
+        kept = list(dict.fromkeys([source, *find_groups(names, clusters, "clusters", key)]))
     if len(kept) < 2:
         raise ValueError(f"Expected at least 2 clusters of `adata.obs[{key!r}]`, found {[names[i] for i in kept]}.")
-    return kept
+    return source, kept
 
 
-def _legend_place(legend_loc: str | None) -> dict[str, Any] | None:
-    """Translate ``"upper right out"`` into matplotlib's terms."""
-    from matplotlib.legend import Legend
-
-    if legend_loc in (None, "none"):
-        return None
-    place = str(legend_loc)
-    inside = place.removesuffix(" out")
-    if inside not in Legend.codes or (place.endswith(" out") and not inside.endswith(("left", "right"))):
+def _at_times(
+    times: Float[np.ndarray, " cells"], cells: Bool[np.ndarray, " cells"], time_points: Sequence[float], key: str
+) -> Bool[np.ndarray, " cells"]:
+    """Tell which cells are at the time points that the user lists; absent ones are left out with a warning."""
+    existing = np.unique(times[cells])
+    wanted = np.array([float(point) for point in time_points])
+    absent = wanted[~np.isin(wanted, existing)].tolist()
+    if absent and np.isin(existing, wanted).sum() < 2:
         raise ValueError(
-            f"Expected `legend_loc` to be 'none', one of {list(Legend.codes)}, or a corner or side with ' out', "
-            f"found `{legend_loc!r}`."
+            f"Expected at least 2 `time_points` among {existing.tolist()} of `adata.obs[{key!r}]`, found {absent}, "
+            "which are not there."
         )
-    if inside == place:
-        return {"loc": place}
-    row = inside.split()[0] if " " in inside else "center"
-    height = {"upper": 1.0, "center": 0.5, "lower": 0.0}[row]
-    if inside.endswith("right"):
-        return {"loc": f"{row} left", "bbox_to_anchor": (1.01, height), "borderaxespad": 0.0}
-    return {"loc": f"{row} right", "bbox_to_anchor": (-0.01, height), "borderaxespad": 0.0}
+    if absent:
+        logger.warning(
+            "Leaving out %s of `time_points`: no such times in `adata.obs[%r]`, which has %s", absent, key, existing
+        )
+    return np.isin(times, wanted)
 
 
 def _order_bands(
@@ -353,13 +371,13 @@ def _draw_ribbon(
 
 
 def _label(
-    ax: Any, x: Float[np.ndarray, " points"], points: np.ndarray, step: int | None, time_key: str, title: str
+    ax: Any, x: Float[np.ndarray, " points"], days: np.ndarray, step: int | None, time_key: str, title: str
 ) -> None:
     """Name the time points below the picture."""
     shown = slice(0, 0) if step is None else slice(None, None, step)
-    ax.set_xticks(x[shown], [f"{point:g}" for point in points[shown]])
+    ax.set_xticks(x[shown], [f"{point:g}" for point in days[shown]])
     ax.set_yticks([])
-    ax.set_xlabel(time_key, color=INK, fontsize=11)
-    ax.tick_params(length=0, labelcolor=INK, labelsize=10)
+    ax.set_xlabel(time_key, color=INK, fontsize=text_size(11))
+    ax.tick_params(length=0, labelcolor=INK, labelsize=text_size(10))
     ax.spines[:].set_visible(False)
-    ax.set_title(title, color=INK, fontsize=13)
+    ax.set_title(title, color=INK, fontsize=text_size(13))

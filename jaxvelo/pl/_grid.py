@@ -1,16 +1,16 @@
 """Arrows in an embedding: smoothed onto a regular grid, or one for each cell."""
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial import cKDTree
 
-from ._colors import Categorical, Continuous, Palette, Uniform, cell_colors
-from ._embedding import arrows, embedding, finite_rows
-from ._figure import INK, Canvas, bare
-from ._scatter import cell_size, check_legend, color_name, draw_cells, draw_legend
+from ._cells import draw_embedding
+from ._colors import Categorical, Colors, PerCell
+from ._embedding import Embedding, finite_rows, read_arrows, read_positions
+from ._figure import INK
+from ._looks import Looks, check_color, check_positive, picture
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -95,12 +95,12 @@ def smooth_on_grid(
     return axes, average.reshape(points.shape)
 
 
+@picture(alpha=BACKGROUND_ALPHA, legend_loc="on data")
 def projection_grid(
     adata: "AnnData",
-    basis: str = "umap",
+    basis: str | None = "umap",
     vkey: str = "T_fwd",
     *,
-    color: Any = None,
     density: float = 1.0,
     smooth: float = 0.5,
     min_mass: float = 5.0,
@@ -108,29 +108,21 @@ def projection_grid(
     arrow_size: float = 1.0,
     arrow_length: float = 1.0,
     arrow_color: Any = INK,
-    layer: str | None = None,
-    palette: Palette = None,
-    cmap: Any = "viridis",
-    size: float | None = None,
-    alpha: float = BACKGROUND_ALPHA,
-    legend_loc: str | None = "on data",
-    title: str | None = None,
-    figsize: tuple[float, float] | None = None,
-    dpi: float | None = None,
-    ax: "Axes | None" = None,
-    save: str | os.PathLike | None = None,
-    show: bool | None = None,
-) -> "Axes | None":
+    recompute: bool = False,
+    looks: Looks,
+) -> "Axes | list[Axes] | None":
     """Draw arrows in an embedding, averaged on a regular grid (:func:`smooth_on_grid`).
 
     Parameters
     ----------
     adata
-        The cells, with arrows in ``obsm[f"{vkey}_{basis}"]``; not changed.
+        The cells, with arrows in ``obsm[f"{vkey}_{basis}"]``, or with a velocity graph in ``uns[f"{vkey}_graph"]`` to
+        compute them from; not changed.
     basis
         Embedding with two or three dimensions; see :func:`scatter`.
     vkey
-        Name of the arrows: ``"T_fwd"`` (default) or ``"T_bwd"`` for what a kernel's ``plot_projection`` stores.
+        Name of the arrows: ``"T_fwd"`` (default) or ``"T_bwd"`` for what a kernel's ``plot_projection`` stores,
+        ``"velocity"`` for what :func:`jaxvelo.tl.velocity_embedding` does.
     density
         1 puts 34 grid lines along the longer side (14 in three dimensions), fewer if there are few
         cells.
@@ -139,139 +131,123 @@ def projection_grid(
     arrow_size, arrow_length, arrow_color
         Thickness and length (relative to the default) and colour of the arrows. Only relative lengths mean something:
         by default 95 % of the arrows are shorter than 1.3 times the grid's spacing.
-    color, layer, palette, cmap, size, alpha, legend_loc, title, figsize, dpi, ax, save, show
-        See :func:`scatter`.
+    recompute
+        Whether to compute the arrows from the velocity graph although there are some.
+    looks
+        All arguments that concern cells, legend and figure: see :func:`scatter`.
 
     Returns
     -------
-    Axes or None
-        The axes if ``show=False`` or ``ax`` was given.
+    Axes, list of Axes or None
+        The axes if ``show=False`` or ``ax`` was given, a list if ``color`` is one.
 
     Raises
     ------
     KeyError
         If the embedding, the arrows or ``color`` do not exist.
+    TypeError
+        If an argument does not exist.
     ValueError
         If the arrows do not fit the embedding or an argument is out of range.
     """
-    positions, vectors = embedding(adata, basis), arrows(adata, basis, vkey)
-    colors = cell_colors(adata, color, palette, layer)
-    check_legend(legend_loc)
-    check_arrows(positions, vectors, vkey, density=density, smooth=smooth, arrow_size=arrow_size)
-    check_neighbors(n_neighbors)
-    canvas = Canvas(ax, n_dims=positions.shape[1], figsize=figsize, dpi=dpi, save=save, show=show)
-    draw_background(canvas.ax, positions, colors, cmap=cmap, size=size, alpha=alpha)
+    embedding, vectors = read_field(adata, basis, vkey, recompute, looks)
+    check_field(embedding, vectors, vkey, n_neighbors, arrow_color, density=density, smooth=smooth,
+                arrow_size=arrow_size, arrow_length=arrow_length)  # fmt: skip
+    positions = embedding.positions
     lines = max(2, round(grid_lines(len(positions), LINES[positions.shape[1]]) * density))
     grid, average = smooth_on_grid(
         positions, vectors, lines=lines, smooth=smooth, min_mass=min_mass, n_neighbors=n_neighbors
     )
-    draw_grid(canvas.ax, grid, average, arrow_size, arrow_length, arrow_color)
-    bare(canvas.ax, color_name(colors) if title is None else title)
-    draw_legend(canvas.ax, positions, colors, legend_loc)
-    return canvas.finish()
+
+    def over(ax: Any, _: Colors) -> None:
+        draw_grid(ax, grid, average, arrow_size, arrow_length, arrow_color)
+
+    return draw_embedding(adata, embedding, looks, enlarged=BACKGROUND_SIZE, over=over)
 
 
+@picture(alpha=BACKGROUND_ALPHA)
 def projection_cells(
     adata: "AnnData",
-    basis: str = "umap",
+    basis: str | None = "umap",
     vkey: str = "T_fwd",
     *,
-    color: Any = None,
+    density: float = 1.0,
     arrow_size: float = 1.0,
     arrow_length: float = 1.0,
-    layer: str | None = None,
-    palette: Palette = None,
-    cmap: Any = "viridis",
-    size: float | None = None,
-    alpha: float = BACKGROUND_ALPHA,
-    legend_loc: str | None = "right margin",
-    title: str | None = None,
-    figsize: tuple[float, float] | None = None,
-    dpi: float | None = None,
-    ax: "Axes | None" = None,
-    save: str | os.PathLike | None = None,
-    show: bool | None = None,
-) -> "Axes | None":
+    recompute: bool = False,
+    looks: Looks,
+) -> "Axes | list[Axes] | None":
     """Draw one arrow for each cell in an embedding, in the cell's colour.
 
     Parameters
     ----------
-    adata, basis, vkey
+    adata, basis, vkey, recompute
         See :func:`projection_grid`.
+    density
+        Share of the cells whose arrows are drawn, above 0 and up to 1; chosen at random, the same each time.
     arrow_size, arrow_length
         Thickness and length of the arrows, relative to the default: 95 % of them shorter than 4 % of the picture.
-    color, layer, palette, cmap, size, alpha, legend_loc, title, figsize, dpi, ax, save, show
-        See :func:`scatter`.
+    looks
+        All arguments that concern cells, legend and figure: see :func:`scatter`.
 
     Returns
     -------
-    Axes or None
-        The axes if ``show=False`` or ``ax`` was given.
+    Axes, list of Axes or None
+        The axes if ``show=False`` or ``ax`` was given, a list if ``color`` is one.
 
     Raises
     ------
-    KeyError, ValueError
+    KeyError, TypeError, ValueError
         As :func:`projection_grid`.
     """
-    positions, vectors = embedding(adata, basis), arrows(adata, basis, vkey)
-    colors = cell_colors(adata, color, palette, layer)
-    check_legend(legend_loc)
-    check_arrows(positions, vectors, vkey, arrow_size=arrow_size)
-    canvas = Canvas(ax, n_dims=positions.shape[1], figsize=figsize, dpi=dpi, save=save, show=show)
-    draw_background(canvas.ax, positions, colors, cmap=cmap, size=size, alpha=alpha)
-    cells = finite_rows(positions, vectors)
+    embedding, vectors = read_field(adata, basis, vkey, recompute, looks)
+    check_field(embedding, vectors, vkey, density=density, arrow_size=arrow_size, arrow_length=arrow_length)
+    if density > 1:
+        raise ValueError(f"Expected `density` to be a share of the cells, at most 1, found `{density}`.")
+    positions = embedding.positions
+    cells = np.flatnonzero(finite_rows(positions, vectors))
+    if density < 1:
+        n_drawn = max(1, round(density * len(cells)))
+        cells = np.sort(np.random.default_rng(0).permutation(cells)[:n_drawn])
     length = 0.04 * np.max(np.ptp(positions[cells], axis=0)) * arrow_length
-    shades: Any = INK
-    if isinstance(colors, Categorical):
-        shades = 0.75 * colors.rgba()[cells] + 0.25 * np.array([0.0, 0.0, 0.0, 1.0])  # darker than the cell under it
-    draw_arrows(canvas.ax, positions[cells], vectors[cells], length, 0.7 * arrow_size, shades)
-    bare(canvas.ax, color_name(colors) if title is None else title)
-    draw_legend(canvas.ax, positions, colors, legend_loc)
-    return canvas.finish()
+
+    def over(ax: Any, colors: Colors) -> None:
+        shades: Any = INK
+        if isinstance(colors, Categorical | PerCell):
+            own = colors.rgba() if isinstance(colors, Categorical) else colors.colors
+            shades = 0.75 * own[cells] + 0.25 * np.array([0.0, 0.0, 0.0, 1.0])  # darker than the cell under it
+        draw_arrows(ax, positions[cells], vectors[cells], length, 0.7 * arrow_size, shades)
+
+    return draw_embedding(adata, embedding, looks, enlarged=BACKGROUND_SIZE, over=over)
 
 
-def check_arrows(
-    positions: Float[np.ndarray, "cells dims"],
+def read_field(
+    adata: "AnnData", basis: str | None, vkey: str, recompute: bool, looks: Looks
+) -> tuple[Embedding, Float[np.ndarray, "cells dims"]]:
+    """Read an embedding and the arrows on it."""
+    embedding = read_positions(adata, basis, looks.components, looks.projection)
+    return embedding, read_arrows(adata, embedding, vkey, recompute)
+
+
+def check_field(
+    embedding: Embedding,
     vectors: Float[np.ndarray, "cells dims"],
     vkey: str,
+    n_neighbors: int | None = None,
+    arrow_color: Any = INK,
     **positive: float,
 ) -> None:
-    """Raise if no cell has a place and an arrow, or if a number that must be positive is not."""
+    """Raise if no cell has a place and an arrow, or if an argument cannot be used."""
     for name, value in positive.items():
-        if not 0 < value < np.inf:
-            raise ValueError(f"Expected `{name}` to be positive, found `{value}`.")
-    if not finite_rows(positions, vectors).any():
-        raise ValueError(
-            f"Expected cells with a finite place and a finite arrow in `{vkey}`, found none in {len(positions)} cells. "
-            "Compute the projection again."
-        )
-
-
-def check_neighbors(n_neighbors: int | None) -> None:
-    """Raise if the number of neighbours is no positive integer."""
+        check_positive(name, value)
+    check_color("arrow_color", arrow_color)
     if n_neighbors is not None and (not isinstance(n_neighbors, int | np.integer) or n_neighbors < 1):
         raise ValueError(f"Expected `n_neighbors` to be a positive integer or None, found `{n_neighbors!r}`.")
-
-
-def draw_background(
-    ax: Any,
-    positions: Float[np.ndarray, "cells dims"],
-    colors: Categorical | Continuous | Uniform,
-    *,
-    cmap: Any,
-    size: float | None,
-    alpha: float,
-) -> None:
-    """Draw the cells large and pale, as what lies under the arrows."""
-    n_cells = int(finite_rows(positions).sum())
-    draw_cells(
-        ax,
-        positions,
-        colors,
-        cmap=cmap,
-        alpha=alpha,
-        size=BACKGROUND_SIZE * cell_size(n_cells) if size is None else size,
-    )
+    if not finite_rows(embedding.positions, vectors).any():
+        raise ValueError(
+            f"Expected cells with a finite place and a finite arrow in `{vkey}`, found none in {len(vectors)} cells. "
+            "Compute the projection again."
+        )
 
 
 def draw_grid(

@@ -9,12 +9,15 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from jaxvelo.annotations import check_integer, listed, require_key
+from jaxvelo.annotations import check_integer, layer_names, listed, require_key
 
-from ._colors import Categorical, Continuous, Palette, Uniform, cell_colors
-from ._figure import INK, Canvas, checked_path, finish_figure, pyplot
+from ._cells import MANY_CELLS, cell_size, color_name, draw_color_bar, draw_points
+from ._colors import Categorical, Colors, Continuous, Palette, cell_colors
+from ._figure import INK, Canvas, check_size, checked_path, text_size
+from ._legend import Place, draw_legend, group_handles, legend_place, warn_about_many
+from ._looks import check_opacity, check_positive, checked_cmap, picture
+from ._names import find_name, is_name
 from ._phase_curves import PhaseCurves, read_phase_curves
-from ._scatter import cell_size, check_legend, color_name, draw_color_bar, draw_legend, draw_points, group_handles
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,9 +26,9 @@ if TYPE_CHECKING:
 NAMES = {"Ms": "spliced", "Mu": "unspliced"}
 STEADY = "#6a6a6a"
 SWITCH: dict[str, Any] = {"marker": "D", "markersize": 5.5, "color": INK, "markeredgecolor": "white"}
-Colors = Categorical | Continuous | Uniform
 
 
+@picture()
 def phase_portrait(
     adata: "AnnData",
     var_names: str | Sequence[str],
@@ -72,8 +75,8 @@ def phase_portrait(
         One gene or several.
     color
         Column of ``obs`` (groups or numbers), layer (for each gene its own values, such as ``"velocity"`` or
-        ``"fit_t"``), gene, or one colour for all cells. By default ``obs["clusters"]``, or the first categorical
-        column.
+        ``"fit_t"``), gene, one colour for all cells, or one value or colour for each cell. By default
+        ``obs["clusters"]``, or the first categorical column that is a clustering.
     xkey, ykey
         Layers of spliced and unspliced abundance. The model's curves are in units of ``"Ms"`` and ``"Mu"``.
     vkey
@@ -113,6 +116,8 @@ def phase_portrait(
     ------
     KeyError
         If a gene, a layer, ``color`` or a part of the fit does not exist.
+    TypeError
+        If an argument does not exist.
     ValueError
         If there are no genes, several for one ``ax``, names that are not unique, no cells with finite abundance, or
         an argument is out of range.
@@ -121,84 +126,83 @@ def phase_portrait(
     ----------
     Bergen et al. (2020).
     """
-    plt = pyplot()
     genes, places = _genes(adata, var_names)
-    check_legend(legend_loc)
+    place = legend_place(legend_loc, right_is_outside=True)
     for name, number, least in (("ncols", ncols, 1), ("n_samples", n_samples, 0), ("seed", seed, 0)):
         check_integer(name, number, least)
-    if not 0 < linewidth < np.inf:
-        raise ValueError(f"Expected `linewidth` to be positive, found `{linewidth}`.")
+    check_positive("linewidth", linewidth)
+    check_positive("size", size)
+    check_opacity("alpha", alpha)
+    check_size(figsize, dpi)
+    if cmap is not None:
+        cmap = checked_cmap("cmap", cmap)
     if ax is not None and len(genes) > 1:
         raise ValueError(
             f"Expected one gene to draw on `ax`, found {len(genes)}: {listed(genes)}. Draw them one by one, or leave "
             "out `ax` for a figure with a panel for each."
         )
-    if save is not None:
-        checked_path(save)
-    positions = [_abundance(adata, gene, place, xkey, ykey) for gene, place in zip(genes, places, strict=True)]
-    colors = [_panel_colors(adata, place, color, palette, layer) for place in places]
-    curves = [read_phase_curves(adata, place, vkey, n_samples, seed) for place in places]
-
+    checked_path(save)
+    positions = [_abundance(adata, gene, i, xkey, ykey) for gene, i in zip(genes, places, strict=True)]
     is_layer = _is_layer(adata, color)
-    handles = _legend_handles(colors[0], curves, legend_loc)
-    n_rows, n_columns = -(-len(genes) // ncols), min(ncols, len(genes))
-    canvas = None
-    if ax is not None:
-        canvas = Canvas(ax, save=save, show=show, dpi=dpi)
-        panels = [canvas.ax]
+    if is_layer:
+        colors: list[Colors] = [Continuous(color, _of_gene(adata, color, i)) for i in places]
     else:
-        n_bars = 0 if not isinstance(colors[0], Continuous) else n_columns if is_layer else 1
-        figsize = figsize or _figure_size(n_rows, n_columns, n_bars, handles)
-        figure = plt.figure(figsize=figsize, dpi=dpi, layout="constrained", facecolor="white")
-        figure.get_layout_engine().set(w_pad=0.08)
-        grid = figure.add_gridspec(n_rows, n_columns)
-        panels = [figure.add_subplot(grid[i // n_columns, i % n_columns]) for i in range(len(genes))]
+        colors = [_common_colors(adata, color, palette, layer)] * len(genes)
+    curves = [read_phase_curves(adata, i, vkey, n_samples, seed) for i in places]
 
-    rasterized = adata.n_obs * len(genes) > 2000
-    size = 0.4 * cell_size(adata.n_obs) if size is None else size
-    drawn = None
-    for i, panel in enumerate(panels):
-        norm, panel_cmap, extend = _color_scale(colors[i], cmap, is_layer)
-        style: dict[str, Any] = {"cmap": panel_cmap, "norm": norm, "size": size, "alpha": alpha}
-        drawn = draw_points(panel, positions[i], colors[i], **style, rasterized=rasterized)
-        if drawn is not None and is_layer:
-            draw_color_bar(drawn, panel, label=color, shrink=0.8, extend=extend)
-        _draw_curves(panel, curves[i], positions[i], linewidth)
-        name = title if title is not None and len(genes) == 1 else genes[i]
-        _label(panel, name, curves[i].note)
-        if i % n_columns == 0:
-            panel.set_ylabel(NAMES.get(ykey, ykey), color=INK, fontsize=10)
-        if i + n_columns >= len(genes):
-            panel.set_xlabel(NAMES.get(xkey, xkey), color=INK, fontsize=10)
-    if drawn is not None and not is_layer:
-        draw_color_bar(drawn, panels, label=color_name(colors[0]), shrink=0.8 / n_rows)
-    if title is not None and len(genes) > 1:
-        panels[0].figure.suptitle(title, color=INK, fontsize=13)
-    _draw_legends(panels, positions[0], colors[0], handles, legend_loc, own=canvas is None)
-
-    if canvas is not None:
-        canvas.finish()
-    elif finish_figure(figure, save, dpi, show) is None:
-        return None
-    return panels[0] if isinstance(var_names, str) else panels
+    handles = _legend_handles(colors[0], curves, place)
+    n_rows, n_columns = -(-len(genes) // ncols), min(ncols, len(genes))
+    n_bars = 0 if not isinstance(colors[0], Continuous) else n_columns if is_layer else 1
+    canvas = Canvas(
+        ax,
+        n_panels=len(genes),
+        ncols=ncols,
+        figsize=figsize or _figure_size(n_rows, n_columns, n_bars, handles),
+        dpi=dpi,
+        save=save,
+        show=show,
+    )
+    panels = canvas.axes
+    with canvas:
+        if canvas.own:
+            panels[0].figure.get_layout_engine().set(w_pad=0.08)
+        rasterized = adata.n_obs * len(genes) > MANY_CELLS
+        size = 0.4 * cell_size(adata.n_obs) if size is None else size
+        drawn = None
+        for i, panel in enumerate(panels):
+            norm, panel_cmap, extend = _color_scale(colors[i], cmap, is_layer)
+            style: dict[str, Any] = {"cmap": panel_cmap, "norm": norm, "size": size, "alpha": alpha}
+            drawn = draw_points(panel, positions[i], colors[i], **style, rasterized=rasterized)
+            if drawn is not None and is_layer:
+                draw_color_bar(drawn, panel, label=color, shrink=0.8, extend=extend)
+            _draw_curves(panel, curves[i], positions[i], linewidth)
+            name = title if title is not None and len(genes) == 1 else genes[i]
+            _label(panel, name, curves[i].note)
+            if i % n_columns == 0:
+                panel.set_ylabel(NAMES.get(ykey, ykey), color=INK, fontsize=text_size(10))
+            if i + n_columns >= len(genes):
+                panel.set_xlabel(NAMES.get(xkey, xkey), color=INK, fontsize=text_size(10))
+        if drawn is not None and not is_layer:
+            draw_color_bar(drawn, panels, label=color_name(colors[0]), shrink=0.8 / n_rows)
+        if title is not None and len(genes) > 1:
+            panels[0].figure.suptitle(title, color=INK, fontsize=text_size(13))
+        _draw_legends(panels, positions[0], colors[0], handles, place, own=canvas.own)
+        done = canvas.finish()
+    return done if isinstance(var_names, str) or done is None else panels
 
 
 def _genes(adata: "AnnData", var_names: str | Sequence[str]) -> tuple[list[str], list[int]]:
     """Give the genes' names and their places in ``var``."""
-    genes = [var_names] if isinstance(var_names, str) else [str(gene) for gene in var_names]
+    genes = [var_names] if is_name(var_names) else list(var_names)
     if not genes:
         raise ValueError("Expected at least one gene in `var_names`, found none.")
-    if missing := [gene for gene in genes if gene not in adata.var_names]:
+    places = [find_name(adata.var_names, gene, "adata.var_names") for gene in genes]
+    if missing := [gene for gene, place in zip(genes, places, strict=True) if place is None]:
         raise KeyError(
             f"Expected `var_names` to be genes in `adata.var_names`, found no {listed(missing)} among "
             f"{listed(adata.var_names, 5)}. Check the spelling, or whether these genes were filtered out."
         )
-    if double := [gene for gene in genes if np.sum(adata.var_names == gene) > 1]:
-        raise ValueError(
-            f"Expected unique names in `adata.var_names`, found several genes called {listed(double)}. "
-            "Call `adata.var_names_make_unique()` first."
-        )
-    return genes, [int(adata.var_names.get_loc(gene)) for gene in genes]
+    return [str(gene) for gene in genes], [place for place in places if place is not None]
 
 
 def _abundance(adata: "AnnData", gene: str, place: int, xkey: str, ykey: str) -> Float[np.ndarray, "cells 2"]:
@@ -224,19 +228,17 @@ def _is_layer(adata: "AnnData", color: Any) -> bool:
     return isinstance(color, str) and color not in adata.obs and color in adata.layers
 
 
-def _panel_colors(adata: "AnnData", place: int, color: Any, palette: Palette, layer: str | None) -> Colors:
-    """Find out what ``color`` means for one gene."""
-    from matplotlib.colors import is_color_like
-
-    if _is_layer(adata, color):
-        return Continuous(color, _of_gene(adata, color, place))
-    is_known = not isinstance(color, str) or color in adata.obs or color in adata.var_names
-    if not is_known and not is_color_like(color):
+def _common_colors(adata: "AnnData", color: Any, palette: Palette, layer: str | None) -> Colors:
+    """Find out what ``color`` means, the same for all genes."""
+    try:
+        return cell_colors(adata, color, palette, layer)
+    except KeyError as error:
+        if layer is not None or not isinstance(color, str):
+            raise
         raise KeyError(
             f"Expected `color` to be a column of `adata.obs`, a layer, a gene in `adata.var_names` or a colour, found "
-            f"`{color!r}`. Columns are {listed(adata.obs)}, layers {listed(adata.layers)}."
-        )
-    return cell_colors(adata, color, palette, layer)
+            f"`{color!r}`. Columns are {listed(adata.obs)}, layers {listed(layer_names(adata))}."
+        ) from error
 
 
 def _color_scale(colors: Colors, cmap: Any, is_layer: bool) -> tuple[Any, Any, str | None]:
@@ -287,7 +289,7 @@ def _label(ax: Any, name: str, note: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     lines = textwrap.wrap(note, 42)
-    ax.set_title(name, color=INK, fontsize=12, pad=6 + 10 * len(lines))
+    ax.set_title(name, color=INK, fontsize=text_size(12), pad=6 + 10 * len(lines))
     if lines:
         note = "\n".join(lines)
         ax.text(0.5, 1.02, note, transform=ax.transAxes, ha="center", va="bottom", fontsize=8, color=STEADY, gid="note")
@@ -295,20 +297,19 @@ def _label(ax: Any, name: str, note: str) -> None:
     ax.yaxis.set_major_locator(MaxNLocator(4))
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color("0.6")
-    ax.tick_params(color="0.6", labelcolor=INK, labelsize=8, length=2.5)
+    ax.tick_params(color="0.6", labelcolor=INK, labelsize=text_size(8), length=2.5)
 
 
-def _is_beside(legend_loc: str | None) -> bool:
-    return legend_loc == "on data" or "right" in str(legend_loc)
-
-
-def _legend_handles(colors: Colors, curves: list[PhaseCurves], legend_loc: str | None) -> list[Any]:
+def _legend_handles(colors: Colors, curves: list[PhaseCurves], place: Place) -> list[Any]:
     """Give the entries of the legend beside the picture: groups, and the lines that are in any panel."""
     from matplotlib.lines import Line2D
 
-    if legend_loc in (None, "none"):
+    if place.kind == "none":
         return []
-    handles = group_handles(colors) if isinstance(colors, Categorical) and _is_beside(legend_loc) else []
+    handles = []
+    if isinstance(colors, Categorical) and place.kind != "inside":
+        warn_about_many(colors)
+        handles = group_handles(colors)
     if any(len(curve.induction) for curve in curves):
         handles += [
             Line2D([], [], color=INK, linewidth=1.8, label="induction"),
@@ -327,13 +328,15 @@ def _figure_size(n_rows: int, n_columns: int, n_bars: int, handles: list[Any]) -
     side = 3.0 if n_rows * n_columns == 1 else 2.6
     height = side * n_rows + 0.2
     longest = max((len(handle.get_label()) for handle in handles), default=0)
-    legend = _legend_columns(len(handles), height) * (0.55 + 0.075 * longest)
+    size, n_legend_columns = _legend_shape(len(handles), height)
+    legend = n_legend_columns * (0.55 + 0.075 * longest) * size / 9
     return (side + 0.1) * n_columns + 0.6 * n_bars + legend + 0.2, height
 
 
-def _legend_columns(n_entries: int, height: float) -> int:
-    """Give the number of columns of a legend in a figure of some height in inches."""
-    return -(-n_entries // max(4, int((height - 0.3) / 0.21)))
+def _legend_shape(n_entries: int, height: float) -> tuple[float, int]:
+    """Give size of the text and number of columns of a legend in a figure of some height in inches."""
+    size = text_size(9.0 if n_entries <= 36 else 6.5)
+    return size, -(-n_entries // max(4, int((height - 0.3) / (0.21 * size / 9))))
 
 
 def _draw_legends(
@@ -341,22 +344,25 @@ def _draw_legends(
     positions: Float[np.ndarray, "cells 2"],
     colors: Colors,
     handles: list[Any],
-    legend_loc: str | None,
+    place: Place,
     *,
     own: bool,
 ) -> None:
     """Draw the legend beside the picture, and the groups' names in the first panel if they belong there."""
-    style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK, "handlelength": 1.6}
+    figure = panels[0].figure
+    size, n_columns = _legend_shape(len(handles), figure.get_figheight())
+    style: dict[str, Any] = {"frameon": False, "fontsize": size, "labelcolor": INK, "handlelength": 1.6}
+    beside = place if place.kind == "outside" else legend_place("right margin")
     if handles and own:
-        figure = panels[0].figure
-        n_columns = _legend_columns(len(handles), figure.get_figheight())
-        figure.legend(handles=handles, loc="outside right upper", ncols=n_columns, **style)
+        row, side = beside.arguments["loc"].split()  # the corner of the legend that is next to the axes
+        where = f"{'right' if side == 'left' else 'left'} {row}"
+        if side == "center":
+            where = f"{'upper' if row == 'lower' else 'lower'} center"
+        figure.legend(handles=handles, loc=f"outside {where}", ncols=n_columns, **style)
     elif handles:
-        legend = panels[0].legend(
-            handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, **style
-        )
-        if not _is_beside(legend_loc):  # the second legend below would replace this one
+        legend = panels[0].legend(handles=handles, **beside.arguments, **style)
+        if place.kind == "inside":  # the second legend below would replace this one
             panels[0].add_artist(legend)
             legend.set_clip_on(False)
-    if not _is_beside(legend_loc):
-        draw_legend(panels[0], positions, colors, legend_loc)
+    if place.kind == "inside":
+        draw_legend(panels[0], positions, colors, place)

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from ._colors import Categorical, grouped
-from ._figure import INK, Canvas
+from jaxvelo.annotations import layer_names
+from jaxvelo.configuration import logger
+
+from ._colors import MOST_GROUPS, group_codes
+from ._figure import INK, Canvas, text_size
+from ._looks import check_color, picture
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -16,13 +20,8 @@ if TYPE_CHECKING:
 
 LAYERS = ("spliced", "unspliced", "ambiguous")
 COLORS = ("#4a7fb0", "#f2b36d", "#b9b9b9", "#8fb996", "#c8553d", "#7a5195")
-LEGEND: dict[str, Any] = {
-    "frameon": False,
-    "fontsize": 10,
-    "labelcolor": INK,
-    "handlelength": 0.9,
-    "handleheight": 0.9,
-}
+LEGEND: dict[str, Any] = {"frameon": False, "labelcolor": INK, "handlelength": 0.9, "handleheight": 0.9}
+MOST_HEIGHT = 20.0  # inches; more groups have thinner bars
 
 
 def count_proportions(
@@ -54,15 +53,16 @@ def count_proportions(
     KeyError
         If ``groupby`` or a layer does not exist.
     ValueError
-        If there are no counts at all.
+        If there are no counts at all, or no groups.
     """
-    groups = grouped(adata, groupby)
+    groups, codes = group_codes(adata, groupby)
     names = _layer_names(adata, layers)
     sizes = _cell_sizes(adata, names)
     total = sizes.sum(axis=0)
     if not total.sum() > 0:
         raise ValueError(f"Expected counts in layers {names}, found none: all sums are 0 or not finite.")
-    by_group = np.stack([sizes[groups.codes == i].sum(axis=0) for i in range(len(groups.names))])
+    by_group = np.zeros((len(groups), len(names)))
+    np.add.at(by_group, codes[codes >= 0], sizes[codes >= 0])
     sums = by_group.sum(axis=1, keepdims=True)
     return total / total.sum(), np.where(sums > 0, by_group / np.where(sums > 0, sums, 1.0), 0.0)
 
@@ -70,10 +70,10 @@ def count_proportions(
 def _layer_names(adata: "AnnData", layers: Sequence[str] | None) -> list[str]:
     names = [name for name in LAYERS if name in adata.layers] if layers is None else list(layers)
     if missing := [name for name in names if name not in adata.layers]:
-        raise KeyError(f"Expected layers {names}, found no {missing} among {list(adata.layers)}.")
+        raise KeyError(f"Expected layers {names}, found no {missing} among {layer_names(adata)}.")
     if not names:
         raise KeyError(
-            f"Expected at least one of the layers {list(LAYERS)}, found {list(adata.layers)}. Name others in `layers`."
+            f"Expected at least one of the layers {list(LAYERS)}, found {layer_names(adata)}. Name others in `layers`."
         )
     return names
 
@@ -81,10 +81,16 @@ def _layer_names(adata: "AnnData", layers: Sequence[str] | None) -> list[str]:
 def _cell_sizes(adata: "AnnData", names: list[str]) -> Float[np.ndarray, "cells layers"]:
     columns = [f"initial_size_{name}" for name in names]
     if all(column in adata.obs for column in columns):
-        return adata.obs[columns].to_numpy(dtype=float)
-    return np.stack([np.ravel(np.asarray(adata.layers[name].sum(axis=1), dtype=float)) for name in names], axis=1)
+        sizes = adata.obs[columns].to_numpy(dtype=float, na_value=np.nan)
+    else:
+        sizes = np.stack([np.ravel(np.asarray(adata.layers[name].sum(axis=1), dtype=float)) for name in names], axis=1)
+    known = np.isfinite(sizes).all(axis=1)
+    if not known.all():
+        logger.warning("Leaving out %d cells whose counts of %s are not finite", int((~known).sum()), names)
+    return np.where(known[:, None], sizes, 0.0)
 
 
+@picture()
 def proportions(
     adata: "AnnData",
     groupby: str = "clusters",
@@ -107,8 +113,8 @@ def proportions(
     colors
         One colour for each layer.
     title, figsize, dpi, ax, save, show
-        See :func:`scatter`. On the caller's ``ax`` there is no room for the pie: a legend
-        takes its place.
+        See :func:`scatter`. With many groups the bars become thin, and more than 120 have no names. On the caller's
+        ``ax`` there is no room for the pie: a legend takes its place.
 
     Returns
     -------
@@ -119,26 +125,40 @@ def proportions(
     ------
     KeyError
         If ``groupby`` or a layer does not exist.
+    TypeError
+        If an argument does not exist.
     ValueError
         If there are no counts, or too few colours.
     """
     total, by_group = count_proportions(adata, groupby, layers)
-    names, groups = _layer_names(adata, layers), grouped(adata, groupby)
+    names, (groups, codes) = _layer_names(adata, layers), group_codes(adata, groupby)
     shades = list(COLORS if colors is None else colors)
     if len(shades) < len(names):
         raise ValueError(f"Expected `colors` to hold {len(names)} colours for {names}, found {len(shades)}.")
-    present = [i for i in range(len(groups.names)) if np.any(groups.codes == i)]
-    height = max(2.4, 0.34 * len(present) + 0.7)
-    canvas = Canvas(ax, figsize=figsize or (8.0, height), dpi=dpi, save=save, show=show)
-    _draw_bars(canvas.ax, by_group[present], names, shades, groups, present)
-    if canvas.own:
-        # Left of the bars, as high as they are and half as wide; the pie itself keeps its circle in there.
-        _draw_pie(canvas.ax.inset_axes((-0.62, 0.0, 0.55, 1.0)), total, names, shades)
-    else:
-        canvas.ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(names), **LEGEND)
-    if title is not None:
-        canvas.ax.set_title(title, color=INK, fontsize=13)
-    return canvas.finish()
+    for shade in shades:
+        check_color("colors", shade)
+    present = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=len(groups)))
+    thickness = min(0.34, (MOST_HEIGHT if len(present) <= MOST_GROUPS else 8.0) / len(present))
+    canvas = Canvas(
+        ax,
+        figsize=figsize,
+        default_size=(8.0, max(2.4, thickness * len(present) + 0.7)),
+        dpi=dpi,
+        save=save,
+        show=show,
+    )
+    with canvas:
+        _draw_bars(canvas.ax, by_group[present], names, shades, [groups[i] for i in present], thickness)
+        if canvas.own:
+            # Left of the bars, at most as high as they are and half as wide; the pie keeps its circle in there.
+            high = min(1.0, 5.0 / canvas.ax.figure.get_figheight())
+            _draw_pie(canvas.ax.inset_axes((-0.62, 1.0 - high, 0.55, high)), total, names, shades)
+        else:
+            legend = {**LEGEND, "fontsize": text_size(10)}
+            canvas.ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(names), **legend)
+        if title is not None:
+            canvas.ax.set_title(title, color=INK, fontsize=text_size(13))
+        return canvas.finish()
 
 
 def _draw_bars(
@@ -146,24 +166,30 @@ def _draw_bars(
     shares: Float[np.ndarray, "groups layers"],
     names: list[str],
     shades: list[Any],
-    groups: Categorical,
-    present: list[int],
+    groups: list[str],
+    thickness: float,
 ) -> None:
     """Draw one stacked bar for each group, the first at the top, with percentages in the parts that have room."""
     from matplotlib.colors import to_rgb
 
-    rows = np.arange(len(present))
-    left = np.zeros(len(present))
+    rows = np.arange(len(groups))
+    left = np.zeros(len(groups))
+    largest = 72 * 0.7 * thickness  # of a text in a row, in points
+    named = len(groups) <= MOST_GROUPS
     for part, name, shade in zip(shares.T, names, shades, strict=False):
         ink = INK if np.dot(to_rgb(shade), (0.299, 0.587, 0.114)) > 0.6 else "white"
-        ax.barh(rows, part, left=left, color=shade, height=0.78, label=name, linewidth=0)
-        for row, share, start in zip(rows, part, left, strict=True):
-            if share >= 0.06:
-                ax.text(start + share / 2, row, f"{share:.0%}", ha="center", va="center", color=ink, fontsize=9)
+        ax.barh(rows, part, left=left, color=shade, height=0.78 if named else 1.0, label=name, linewidth=0)
+        for row in np.flatnonzero(part >= 0.06) if largest >= 7 else ():
+            ax.text(
+                left[row] + part[row] / 2, row, f"{part[row]:.0%}", ha="center", va="center", color=ink,
+                fontsize=min(text_size(9), largest),
+            )  # fmt: skip
         left = left + part
-    ax.set(xlim=(0, 1), ylim=(len(present) - 0.5, -0.5), xticks=[])
+    ax.set(xlim=(0, 1), ylim=(len(groups) - 0.5, -0.5), xticks=[])
     ax.yaxis.tick_right()
-    ax.set_yticks(rows, [groups.names[i] for i in present], fontsize=10, color=INK)
+    ax.set_yticks(rows if named else [], groups if named else [], fontsize=min(text_size(10), largest), color=INK)
+    if not named:
+        logger.warning("Drawing %d groups without their names: no more than %d fit", len(groups), MOST_GROUPS)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 
@@ -182,5 +208,6 @@ def _draw_pie(ax: Any, total: Float[np.ndarray, " layers"], names: list[str], sh
         [f"{name} {share:.0%}" for name, share in zip(names, total, strict=True)],
         loc="upper center",
         bbox_to_anchor=(0.5, 0.04),
+        fontsize=text_size(10),
         **LEGEND,
     )

@@ -1,35 +1,35 @@
 """Stream lines of the arrows in an embedding."""
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._colors import Palette, cell_colors
-from ._embedding import arrows, embedding
-from ._figure import INK, Canvas, bare
+from ._cells import draw_embedding
+from ._colors import Colors
+from ._figure import INK
 from ._grid import (
     BACKGROUND_ALPHA,
-    check_arrows,
-    check_neighbors,
-    draw_background,
+    BACKGROUND_SIZE,
+    LINES,
+    check_field,
+    draw_grid,
     grid_lines,
-    projection_grid,
+    read_field,
     smooth_on_grid,
 )
-from ._scatter import check_legend, color_name, draw_legend
+from ._looks import Looks, picture
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
 
+@picture(alpha=BACKGROUND_ALPHA, legend_loc="on data")
 def projection_stream(
     adata: "AnnData",
-    basis: str = "umap",
+    basis: str | None = "umap",
     vkey: str = "T_fwd",
     *,
-    color: Any = None,
     density: float = 1.5,
     smooth: float | None = None,
     min_mass: float = 5.0,
@@ -38,19 +38,9 @@ def projection_stream(
     arrow_size: float = 1.0,
     linewidth: float = 1.0,
     arrow_color: Any = INK,
-    layer: str | None = None,
-    palette: Palette = None,
-    cmap: Any = "viridis",
-    size: float | None = None,
-    alpha: float = BACKGROUND_ALPHA,
-    legend_loc: str | None = "on data",
-    title: str | None = None,
-    figsize: tuple[float, float] | None = None,
-    dpi: float | None = None,
-    ax: "Axes | None" = None,
-    save: str | os.PathLike | None = None,
-    show: bool | None = None,
-) -> "Axes | None":
+    recompute: bool = False,
+    looks: Looks,
+) -> "Axes | list[Axes] | None":
     """Draw stream lines along the arrows in an embedding, thicker where the arrows are longer.
 
     The arrows are averaged on a grid of 50 lines, fewer if there are few cells (:func:`smooth_on_grid`), and followed
@@ -59,12 +49,8 @@ def projection_stream(
 
     Parameters
     ----------
-    adata
-        The cells, with arrows in ``obsm[f"{vkey}_{basis}"]``; not changed.
-    basis
-        Embedding; see :func:`scatter`.
-    vkey
-        Name of the arrows: ``"T_fwd"`` (default) or ``"T_bwd"`` for what a kernel's ``plot_projection`` stores.
+    adata, basis, vkey, recompute
+        See :func:`projection_grid`.
     density
         How closely the lines lie.
     smooth, min_mass, n_neighbors
@@ -73,69 +59,46 @@ def projection_stream(
         No lines where the averaged arrows belong to the shortest; in percent of the populated grid points.
     arrow_size, linewidth, arrow_color
         Size of the arrow heads and thickness of the lines (relative to the default), and their colour.
-    color, layer, palette, cmap, size, alpha, legend_loc, title, figsize, dpi, ax, save, show
-        See :func:`scatter`.
+    looks
+        All arguments that concern cells, legend and figure: see :func:`scatter`.
 
     Returns
     -------
-    Axes or None
-        The axes if ``show=False`` or ``ax`` was given.
+    Axes, list of Axes or None
+        The axes if ``show=False`` or ``ax`` was given, a list if ``color`` is one.
 
     Raises
     ------
     KeyError
         If the embedding, the arrows or ``color`` do not exist.
+    TypeError
+        If an argument does not exist.
     ValueError
         If the arrows do not fit the embedding or an argument is out of range.
     """
-    positions, vectors = embedding(adata, basis), arrows(adata, basis, vkey)
-    if not 0 <= cutoff_perc < 100:
+    embedding, vectors = read_field(adata, basis, vkey, recompute, looks)
+    positions, n_dims = embedding.positions, embedding.positions.shape[1]
+    smooth = (0.8 if n_dims == 2 else 0.5) if smooth is None else smooth
+    check_field(embedding, vectors, vkey, n_neighbors, arrow_color, density=density, smooth=smooth,
+                arrow_size=arrow_size, linewidth=linewidth)  # fmt: skip
+    if not isinstance(cutoff_perc, int | float | np.number) or not 0 <= cutoff_perc < 100:
         raise ValueError(f"Expected `cutoff_perc` to be at least 0 and below 100, found `{cutoff_perc}`.")
-    if not 0 < linewidth < np.inf:
-        raise ValueError(f"Expected `linewidth` to be positive, found `{linewidth}`.")
-    if positions.shape[1] == 3:
-        return projection_grid(
-            adata,
-            basis,
-            vkey,
-            color=color,
-            smooth=0.5 if smooth is None else smooth,
-            min_mass=min_mass,
-            n_neighbors=n_neighbors,
-            arrow_size=arrow_size,
-            arrow_color=arrow_color,
-            layer=layer,
-            palette=palette,
-            cmap=cmap,
-            size=size,
-            alpha=alpha,
-            legend_loc=legend_loc,
-            title=title,
-            figsize=figsize,
-            dpi=dpi,
-            ax=ax,
-            save=save,
-            show=show,
-        )
-    smooth = 0.8 if smooth is None else smooth
-    colors = cell_colors(adata, color, palette, layer)
-    check_legend(legend_loc)
-    check_arrows(positions, vectors, vkey, density=density, smooth=smooth, arrow_size=arrow_size)
-    check_neighbors(n_neighbors)
-    canvas = Canvas(ax, figsize=figsize, dpi=dpi, save=save, show=show)
-    draw_background(canvas.ax, positions, colors, cmap=cmap, size=size, alpha=alpha)
-    (x, y), average = smooth_on_grid(
+    grid, average = smooth_on_grid(
         positions,
         vectors,
-        lines=grid_lines(len(positions), 50),
+        lines=grid_lines(len(positions), 50 if n_dims == 2 else LINES[n_dims]),
         smooth=smooth,
         min_mass=min_mass,
         n_neighbors=n_neighbors,
     )
-    draw_stream(canvas.ax, x, y, average, density, cutoff_perc, arrow_size, linewidth, arrow_color)
-    bare(canvas.ax, color_name(colors) if title is None else title)
-    draw_legend(canvas.ax, positions, colors, legend_loc)
-    return canvas.finish()
+
+    def over(ax: Any, _: Colors) -> None:
+        if n_dims == 3:
+            draw_grid(ax, grid, average, arrow_size, 1.0, arrow_color)
+        else:
+            draw_stream(ax, grid[0], grid[1], average, density, cutoff_perc, arrow_size, linewidth, arrow_color)
+
+    return draw_embedding(adata, embedding, looks, enlarged=BACKGROUND_SIZE, over=over)
 
 
 def draw_stream(

@@ -1,44 +1,39 @@
 """Random walks in an embedding."""
 
-import os
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from ._colors import Palette, cell_colors
-from ._embedding import embedding, finite_rows
-from ._figure import INK, Canvas, bare
-from ._scatter import cell_size, check_legend, color_name, draw_cells, draw_legend
+from ._cells import cell_size, draw_embedding
+from ._colors import Colors
+from ._embedding import finite_rows, read_positions
+from ._figure import INK, text_size
+from ._legend import Place, legend_place
+from ._looks import Looks, check_opacity, check_positive, checked_cmap, picture
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
+BESIDE = {"loc": "lower left", "bbox_to_anchor": (1.01, 0.0), "borderaxespad": 0.0}
 
+
+@picture(alpha=0.3)
 def random_walks(
     adata: "AnnData",
     walks: Sequence[Int[np.ndarray, " _"]],
-    basis: str = "umap",
+    basis: str | None = "umap",
     *,
     cmap: Any = "gnuplot",
     linewidth: float = 1.0,
     linealpha: float = 0.3,
-    ixs_legend_loc: str | None = None,
-    color: Any = None,
-    layer: str | None = None,
-    palette: Palette = None,
-    size: float | None = None,
-    alpha: float = 0.3,
-    legend_loc: str | None = "right margin",
-    title: str | None = None,
-    figsize: tuple[float, float] | None = None,
-    dpi: float | None = None,
-    ax: "Axes | None" = None,
-    save: str | os.PathLike | None = None,
-    show: bool | None = None,
-) -> "Axes | None":
+    ixs_legend_loc: Any = None,
+    color_map: Any = None,
+    looks: Looks,
+) -> "Axes | list[Axes] | None":
     """Draw random walks as lines that change colour from start to stop, over pale cells.
 
     Parameters
@@ -56,14 +51,17 @@ def random_walks(
         Width in points and opacity of the lines.
     ixs_legend_loc
         Place of the legend that explains start and stop: beside the picture by default, ``"none"`` for no legend, or
-        any of matplotlib's places inside, such as ``"lower left"``.
-    color, layer, palette, size, alpha, legend_loc, title, figsize, dpi, ax, save, show
-        See :func:`scatter`; they concern the cells.
+        any of matplotlib's places inside, such as ``"lower left"``; as in CellRank, with ``" out"`` behind it for
+        beside the picture, such as ``"top right out"``.
+    color_map
+        Colour map of the cells, if they are coloured by numbers.
+    looks
+        All other arguments that concern cells, legend and figure: see :func:`scatter`.
 
     Returns
     -------
-    Axes or None
-        The axes if ``show=False`` or ``ax`` was given.
+    Axes, list of Axes or None
+        The axes if ``show=False`` or ``ax`` was given, a list if ``color`` is one.
 
     Raises
     ------
@@ -71,37 +69,33 @@ def random_walks(
         If the embedding or ``color`` does not exist.
     IndexError
         If a walk visits a cell that does not exist.
+    TypeError
+        If an argument does not exist.
     ValueError
-        If there are no walks, or a walk is empty or no one-dimensional array of integers.
+        If there are no walks, or a walk is empty, no one-dimensional array of integers, or a mask of cells.
     """
-    positions = embedding(adata, basis)
-    colors = cell_colors(adata, color, palette, layer)
-    from matplotlib import colormaps
-    from matplotlib.legend import Legend
-
-    check_legend(legend_loc)
+    embedding = read_positions(adata, basis, looks.components, looks.projection)
+    positions = embedding.positions
+    looks = dataclasses.replace(looks, cmap=color_map)
     paths = _checked_walks(walks, adata.n_obs)
-    if ixs_legend_loc not in (None, "none", *Legend.codes):
-        raise ValueError(
-            f"Expected `ixs_legend_loc` to be None, 'none' or one of {list(Legend.codes)}, found `{ixs_legend_loc!r}`."
-        )
-    if isinstance(cmap, str) and cmap not in colormaps:
-        raise ValueError(f"Expected `cmap` to be a colour map of matplotlib, found `{cmap!r}`.")
-    cmap = colormaps[cmap] if isinstance(cmap, str) else cmap
-
-    canvas = Canvas(ax, n_dims=positions.shape[1], figsize=figsize, dpi=dpi, save=save, show=show)
-    draw_cells(canvas.ax, positions, colors, size=size, alpha=alpha)
+    ends_place = legend_place(ixs_legend_loc, "ixs_legend_loc") if ixs_legend_loc is not None else None
+    if ends_place is not None and ends_place.kind == "data":
+        raise ValueError("Expected `ixs_legend_loc` to be None, 'none' or a place of a legend, found 'on data'.")
+    cmap = checked_cmap("cmap", cmap)
+    check_positive("linewidth", linewidth)
+    check_opacity("linealpha", linealpha)
     finite = finite_rows(positions)
     paths = [path[finite[path]] for path in paths]
     paths = [path for path in paths if len(path)]
-    if paths:
-        _draw_lines(canvas.ax, positions, paths, cmap, linewidth, linealpha)
-        marker = 1.6 * (cell_size(int(finite.sum())) if size is None else size) + 8.0
-        _draw_ends(canvas.ax, positions, paths, cmap, marker)
-    bare(canvas.ax, color_name(colors) if title is None else title)
-    draw_legend(canvas.ax, positions, colors, legend_loc)
-    _draw_ends_legend(canvas.ax, cmap, ixs_legend_loc)
-    return canvas.finish()
+    marker = 1.6 * (cell_size(int(finite.sum())) if looks.size is None else looks.size) + 8.0
+
+    def over(ax: Any, _: Colors) -> None:
+        if paths:
+            _draw_lines(ax, positions, paths, cmap, linewidth, linealpha)
+            _draw_ends(ax, positions, paths, cmap, marker)
+        _draw_ends_legend(ax, cmap, ends_place)
+
+    return draw_embedding(adata, embedding, looks, over=over)
 
 
 def _checked_walks(walks: Sequence[Any], n_cells: int) -> list[Int[np.ndarray, " _"]]:
@@ -113,6 +107,11 @@ def _checked_walks(walks: Sequence[Any], n_cells: int) -> list[Int[np.ndarray, "
             raise ValueError(
                 f"Expected `walks[{i}]` to be a non-empty one-dimensional array of integers, "
                 f"found shape {path.shape} of type {path.dtype}."
+            )
+        if len(path) == n_cells and set(np.unique(path)) == {0, 1}:
+            raise ValueError(
+                f"Expected `walks[{i}]` to hold the indices of cells, found as many numbers as there are cells, all of "
+                "them 0 or 1. If this is a mask, pass `np.flatnonzero(mask)`."
             )
         if path.min() < 0 or path.max() >= n_cells:
             raise IndexError(
@@ -154,9 +153,9 @@ def _draw_ends(
         ax.scatter(*positions[ends].T, s=size, color=shade, edgecolors=edge, linewidths=0.8, zorder=5, **style)
 
 
-def _draw_ends_legend(ax: Any, cmap: Any, place: str | None) -> None:
+def _draw_ends_legend(ax: Any, cmap: Any, place: Place | None) -> None:
     """Explain the marks of start and stop, in a legend of its own."""
-    if place == "none":
+    if place is not None and place.kind == "none":
         return
     from matplotlib.lines import Line2D
 
@@ -165,11 +164,6 @@ def _draw_ends_legend(ax: Any, cmap: Any, place: str | None) -> None:
         Line2D([], [], markerfacecolor=cmap(0.0), markeredgecolor="white", label="start", **style),
         Line2D([], [], markerfacecolor=cmap(1.0), markeredgecolor=INK, label="stop", **style),
     ]
-    groups = ax.get_legend()
-    where: dict[str, Any] = {"loc": place}
-    if place is None:
-        where = {"loc": "lower left", "bbox_to_anchor": (1.01, 0.0), "borderaxespad": 0.0}
-    ax.legend(handles=handles, frameon=False, fontsize=10, labelcolor=INK, handletextpad=0.2, **where).set_gid("ends")
-    if groups is not None:
-        ax.add_artist(groups)  # a second legend would replace the first
-        groups.set_clip_on(False)  # which that turns on
+    where: dict[str, Any] = BESIDE if place is None else place.arguments
+    look: dict[str, Any] = {"frameon": False, "fontsize": text_size(10), "labelcolor": INK, "handletextpad": 0.2}
+    ax.legend(handles=handles, **look, **where).set_gid("ends")

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import check_integer, is_number, listed, require_anndata, require_key
+from jaxvelo.annotations import check_integer, is_number, layer_names, listed, require_anndata, require_key
 from jaxvelo.configuration import logger
 from jaxvelo.counts import cell_sizes, check_finite, check_non_negative, is_zero, log1p, readable, scale_cells, to_size
 from jaxvelo.pp._count_layers import (
@@ -22,6 +22,7 @@ from jaxvelo.pp._count_layers import (
     stored_size,
 )
 from jaxvelo.pp._highly_variable_genes import FLAVORS, highly_variable_genes
+from jaxvelo.pp._in_place import replace_content, require_in_memory
 from jaxvelo.pp._state_of_counts import MOST_LOGARITHM, State, state_of
 
 
@@ -96,7 +97,7 @@ def filter_genes(
         result.obs[size_key(name)] = size
     if copy:
         return result
-    _replace(adata, result)
+    replace_content(adata, result)
     return None
 
 
@@ -256,7 +257,7 @@ def filter_and_normalize(
         result = result[:, result.var["highly_variable"].to_numpy()].copy()
     if copy:
         return result
-    _replace(adata, result)
+    replace_content(adata, result)
     return None
 
 
@@ -274,11 +275,7 @@ class _Counts(NamedTuple):
 
 def _read(adata: AnnData, names: Iterable[str] = ()) -> _Counts:
     """Read the layers of counts that there are, the ones named, and X."""
-    if adata.isbacked:
-        raise ValueError(
-            "Expected `adata` in memory, found it backed by the file it was read from. "
-            "Load it with `adata = adata.to_memory()` first."
-        )
+    require_in_memory(adata)
     there = [name for name in COUNT_LAYERS if name in adata.layers]
     layers = {name: read_layer(adata, name) for name in dict.fromkeys([*there, *names])}
     if not set(LAYERS) <= set(layers):
@@ -409,7 +406,7 @@ def _layers_to_normalize(adata: AnnData, layers_normalize: str | Iterable[str] |
     """Names of the layers to normalise, apart from X."""
     if layers_normalize is None:
         return [name for name in COUNT_LAYERS if name in adata.layers]
-    known = [name for name in adata.layers if name is not None]  # newer versions of anndata list X as None
+    known = layer_names(adata)
     names = [layers_normalize] if isinstance(layers_normalize, str) else list(layers_normalize)
     names = known if names == ["all"] else [name for name in names if name != "X"]
     return _present(names, known, "layers_normalize", "adata.layers")
@@ -462,12 +459,3 @@ def _put_logarithms(result: AnnData, logarithms: Any, state: State) -> None:
         logger.info("Did not logarithmize X, as it is logarithmized already: %s.", state.reason)
     elif state.kind != "scaled":
         logger.warning("Did not logarithmize X, as it looks processed already. To do so, call `sc.pp.log1p(adata)`.")
-
-
-def _replace(adata: AnnData, result: AnnData) -> None:
-    """Turn ``adata`` into ``result``, in one step after all checks.
-
-    AnnData has no public way to drop genes of an object in place; initialising the object anew from another AnnData
-    is public, and makes an independent object of a view.
-    """
-    AnnData.__init__(adata, result)

@@ -8,6 +8,7 @@ from jaxvelo.tl._sweep_kernel import SweepResult, sweep_kernel
 from jaxvelo.tl._terminal_states import terminal_states
 from jaxvelo.tl._velocity import velocity
 from jaxvelo.tl._velocity_confidence import velocity_confidence
+from jaxvelo.tl._velocity_embedding import velocity_embedding
 from jaxvelo.tl._velocity_graph import velocity_graph
 from jaxvelo.tl._velocity_pseudotime import velocity_pseudotime
 
@@ -21,6 +22,7 @@ __all__ = [
     "terminal_states",
     "velocity",
     "velocity_confidence",
+    "velocity_embedding",
     "velocity_graph",
     "velocity_pseudotime",
 ]

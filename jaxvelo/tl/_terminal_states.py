@@ -7,18 +7,25 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float
 
-from jaxvelo.annotations import require_anndata
+from jaxvelo.annotations import graph_key, require_anndata
 from jaxvelo.configuration import logger, timed
 from jaxvelo.markov import stationary_distributions
 from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated
-from jaxvelo.tl._velocity_graph import read_velocity_graph
+from jaxvelo.velocity_arrows import read_velocity_graph
 
 SCALE = 10.0
 PERCENTILES = (2, 98)
 ROUNDING = 1e-9
 
 
-def terminal_states(adata: AnnData, vkey: str = "velocity", *, eps: float = 1e-3, copy: bool = False) -> AnnData | None:
+def terminal_states(
+    adata: AnnData,
+    vkey: str = "velocity",
+    *,
+    eps: float = 1e-3,
+    neighbors_key: str | None = None,
+    copy: bool = False,
+) -> AnnData | None:
     r"""Find root cells and end points as stationary states of the velocity graph.
 
     With the correlations :math:`\pi_{ij}` of :func:`jaxvelo.tl.velocity_graph`, the process and that backward in time
@@ -41,6 +48,8 @@ def terminal_states(adata: AnnData, vkey: str = "velocity", *, eps: float = 1e-3
         Key of the velocity.
     eps
         :math:`\epsilon`: how far below 1 an eigenvalue still counts as that of a stationary state.
+    neighbors_key
+        Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
     copy
         Return a copy and leave ``adata`` as it is.
 
@@ -78,20 +87,25 @@ def terminal_states(adata: AnnData, vkey: str = "velocity", *, eps: float = 1e-3
     Bergen et al. (2020), Methods: root cells and end points.
     """
     require_anndata(adata)
-    roots, ends = find_terminal_states(adata, vkey, read_velocity_graph(adata, vkey), eps)
+    roots, ends = find_terminal_states(adata, vkey, read_velocity_graph(adata, vkey), eps, neighbors_key)
     result = adata.copy() if copy else adata
     result.obs["root_cells"], result.obs["end_points"] = roots, ends
     return result if copy else None
 
 
 def find_terminal_states(
-    adata: AnnData, vkey: str, graph: tuple[sp.csr_matrix, sp.csr_matrix], eps: float = 1e-3
+    adata: AnnData,
+    vkey: str,
+    graph: tuple[sp.csr_matrix, sp.csr_matrix],
+    eps: float = 1e-3,
+    neighbors_key: str | None = None,
 ) -> tuple[Float[np.ndarray, " cells"], Float[np.ndarray, " cells"]]:
     """Score of each cell as root cell and as end point; see :func:`terminal_states`."""
     if not 0 <= eps < 1:
         raise ValueError(f"Expected `eps` to be at least 0 and below 1, found `{eps!r}`.")
-    neighbors = read_neighbors(adata, "distances")
-    warn_about_isolated(neighbors, "distances", "they are neither root cells nor end points")
+    neighbors = read_neighbors(adata, "distances", neighbors_key=neighbors_key)
+    key = graph_key(adata, "distances", neighbors_key)
+    warn_about_isolated(neighbors, key, "they are neither root cells nor end points")
     cells = np.flatnonzero(np.diff(neighbors.indptr))
     nearest = _rows_to_one(neighbors[:, cells][cells])
     with timed(f"Computing terminal states of {vkey!r}"):

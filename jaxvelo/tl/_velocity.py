@@ -5,16 +5,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import dense, require_anndata, require_key
+from jaxvelo.annotations import dense, graph_key, read_graph, read_numbers, require_anndata, require_key
 from jaxvelo.configuration import logger, timed
-from jaxvelo.counts import check_non_negative
 from jaxvelo.dynamics import neighborhood_weights, second_moments, stochastic_steady_state, velocities_in_blocks
 from jaxvelo.tl._splicing_kinetics import FIT_FIRST, read_kinetics
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 
+LEAST_GENES = 10
+OTHER_UNIT, SPREAD = 1.5, 0.25
+"""Factor between standard deviations, and range of its logarithm over half of the genes, that mark another unit."""
 _MODES = ("stochastic", "deterministic", "steady_state", "dynamical")
 
 
@@ -31,6 +32,7 @@ def velocity(
     min_likelihood: float | None = 1e-3,
     r2_adjusted: bool | None = None,
     use_highly_variable: bool = True,
+    neighbors_key: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     r"""Estimate RNA velocities with a steady-state model, or take them from the dynamical model.
@@ -71,6 +73,8 @@ def velocity(
         Whether to take :math:`r^2` from a fit on all cells.
     use_highly_variable
         Whether velocity genes must be in ``adata.var["highly_variable"]``, where that is present.
+    neighbors_key
+        Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
     copy
         Return a copy and leave ``adata`` as it is.
 
@@ -117,7 +121,7 @@ def velocity(
     if mode == "stochastic":
         for name in ("spliced", "unspliced"):
             read_counts(adata, name)
-        weights = neighborhood_weights(_connectivities(adata))
+        weights = neighborhood_weights(read_graph(adata, graph_key(adata, "connectivities", neighbors_key)))
 
     with timed(f"Computing velocities ({mode})"):
         fit = fit_steady_state(spliced, unspliced, percentiles, fit_offset, bool(r2_adjusted))
@@ -175,28 +179,21 @@ def _percentiles(perc: Any) -> tuple[float, float] | float:
     return values[0].item(), values[1].item()
 
 
-def _connectivities(adata: AnnData) -> sp.csr_matrix:
-    """Return the neighbour graph, or say what is wrong with it."""
-    name = "adata.obsp['connectivities']"
-    remedy = "Compute it with `sc.pp.neighbors(adata)`, or use `mode='deterministic'`."
-    graph = sp.csr_matrix(require_key(adata.obsp, "connectivities", "adata.obsp", remedy))
-    check_non_negative(name, graph, remedy)
-    return graph
-
-
 def _write_dynamical(
     adata: AnnData, vkey: str, percentiles: Any, fit_offset: bool, min_r2: float, min_likelihood: float | None
 ) -> None:
     """Compute and write the velocities of the dynamical model."""
     kinetics, fitted = read_kinetics(adata)
-    likelihood = require_key(adata.var, "fit_likelihood", "adata.var", FIT_FIRST).to_numpy(dtype=float)
+    likelihood = read_numbers(adata.var, "fit_likelihood", "adata.var", FIT_FIRST)
     spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
+    _check_units(adata, fitted, spliced, "fit_std_s", "Ms")
+    _check_units(adata, fitted, unspliced, "fit_std_u", "Mu")
     dtype = np.result_type(spliced.dtype, np.float32)
     kinetics = jax.tree.map(lambda rate: np.asarray(rate, dtype=dtype), kinetics)  # one type: that of the moments
     times = _branch_times(adata, fitted, kinetics.switching_time)
     with timed("Computing velocities (dynamical)"):
         if "fit_r2" in adata.var:
-            r2 = adata.var["fit_r2"].to_numpy(dtype=float)
+            r2 = read_numbers(adata.var, "fit_r2", "adata.var", FIT_FIRST)
         else:
             r2 = np.asarray(fit_steady_state(spliced, unspliced, percentiles, fit_offset, r2_adjusted=True).r2)
         velocity, velocity_u = velocities_in_blocks(kinetics, *times)
@@ -221,6 +218,28 @@ def _write_dynamical(
     adata.var[f"{vkey}_genes"] = genes
     perc = list(percentiles) if isinstance(percentiles, tuple) else percentiles
     adata.uns[f"{vkey}_params"] = {"mode": "dynamical", "fit_offset": fit_offset, "perc": perc}
+
+
+def _check_units(adata: AnnData, fitted: np.ndarray, moments: np.ndarray, key: str, layer: str) -> None:
+    """Raise a ValueError if the moments are in another unit than those of the fit, such as of another normalisation.
+
+    Then the standard deviations of all genes differ from those that the fit has noted by the same factor. Where cells
+    have been chosen since they differ, too, but each by its own.
+    """
+    if key not in adata.var or int(fitted.sum()) < LEAST_GENES:
+        return
+    before = read_numbers(adata.var, key, "adata.var", FIT_FIRST)[fitted]
+    now = moments[:, fitted].std(axis=0)
+    known = (before > 0) & (now > 0)
+    if int(known.sum()) < LEAST_GENES:
+        return
+    low, middle, high = np.percentile(np.log(now[known] / before[known]), [25, 50, 75])
+    if abs(middle) > np.log(OTHER_UNIT) and high - low < SPREAD:
+        raise ValueError(
+            f"Expected `adata.layers[{layer!r}]` to be the moments that the dynamical model was fitted to, found "
+            f"standard deviations {np.exp(middle):.3g} times those in `adata.var[{key!r}]`: they are in another unit, "
+            f"as of another normalisation. {FIT_FIRST}"
+        )
 
 
 def _branch_times(adata: AnnData, fitted: np.ndarray, switch: np.ndarray) -> list[np.ndarray]:

@@ -28,7 +28,11 @@ def highly_variable(adata: AnnData) -> np.ndarray:
     if "highly_variable" not in adata.var:
         return np.ones(adata.n_vars, dtype=bool)
     where = "adata.var['highly_variable']"
-    return read_mask(adata.var["highly_variable"], where, "Convert the column, or delete it.")
+    remedy = "Convert the column, delete it, or pass `use_highly_variable=False` to `jaxvelo.tl.velocity`."
+    mask = read_mask(require_key(adata.var, "highly_variable", "adata.var", remedy), where, remedy)
+    if not mask.any():
+        raise ValueError(f"Expected `{where}` to mark some of the {adata.n_vars} genes, found none. {remedy}")
+    return mask
 
 
 def fit_steady_state(

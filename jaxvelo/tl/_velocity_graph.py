@@ -12,14 +12,13 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Array, Float
 
-from jaxvelo.annotations import check_integer, listed, require_anndata
+from jaxvelo.annotations import check_integer, graph_key, require_anndata, stored_parameters
 from jaxvelo.configuration import ignore_arguments, timed
 from jaxvelo.feature_data import FeatureData
 from jaxvelo.graph import CsrLayout, NeighborGraph
 from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated, within_steps
 from jaxvelo.transitions import Velocity, evaluate_logits
-
-SELF_TRANSITION_PERCENTILE = 98
+from jaxvelo.velocity_arrows import SELF_TRANSITION_PERCENTILE
 
 
 def velocity_graph(
@@ -32,6 +31,7 @@ def velocity_graph(
     sqrt_transform: bool | None = None,
     gene_subset: str | Sequence[str] | np.ndarray | None = None,
     mode_neighbors: str = "distances",
+    neighbors_key: str | None = None,
     copy: bool = False,
     n_jobs: Any = None,
     backend: Any = None,
@@ -64,6 +64,8 @@ def velocity_graph(
         velocity is not finite in all cells are left out, with a warning.
     mode_neighbors
         ``"distances"``: nearest neighbours, directed. ``"connectivities"``: the connectivities' pattern, symmetric.
+    neighbors_key
+        Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
     copy
         Return a copy and leave ``adata`` as it is.
     n_jobs, backend, show_progress_bar
@@ -110,7 +112,7 @@ def velocity_graph(
     require_anndata(adata)
     ignore_arguments(n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar)
     positive, negative, steps = correlations(
-        adata, vkey, xkey, n_neighbors, n_recurse_neighbors, sqrt_transform, gene_subset, mode_neighbors
+        adata, vkey, xkey, n_neighbors, n_recurse_neighbors, sqrt_transform, gene_subset, mode_neighbors, neighbors_key
     )
     result = adata.copy() if copy else adata
     write_velocity_graph(result, vkey, positive, negative, mode_neighbors, steps)
@@ -126,16 +128,17 @@ def correlations(
     sqrt_transform: bool | None = None,
     gene_subset: str | Sequence[str] | np.ndarray | None = None,
     mode_neighbors: str = "distances",
+    neighbors_key: str | None = None,
 ) -> tuple[sp.csr_matrix, sp.csr_matrix, int]:
     """Positive and negative correlations, and the number of steps to neighbours; see :func:`velocity_graph`."""
-    neighbors = read_neighbors(adata, mode_neighbors, n_neighbors)
+    neighbors = read_neighbors(adata, mode_neighbors, n_neighbors, neighbors_key)
     if n_recurse_neighbors is None:
         n_recurse_neighbors = 1 if n_neighbors is not None or mode_neighbors == "connectivities" else 2
     check_integer("n_recurse_neighbors", n_recurse_neighbors, 1)
     if sqrt_transform is None:
-        sqrt_transform = adata.uns.get(f"{vkey}_params", {}).get("mode") == "stochastic"
+        sqrt_transform = stored_parameters(adata, f"{vkey}_params").get("mode") == "stochastic"
     data = FeatureData(adata, "layers", xkey, vkey, gene_subset)
-    warn_about_isolated(neighbors, mode_neighbors, "they get no correlations")
+    warn_about_isolated(neighbors, graph_key(adata, mode_neighbors, neighbors_key), "they get no correlations")
     with timed("Computing the velocity graph"):
         graph = NeighborGraph.from_csr(within_steps(neighbors, n_recurse_neighbors))
         similarity = _correlation_of_roots if sqrt_transform else "correlation"
@@ -157,7 +160,7 @@ def write_velocity_graph(
     """Store the results of :func:`correlations`."""
     largest = positive.max(axis=1).toarray().ravel()
     best = np.percentile(largest, SELF_TRANSITION_PERCENTILE)
-    parameters = {k: v for k, v in adata.uns.get(f"{vkey}_params", {}).items() if k != "embeddings"}
+    parameters = {k: v for k, v in stored_parameters(adata, f"{vkey}_params").items() if k != "embeddings"}
     adata.uns[f"{vkey}_graph"], adata.uns[f"{vkey}_graph_neg"] = positive, negative
     adata.obs[f"{vkey}_self_transition"] = np.clip(best - largest, 0, 1)
     adata.uns[f"{vkey}_params"] = {
@@ -165,44 +168,6 @@ def write_velocity_graph(
         "mode_neighbors": mode_neighbors,
         "n_recurse_neighbors": n_steps,
     }
-
-
-def has_velocity_graph(adata: AnnData, vkey: str) -> bool:
-    """Whether there is a velocity graph to read."""
-    return f"{vkey}_graph" in adata.uns or f"{vkey}_graph" in adata.obsp
-
-
-def read_velocity_graph(adata: AnnData, vkey: str) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-    """Read positive and negative correlations, of jaxvelo or of scVelo, from ``uns`` or, as older files, ``obsp``.
-
-    Raises
-    ------
-    KeyError
-        If they are missing.
-    ValueError
-        If they are those of other cells, not finite, or none at all.
-    """
-    remedy = f"Compute it with `jaxvelo.tl.velocity_graph(adata, vkey={vkey!r})`."
-    parts = []
-    for key in (f"{vkey}_graph", f"{vkey}_graph_neg"):
-        slot = "uns" if key in adata.uns else "obsp"
-        where = f"adata.{slot}[{key!r}]"
-        if key not in getattr(adata, slot):
-            raise KeyError(
-                f"Expected the velocity graph in `adata.uns[{key!r}]`, found the keys {listed(adata.uns)}. {remedy}"
-            )
-        part = sp.csr_matrix(getattr(adata, slot)[key])
-        if part.shape != (adata.n_obs, adata.n_obs):
-            raise ValueError(
-                f"Expected `{where}` to be of the {adata.n_obs} cells of `adata`, found shape {part.shape}: it does "
-                f"not follow when cells are chosen. {remedy}"
-            )
-        if not np.isfinite(part.data).all():
-            raise ValueError(f"Expected finite correlations in `{where}`, found some that are not. {remedy}")
-        parts.append(part)
-    if not any(part.count_nonzero() for part in parts):
-        raise ValueError(f"Expected correlations in `adata.{slot}['{vkey}_graph']`, found none. {remedy}")
-    return parts[0], parts[1]
 
 
 def _part(matrix: sp.csr_matrix, low: float, high: float) -> sp.csr_matrix:

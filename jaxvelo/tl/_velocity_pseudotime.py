@@ -6,13 +6,13 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import check_integer, read_connectivities, require_anndata
+from jaxvelo.annotations import check_integer, graph_key, read_graph, require_anndata, require_key
 from jaxvelo.configuration import logger, timed
 from jaxvelo.dynamics import diffusion_pseudotime, neighborhood_weights
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.tl._marked_cells import cell_at, is_informative, score_of
 from jaxvelo.tl._terminal_states import find_terminal_states
-from jaxvelo.tl._velocity_graph import read_velocity_graph
+from jaxvelo.velocity_arrows import read_velocity_graph
 
 
 def velocity_pseudotime(
@@ -23,6 +23,7 @@ def velocity_pseudotime(
     end_key: str | int | None = None,
     n_dcs: int = 10,
     use_velocity_graph: bool = True,
+    neighbors_key: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     r"""Order cells by their diffusion distance from a root cell on the velocity graph.
@@ -47,6 +48,8 @@ def velocity_pseudotime(
         Number of diffusion components.
     use_velocity_graph
         Whether to walk on the velocity graph; otherwise on the connectivities.
+    neighbors_key
+        Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
     copy
         Return a copy and leave ``adata`` as it is.
 
@@ -54,8 +57,9 @@ def velocity_pseudotime(
     -------
     anndata.AnnData or None
         The copy if ``copy``. Otherwise ``adata`` itself gets ``.obs[vkey + "_pseudotime"]``, from 0 to 1, and, where
-        they were computed, ``.obs["root_cells"]`` and ``.obs["end_points"]``. Cells connected to neither root nor end
-        have no pseudotime: they get NaN, with a warning that counts them.
+        they were computed, ``.obs["root_cells"]`` and ``.obs["end_points"]``, of which none is replaced that marks some
+        cells. Cells connected to neither root nor end have no pseudotime: they get NaN, with a warning that counts
+        them.
 
     Raises
     ------
@@ -75,12 +79,16 @@ def velocity_pseudotime(
     """
     require_anndata(adata)
     check_integer("n_dcs", n_dcs, 2)
-    connectivities = read_connectivities(adata, "connectivities")
+    connectivities = read_graph(adata, graph_key(adata, "connectivities", neighbors_key))
     needs_states = root_key is None and not has_score(adata, "root_cells")
     graph = read_velocity_graph(adata, vkey) if use_velocity_graph or needs_states else None
     states: dict[str, np.ndarray] = {}
     if graph is not None and needs_states:
-        states["root_cells"], states["end_points"] = find_terminal_states(adata, vkey, graph)
+        computed = find_terminal_states(adata, vkey, graph, neighbors_key=neighbors_key)
+        found = dict(zip(("root_cells", "end_points"), computed, strict=True))
+        states = {key: score for key, score in found.items() if not has_score(adata, key)}
+        if "root_cells" in adata.obs:
+            logger.warning("`adata.obs['root_cells']` marks no cell: replacing it by root cells computed anew")
     root_key = "root_cells" if root_key is None else root_key
     if end_key is None and has_score(adata, "end_points", states):
         end_key = "end_points"
@@ -108,7 +116,7 @@ def has_score(adata: AnnData, key: str, computed: dict[str, np.ndarray] | None =
     """Whether there is a score under this key that sets some cells apart."""
     if computed is not None and key in computed:
         return is_informative(computed[key])
-    return key in adata.obs and is_informative(score_of(adata.obs[key]))
+    return key in adata.obs and is_informative(score_of(require_key(adata.obs, key, "adata.obs", "")))
 
 
 def magnitudes(positive: sp.csr_matrix, negative: sp.csr_matrix) -> sp.csr_matrix:

@@ -389,9 +389,9 @@ def spoil_graph(value):
 
 
 BAD_MOMENTS = {
-    "no graph": (no_graph, {}, KeyError, r"obsp\['connectivities'\].*\['distances'\].*sc.pp.neighbors\(adata\)"),
-    "negative graph": (spoil_graph(-1), {}, ValueError, r"obsp\['connectivities'\].*1 negative.*sc.pp.neighbors"),
-    "nan in graph": (spoil_graph(np.nan), {}, ValueError, r"obsp\['connectivities'\].*1 that are NaN"),
+    "no graph": (no_graph, {}, KeyError, r"obsp\['connectivities'\].*\['distances'\].*jaxvelo.pp.neighbors\(adata\)"),
+    "negative graph": (spoil_graph(-1), {}, ValueError, r"obsp\['connectivities'\].*1 negative.*jaxvelo.pp.neighbors"),
+    "nan in graph": (spoil_graph(np.nan), {}, ValueError, r"obsp\['connectivities'\].*1 that are not"),
     "nan in counts": (break_counts("spliced", np.nan), {}, ValueError, r"layers\['spliced'\].*1 that are NaN"),
     "no unspliced": (delete_layer, {}, KeyError, r"layers\['unspliced'\].*\['spliced'\]"),
     "mode": (None, {"mode": "weights"}, ValueError, "mode.*connectivities.*weights"),

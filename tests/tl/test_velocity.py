@@ -243,8 +243,8 @@ def words_for_booleans(adata):
 BAD = {
     "no Ms": (without("layers", "Ms"), {}, KeyError, r"layers\['Ms'\].*Mu.*jaxvelo.pp.moments\(adata\)"),
     "no spliced": (without("layers", "spliced"), {}, KeyError, r"layers\['spliced'\].*unspliced"),
-    "no graph": (without("obsp", "connectivities"), {}, KeyError, r"obsp\['connectivities'\].*sc.pp.neighbors"),
-    "negative graph": (negative_graph, {}, ValueError, r"obsp\['connectivities'\].*1 negative.*sc.pp.neighbors"),
+    "no graph": (without("obsp", "connectivities"), {}, KeyError, r"obsp\['connectivities'\].*jaxvelo.pp.neighbors"),
+    "negative graph": (negative_graph, {}, ValueError, r"obsp\['connectivities'\].*1 negative.*jaxvelo.pp.neighbors"),
     "nan in Mu": (nan_in("Mu"), {}, ValueError, r"layers\['Mu'\].*1 that are NaN.*moments"),
     "nan in spliced": (nan_in("spliced"), {}, ValueError, r"layers\['spliced'\].*1 that are NaN"),
     "negative Ms": (negative_in("Ms"), {"mode": "deterministic"}, ValueError, r"layers\['Ms'\].*1 negative.*moments"),

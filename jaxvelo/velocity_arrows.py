@@ -1,0 +1,159 @@
+"""Arrows of velocities in an embedding, from the correlations of the velocity graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+from jaxtyping import Float
+
+from jaxvelo.annotations import listed, read_embedding
+from jaxvelo.configuration import is_positive
+from jaxvelo.graph import NeighborGraph, TransitionMatrix
+from jaxvelo.markov import project
+from jaxvelo.quiver_scale import automatic_quiver_scale
+from jaxvelo.velocity_graph_origin import check_origin
+
+SELF_TRANSITION_PERCENTILE = 98
+BASES = ("umap", "tsne", "pca")
+
+
+def default_basis(adata: AnnData) -> str:
+    """Name of the embedding to take if none is named: UMAP, t-SNE or PCA, the first that is there.
+
+    Raises
+    ------
+    KeyError
+        If there is none of them.
+    """
+    for basis in BASES:
+        if f"X_{basis}" in adata.obsm:
+            return basis
+    raise KeyError(
+        f"Expected one of {[f'X_{basis}' for basis in BASES]} in `adata.obsm`, found {listed(adata.obsm)}. Compute an "
+        "embedding, for example `scanpy.tl.umap(adata)`, or name one in `basis`."
+    )
+
+
+def velocity_arrows(
+    adata: AnnData,
+    basis: str,
+    vkey: str,
+    *,
+    scale: float = 10.0,
+    self_transitions: bool = True,
+    use_negative_cosines: bool = True,
+    autoscale: bool = True,
+    all_comps: bool = True,
+    T: Any = None,
+) -> Float[np.ndarray, "cells dims"]:
+    """Compute what :func:`jaxvelo.tl.velocity_embedding` stores; arguments and errors as there."""
+    basis = basis.removeprefix("X_")
+    embedding = read_embedding(adata, basis)
+    embedding = embedding if all_comps else embedding[:, :2]
+    if T is None:
+        if not is_positive(scale):
+            raise ValueError(f"Expected `scale` to be a positive number, found `{scale!r}`.")
+        positive, negative = read_velocity_graph(adata, vkey)
+        matrix = signed_transitions(positive, negative, scale, self_transitions, use_negative_cosines)
+    else:
+        matrix = sp.csr_matrix(T).astype(np.float64)
+        if matrix.shape != (adata.n_obs, adata.n_obs):
+            raise ValueError(
+                f"Expected `T` of shape {(adata.n_obs, adata.n_obs)} for the cells of `adata`, found {matrix.shape}."
+            )
+        if not np.isfinite(matrix.data).all():
+            raise ValueError("Expected finite probabilities in `T`, found some that are not.")
+    arrows = expected_displacements(matrix, embedding.astype(float))
+    if autoscale:
+        arrows = arrows / (3 * automatic_quiver_scale(embedding, arrows))
+    return arrows.astype(embedding.dtype if embedding.dtype.kind == "f" else float)
+
+
+def signed_transitions(
+    positive: sp.csr_matrix,
+    negative: sp.csr_matrix,
+    scale: float,
+    self_transitions: bool,
+    use_negative_cosines: bool,
+) -> sp.csr_matrix:
+    r"""Transitions from positive and negative correlations; see :func:`jaxvelo.tl.velocity_embedding`.
+
+    Rows sum to one in absolute value; those of cells without correlations are empty.
+    """
+    graph = positive.tolil() if self_transitions else positive
+    if self_transitions:
+        largest = positive.max(axis=1).toarray().ravel()
+        graph.setdiag(np.clip(np.percentile(largest, SELF_TRANSITION_PERCENTILE) - largest, 0, 1))
+    forward = np.expm1(sp.csr_matrix(graph).astype(np.float64) * scale)
+    if use_negative_cosines:
+        matrix = sp.csr_matrix(forward - np.expm1(-negative.astype(np.float64) * scale))
+    else:
+        matrix = sp.csr_matrix(forward + np.expm1(negative.astype(np.float64) * scale))
+        matrix.data += 1  # so that no transition is negative
+    total = np.asarray(abs(matrix).sum(axis=1)).ravel()
+    return sp.csr_matrix(sp.diags_array(np.divide(1, total, out=np.zeros_like(total), where=total > 0)) @ matrix)
+
+
+def expected_displacements(
+    matrix: sp.csr_matrix, embedding: Float[np.ndarray, "cells dims"]
+) -> Float[np.ndarray, "cells dims"]:
+    r"""Sum of the directions to other cells, weighted by how much likelier each is than the mean of its row.
+
+    .. math:: a_i = \sum_{j \in N_i} (T_{ij} - \bar T_i) \frac{z_j - z_i}{|z_j - z_i|}, \qquad
+              \bar T_i = \frac{1}{|N_i|} \sum_{j \in N_i} T_{ij},
+
+    with :math:`N_i` the entries of row :math:`i` that are not zero, without that of the cell itself.
+    """
+    matrix = sp.csr_matrix(matrix - sp.diags_array(matrix.diagonal()))
+    matrix.eliminate_zeros()
+    degree = np.diff(matrix.indptr)
+    mean = np.asarray(matrix.sum(axis=1)).ravel() / np.maximum(degree, 1)
+    # `project` subtracts 1 / degree, the mean of probabilities: these may be signed, and leave out the cell itself.
+    matrix.data += np.repeat(1 / np.maximum(degree, 1) - mean, degree)
+    graph = NeighborGraph.from_csr(matrix)
+    return np.asarray(
+        project(TransitionMatrix(graph, graph.edges["connectivities"].values), jnp.asarray(embedding, dtype=float))
+    )
+
+
+def has_velocity_graph(adata: AnnData, vkey: str) -> bool:
+    """Whether there is a velocity graph to read."""
+    return f"{vkey}_graph" in adata.uns or f"{vkey}_graph" in adata.obsp
+
+
+def read_velocity_graph(adata: AnnData, vkey: str) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Read positive and negative correlations, of jaxvelo or of scVelo, from ``uns`` or, as older files, ``obsp``.
+
+    Raises
+    ------
+    KeyError
+        If they are missing.
+    ValueError
+        If they are those of other cells, older than the velocities, not finite, or none at all.
+    """
+    remedy = f"Compute it with `jaxvelo.tl.velocity_graph(adata, vkey={vkey!r})`."
+    parts = []
+    for key in (f"{vkey}_graph", f"{vkey}_graph_neg"):
+        slot = "uns" if key in adata.uns else "obsp"
+        where = f"adata.{slot}[{key!r}]"
+        if key not in getattr(adata, slot):
+            raise KeyError(
+                f"Expected the velocity graph in `adata.uns[{key!r}]`, found the keys {listed(adata.uns)}. {remedy}"
+            )
+        part = sp.csr_matrix(getattr(adata, slot)[key])
+        if part.shape != (adata.n_obs, adata.n_obs):
+            raise ValueError(
+                f"Expected `{where}` to be of the {adata.n_obs} cells of `adata`, found shape {part.shape}: it does "
+                f"not follow when cells are chosen. {remedy}"
+            )
+        if not np.isfinite(part.data).all():
+            raise ValueError(f"Expected finite correlations in `{where}`, found some that are not. {remedy}")
+        parts.append(part)
+    if not any(part.count_nonzero() for part in parts):
+        raise ValueError(f"Expected correlations in `adata.{slot}['{vkey}_graph']`, found none. {remedy}")
+    check_origin(adata, vkey, sp.csr_matrix(parts[0] + parts[1]), f"adata.{slot}['{vkey}_graph']", remedy)
+    return parts[0], parts[1]
