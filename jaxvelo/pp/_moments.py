@@ -102,7 +102,7 @@ def moments(
     raw = list(counts) if enforce else []
     if enforce is None:
         states = states_of_layers(adata, counts)
-        if {state.kind for state in states.values()} != {"normalized"} or not all(s.certain for s in states.values()):
+        if any(state.kind != "normalized" for name, state in states.items() if name in LAYERS):
             report(states)
         raw = [name for name, state in states.items() if state.kind == "raw"]
     if raw:
