@@ -35,7 +35,7 @@ class Outcome:
         return ad.read_h5ad(self.folder / "kernel.h5ad")
 
     def succeeded(self) -> "Outcome":
-        assert (self.status, self.err) == (0, "")
+        assert (self.err, self.status) == ("", 0)
         assert "kernel.h5ad" in self.files
         return self
 

@@ -200,6 +200,7 @@ def test_name_of_the_folder(name, folder, tmp_path):
     assert str(default_folder(tmp_path / name)) == f"jaxvelo_{folder}"
 
 
+@pytest.mark.filterwarnings("ignore:Writing zarr v2")
 def test_run_takes_zarr(quickly, tmp_path, capsys, monkeypatch):
     quickly.write_zarr(tmp_path / "cells.zarr")
     monkeypatch.chdir(tmp_path)
