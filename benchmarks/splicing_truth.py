@@ -202,7 +202,7 @@ def prepare(adata: AnnData, n_neighbors: int = 30) -> AnnData:
     result = adata.copy()
     jv.pp.filter_and_normalize(result)
     sc.pp.pca(result, n_comps=30, random_state=0)
-    sc.pp.neighbors(result, n_neighbors=n_neighbors, n_pcs=30, random_state=0)
+    jv.pp.neighbors(result, n_neighbors, n_pcs=30, use_rep="X_pca")
     jv.pp.moments(result)
     return result
 

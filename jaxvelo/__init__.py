@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "fit",
         "graph",
         "kernels",
+        "logging",
         "markov",
         "objectives",
         "pl",
@@ -22,7 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "tl",
         "transitions",
     ],
-    submod_attrs={"configuration": ["settings"]},
+    submod_attrs={"configuration": ["settings"], "reading": ["read"]},
 )
 
 __version__ = "0.1.0"

@@ -10,6 +10,8 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+from jaxvelo.configuration import logger
+
 # Numbers that a fit of the dynamical model leaves for each gene, jaxvelo's or scVelo's, and times of the cells.
 FIT_COLUMNS = tuple(
     f"fit_{name}"
@@ -23,6 +25,13 @@ FIT_LAYERS = ("fit_t", "fit_tau", "fit_tau_", "fit_on")
 FIT_ARRAYS = ("fit_covariance", "loss")
 
 
+def _array_of(values: pd.Series) -> np.ndarray:
+    """Values as an array; of nullable numbers, NaN where they are missing."""
+    if pd.api.types.is_numeric_dtype(values.dtype) and pd.api.types.is_extension_array_dtype(values.dtype):
+        return values.to_numpy(dtype=float, na_value=np.nan)
+    return values.to_numpy()
+
+
 def require_anndata(adata: Any) -> AnnData:
     """Return ``adata`` if it is an AnnData object."""
     if not isinstance(adata, AnnData):
@@ -31,10 +40,47 @@ def require_anndata(adata: Any) -> AnnData:
 
 
 def require_key(mapping: Any, key: str, where: str, remedy: str) -> Any:
-    """Return ``mapping[key]``, or raise a KeyError that lists the keys there are."""
+    """Return ``mapping[key]``, or raise a KeyError that lists the keys there are; a table's columns must be unique."""
     if key not in mapping:
-        raise KeyError(f"Expected `{where}[{key!r}]`, found the keys {listed(mapping)}. {remedy}")
-    return mapping[key]
+        keys = (known for known in mapping if known is not None)  # anndata lists `X` among the layers under None
+        raise KeyError(f"Expected `{where}[{key!r}]`, found the keys {listed(keys)}. {remedy}")
+    found = mapping[key]
+    if isinstance(mapping, pd.DataFrame) and isinstance(found, pd.DataFrame):
+        raise ValueError(
+            f"Expected one column `{where}[{key!r}]`, found {found.shape[1]} of that name. Keep one of them, as by "
+            f"`{where} = {where}.loc[:, ~{where}.columns.duplicated()]`."
+        )
+    return found
+
+
+def stored_parameters(adata: AnnData, key: str) -> Mapping[str, Any]:
+    """Return the parameters in ``adata.uns[key]``; none where there is something else, or nothing."""
+    found = adata.uns.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def read_numbers(table: pd.DataFrame, key: str, where: str, remedy: str) -> np.ndarray:
+    """Return a column as float64, NaN where values are missing.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column.
+    ValueError
+        If there are several, or they are no numbers.
+    """
+    column = require_key(table, key, where, remedy)
+    try:
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            return column.to_numpy(dtype=float, na_value=np.nan, copy=True)
+        return np.array([np.nan if _is_missing(value) else float(value) for value in column])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Expected numbers in `{where}[{key!r}]`, found the type {column.dtype}. {remedy}") from error
+
+
+def layer_names(adata: AnnData) -> list[str]:
+    """Names of the layers: anndata 0.13 lists ``X`` among them, under the key None."""
+    return [name for name in adata.layers if name is not None]
 
 
 def check_integer(name: str, value: Any, least: int) -> None:
@@ -48,11 +94,100 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
-def read_mask(values: pd.Series, where: str, remedy: str) -> np.ndarray:
-    """Return truth values of one of the types that pandas has for them; none may be missing."""
-    if values.dtype not in (bool, "boolean") or values.isna().any():
-        raise ValueError(f"Expected booleans in `{where}`, found the type {values.dtype}. {remedy}")
-    return values.to_numpy(dtype=bool)
+def read_mask(values: Any, where: str, remedy: str) -> np.ndarray:
+    """Return truth values, in any form in which tools and files hold them: the one rule where a mask is asked for.
+
+    These are booleans, pandas' nullable ones, numbers that are all 0 or 1, and, as columns with missing values come
+    back from files, the texts "True" and "False" (in any case) or "0" and "1", also as categories.
+
+    Parameters
+    ----------
+    values
+        A column, an array or a list.
+    where
+        Name of the values, for messages.
+    remedy
+        What to do about others.
+
+    Raises
+    ------
+    ValueError
+        If there are other values, or missing ones: what these stand for is the user's to say.
+    """
+    truth = truth_of(values)
+    if truth is None:
+        column = pd.Series(values)
+        others = [value for value in column if not _is_missing(value) and _as_truth(value) is None]
+        raise ValueError(
+            f"Expected booleans, or 0 and 1, in `{where}`, found the type {column.dtype} with {listed(others, 3)}. "
+            f"{remedy}"
+        )
+    n_missing = int(truth.isna().sum())
+    if n_missing:
+        raise ValueError(
+            f"Expected booleans, or 0 and 1, in `{where}`, found {n_missing} missing values. Fill them, as by "
+            f"`.fillna(False)`. {remedy}"
+        )
+    return truth.to_numpy(dtype=bool)
+
+
+def truth_of(values: Any) -> pd.Series | None:
+    """Nullable truth values; None if some are no truth values."""
+    column = values if isinstance(values, pd.Series) else pd.Series(values)
+    if pd.api.types.is_numeric_dtype(column.dtype):  # booleans included
+        if column.dtype == object or column.dtype.kind == "c":
+            return None
+        numbers = column.to_numpy(dtype=float, na_value=np.nan)
+        missing = np.isnan(numbers)
+        if not (missing | (numbers == 0) | (numbers == 1)).all():
+            return None
+        return pd.Series(pd.arrays.BooleanArray(numbers == 1, missing), index=column.index)
+    try:
+        codes, kinds = pd.factorize(column)
+    except TypeError:  # lists and other things that are no values
+        return None
+    truths = [_as_truth(kind) for kind in kinds]
+    if any(truth is None for truth in truths):
+        return None
+    known = np.array([*truths, False], dtype=bool)[codes]  # -1, for a missing value, takes the last
+    return pd.Series(pd.arrays.BooleanArray(known, codes < 0), index=column.index)
+
+
+def _as_truth(value: Any) -> bool | None:
+    text = text_of(value).lower()
+    return True if text in ("true", "1") else False if text in ("false", "0") else None
+
+
+def text_of(value: Any) -> str:
+    """Write a name or a value as text, the same for all types that a file may give it back in: 3, 3.0, "3", b"3"."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def aligned(values: pd.Series, names: pd.Index, where: str) -> np.ndarray:
+    """Return the values of a series in the order of ``names``; one that has no names of its own stays as it is.
+
+    Raises
+    ------
+    ValueError
+        If the series is of other cells or genes, or names are not unique and in another order.
+    """
+    index = values.index
+    if len(index) == len(names):
+        if index.equals(pd.RangeIndex(len(names))) or index.equals(names):
+            return _array_of(values)
+        if index.is_unique and names.is_unique and names.isin(index).all():
+            return _array_of(values.reindex(names))
+    raise ValueError(
+        f"Expected the index of `{where}` to be the {len(names)} names {listed(names[:2])}, ..., found "
+        f"{len(index)} like {listed(index[:2])}, or several of one name. Pass an array (`.to_numpy()`) if the order is "
+        "the same, or set the index."
+    )
 
 
 def listed(names: Iterable[Any], limit: int = 12) -> str:
@@ -92,32 +227,107 @@ def _in_memory(array: Any, where: str) -> np.ndarray | sp.csr_matrix:
     return np.asarray(array)
 
 
-def read_connectivities(adata: AnnData, conn_key: str) -> sp.csr_matrix:
-    """Return ``adata.obsp[conn_key]`` as CSR of float64, checked; the name of a neighbours entry in ``uns`` works too.
+COMPUTE_NEIGHBORS = "Compute neighbours first as `jaxvelo.pp.neighbors(adata)`"
+
+
+def neighbors_params(adata: AnnData, neighbors_key: str | None = None) -> Mapping[str, Any]:
+    """Return what is noted of how neighbours were computed; empty where nothing is."""
+    params = _neighbors_entry(adata, neighbors_key).get("params")
+    return params if isinstance(params, Mapping) else {}
+
+
+def _neighbors_entry(adata: AnnData, neighbors_key: str | None) -> Mapping[str, Any]:
+    entry = adata.uns.get("neighbors" if neighbors_key is None else neighbors_key)
+    return entry if isinstance(entry, Mapping) else {}
+
+
+def graph_key(adata: AnnData, kind: str, neighbors_key: str | None = None) -> str:
+    """Turn the name of neighbours into the key of one of their graphs in ``adata.obsp``.
+
+    That is what ``adata.uns[neighbors_key]`` says or, where it says nothing, scanpy's name: ``kind`` itself for
+    ``"neighbors"``, otherwise ``f"{neighbors_key}_{kind}"``.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    kind
+        ``"connectivities"`` or ``"distances"``.
+    neighbors_key
+        Name of the neighbours, None for ``"neighbors"``.
+
+    Raises
+    ------
+    KeyError
+        If there are no neighbours of that name, or their graph is missing.
+    TypeError
+        If ``neighbors_key`` is no name.
+    """
+    name = "neighbors" if neighbors_key is None else neighbors_key
+    if not isinstance(name, str):
+        raise TypeError(f"Expected `neighbors_key` to be a name in `adata.uns` or None, found `{neighbors_key!r}`.")
+    by_default = kind if name == "neighbors" else f"{name}_{kind}"
+    key = _neighbors_entry(adata, neighbors_key).get(f"{kind}_key", by_default)
+    if isinstance(key, str) and key in adata.obsp:
+        return key
+    if key == by_default:
+        note = "" if name in adata.uns or name == "neighbors" else f" (and no `adata.uns[{name!r}]`)"
+    else:
+        note = f", which `adata.uns[{name!r}]['{kind}_key']` names"
+    call = COMPUTE_NEIGHBORS if name == "neighbors" else f"{COMPUTE_NEIGHBORS[:-2]}, key_added={name!r})`"
+    raise KeyError(
+        f"Expected `adata.obsp[{key!r}]`{note}, found the keys {listed(adata.obsp)}. {call}, or pass the name of "
+        "others."
+    )
+
+
+def read_graph(adata: AnnData, key: str, kind: str = "connectivities", argument: str = "conn_key") -> sp.csr_matrix:
+    """Return a graph as CSR of float64, checked: ``adata.obsp[key]``, or that of the neighbours named ``key``.
+
+    ``argument`` is the name of the user's argument, for messages.
 
     Raises
     ------
     KeyError
         If there is no such graph.
+    TypeError
+        If it is not of numbers.
     ValueError
-        If it has negative or non-finite weights.
+        If it is not a matrix of these cells, or has negative or non-finite entries.
     """
-    where = f"adata.obsp[{conn_key!r}]"
-    found = adata.obsp.get(conn_key)
-    if found is None and conn_key in adata.uns and isinstance(adata.uns[conn_key], dict):
-        conn_key = adata.uns[conn_key].get("connectivities_key", conn_key)
-    found = require_key(
-        adata.obsp,
-        conn_key,
-        "adata.obsp",
-        "Compute neighbours first as `scanpy.pp.neighbors(adata)`, or pass `conn_key`.",
-    )
-    return check_graph(found, where)
+    found = adata.obsp.get(key)
+    if found is None:
+        if key not in (kind, "neighbors") and key not in adata.uns and f"{key}_{kind}" not in adata.obsp:
+            raise KeyError(
+                f"Expected `adata.obsp[{key!r}]` or neighbours of that name in `adata.uns`, found the keys "
+                f"{listed(adata.obsp)}. {COMPUTE_NEIGHBORS}, or pass the key of another graph as `{argument}`."
+            )
+        key = graph_key(adata, kind, None if key == kind else key)
+        found = adata.obsp[key]
+    return check_graph(found, f"adata.obsp[{key!r}]", adata.n_obs)
 
 
-def check_graph(matrix: Any, where: str) -> sp.csr_matrix:
+def read_connectivities(adata: AnnData, conn_key: str) -> sp.csr_matrix:
+    """Return the similarities of the cells; see :func:`read_graph`."""
+    return read_graph(adata, conn_key, "connectivities")
+
+
+def check_graph(matrix: Any, where: str, n_cells: int | None = None) -> sp.csr_matrix:
     """Return a graph's weights as sorted CSR of float64; they must be finite and not negative."""
-    csr = sp.csr_matrix(_in_memory(matrix, where)).astype(np.float64, copy=False)
+    if isinstance(matrix, pd.DataFrame):
+        matrix = matrix.to_numpy()
+    matrix = _in_memory(matrix, where)
+    if matrix.dtype.kind not in "biuf":
+        raise TypeError(
+            f"Expected a matrix of numbers in `{where}`, found the type {matrix.dtype}. {COMPUTE_NEIGHBORS}."
+        )
+    side = matrix.shape[0] if n_cells is None else n_cells
+    if matrix.shape != (side, side):
+        raise ValueError(
+            f"Expected a matrix of cells and cells in `{where}`, shape {(side, side)}, found {matrix.shape}. "
+            f"{COMPUTE_NEIGHBORS}."
+        )
+    csr = sp.csr_matrix(matrix).astype(np.float64, copy=False)
     if not csr.has_canonical_format:
         # The arrays may be those of the argument, and this sorts them in place.
         csr = csr.copy()
@@ -126,13 +336,13 @@ def check_graph(matrix: Any, where: str) -> sp.csr_matrix:
         bad = int(np.count_nonzero(~np.isfinite(csr.data)))
         raise ValueError(
             f"Expected finite weights in `{where}`, found {bad} that are not. "
-            "Compute the neighbours anew, or remove these."
+            "Compute the neighbours anew as `jaxvelo.pp.neighbors(adata)`, or remove these."
         )
     if csr.nnz and csr.data.min() < 0:
         bad = int(np.count_nonzero(csr.data < 0))
         raise ValueError(
             f"Expected non-negative weights in `{where}`, found {bad} negative ones (smallest {csr.data.min():.3g}). "
-            "Pass similarities, not distances or correlations."
+            "Pass similarities or distances, not correlations, or compute them as `jaxvelo.pp.neighbors(adata)`."
         )
     return csr
 
@@ -140,6 +350,28 @@ def check_graph(matrix: Any, where: str) -> sp.csr_matrix:
 def dense(array: Any) -> np.ndarray:
     """Return an entry of ``adata.obsm``, whatever its format, as a dense array."""
     return array.toarray() if sp.issparse(array) else np.asarray(array)
+
+
+def read_representation(adata: AnnData, key: str, remedy: str) -> np.ndarray:
+    """Return ``adata.obsm[key]`` as a dense array of finite numbers with two axes."""
+    array, where = dense(require_key(adata.obsm, key, "adata.obsm", remedy)), f"adata.obsm[{key!r}]"
+    if array.ndim != 2 or array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"Expected numbers with two axes in `{where}`, found the type {array.dtype} of shape {array.shape}. "
+            f"{remedy}"
+        )
+    check_finite_rows(array, where)
+    return array
+
+
+def check_finite_rows(values: np.ndarray, where: str) -> None:
+    """Raise a ValueError that counts the cells with values that are not finite."""
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"Expected finite values in `{where}`, found {len(bad)} cells without, the first of them {bad[0]}. "
+            "Remove these cells, or fill in their values."
+        )
 
 
 def read_embedding(adata: AnnData, basis: str, least_columns: int = 1) -> np.ndarray:
@@ -173,12 +405,189 @@ def read_clusters(adata: AnnData, key: str) -> pd.Series:
 
 
 def require_cluster(values: pd.Series, name: Any, key: str) -> np.ndarray:
-    """Return which cells are in cluster ``name``, which must exist."""
-    if name not in list(values.cat.categories):
+    """Return which cells are in cluster ``name``, which must exist and have cells."""
+    return np.asarray(values.isin(chosen_groups(values, [name], f"adata.obs[{key!r}]", "cluster")), dtype=bool)
+
+
+def cluster_names(values: pd.Series, where: str) -> list[str]:
+    """Names of all categories as text, which must tell them apart."""
+    names = [text_of(category) for category in values.cat.categories]
+    doubles = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if doubles:
         raise ValueError(
-            f"Expected a cluster of `adata.obs[{key!r}]`, found `{name!r}`. There are {listed(values.cat.categories)}."
+            f"Expected categories of `{where}` with different names, found several that read {listed(doubles)}, of "
+            f"different types. Rename them, as by `{where} = {where}.astype(str).astype('category')` to join them."
         )
-    return (values == name).to_numpy()
+    return names
+
+
+def chosen_groups(values: pd.Series, wanted: Any, where: str, name: str) -> list[Any]:
+    """Return those values of a column that a user names: as values, or by what they read as text where that is unique.
+
+    Parameters
+    ----------
+    values
+        Clusters, or other values of the cells.
+    wanted
+        One or several of them.
+    where
+        Name of the column, for messages.
+    name
+        Name of the user's argument.
+
+    Returns
+    -------
+    The values in the order in which they are named. Names that are not there, or have no cells, are left out with a
+    warning.
+
+    Raises
+    ------
+    ValueError
+        If none of several is there, or a name fits several values.
+    """
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        everything = list(values.cat.categories)
+        known = list(values.cat.remove_unused_categories().cat.categories)
+    else:
+        everything = known = list(values.dropna().unique())
+    asked = list(wanted) if pd.api.types.is_list_like(wanted) else [wanted]
+    places = _places(pd.Index(known, dtype=object, tupleize_cols=False), asked)
+    twice = [want for want, found in places if len(found) > 1]
+    if twice:
+        raise ValueError(
+            f"Expected one value of `{where}` for each name in `{name}`, found several that read {listed(twice)}."
+        )
+    absent = [want for want, found in places if not len(found)]
+    if absent:
+        texts = {text_of(value) for value in everything}
+        empty = [want for want in absent if text_of(want) in texts]
+        without = f" ({listed(empty)} without cells)" if empty else ""
+        there = f"There are {listed(known)}."
+        if len(absent) == len(places):
+            raise ValueError(f"Expected values of `{where}` in `{name}`, found {listed(absent)}{without}. {there}")
+        logger.warning("Leaving out %s of `%s`: no values of `%s`%s. %s", listed(absent), name, where, without, there)
+    return list(dict.fromkeys(known[found[0]] for _, found in places if len(found)))
+
+
+def one_name(names: pd.Index, name: Any, where: str, argument: str) -> int:
+    """Return the place of the only entry of that name; see :func:`places_of`."""
+    return int(places_of(names, [name], where, argument)[0])
+
+
+def places_of(names: pd.Index, wanted: Any, where: str, argument: str) -> np.ndarray:
+    """Return the place of each wanted name, in their order: by value, or by what it reads as text.
+
+    Parameters
+    ----------
+    names
+        Names of cells or genes, unique or not, text or not.
+    wanted
+        A list of names.
+    where
+        Name of ``names``, such as ``"adata.var_names"``, for messages.
+    argument
+        Name of the user's argument.
+
+    Raises
+    ------
+    KeyError
+        If a name is not there.
+    ValueError
+        If a name is there several times.
+    """
+    places = _places(names, wanted)
+    absent = [want for want, found in places if not len(found)]
+    if absent:
+        things = "genes" if "var" in where else "cells"
+        raise KeyError(
+            f"Expected names of {things} as `{argument}`, found {listed(absent, 5)} not in `{where}`, which are like "
+            f"{listed(names[:3])}. Leave them out, or check the spelling."
+        )
+    twice = [want for want, found in places if len(found) > 1]
+    if twice:
+        remedy = f", as by `{where}_make_unique()`" if where in ("adata.obs_names", "adata.var_names") else ""
+        raise ValueError(
+            f"Expected each name in `{argument}` once in `{where}`, found {listed(twice, 5)} several times. Make the "
+            f"names unique first{remedy}."
+        )
+    return np.array([found[0] for _, found in places], dtype=int)
+
+
+def _places(names: pd.Index, wanted: Any) -> list[tuple[Any, list[int]]]:
+    """All places of each wanted name: those of that value, otherwise those that read the same; none if missing."""
+    asked = [want.item() if isinstance(want, np.generic) else want for want in wanted]
+    by_value = _at(names, [want for want in asked if pd.api.types.is_hashable(want) and not _is_missing(want)])
+    rest = {i for i, want in enumerate(asked) if not _is_missing(want) and not _get(by_value, want)}
+    by_text: dict[Any, list[int]] = {}
+    if rest:
+        texts = pd.Index([None if _is_missing(name) else text_of(name) for name in names], dtype=object)
+        by_text = _at(texts, [text_of(asked[i]) for i in rest])
+    return [
+        (want, by_text.get(text_of(want), []) if i in rest else _get(by_value, want)) for i, want in enumerate(asked)
+    ]
+
+
+def _at(names: pd.Index, asked: list[Any]) -> dict[Any, list[int]]:
+    """Places of those that are there."""
+    places: dict[Any, list[int]] = {}
+    for place in np.flatnonzero(names.isin(asked)):
+        places.setdefault(names[place], []).append(int(place))
+    return places
+
+
+def _get(places: dict[Any, list[int]], want: Any) -> list[int]:
+    return places.get(want, []) if pd.api.types.is_hashable(want) else []
+
+
+def _is_missing(value: Any) -> bool:
+    return pd.api.types.is_scalar(value) and bool(pd.isna(value))
+
+
+def chosen_genes(adata: AnnData, chosen: Any, name: str) -> np.ndarray:
+    """Boolean mask of the genes that a user names.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    chosen
+        Key of a mask in ``adata.var``, a gene, names of genes, or a mask (what :func:`read_mask` takes).
+    name
+        Name of the user's argument, for messages.
+
+    Raises
+    ------
+    KeyError
+        If a name is that of no gene.
+    ValueError
+        If a name is that of several genes, a mask is of another length or has missing values, or no gene is chosen.
+    TypeError
+        If it is none of these.
+    """
+    remedy = "Pass the key of a boolean column, a boolean mask or names of genes."
+    if isinstance(chosen, str):
+        is_gene = bool(_places(adata.var_names, [chosen])[0][1])
+        if is_gene and chosen in adata.var:
+            raise ValueError(
+                f"Expected `{name}` to be a gene or a column of `adata.var`, found that {chosen!r} is both. Pass "
+                f"`[{chosen!r}]` for the gene, or `adata.var[{chosen!r}]`."
+            )
+        if is_gene:
+            mask = _chosen(adata.var_names, [chosen], "adata.var_names", name, takes_numbers=False)
+        else:
+            column = require_key(adata.var, chosen, "adata.var", remedy)
+            mask = read_mask(column, f"adata.var[{chosen!r}]", remedy)
+    elif pd.api.types.is_list_like(chosen) and not isinstance(chosen, Mapping):
+        mask = _chosen(adata.var_names, chosen, "adata.var_names", name, takes_numbers=False)
+    else:
+        raise TypeError(f"Expected names, a mask or a column of `adata.var` as `{name}`, found `{chosen!r}`. {remedy}")
+    if not mask.any():
+        shown = f"`adata.var[{chosen!r}]`" if isinstance(chosen, str) else f"`{name}`"
+        raise ValueError(
+            f"Expected {shown} to choose some of the {adata.n_vars} genes, found none. The genes are named like "
+            f"{listed(adata.var_names[:3])}."
+        )
+    return mask
 
 
 def chosen_cells(adata: AnnData, chosen: Any, name: str) -> np.ndarray:
@@ -189,66 +598,128 @@ def chosen_cells(adata: AnnData, chosen: Any, name: str) -> np.ndarray:
     adata
         Annotated data.
     chosen
-        ``None`` (all cells), indices, names or a mask of cells, ``{"clusters": "Alpha"}``, ``{"clusters": ["Alpha",
-        "Beta"]}`` or ``{"pseudotime": [0, 0.1]}``.
+        ``None`` (all cells); indices or names of cells; a mask of booleans (an array as long as the cells of 0 and 1
+        alone could be indices too, and is an error); or a dictionary of one key of ``adata.obs``:
+
+        - with the name of a value or a list of names, ``{"clusters": "Alpha"}``, ``{"leiden": ["0", "3"]}``: by value,
+          or by what they read as text (0 and "0");
+        - of a column of numbers, with a pair of limits, ``{"pseudotime": [0, 0.1]}``;
+        - of a column of whole numbers, with one of them, or with a list of one or of three and more of them or a set
+          (a list of two is a pair of limits, which a warning says if there are values between).
     name
         Name of the user's argument, for messages.
+
+    Raises
+    ------
+    KeyError
+        If a name or a key is not there.
+    IndexError
+        If an index is out of range.
+    ValueError
+        If a name is that of several cells, a mask is of another length, a list could be indices or a mask, no value is
+        there, or no cell is chosen.
+    TypeError
+        If it is none of these.
     """
-    mask = np.zeros(adata.n_obs, dtype=bool)
     if chosen is None:
-        return ~mask
+        return np.ones(adata.n_obs, dtype=bool)
     if isinstance(chosen, Mapping):
-        mask |= _by_annotation(adata, chosen, name)
+        mask = _by_annotation(adata, chosen, name)
     else:
-        listed_cells = list(chosen) if isinstance(chosen, Set) else chosen
-        mask |= _by_list(adata, np.atleast_1d(np.asarray(listed_cells)), name)
+        mask = _chosen(adata.obs_names, chosen, "adata.obs_names", name, takes_numbers=True)
     if not mask.any():
+        column = isinstance(chosen, str) and chosen in adata.obs
         raise ValueError(
             f"No {name.removesuffix('_ixs')} indices have been selected: `{chosen}` is no cell of `adata`."
+            + (f" Pass `{{{chosen!r}: ...}}` to choose by `adata.obs[{chosen!r}]`." if column else "")
         )
     return mask
+
+
+def _chosen(names: pd.Index, chosen: Any, where: str, argument: str, takes_numbers: bool) -> np.ndarray:
+    """Mask of what a user names by a mask, by names or by numbers; the one rule for cells and genes."""
+    things = "cells" if where == "adata.obs_names" else "genes"
+    is_list = pd.api.types.is_list_like(chosen)
+    if getattr(chosen, "ndim", 1) > 1:
+        raise ValueError(f"Expected a mask or a list of {things} as `{argument}`, found shape {np.shape(chosen)}.")
+    if not is_list:
+        chosen = [chosen.item() if isinstance(chosen, (np.generic, np.ndarray)) else chosen]
+    elif hasattr(chosen, "__array__") and not isinstance(chosen, (pd.Series, pd.Index)):
+        chosen = np.asarray(chosen)  # of any library
+    mask = np.zeros(len(names), dtype=bool)
+    column = chosen if isinstance(chosen, pd.Series) else pd.Series(list(chosen), dtype=object)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
+    column = column.infer_objects()
+    kind = pd.api.types.infer_dtype(column, skipna=True)
+    if not len(column):
+        return mask
+    if kind == "boolean" or (is_list and len(column) == len(names) and _reads_as_mask(column, kind, names)):
+        if kind in ("integer", "floating") and takes_numbers:
+            raise ValueError(
+                f"Expected indices or a mask of {things} as `{argument}`, found {len(column)} numbers of 0 and 1 "
+                "alone, which could be either. Pass booleans for a mask, as by `.astype(bool)`, or the two indices."
+            )
+        if len(column) != len(names):
+            raise ValueError(
+                f"Expected a mask of length {len(names)} as `{argument}`, found shape ({len(column)},). It needs a "
+                f"truth value for each of the {things}."
+            )
+        if isinstance(chosen, pd.Series):
+            column = pd.Series(aligned(chosen, names, argument))
+        return read_mask(column, argument, f"Pass booleans for a mask of {things}.")
+    if kind == "integer" and takes_numbers and not column.isna().any():
+        numbers = column.to_numpy(dtype=np.int64)
+        outside = numbers[(numbers >= len(names)) | (numbers < -len(names))]
+        if len(outside):
+            raise IndexError(
+                f"Expected {argument.removesuffix('_ixs')} indices below {len(names)}, found {outside[0]}."
+            )
+        mask[numbers] = True
+        return mask
+    if kind not in ("string", "bytes", "mixed", "mixed-integer", "categorical", "integer"):
+        raise TypeError(
+            f"Expected `{argument}` to be {'indices, ' if takes_numbers else ''}names or a mask of {things}"
+            f"{', or a dictionary' if takes_numbers else ''}, found {column.dtype} values."
+        )
+    mask[places_of(names, list(column), where, argument)] = True
+    return mask
+
+
+def _reads_as_mask(column: pd.Series, kind: str, names: pd.Index) -> bool:
+    """Whether values, one for each name, are truth values; texts that are names themselves are not."""
+    if truth_of(column) is None:
+        return False
+    return kind in ("integer", "floating", "boolean") or not set(map(text_of, column)) <= set(map(text_of, names))
 
 
 def _by_annotation(adata: AnnData, chosen: Mapping[str, Any], name: str) -> np.ndarray:
     if len(chosen) != 1:
         raise ValueError(f"Expected one key in `{name}`, found {listed(chosen)}.")
     key, wanted = next(iter(chosen.items()))
+    where = f"adata.obs[{key!r}]"
     values = require_key(adata.obs, key, "adata.obs", "Pass the key of a column with clusters or numbers.")
-    if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
-        limits = np.atleast_1d(np.asarray(wanted))
-        if not np.issubdtype(limits.dtype, np.number):
-            raise TypeError(f"Expected two numbers as limits for `adata.obs[{key!r}]`, found `{wanted}`.")
-        if limits.shape != (2,):
-            raise ValueError(f"Expected two limits for `adata.obs[{key!r}]`, found {len(limits)}: `{wanted}`.")
-        return ((values >= limits.min()) & (values <= limits.max())).to_numpy()
-    names = [wanted] if np.isscalar(wanted) else list(wanted)
-    known = set(values.cat.categories) if isinstance(values.dtype, pd.CategoricalDtype) else set(values)
-    unknown = [value for value in names if value not in known]
-    if unknown:
-        raise ValueError(
-            f"Expected values of `adata.obs[{key!r}]` in `{name}`, found {unknown}. "
-            f"There are {listed(sorted(known, key=str))}."
-        )
-    return values.isin(names).to_numpy()
-
-
-def _by_list(adata: AnnData, chosen: np.ndarray, name: str) -> np.ndarray:
-    if chosen.dtype == bool:
-        if chosen.shape != (adata.n_obs,):
-            raise ValueError(f"Expected a mask of length {adata.n_obs} as `{name}`, found shape {chosen.shape}.")
-        return chosen
-    if chosen.dtype.kind in "iu":
-        if len(chosen) and (chosen.max() >= adata.n_obs or chosen.min() < -adata.n_obs):
-            outside = chosen[(chosen >= adata.n_obs) | (chosen < -adata.n_obs)][0]
-            raise IndexError(f"Expected {name.removesuffix('_ixs')} indices below {adata.n_obs}, found {outside}.")
-        return np.isin(np.arange(adata.n_obs), chosen % adata.n_obs)
-    if chosen.dtype.kind in "UO" and len(chosen):
-        unknown = np.setdiff1d(chosen.astype(str), adata.obs_names.astype(str))
-        if len(unknown):
-            raise KeyError(f"Expected names of cells as `{name}`, found {listed(unknown, 5)} not in `adata.obs_names`.")
-        return adata.obs_names.isin(chosen.astype(str))
-    if not len(chosen):
+    several = list(wanted) if pd.api.types.is_list_like(wanted) else [wanted]
+    if not several:
         return np.zeros(adata.n_obs, dtype=bool)
-    raise TypeError(
-        f"Expected `{name}` to be indices, names or a mask of cells, or a dictionary, found {chosen.dtype} numbers."
-    )
+    if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
+        numbers = values.to_numpy(dtype=float, na_value=np.nan)
+        known = numbers[np.isfinite(numbers)]
+        are_numbers = all(map(is_number, several))
+        if len(several) == 2 and are_numbers and not isinstance(wanted, Set):
+            low, high = sorted(several)
+            inside = (numbers >= low) & (numbers <= high)
+            between = np.unique(numbers[inside & (numbers > low) & (numbers < high)])
+            if pd.api.types.is_integer_dtype(values.dtype) and len(between):
+                logger.warning(
+                    "Taking `%s` of `%s` as limits of `%s`, with all values between. Pass a set, or convert the column "
+                    "by `.astype('category')`, to choose these two values alone",
+                    wanted, name, where,
+                )  # fmt: skip
+            return inside
+        if not len(known) or (known != np.rint(known)).any():
+            if not are_numbers:
+                raise TypeError(f"Expected two numbers as limits for `{where}`, found `{wanted}`.")
+            raise ValueError(f"Expected two limits for `{where}`, found {len(several)}: `{wanted}`.")
+    groups = chosen_groups(values, several, where, name)
+    return np.asarray(values.isin(groups), dtype=bool)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import listed, place_of, read_array, require_key
+from jaxvelo.annotations import chosen_genes, listed, place_of, read_array
 from jaxvelo.configuration import logger
 from jaxvelo.graph import next_size
 from jaxvelo.transitions import Features
@@ -52,6 +52,12 @@ class FeatureData:
         gene_subset: str | Sequence[str] | np.ndarray | None = None,
     ):
         x, v = read_array(adata, xkey, attr), read_array(adata, vkey, attr)
+        for array, key in ((x, xkey), (v, vkey)):
+            if np.dtype(array.dtype).kind not in "fiub":
+                raise ValueError(
+                    f"Expected numbers in `{place_of(key, attr)}`, found the type {array.dtype}. Convert them, or pass "
+                    "another key."
+                )
         if x.shape != v.shape:
             raise ValueError(
                 f"Expected expression and velocity of the same shape, found {x.shape} in `{place_of(xkey, attr)}` and "
@@ -107,38 +113,14 @@ def _valid_genes(v: np.ndarray, where: str) -> np.ndarray:
     return valid
 
 
-def _selected_genes(adata: AnnData, vkey: str | None, subset, n_genes: int) -> np.ndarray | None:
+def _selected_genes(adata: AnnData, vkey: str | None, subset: Any, n_genes: int) -> np.ndarray | None:
     """Boolean mask of the chosen genes, ``None`` for all."""
     if n_genes != adata.n_vars:
         raise ValueError(f"Expected {adata.n_vars} genes, found {n_genes}.")
     key = f"{vkey}_genes"
-    if subset is None:
-        if key not in adata.var:
-            return None
-        mask, where = adata.var[key].to_numpy(), f"adata.var[{key!r}]"
-    elif isinstance(subset, str):
-        remedy = "Pass the key of a boolean column, a boolean mask or names of genes as `gene_subset`."
-        mask, where = require_key(adata.var, subset, "adata.var", remedy).to_numpy(), f"adata.var[{subset!r}]"
-    else:
-        mask, where = np.asarray(subset), "gene_subset"
-    if mask.dtype != bool:
-        mask = _by_name(adata, mask, where)
-    if mask.shape != (adata.n_vars,):
-        raise ValueError(f"Expected `{where}` to have length {adata.n_vars} (the genes), found shape {mask.shape}.")
-    if not mask.any():
-        raise ValueError(
-            f"Expected `{where}` to choose some of the {adata.n_vars} genes, found none. "
-            f"The genes are named like {listed(adata.var_names[:3])}."
-        )
-    return mask
-
-
-def _by_name(adata: AnnData, names: np.ndarray, where: str) -> np.ndarray:
-    """Mask of genes by name; columns of zeros and ones, as other tools write them, count as boolean."""
-    if names.shape == (adata.n_vars,) and pd.api.types.is_numeric_dtype(names.dtype) and np.isin(names, (0, 1)).all():
-        return names.astype(bool)
-    # Names may be of any type of strings that a file format or pandas has.
-    return np.isin(adata.var_names.to_numpy().astype(str), [str(name) for name in names.ravel().tolist()])
+    if subset is not None:
+        return chosen_genes(adata, subset, "gene_subset")
+    return chosen_genes(adata, key, "gene_subset") if key in adata.var else None
 
 
 def _padded_columns(array, columns: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -17,15 +17,18 @@ from anndata import AnnData
 
 from jaxvelo import fit
 from jaxvelo.annotations import (
-    check_graph,
+    check_finite_rows,
     check_integer,
     chosen_cells,
-    dense,
+    cluster_names,
     listed,
     read_clusters,
+    read_graph,
+    read_representation,
     require_anndata,
     require_cluster,
     require_key,
+    text_of,
 )
 from jaxvelo.feature_data import FeatureData
 from jaxvelo.graph import NeighborGraph
@@ -81,12 +84,9 @@ def CrossBoundary(
     """
     require_anndata(adata)
     clusters = read_clusters(adata, cluster_key)
-    remedy = "Compute neighbours first as `scanpy.pp.neighbors(adata)`, or pass `graph_key`."
-    weights = check_graph(require_key(adata.obsp, graph_key, "adata.obsp", remedy), f"adata.obsp[{graph_key!r}]")
-    graph = NeighborGraph.from_csr({"distances": weights})
+    graph = NeighborGraph.from_csr({"distances": read_graph(adata, graph_key, "distances", "graph_key")})
     remedy = "Pass the key of a representation as `rep`, for example after `scanpy.pp.pca(adata)`."
-    x = jnp.asarray(dense(require_key(adata.obsm, rep, "adata.obsm", remedy)), dtype=float)
-    _check_finite_rows(np.asarray(x), f"adata.obsm[{rep!r}]")
+    x = jnp.asarray(read_representation(adata, rep, remedy), dtype=float)
     if not isinstance(transitions, Iterable):
         raise TypeError(
             f"Expected a list of pairs of source and target as `transitions`, found `{type(transitions).__name__}`."
@@ -278,8 +278,8 @@ def TimeGain(adata: AnnData, time_key: str, cells: Any = None) -> fit.TimeGain:
     time = require_key(adata.obs, time_key, "adata.obs", "Pass the key of a time or pseudotime.")
     if not pd.api.types.is_numeric_dtype(time.dtype) or pd.api.types.is_bool_dtype(time.dtype):
         raise TypeError(f"Expected `adata.obs[{time_key!r}]` to be numeric, found {time.dtype}.")
-    values = time.to_numpy(dtype=np.float64)
-    _check_finite_rows(values[:, None], f"adata.obs[{time_key!r}]")
+    values = time.to_numpy(dtype=np.float64, na_value=np.nan)
+    check_finite_rows(values[:, None], f"adata.obs[{time_key!r}]")
     cell = np.flatnonzero(chosen_cells(adata, cells, "cells"))
     return fit.TimeGain(
         time=jnp.asarray(values - values.mean(), dtype=float), cell=jnp.asarray(cell), weight=jnp.ones(len(cell))
@@ -348,7 +348,7 @@ def _labels(adata: AnnData, labels: str | Mapping[str, Any], name: str) -> tuple
     """Return the label of each cell as a number (-1 for none), and the names of the labels."""
     if isinstance(labels, str):
         values = read_clusters(adata, labels).cat.remove_unused_categories()
-        return values.cat.codes.to_numpy().astype(np.int32), [str(category) for category in values.cat.categories]
+        return values.cat.codes.to_numpy().astype(np.int32), cluster_names(values, f"adata.obs[{labels!r}]")
     if not isinstance(labels, Mapping):
         raise TypeError(
             f"Expected `{name}` to be a key in `adata.obs` or a dictionary of cells, found `{type(labels).__name__}`."
@@ -363,7 +363,7 @@ def _labels(adata: AnnData, labels: str | Mapping[str, Any], name: str) -> tuple
                 f"such as {listed(adata.obs_names[twice[:3]])}."
             )
         codes[mask] = number
-    return codes, [str(label) for label in labels]
+    return codes, [text_of(label) for label in labels]
 
 
 def _next_cells(adata: AnnData, time_key: str, clone_key: str | None) -> sp.csr_matrix:
@@ -415,12 +415,3 @@ def _time_points(time: pd.Series, time_key: str) -> tuple[np.ndarray, int]:
             )
         points = points.cat.reorder_categories(categories.sort_values())
     return points.cat.codes.to_numpy(), len(categories)
-
-
-def _check_finite_rows(values: np.ndarray, where: str) -> None:
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(bad):
-        raise ValueError(
-            f"Expected finite values in `{where}`, found {len(bad)} cells without, the first of them {bad[0]}. "
-            "Remove these cells, or fill in their values."
-        )

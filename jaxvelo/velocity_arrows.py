@@ -15,6 +15,7 @@ from jaxvelo.configuration import is_positive
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.markov import project
 from jaxvelo.quiver_scale import automatic_quiver_scale
+from jaxvelo.velocity_graph_origin import check_origin
 
 SELF_TRANSITION_PERCENTILE = 98
 BASES = ("umap", "tsne", "pca")
@@ -132,7 +133,7 @@ def read_velocity_graph(adata: AnnData, vkey: str) -> tuple[sp.csr_matrix, sp.cs
     KeyError
         If they are missing.
     ValueError
-        If they are those of other cells, not finite, or none at all.
+        If they are those of other cells, older than the velocities, not finite, or none at all.
     """
     remedy = f"Compute it with `jaxvelo.tl.velocity_graph(adata, vkey={vkey!r})`."
     parts = []
@@ -154,4 +155,5 @@ def read_velocity_graph(adata: AnnData, vkey: str) -> tuple[sp.csr_matrix, sp.cs
         parts.append(part)
     if not any(part.count_nonzero() for part in parts):
         raise ValueError(f"Expected correlations in `adata.{slot}['{vkey}_graph']`, found none. {remedy}")
+    check_origin(adata, vkey, sp.csr_matrix(parts[0] + parts[1]), f"adata.{slot}['{vkey}_graph']", remedy)
     return parts[0], parts[1]

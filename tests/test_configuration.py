@@ -1,14 +1,18 @@
 """How much is logged, and how it looks; how pictures look."""
 
+import inspect
 import io
 import logging
 import sys
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
+from anndata import AnnData
 
-from jaxvelo.configuration import FigureParams, format_seconds, logger, settings, timed
+import jaxvelo as jv
+from jaxvelo.configuration import FigureParams, accepts_data, format_seconds, logger, settings, timed
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +110,52 @@ def test_timed_failure(printed):
 )
 def test_format_seconds(seconds, text):
     assert format_seconds(seconds) == text
+
+
+class TestDataForAdata:
+    @staticmethod
+    @accepts_data
+    def shape(adata, factor=1, *, copy=False):
+        """Documented."""
+        return factor * adata.n_obs, copy
+
+    def test_all_ways(self):
+        adata = AnnData(np.zeros((3, 2)))
+        for found in (
+            self.shape(adata, 2, copy=True),
+            self.shape(adata=adata, factor=2, copy=True),
+            self.shape(data=adata, factor=2, copy=True),
+        ):
+            assert found == (6, True)
+
+    def test_signature_and_docstring_stay(self):
+        assert list(inspect.signature(self.shape).parameters) == ["adata", "factor", "copy"]
+        assert self.shape.__doc__ == "Documented."
+        assert self.shape.__name__ == "shape"
+
+    def test_both_or_neither(self):
+        adata = AnnData(np.zeros((3, 2)))
+        for arguments, named in (((adata,), {"data": adata}), ((), {"data": adata, "adata": adata})):
+            with pytest.raises(TypeError, match=r"one AnnData object for shape\(\), found `data=` beside `adata`"):
+                self.shape(*arguments, **named)
+        with pytest.raises(TypeError, match=r"shape\(\) missing 1 required positional argument: 'adata'"):
+            self.shape(factor=2)
+
+    @pytest.mark.parametrize("package", [jv.pp, jv.tl])
+    def test_everywhere(self, package):
+        """All functions of an AnnData object take it under both names: what is none is refused as such."""
+        functions = [getattr(package, name) for name in package.__all__]
+        of_adata = [f for f in functions if inspect.isfunction(f) and "adata" in inspect.signature(f).parameters]
+        assert len(of_adata) >= 5
+        for function in of_adata:
+            others = {
+                name: None
+                for name, parameter in list(inspect.signature(function).parameters.items())[1:]
+                if parameter.default is inspect.Parameter.empty
+            }
+            with pytest.raises(TypeError, match="`adata` to be an AnnData object, found `str`"):
+                function(data="a file", **others)
+        assert "data" not in {name for f in functions if callable(f) for name in inspect.signature(f).parameters}
 
 
 class TestFigdir:

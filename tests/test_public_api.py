@@ -12,7 +12,7 @@ import pytest
 import jaxvelo
 
 PURE = ["jaxvelo.graph", "jaxvelo.transitions", "jaxvelo.dynamics", "jaxvelo.markov", "jaxvelo.fit"]
-FACE = ["jaxvelo.kernels", "jaxvelo.pp", "jaxvelo.tl", "jaxvelo.pl", "jaxvelo.datasets", "jaxvelo.objectives"]
+FACE = [f"jaxvelo.{name}" for name in ("kernels", "pp", "tl", "pl", "datasets", "objectives", "logging")]
 
 
 def run(program: str) -> str:
@@ -63,8 +63,8 @@ def test_pure_packages_need_arrays_only(package):
 
 
 def test_face_imports_without_the_tutorials_libraries():
-    names = {"scanpy", "scvelo", "matplotlib", "pooch"}
-    run(BLOCKED.format(names=names) + f"import {', '.join(FACE)}")
+    names = {"scanpy", "scvelo", "matplotlib", "pooch", "loompy"}
+    run(BLOCKED.format(names=names) + f"import {', '.join(FACE)}, jaxvelo.reading")
 
 
 def test_kernels_without_the_tutorials_libraries():
@@ -102,7 +102,7 @@ def test_private_modules_are_imported_in_their_package_only():
 
 
 def test_names_of_the_package():
-    expected = {"settings", *(name.removeprefix("jaxvelo.") for name in PURE + FACE)}
+    expected = {"read", "settings", *(name.removeprefix("jaxvelo.") for name in PURE + FACE)}
     assert expected <= set(jaxvelo.__all__)
     for name in jaxvelo.__all__:
         assert getattr(jaxvelo, name) is not None
@@ -137,10 +137,21 @@ def explained(target, owner=None) -> bool:
     return bool(target.__doc__) or any(inherited)
 
 
-@pytest.mark.parametrize("name", ["kernels.from_adata", "kernels.read", "pp.filter_and_normalize", "pp.moments"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kernels.from_adata",
+        "kernels.read",
+        "pp.filter_and_normalize",
+        "pp.merge",
+        "pp.moments",
+        "pp.neighbors",
+        "reading.read",
+    ],
+)
 def test_parameters_are_explained(name):
     module, _, function = name.partition(".")
-    target = getattr(getattr(jaxvelo, module), function)
+    target = getattr(importlib.import_module(f"jaxvelo.{module}"), function)
     section = inspect.getdoc(target).partition("Parameters\n----------")[2]
     assert section
     assert not [parameter for parameter in inspect.signature(target).parameters if parameter not in section]

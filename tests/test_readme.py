@@ -28,7 +28,7 @@ def test_for_cellrank_users(monkeypatch):
     monkeypatch.setattr(jv.datasets, "pancreas", simulated)
     shown = []
     monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
-    names: dict = {}
+    names: dict = {"__name__": "tests.readme"}
     exec(FOR_CELLRANK_USERS, names)
     kernel = names["kernel"]
     assert str(kernel) == "(0.8 * VelocityKernel[n=300] + 0.2 * ConnectivityKernel[n=300])"
@@ -56,7 +56,7 @@ def test_fitted(monkeypatch):
     kernel = kernel + 0.2 * jv.kernels.ConnectivityKernel(adata).compute_transition_matrix()
     shown = []
     monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
-    names: dict = {"jv": jv, "adata": adata, "kernel": kernel}
+    names: dict = {"__name__": "tests.readme", "jv": jv, "adata": adata, "kernel": kernel}
     exec(FITTED.replace("seed=0", "seed=0, steps=3, progress=False"), names)
     jv.settings.verbosity = "info"
     assert names["result"].scores["training"] < names["result"].scores["training_convention"]
@@ -68,7 +68,7 @@ def test_fitted(monkeypatch):
 
 
 def test_kinetics():
-    names: dict = {}
+    names: dict = {"__name__": "tests.readme"}
     exec(KINETICS, names)
     gradient = names["gradient"]
     for part in (gradient.alpha, gradient.beta, gradient.gamma, gradient.switching_time):
@@ -77,7 +77,7 @@ def test_kinetics():
 
 
 def test_for_jax_users():
-    names: dict = {}
+    names: dict = {"__name__": "tests.readme"}
     exec(FOR_JAX_USERS, names)
     gradient = names["gradient"]
     assert jnp.isfinite(names["value"])

@@ -11,14 +11,28 @@ from pathlib import Path
 from typing import NoReturn
 
 import jaxvelo
+from jaxvelo.cli._errors import BAD_INPUT, UNFORESEEN, StepError, described, is_foreseen, message_of
 from jaxvelo.configuration import format_seconds, logger, settings
 
 _RUN_DESCRIPTION = """\
 Compute a transition matrix from the RNA velocity and the similarity of the cells in FILE, and draw it.
 
-Velocities and neighbours that FILE holds are used as they are. Otherwise they are computed from the spliced and
-unspliced counts: genes with at least 20 shared counts, normalisation, 30 principal components, 30 neighbours,
-moments, velocities and latent time of the dynamical model. FILE is never changed."""
+What FILE holds is used as it is, and what it lacks is computed:
+  velocities        layers[--vkey], with their expression in layers[--xkey]; else from the moments
+  moments           layers Ms and Mu; else from the spliced and unspliced counts, of genes with at least 20 shared
+                    counts, in cells of equal size; counts that look normalised are taken as they are
+  dynamical fit     var fit_alpha and so on, if its moments are there too; else fitted
+  neighbours        obsp connectivities; else 30, in up to 30 principal components
+  components        obsm X_pca; else of the highly variable genes
+  variable genes    var highly_variable, if genes are chosen; else the 2000 most variable
+  embedding         obsm X_BASIS; else, for `umap`, a UMAP of the neighbours
+  latent time       obs latent_time, and root cells for it obs root_cells; else computed, with a dynamical model
+
+An option that says how something is computed has it computed, with what comes from it: --normalize,
+--min-shared-counts and --n-top-genes the moments, --velocity-mode the velocities, --n-neighbors, --n-pcs and --use-rep
+the neighbours; --recompute has anything computed. New moments bring new fits and velocities, new velocities a new
+latent time; velocities and moments stay as they are when only neighbours are new. What is used but does not fit the
+cells is an error. The transition matrix is always computed. FILE is never changed: all results are in kernel.h5ad."""
 
 _DEMO_DESCRIPTION = """\
 Run the whole flow on simulated cells whose true velocities and fates are known, and tell how well they are found.
@@ -42,45 +56,64 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    Exit status: 0, or 2 after an error in the arguments or in the data, which is told in one line on the standard
-    error stream.
+    Exit status: 0; 2 after an error in the arguments or in the data, 1 after one that nobody has foreseen, 130 after
+    an interrupt. An error is told in one line on the standard error stream.
     """
     try:
         arguments = _parser().parse_args(argv)
     except SystemExit as finished:  # help, version, or an error that has been told
         return int(finished.code or 0)
     start = time.perf_counter()
+    written: list[Path] = []
     with _log_on(sys.stdout, arguments.verbosity):
         try:
-            written = _run(arguments)
-        # The library checks all input, and these are what its checks raise.
-        except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
-            if arguments.verbosity == "debug":
-                logger.exception("This is where it happened:")
-            message = error.args[0] if isinstance(error, KeyError) and error.args else error
-            sys.stderr.write(f"jaxvelo {arguments.command}: error: {' '.join(str(message).split())}\n")
-            return 2
+            _run(arguments, written)
         except KeyboardInterrupt:
-            sys.stderr.write(f"jaxvelo {arguments.command}: interrupted\n")
+            sys.stderr.write(f"jaxvelo {arguments.command}: interrupted{_so_far(written)}\n")
             return 130
+        except Exception as error:
+            return _report_error(error, arguments, written)
     sys.stdout.write(f"\nDone in {format_seconds(time.perf_counter() - start)}. Written:\n")
     sys.stdout.writelines(f"  {path}\n" for path in written)
     return 0
 
 
-def _run(arguments: argparse.Namespace) -> list[Path]:
-    """Do what is asked for and return the files that were written."""
+def _report_error(error: Exception, arguments: argparse.Namespace, written: list[Path]) -> int:
+    """Tell an error in one line; the exit status says whether the input is to blame."""
+    if arguments.verbosity == "debug":
+        logger.exception("This is where it happened:")
+    if is_foreseen(error):
+        message = message_of(error)
+    else:
+        message = message_of(error) if isinstance(error, StepError) else f"Failed with {described(error)}"
+        if arguments.verbosity != "debug":
+            message += " No check has foreseen this; --verbose shows where it happened."
+    sys.stderr.write(f"jaxvelo {arguments.command}: error: {message}{_so_far(written)}\n")
+    return BAD_INPUT if is_foreseen(error) else UNFORESEEN
+
+
+def _so_far(written: list[Path]) -> str:
+    """Name the files that were written before the end."""
+    return f" Written before: {', '.join(f'`{path}`' for path in written)}." if written else ""
+
+
+def _run(arguments: argparse.Namespace, written: list[Path]) -> None:
+    """Do what is asked for, and add the files that were written to a list."""
     options = {k: v for k, v in vars(arguments).items() if k not in ("command", "verbosity")}
     with warnings.catch_warnings():
-        # What other libraries will change in the future is no news for the reader of this report.
+        # What other libraries will change in the future is no news for the reader of this report, and names that are
+        # not unique are made so, with a word about it.
         warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", message=".*names are not unique", category=UserWarning)
         if arguments.command == "demo":
             from jaxvelo.cli._demo import demo
 
-            return demo(**options)
+            demo(**options, written=written)
+            return
+        from jaxvelo.cli._plan import Options
         from jaxvelo.cli._run import run
 
-        return run(**options)
+        run(Options(**{**options, "recompute": tuple(options["recompute"])}), written)
 
 
 @contextlib.contextmanager
@@ -116,17 +149,21 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run", help="the whole flow on your data", description=_RUN_DESCRIPTION, formatter_class=raw
     )
-    run.add_argument("file", type=Path, metavar="FILE", help="data in h5ad format: raw counts, or with velocities")
+    run.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="data as h5ad, zarr (folder or .zarr.zip) or loom: raw counts, or with velocities",
+    )
     data = run.add_argument_group("what is in FILE")
     data.add_argument(
         "--cluster-key",
         metavar="KEY",
-        help="column of obs with the clusters (default: `clusters`, else the first column of categories)",
+        help="column of obs with the clusters (default: guessed, by names such as clusters, cell_type or leiden, else "
+        "the first of categories; never a column with one level, or with hardly fewer levels than cells)",
     )
     data.add_argument(
-        "--basis",
-        default="umap",
-        help="embedding to draw in, X_BASIS in obsm (default: umap; computed if it is not there)",
+        "--basis", help="embedding to draw in, X_BASIS in obsm (default: umap; that one is computed if it is not there)"
     )
     data.add_argument(
         "--vkey", default="velocity", metavar="KEY", help="layer of the velocities (default: %(default)s)"
@@ -135,17 +172,41 @@ def _parser() -> argparse.ArgumentParser:
         "--xkey", default="Ms", metavar="KEY", help="layer of the expression, or X (default: %(default)s)"
     )
     data.add_argument(
-        "--n-top-genes",
-        type=_count,
-        default=2000,
-        metavar="N",
-        help="number of highly variable genes, if velocities are computed (default: %(default)s)",
+        "--neighbors-key",
+        metavar="KEY",
+        help="neighbours to use, by their name in uns or obsp (default: neighbors, else the only ones there)",
     )
-    data.add_argument(
+    data.add_argument("--spliced", metavar="KEY", help="layer of the spliced counts, or X (default: spliced)")
+    data.add_argument("--unspliced", metavar="KEY", help="layer of the unspliced counts, or X (default: unspliced)")
+    anew = run.add_argument_group("what is computed, and how")
+    anew.add_argument(
+        "--recompute",
+        action="append",
+        default=[],
+        choices=("neighbors", "moments", "velocity", "umap", "all"),
+        help="compute this although FILE holds it; may be given several times",
+    )
+    anew.add_argument(
+        "--normalize",
+        choices=("auto", "yes", "no"),
+        help="whether to bring the counts of all cells to the same size (default: auto, unless they look normalised)",
+    )
+    anew.add_argument(
+        "--min-shared-counts",
+        type=_not_negative,
+        metavar="N",
+        help="least number of counts of a gene, in cells with spliced and unspliced ones (default: 20)",
+    )
+    anew.add_argument("--n-top-genes", type=_count, metavar="N", help="number of highly variable genes (default: 2000)")
+    anew.add_argument(
+        "--use-rep", metavar="KEY", help="compute neighbours in this entry of obsm, or X (default: X_pca)"
+    )
+    anew.add_argument("--n-pcs", type=_count, metavar="N", help="number of principal components (default: 30)")
+    anew.add_argument("--n-neighbors", type=_count, metavar="N", help="number of neighbours (default: 30)")
+    anew.add_argument(
         "--velocity-mode",
         choices=("dynamical", "stochastic", "deterministic"),
-        help="model of the velocities, if they are computed (default: dynamical; stochastic if fewer than 10 genes "
-        "have a dynamical fit)",
+        help="model of the velocities (default: dynamical; another one if fewer than 10 genes have a dynamical fit)",
     )
     kernel = run.add_argument_group("transition matrix")
     kernel.add_argument(
@@ -171,6 +232,11 @@ def _parser() -> argparse.ArgumentParser:
         "--softmax-scale", type=_positive, metavar="S", help="scale of the softmax (default: derived from the data)"
     )
     kernel.add_argument("--backward", action="store_true", help="run the process back in time")
+    kernel.add_argument(
+        "--key",
+        metavar="KEY",
+        help="key in obsp of the result; what FILE holds there is replaced in kernel.h5ad (default: T_fwd or T_bwd)",
+    )
     walks = run.add_argument_group("random walks")
     walks.add_argument("--start", metavar="CLUSTER", help="cluster where random walks start (default: any cell)")
     _add_common(run, default_out=None)
@@ -184,7 +250,8 @@ def _add_common(parser: argparse.ArgumentParser, default_out: str | None) -> Non
         type=Path,
         default=default_out and Path(default_out),
         metavar="DIR",
-        help=f"folder for kernel.h5ad and the pictures (default: {default_out or 'jaxvelo_ and the name of FILE'})",
+        help="folder for kernel.h5ad and the pictures; files of the same names there are replaced (default: "
+        f"{default_out or 'jaxvelo_ and the name of FILE'})",
     )
     output.add_argument("--seed", type=_seed, default=0, help="seed of all random numbers (default: %(default)s)")
     loudness = output.add_mutually_exclusive_group()
@@ -216,6 +283,10 @@ def _positive(text: str) -> float:
 
 def _count(text: str) -> int:
     return _number(text, int, lambda x: x > 0, "a positive whole number")
+
+
+def _not_negative(text: str) -> int:
+    return _number(text, int, lambda x: x >= 0, "a whole number of at least 0")
 
 
 def _seed(text: str) -> int:

@@ -13,9 +13,12 @@ from scipy.stats import spearmanr
 
 from jaxvelo import datasets, tl
 from jaxvelo.cli import _flow as flow
-from jaxvelo.cli._files import KERNEL, prepare_folder, write_h5ad
-from jaxvelo.configuration import logger, settings, timed
+from jaxvelo.cli import _pictures as pictures
+from jaxvelo.cli._plan import new_graph
+from jaxvelo.cli._results import check_folder, save
+from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import VelocityKernel
+from jaxvelo.kernels._projection import add_projection
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -24,13 +27,13 @@ if TYPE_CHECKING:
 N_CELLS = 500
 ROOT = "Progenitor"
 WEIGHT = 0.8
+KEY = "T_fwd"
 
 
-def demo(out: Path, seed: int) -> list[Path]:
-    """Run the flow on the simulation and return the files that were written."""
+def demo(out: Path, seed: int, written: list[Path]) -> None:
+    """Run the flow on the simulation, and add the files that were written to a list."""
     flow.require_drawing()
-    flow.require_scanpy()
-    prepare_folder(out)
+    check_folder(out)
 
     flow.heading("Simulated cells")
     with timed("Simulating cells on a branching splicing process"):
@@ -39,14 +42,16 @@ def demo(out: Path, seed: int) -> list[Path]:
 
     flow.heading("From counts to velocities")
     flow.filter_and_normalize(adata, n_top_genes=2000)
-    flow.add_neighbors(adata, seed)
-    flow.add_velocities(adata, "dynamical")
-    flow.add_latent_time(adata)
+    graph = new_graph(None)
+    flow.add_neighbors(adata, graph, seed)
+    flow.add_moments(adata, graph, enforce=False)
+    flow.add_velocities(adata, "dynamical", graph)
+    flow.add_latent_time(adata, graph)
     report_truth(adata)
 
     flow.heading("Transition matrix")
     velocity = compute_velocity_kernel(adata)
-    kernel = flow.combine(velocity, WEIGHT)
+    kernel = flow.combine(velocity, WEIGHT, graph)
     logger.info(
         "%s of cells expect to be later in true time after a step", _share_forward(kernel.require_transitions(), adata)
     )
@@ -55,19 +60,21 @@ def demo(out: Path, seed: int) -> list[Path]:
     flow.heading("Random walks and pictures")
     walks = flow.simulate_walks(kernel, (adata.obs["clusters"] == ROOT).to_numpy(), seed)
     report_fates(adata, walks)
-    pictures = flow.draw(kernel, walks, "umap", "clusters", out)
-    pictures += flow.draw_dynamics(adata, "umap", "clusters", out)
-    kernel.write_to_adata()
-    with timed(f"Writing `{out / KERNEL}`"):
-        write_h5ad(adata, out / KERNEL)
-    return [out / KERNEL, *pictures]
+    add_projection(kernel, "umap", KEY, recompute=True, connectivities=None)
+    failure = save(kernel, KEY, out, written)
+    drawn = [
+        *pictures.of_kernel(kernel, KEY, walks, "umap", "clusters"),
+        *pictures.of_dynamics(adata, "umap", "clusters"),
+    ]
+    pictures.draw(drawn, out, written)
+    if failure is not None:
+        raise failure
 
 
 def report_truth(adata: AnnData) -> None:
     """Tell how well velocities, times and rates are found, and velocities of the steady-state model beside."""
-    verbosity, settings.verbosity = settings.verbosity, "warning"
-    steady = tl.velocity(adata, mode="deterministic", copy=True)
-    settings.verbosity = verbosity
+    with flow.only_warnings():
+        steady = tl.velocity(adata, mode="deterministic", copy=True)
     lines = []
     for model, cells in (("dynamical", adata), ("steady-state", steady)):
         over_genes, over_cells = velocity_correlations(cells)
@@ -114,9 +121,8 @@ def compute_velocity_kernel(adata: AnnData) -> VelocityKernel:
     """Compute the transition matrix of the velocities, and tell how long it takes once it is compiled."""
     kernel = VelocityKernel(adata).compute_transition_matrix()
     start = time.perf_counter()
-    verbosity, settings.verbosity = settings.verbosity, "warning"
-    jax.block_until_ready(VelocityKernel(adata).compute_transition_matrix().transitions)
-    settings.verbosity = verbosity
+    with flow.only_warnings():
+        jax.block_until_ready(VelocityKernel(adata).compute_transition_matrix().transitions)
     logger.info("    Most of that is compiling: once more, it takes %.3f s", time.perf_counter() - start)
     return kernel
 

@@ -7,43 +7,35 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxvelo.annotations import listed
+from jaxvelo.cli._writable import leave_out_unwritable as leave_out_unwritable
+from jaxvelo.configuration import logger
+from jaxvelo.reading import read
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
 KERNEL = "kernel.h5ad"
 
 
-def read_h5ad(path: Path) -> AnnData:
-    """Read a user's file.
+def read_data(path: Path) -> AnnData:
+    """Read a user's file of any kind that :func:`jaxvelo.reading.read` takes, and make the names of the genes unique.
+
+    Genes are looked up by name on the way, by us and by scanpy.
 
     Raises
     ------
     OSError
-        If there is no such file, or it cannot be read.
+        If there is no such file, or it must not be read.
     ValueError
-        If it is not in h5ad format.
+        If it is of another format or damaged.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file `{path}`.")
-    if path.is_dir():
-        raise IsADirectoryError(f"Expected an h5ad file, found the folder `{path}`.")
-    with open(path, "rb"):  # says so if it must not be read
-        pass
-    import anndata
-    import h5py
-
-    if not h5py.is_hdf5(path):
-        raise ValueError(f"Expected a file in h5ad format, found that `{path}` is no HDF5 file.")
-    with h5py.File(path) as file:
-        if not {"obs", "var"} <= file.keys():
-            raise ValueError(
-                f"Expected a file in h5ad format with `obs` and `var`, found {sorted(file)[:8]} in `{path}`."
-            )
-    try:
-        adata = anndata.read_h5ad(path)
-    except Exception as error:  # h5py and anndata raise of many kinds for damaged files
-        raise ValueError(f"Could not read `{path}` as h5ad: {str(error).strip() or type(error).__name__}") from error
-    adata.var_names_make_unique()
+    adata = read(path)
+    if not adata.var_names.is_unique:
+        before = adata.var_names
+        adata.var_names_make_unique()
+        changed = adata.var_names[adata.var_names != before]
+        logger.info("Renamed %d genes, so that each has a name of its own: %s", len(changed), listed(changed, 5))
     return adata
 
 

@@ -1,18 +1,22 @@
-"""The steps that ``demo`` and ``run`` share: from counts to velocities, kernels, walks and pictures."""
+"""The steps that ``demo`` and ``run`` share: from counts to velocities, kernels and walks."""
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse as sp
 
-from jaxvelo import pl, pp, tl
-from jaxvelo.annotations import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS, read_embedding
+from jaxvelo import pp, tl
+from jaxvelo.annotations import cluster_names
+from jaxvelo.cli._errors import message_of
+from jaxvelo.cli._plan import Graph
+from jaxvelo.cli._stale import forget_velocities
 from jaxvelo.configuration import logger, settings, timed
 from jaxvelo.kernels import ConnectivityKernel, KernelExpression, VelocityKernel
 from jaxvelo.markov import random_walks, sample_starts
@@ -20,12 +24,23 @@ from jaxvelo.markov import random_walks, sample_starts
 if TYPE_CHECKING:
     from anndata import AnnData
 
+ROOT_KEYS = ("root_cells", "starting_cells", "root_states_probs")
 N_PCS, N_NEIGHBORS = 30, 30
 MIN_SHARED_COUNTS = 20
 # With fewer genes that have a fit, the dynamical model says too little about a cell.
 LEAST_FITTED = 10
-N_PORTRAITS = 8
-N_WALKS, N_STEPS, N_WALKS_DRAWN = 1000, 200, 100
+N_WALKS, N_STEPS = 1000, 200
+N_ENDS_SHOWN = 20
+
+
+@contextlib.contextmanager
+def only_warnings() -> Iterator[None]:
+    """Leave out what is told of a step that is done in passing."""
+    known, settings.verbosity = settings.verbosity, "warning"
+    try:
+        yield
+    finally:
+        settings.verbosity = known
 
 
 def heading(text: str) -> None:
@@ -42,124 +57,177 @@ def require_drawing() -> None:
     matplotlib.use("Agg")
 
 
-def require_scanpy() -> None:
-    """Raise an ImportError if there is no scanpy."""
-    try:
-        import scanpy  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            'Principal components, neighbours and UMAP need scanpy. Install it: pip install "jaxvelo[tutorial]"'
-        ) from error
+def filter_and_normalize(
+    adata: AnnData, n_top_genes: int | None, min_shared_counts: int | None = None, enforce: bool | None = None
+) -> None:
+    """Filter genes, normalise cells and find the highly variable genes, as in the tutorial.
 
-
-def filter_and_normalize(adata: AnnData, n_top_genes: int) -> None:
-    """Filter genes, normalise cells and find the highly variable genes, as in the tutorial."""
+    Parameters
+    ----------
+    adata
+        Cells with counts.
+    n_top_genes
+        Number of highly variable genes; None to find none.
+    min_shared_counts
+        Least number of spliced and unspliced counts of a gene.
+    enforce
+        Whether counts are normalised; None: by what they look like.
+    """
+    least = MIN_SHARED_COUNTS if min_shared_counts is None else min_shared_counts
     pp.filter_and_normalize(
-        adata, min_shared_counts=MIN_SHARED_COUNTS, n_top_genes=n_top_genes, subset_highly_variable=False
+        adata, min_shared_counts=least, n_top_genes=n_top_genes, subset_highly_variable=False, enforce=enforce
     )
 
 
-def add_neighbors(adata: AnnData, seed: int) -> None:
-    """Compute 30 principal components, if there are none, and 30 neighbours."""
-    import scanpy as sc
+def add_neighbors(
+    adata: AnnData,
+    graph: Graph,
+    seed: int,
+    *,
+    n_neighbors: int | None = None,
+    n_pcs: int | None = None,
+    use_rep: str | None = None,
+) -> None:
+    """Compute neighbours, and principal components where there are none.
 
-    if "X_pca" in adata.obsm:
-        logger.info("Using the principal components in `adata.obsm['X_pca']`")
-    else:
-        n_genes = int(adata.var["highly_variable"].sum()) if "highly_variable" in adata.var else adata.n_vars
-        n_pcs = min(N_PCS, adata.n_obs - 1, n_genes - 1)
-        with timed(f"Computing {n_pcs} principal components"):
-            sc.pp.pca(adata, n_comps=n_pcs, random_state=seed)
-    n_pcs = min(N_PCS, adata.obsm["X_pca"].shape[1])
-    n_neighbors = min(N_NEIGHBORS, adata.n_obs - 1)
-    with timed(f"Computing {n_neighbors} neighbours in {n_pcs} principal components"):
-        sc.pp.neighbors(adata, n_neighbors=n_neighbors, n_pcs=n_pcs, use_rep="X_pca", random_state=seed)
-
-
-def add_velocities(adata: AnnData, mode: str) -> str:
-    """Compute moments and velocities, and return the model that they are of.
-
-    That is the stochastic model where the dynamical one was asked for and too few genes have a fit.
+    Parameters
+    ----------
+    adata
+        Cells.
+    graph
+        Where neighbours are written.
+    seed
+        Seed.
+    n_neighbors, n_pcs
+        Numbers of neighbours and components; 30 of each, or as many as there can be, if None.
+    use_rep
+        Representation of the cells; principal components if None.
     """
-    pp.moments(adata)
-    _forget_fits(adata)
-    if mode == "dynamical" and not _add_dynamical_velocities(adata):
-        mode = "stochastic"
+    key_added = None if graph.is_default else graph.key
+    if n_neighbors is None:
+        n_neighbors = min(N_NEIGHBORS, adata.n_obs - 1)
+    if use_rep is None and "X_pca" not in adata.obsm:
+        n_genes = int(adata.var["highly_variable"].sum()) if "highly_variable" in adata.var else adata.n_vars
+        n_pcs = min(N_PCS, adata.n_obs - 1, n_genes - 1) if n_pcs is None else n_pcs
+        cells = _logarithms(adata)
+        pp.neighbors(cells, n_neighbors, n_pcs, "X_pca", key_added=key_added, random_state=seed)
+        if cells is not adata:
+            adata.obsm["X_pca"], adata.varm["PCs"] = cells.obsm["X_pca"], cells.varm["PCs"]
+            for slot in ("obsp", "uns"):
+                for key, value in getattr(cells, slot).items():
+                    getattr(adata, slot)[key] = value
+        return
+    if use_rep is None:
+        use_rep = "X_pca"
+        n_pcs = min(N_PCS, adata.obsm["X_pca"].shape[1]) if n_pcs is None else n_pcs
+        logger.info("Using the principal components in `obsm['X_pca']`")
+    pp.neighbors(adata, n_neighbors, n_pcs, use_rep, key_added=key_added, random_state=seed)
+
+
+def _logarithms(adata: AnnData) -> AnnData:
+    """Return cells with logarithms of their expression in X: an object of its own unless the file says they are."""
+    if adata.X is not None and "log1p" in adata.uns:
+        return adata
+    counts = adata.layers["spliced"] if adata.X is None else adata.X
+    cells = type(adata)(counts, obs=adata.obs[[]], var=adata.var[[k for k in adata.var if k == "highly_variable"]])
+    logger.info("Principal components are of the logarithms of %s", "the spliced counts" if adata.X is None else "X")
+    with only_warnings():
+        pp.filter_and_normalize(cells)
+    return cells
+
+
+def add_moments(adata: AnnData, graph: Graph, enforce: bool | None) -> None:
+    """Compute moments over the neighbours, normalising first if ``enforce``; None: if counts look raw."""
+    pp.moments(adata, enforce=enforce, **_named(graph))
+
+
+def add_velocities(adata: AnnData, mode: str, graph: Graph, *, fit: bool = True, may_fall_back: bool = True) -> str:
+    """Compute velocities, and return the model that they are of.
+
+    Parameters
+    ----------
+    adata
+        Cells with moments.
+    mode
+        Model.
+    graph
+        Neighbours.
+    fit
+        Whether to fit the dynamical model; otherwise its stored fit is taken.
+    may_fall_back
+        Whether another model may take the place of the dynamical one where too few genes have a fit: that is for the
+        user to say.
+
+    Raises
+    ------
+    ValueError
+        If too few genes have a fit and no other model may take its place.
+    """
+    forget_velocities(adata, "velocity")
+    if mode == "dynamical":
+        # The stochastic model needs the counts, which a file with moments may lack.
+        other = "stochastic" if {"spliced", "unspliced"} <= set(adata.layers) else "deterministic"
+        reason, detail = _add_dynamical_velocities(adata, graph, fit)
+        if reason and not may_fall_back:
+            raise ValueError(f"{reason}. {detail} Choose stochastic or deterministic as --velocity-mode.")
+        if reason:
+            logger.warning("%s: taking the %s model instead. %s", reason, other, detail)
+            mode = other
     if mode != "dynamical":
-        tl.velocity(adata, mode=mode)
+        tl.velocity(adata, mode=mode, **_named(graph))
     # A column with one value for all genes is not written.
     n_genes = int(adata.var["velocity_genes"].sum()) if "velocity_genes" in adata.var else adata.n_vars
     logger.info("Found %d velocity genes", n_genes)
     return mode
 
 
-def _forget_fits(adata: AnnData) -> None:
-    """Leave out what the file may hold of fits to other moments, and the genes that were chosen by them."""
-    stale = {
-        "var": {"velocity_genes", "fit_r2", "fit_status", *FIT_COLUMNS},
-        "layers": set(FIT_LAYERS),
-        "varm": set(FIT_ARRAYS) if "fit_alpha" in adata.var else set(),
-    }
-    found = {slot: [name for name in getattr(adata, slot) if name in names] for slot, names in stale.items()}
-    for slot, names in found.items():
-        for name in names:
-            del getattr(adata, slot)[name]
-    if any(found.values()):
-        logger.info("Leaving out an earlier fit, as moments are new: %s", ", ".join(itertools.chain(*found.values())))
+def _named(graph: Graph) -> dict[str, Any]:
+    """Arguments that name neighbours other than the usual ones."""
+    return {} if graph.is_default else {"neighbors_key": graph.key}
 
 
-def _add_dynamical_velocities(adata: AnnData) -> bool:
-    """Fit the dynamical model and compute its velocities, or say why there are none."""
-    shows_progress = sys.stderr.isatty() and settings.verbosity in ("info", "debug")
-    try:
-        tl.recover_dynamics(adata, show_progress_bar=shows_progress)
-    except ValueError as error:  # there is no gene to fit, as all else has been checked
-        logger.warning("The dynamical model cannot be fitted: taking the stochastic one instead. %s", error)
-        return False
+def _add_dynamical_velocities(adata: AnnData, graph: Graph, fit: bool) -> tuple[str, str]:
+    """Fit the dynamical model and compute its velocities; return why there are none, and more of it, or nothing."""
+    if fit:
+        shows_progress = sys.stderr.isatty() and settings.verbosity in ("info", "debug")
+        try:
+            tl.recover_dynamics(adata, show_progress_bar=shows_progress, **_named(graph))
+        except ValueError as error:  # there is no gene to fit, as all else has been checked
+            return "The dynamical model cannot be fitted", message_of(error)
     n_fitted = int(adata.var["fit_alpha"].notna().sum())
     if n_fitted < LEAST_FITTED:
-        logger.warning(
-            "Only %d genes have a fit of the dynamical model, fewer than %d: taking the stochastic model instead",
-            n_fitted,
-            LEAST_FITTED,
-        )
-        return False
-    tl.velocity(adata, mode="dynamical")
+        return f"Only {n_fitted} genes have a fit of the dynamical model, fewer than {LEAST_FITTED}", ""
+    tl.velocity(adata, mode="dynamical", **_named(graph))
     n_genes = int(adata.var["velocity_genes"].sum())
     if n_genes < 2:
-        logger.warning("Only %d genes have a dynamical fit that is good enough: taking the stochastic model", n_genes)
         del adata.layers["velocity_u"]
-        return False
-    return True
+        return f"Only {n_genes} genes have a dynamical fit that is good enough", ""
+    return "", ""
 
 
-def add_latent_time(adata: AnnData) -> bool:
+def add_latent_time(adata: AnnData, graph: Graph) -> bool:
     """Compute the time that all genes share, or say why there is none."""
+    if graph.distances is None and not any(key in adata.obs for key in ROOT_KEYS):
+        logger.warning(
+            "Going on without a latent time: root cells for it need the distances of the neighbours, which the file "
+            "lacks. Have neighbours computed with --recompute neighbors, or store root cells in `obs['root_cells']`."
+        )
+        return False
     try:
-        # The file may hold a graph of other velocities.
-        tl.velocity_graph(adata)
-        tl.latent_time(adata)
-    except (ArithmeticError, KeyError, ValueError) as error:  # a result less, not the end of the flow
-        logger.warning("Going on without a latent time: %s", error)
+        mode = "connectivities" if graph.distances is None else "distances"
+        tl.velocity_graph(adata, mode_neighbors=mode, **_named(graph))
+        tl.latent_time(adata, **_named(graph))
+    except Exception as error:  # a result less, not the end of the flow
+        logger.warning("Going on without a latent time: %s", message_of(error))
         return False
     return True
 
 
-def add_umap(adata: AnnData, seed: int) -> None:
-    """Compute a UMAP."""
-    import scanpy as sc
-
-    # The file may hold the graph alone, without scanpy's note of how it was made.
-    adata.uns.setdefault("neighbors", {"connectivities_key": "connectivities", "params": {"method": "umap"}})
-    with timed("Computing the embedding `umap`"):
-        sc.tl.umap(adata, random_state=seed)
-
-
-def combine(velocity: VelocityKernel, weight: float) -> KernelExpression:
+def combine(velocity: VelocityKernel, weight: float, graph: Graph) -> KernelExpression:
     """Combine a computed velocity kernel with the similarity of the cells."""
     kernel: KernelExpression = velocity
     if weight < 1:
-        similarity = ConnectivityKernel(velocity.adata).compute_transition_matrix()
+        similarity = ConnectivityKernel(velocity.adata, conn_key=graph.connectivities).compute_transition_matrix()
         kernel = weight * velocity + round(1 - weight, 9) * similarity
     logger.info("%s", kernel)
     return kernel
@@ -176,46 +244,30 @@ def simulate_walks(kernel: KernelExpression, start: np.ndarray, seed: int) -> np
 
 def report_ends(adata: AnnData, walks: np.ndarray, cluster_key: str) -> None:
     """Tell in which clusters walks end."""
-    ends = adata.obs[cluster_key].iloc[walks[:, -1]].value_counts(normalize=True)
-    logger.info("They end in: %s", ", ".join(f"{name} {share:.1%}" for name, share in ends.items() if share > 0))
+    column = adata.obs[cluster_key]
+    names, codes = [*cluster_names(column, cluster_key), "no cluster"], column.cat.codes.to_numpy()[walks[:, -1]]
+    shares = np.bincount(np.where(codes < 0, len(names) - 1, codes), minlength=len(names)) / len(codes)
+    largest = [i for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
+    shown = [f"{names[i]} {shares[i]:.1%}" for i in largest[:N_ENDS_SHOWN]]
+    if len(largest) > N_ENDS_SHOWN:
+        shown.append(f"{len(largest) - N_ENDS_SHOWN} others {shares[largest[N_ENDS_SHOWN:]].sum():.1%}")
+    logger.info("They end in: %s", ", ".join(shown))
 
 
 def report_flow(kernel: KernelExpression, cluster_key: str, n_shown: int = 8) -> None:
     """Tell between which clusters the net flow is strongest."""
     column = kernel.adata.obs[cluster_key].cat
-    member = (column.codes.to_numpy()[:, None] == np.arange(len(column.categories))).astype(float)
+    codes = column.codes.to_numpy()
+    cells = np.flatnonzero(codes >= 0)  # the others are in no cluster
+    member = sp.csr_matrix((np.ones(len(cells)), (cells, codes[cells])), shape=(len(codes), len(column.categories)))
     flow = member.T @ (kernel.require_transitions() @ member)
-    net = flow - flow.T
-    strongest = [np.unravel_index(i, net.shape) for i in np.argsort(-net, axis=None)[:n_shown]]
-    names = [str(name) for name in column.categories]
-    lines = [f"    {names[a]} -> {names[b]}: {net[a, b]:.1f}" for a, b in strongest if net[a, b] >= 0.05]
+    net = sp.coo_matrix(flow - flow.T)
+    strongest = np.argsort(-net.data, kind="stable")[:n_shown]
+    names = cluster_names(kernel.adata.obs[cluster_key], cluster_key)
+    lines = [
+        f"    {names[a]} -> {names[b]}: {x:.1f}"
+        for a, b, x in zip(net.row[strongest], net.col[strongest], net.data[strongest], strict=True)
+        if x >= 0.05
+    ]
     if lines:
         logger.info("Net flow between clusters, in cells per step:\n%s", "\n".join(lines))
-
-
-def draw(kernel: KernelExpression, walks: np.ndarray, basis: str, cluster_key: str | None, out: Path) -> list[Path]:
-    """Draw the projection, the walks and the proportions of the counts, and return the files."""
-    adata = kernel.adata
-    color = "grey" if cluster_key is None else cluster_key
-    # In three dimensions there are no stream lines.
-    kinds = ["grid"] if read_embedding(adata, basis).shape[1] == 3 else ["stream", "grid"]
-    pictures = [out / f"{name}.png" for name in (*kinds, "random_walks")]
-    for kind, picture in zip(kinds, pictures, strict=False):
-        kernel.plot_projection(basis, recompute=kind == kinds[0], stream=kind == "stream", color=color, save=picture)
-    pl.random_walks(adata, list(walks[:N_WALKS_DRAWN]), basis, color=color, save=pictures[-1])
-    if cluster_key is not None and {"spliced", "unspliced"} <= set(adata.layers):
-        pictures.append(out / "proportions.png")
-        pl.proportions(adata, cluster_key, save=pictures[-1])
-    return pictures
-
-
-def draw_dynamics(adata: AnnData, basis: str, cluster_key: str | None, out: Path) -> list[Path]:
-    """Draw phase portraits of the genes that fit best, and the latent time if there is one, and return the files."""
-    pictures = [out / "phase_portraits.png"]
-    likelihood = adata.var["fit_likelihood"].where(adata.var["velocity_genes"])
-    genes = list(likelihood.nlargest(N_PORTRAITS).index)
-    pl.phase_portrait(adata, genes, "grey" if cluster_key is None else cluster_key, save=pictures[0])
-    if "latent_time" in adata.obs:
-        pictures.append(out / "latent_time.png")
-        pl.scatter(adata, basis, color="latent_time", title="latent time", save=pictures[-1])
-    return pictures

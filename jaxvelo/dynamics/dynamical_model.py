@@ -16,11 +16,8 @@ The constants below were chosen on simulated data with known rates and on known 
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
@@ -34,6 +31,7 @@ from jaxvelo.dynamics._phase_bins import N_POINTS, Points, phase_bins
 from jaxvelo.dynamics._phase_curve import LOWER, UPPER
 from jaxvelo.dynamics.gene_likelihood import gene_likelihood
 from jaxvelo.dynamics.splicing import SplicingKinetics
+from jaxvelo.graph import worker_threads
 
 # Of log g and log T: what one expects before seeing a gene.
 PRIOR_MEAN = np.array([0.0, 0.0, -0.6, 1.3])
@@ -159,19 +157,17 @@ def fit_dynamics(
     curves = np.full((n_genes, 4), np.nan)
     fit = _empty_fit(n_cells, n_genes, dtype)
     usable = np.zeros(n_genes, dtype=bool)
-    double = jnp.result_type(float) == np.float64
 
     def fit_genes(first: int) -> int:
         batch = slice(first, min(first + batch_size, n_genes))
         u, s = np.asarray(unspliced[:, batch], dtype=dtype), np.asarray(spliced[:, batch], dtype=dtype)
-        deviation, used = _deviations(u, s)
+        deviation, used = standard_deviations(u, s)
         genes = np.flatnonzero(used)
         usable[batch] = used
         if len(genes):
             u, s = u[:, genes] / deviation[0, genes], s[:, genes] / deviation[1, genes]
             columns = first + genes
-            with jax.enable_x64(double):  # as a context, it is set in the caller's thread only
-                curves[columns] = _fit_batch(fit, columns, u, s, deviation[:, genes], weights, iterations, scaling)
+            curves[columns] = _fit_batch(fit, columns, u, s, deviation[:, genes], weights, iterations, scaling)
         return batch.stop - batch.start
 
     n_workers = _n_workers(genes_per_batch(n_cells, memory, dtype.itemsize))
@@ -179,11 +175,12 @@ def fit_dynamics(
     # Sorting, sparse products and compiled programs all release Python's lock. Batches are small, so that cores end
     # together, but whole blocks.
     batch_size = _whole_blocks(min(batch_size, max(N_GENES, n_genes // (4 * n_workers))))
-    with ThreadPoolExecutor(n_workers) as pool:
+    with worker_threads(n_workers) as submit:
         # Once, and not by each of the threads that come to them first. The compiler itself uses several cores.
         _compile_fit(dtype)
         compile_nearest_in_blocks(dtype)
-        for n_done in pool.map(fit_genes, range(0, n_genes, batch_size)):
+        for batch in [submit(fit_genes, first) for first in range(0, n_genes, batch_size)]:
+            n_done = batch.result()
             if report is not None:
                 report(n_done)
     fit.status[~usable] = TOO_FEW_CELLS
@@ -234,10 +231,13 @@ def _empty_fit(n_cells: int, n_genes: int, dtype: np.dtype) -> DynamicalFit:
     )
 
 
-def _deviations(
+def standard_deviations(
     u: Float[np.ndarray, "cells genes"], s: Float[np.ndarray, "cells genes"]
 ) -> tuple[Float[np.ndarray, "2 genes"], Bool[np.ndarray, " genes"]]:
-    """Standard deviations of the cells with both kinds of counts below their top percent, and where they will do."""
+    """Standard deviations, as scVelo's: of the cells with both kinds of counts below their top percent.
+
+    Also where they will do for a fit: what varies less than rounding does not.
+    """
     deviation = np.full((2, u.shape[1]), np.nan, dtype=u.dtype)
     for gene, (x, y) in enumerate(zip(u.T, s.T, strict=True)):
         both = (x > 0) & (y > 0)

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import LinearOperator, cg, eigsh
 
 from jaxvelo.dynamics._largest import largest
-from jaxvelo.graph import NeighborGraph, TransitionMatrix, full_precision
+from jaxvelo.graph import NeighborGraph, TransitionMatrix, call_on_host, full_precision
 
 STATIONARY = 0.9994
 """From this eigenvalue on, a component counts as the stationary one, where :math:`\\lambda / (1 - \\lambda)` would be
@@ -82,8 +82,8 @@ def diffusion_pseudotime(
 
     Notes
     -----
-    The eigenvectors are computed on the host. For double precision, enable it for the whole process: where it is
-    enabled as a context only, JAX hands numbers of single precision to the host, and raises an error.
+    The eigenvectors are computed on the host. For double precision on an accelerator, enable it for the whole process
+    and not as a context, see :func:`jaxvelo.graph.call_on_host`.
 
     References
     ----------
@@ -187,12 +187,8 @@ def _resolvent(
         return project(values[None] * y - _walk(matrix, _scale(matrix), y))
 
     def solve(_, right_side: Array) -> Array:
-        def on_host(*arrays):
-            return _host_resolvent(*jax.tree.map(np.asarray, arrays)).astype(right_side.dtype)
-
         result = jax.ShapeDtypeStruct(right_side.shape, right_side.dtype)
-        arguments = graph.rows, graph.columns, weights, vectors, values, right_side
-        return jax.pure_callback(on_host, result, *arguments, vmap_method="sequential")
+        return call_on_host(_host_resolvent, result, graph.rows, graph.columns, weights, vectors, values, right_side)
 
     return jax.lax.custom_linear_solve(left_side, right_side, solve, symmetric=True)
 
@@ -241,15 +237,10 @@ def _components(
 ) -> _Components:
     n_points, dtype = points.shape[0], weights[0].dtype
 
-    def on_host(*arrays):
-        rows, columns, weights, points = jax.tree.map(np.asarray, arrays)
-        found = _host_components(rows, columns, weights, points, graph.n_cells, n_components)
-        return _Components(*(x.astype(dtype) for x in found))
-
     shapes = _shapes(n_points, graph.n_cells, n_components)
     results = _Components(*(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes))
-    arguments = graph.rows, graph.columns, weights, points
-    return jax.pure_callback(on_host, results, *arguments, vmap_method="sequential")
+    on_host = partial(_host_components, n_cells=graph.n_cells, n_components=n_components)
+    return call_on_host(on_host, results, graph.rows, graph.columns, weights, points)
 
 
 def _shapes(n_points: int, n_cells: int, n_components: int) -> tuple[tuple[int, ...], ...]:

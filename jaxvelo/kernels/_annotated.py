@@ -9,11 +9,11 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import require_anndata, require_key
+from jaxvelo.annotations import require_anndata, require_key, stored_parameters
 from jaxvelo.kernels._combination import Combination
 from jaxvelo.kernels._description import KERNELS, build, describe, plain, restore, without_none
 from jaxvelo.kernels._kernel import Kernel, KernelExpression
-from jaxvelo.kernels._precomputed_kernel import DIRECTIONS, PrecomputedKernel, stochastic
+from jaxvelo.kernels._precomputed_kernel import DIRECTIONS, PrecomputedKernel, stochastic, sums_to_one
 
 AnyKernel = TypeVar("AnyKernel", bound=Kernel)
 
@@ -41,7 +41,7 @@ def write_to_adata(kernel: KernelExpression, key: str | None, copy: bool) -> Non
     if isinstance(kernel, PrecomputedKernel) or not isinstance(kernel, Kernel):
         # Arguments of CellRank's `PrecomputedKernel`, which without them takes the matrix behind a default key.
         init |= without_none({"obsp_key": key, "backward": kernel.backward})
-    known = adata.uns.get(f"{key}_params", {})
+    known = stored_parameters(adata, f"{key}_params")
     # CellRank, writing to the same key, would leave our description in place: the checksum tells whose matrix it is.
     description = {**describe(kernel), "checksum": _checksum(matrix)}
     params = {"params": without_none(kernel.params), "init": init, "kernel": description}
@@ -65,7 +65,8 @@ def from_adata(adata: AnnData, key: str, copy: bool = False) -> KernelExpression
     Returns
     -------
     The kernel, a combination included: with its transition matrix to the last bit, its parameters and its weights. What
-    CellRank wrote without saying how it was made is a :class:`PrecomputedKernel`.
+    CellRank wrote without saying how it was made is a :class:`PrecomputedKernel`; so is, with a warning, a matrix whose
+    rows do not sum to one, as when cells were chosen since.
 
     Raises
     ------
@@ -73,6 +74,8 @@ def from_adata(adata: AnnData, key: str, copy: bool = False) -> KernelExpression
         If there is no such kernel.
     """
     stored = _stored(adata, key)
+    if not _is_whole(adata, key):
+        return kernel_from_adata(PrecomputedKernel, adata, key, copy)
     matrix = _matrix(adata, key, copy)
     if _is_described(stored, matrix):
         description = stored["kernel"]
@@ -91,18 +94,32 @@ def from_adata(adata: AnnData, key: str, copy: bool = False) -> KernelExpression
 def kernel_from_adata(cls: type[AnyKernel], adata: AnnData, key: str, copy: bool) -> AnyKernel:
     """Read a kernel of a known class; see :meth:`Kernel.from_adata`."""
     stored = _stored(adata, key)
+    if cls is not PrecomputedKernel and not _is_whole(adata, key):
+        raise ValueError(
+            f"Expected rows of `adata.obsp[{key!r}]` that sum to one, as they were written, found others: perhaps "
+            "cells have been chosen since. Compute the kernel anew, or take the matrix with its rows normalised, by "
+            f"`PrecomputedKernel(adata, obsp_key={key!r})`."
+        )
     matrix = _matrix(adata, key, copy)
     kind = _kind(stored, matrix)
     init, params = stored.get("init", {}), stored.get("params", {})
     if cls is PrecomputedKernel:
         # Any matrix will do; how it was made stays in the parameters.
         init = {"obsp_key": key, "backward": init.get("backward", DIRECTIONS.get(key))}
-        params = {**params, "origin": f"adata.obsp[{key!r}]"}
+        params = {"origin": f"adata.obsp[{key!r}]", **params}
     elif kind != cls.__name__:
         raise TypeError(
             f"Expected a `{cls.__name__}` in `adata.obsp[{key!r}]`, found a `{kind}`. "
             "Read it as `jaxvelo.kernels.from_adata(adata, key)`."
         )
+    elif "kernel" in stored and not _is_described(stored, matrix):
+        by_cell = [name for name, value in params.items() if np.ndim(value) == 1 and name == "softmax_scale"]
+        if by_cell:
+            raise ValueError(
+                f"Expected the matrix that was written to `adata.obsp[{key!r}]`, found another: perhaps cells are in "
+                f"another order since, and {by_cell} of each cell does not follow. Compute it anew, or take the "
+                f"matrix by `PrecomputedKernel(adata, obsp_key={key!r})`."
+            )
     kernel = restore(cls, adata, init, params, matrix)
     assert isinstance(kernel, cls)
     return kernel
@@ -120,6 +137,12 @@ def _kind(stored: dict[str, Any], matrix: sp.csr_matrix) -> str:
     if "vkey" in init:
         return "VelocityKernel"
     return "ConnectivityKernel" if init == {"conn_key", "check_connectivity"} else "PrecomputedKernel"
+
+
+def _is_whole(adata: AnnData, key: str) -> bool:
+    """Whether all rows of a stored matrix sum to one, as they do when it is written."""
+    sums = np.asarray(sp.csr_matrix(adata.obsp[key]).sum(axis=1)).ravel()
+    return bool(sums_to_one(sums).all())
 
 
 def _checksum(matrix: sp.csr_matrix) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvelo.annotations import check_graph, dense, read_clusters, require_cluster, require_key
+from jaxvelo.annotations import read_clusters, read_graph, read_representation, require_cluster
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.kernels._kernel import KernelExpression
 from jaxvelo.markov import cross_boundary_correctness as correctness
@@ -19,11 +19,9 @@ def cross_boundary_correctness(
     kernel.require_transitions()
     clusters = read_clusters(adata, cluster_key)
     in_source, in_target = (require_cluster(clusters, name, cluster_key) for name in (source, target))
-    remedy = "Compute neighbours first as `scanpy.pp.neighbors(adata)`, or pass `graph_key`."
-    found = require_key(adata.obsp, graph_key, "adata.obsp", remedy)
-    graph = NeighborGraph.from_csr({"distances": check_graph(found, f"adata.obsp[{graph_key!r}]")})
+    graph = NeighborGraph.from_csr({"distances": read_graph(adata, graph_key, "distances", "graph_key")})
     remedy = "Pass the key of a representation as `rep`, for example after `scanpy.pp.pca(adata)`."
-    array = dense(require_key(adata.obsm, rep, "adata.obsm", remedy))
+    array = read_representation(adata, rep, remedy)
     # In their own precision, as CellRank takes the displacements to the neighbours.
     features = jnp.asarray(array if array.dtype.kind == "f" else array.astype(float))
     scores, at_boundary = correctness(kernel.transitions, features, in_source, in_target, graph)

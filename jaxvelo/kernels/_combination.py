@@ -7,10 +7,13 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+from jaxvelo.annotations import aligned
 from jaxvelo.graph import Edges, NeighborGraph, TransitionMatrix
 from jaxvelo.kernels._graph_data import GraphData, same_matrix
 from jaxvelo.kernels._kernel import Kernel, KernelExpression
@@ -163,9 +166,14 @@ class Combination(KernelExpression):
     def __len__(self) -> int:
         return len(self.parts)
 
-    def format(self, full: bool) -> str:
-        """Name the combination, with the parameters of its kernels if ``full``."""
-        return "(" + f" {self._operator} ".join(part.format(full) for part in self.parts) + ")"
+    def format(self, full: bool, computed: bool = False) -> str:
+        """Name the combination, with the parameters of its kernels if ``full``.
+
+        As in CellRank, weights are those that were given until the combination is computed, which makes them sum to
+        one.
+        """
+        computed = computed or self._matrix is not None
+        return "(" + f" {self._operator} ".join(part.format(full, computed) for part in self.parts) + ")"
 
 
 class Constant(Kernel):
@@ -180,7 +188,13 @@ class Constant(Kernel):
     """
 
     def __init__(self, adata: AnnData, value: float | np.ndarray):
-        array = np.array(value, dtype=np.float64)  # a copy: the caller's array may change later
+        array = np.array(value)  # a copy: the caller's array may change later
+        if array.dtype.kind not in "iuf":
+            raise TypeError(
+                f"Expected a weight to be a number, or one for each cell, found `{type(value).__name__}` of the type "
+                f"{array.dtype}."
+            )
+        array = array.astype(np.float64)
         if array.shape not in ((), (adata.n_obs,)):
             raise ValueError(f"Expected one weight, or one for each of the {adata.n_obs} cells, found {array.shape}.")
         if not (np.isfinite(array).all() and (array > 0).all()):
@@ -206,7 +220,7 @@ class Constant(Kernel):
         """Return the weight: there is nothing to compute."""
         return self
 
-    def format(self, full: bool) -> str:
+    def format(self, full: bool, computed: bool = False) -> str:
         """Write the weight."""
         return format_weight(self.value)
 
@@ -228,11 +242,12 @@ class KernelMul(Combination):
             return _combined(self.parts[1], leaves) * self.weight
         return Product(tuple(_combined(part, leaves) for part in self.parts))
 
-    def format(self, full: bool, total: Any = 1.0) -> str:
+    def format(self, full: bool, computed: bool = False, total: Any = 1.0) -> str:
         """Name the product; the weight is shown as a part of ``total``."""
+        computed = computed or self._matrix is not None
         if self.weight is None:
-            return super().format(full)
-        return f"{format_weight(self.weight / total)} * {self.parts[1].format(full)}"
+            return super().format(full, computed)
+        return f"{format_weight(self.weight / total)} * {self.parts[1].format(full, computed)}"
 
     def _with_direction(self, text: str) -> str:
         return super()._with_direction(text if self.weight is None or not self.backward else f"({text})")
@@ -254,10 +269,14 @@ class KernelAdd(Combination):
         total = self._total_weight()
         return tuple(None if w is None else w / total for w in given)
 
-    def format(self, full: bool) -> str:
-        """Name the sum, with the parameters of its kernels if ``full``."""
-        total = self._total_weight()
-        terms = (p.format(full, total) if isinstance(p, KernelMul) else p.format(full) for p in self.parts)
+    def format(self, full: bool, computed: bool = False) -> str:
+        """Name the sum, with the parameters of its kernels if ``full``; weights as :meth:`Combination.format` says."""
+        computed = computed or self._matrix is not None
+        total = self._total_weight() if computed else 1.0
+        terms = (
+            p.format(full, computed, total) if isinstance(p, KernelMul) else p.format(full, computed)
+            for p in self.parts
+        )
         return "(" + " + ".join(terms) + ")"
 
     def _total_weight(self) -> Any:
@@ -274,6 +293,18 @@ class KernelAdd(Combination):
             for part in self.parts
         )
         return KernelAdd(*parts)
+
+
+def read_weight(value: Any, adata: AnnData) -> float | np.ndarray | None:
+    """Return a weight of any library as a number or as one for each cell; ``None`` if it is none."""
+    if isinstance(value, pd.Series):
+        values = aligned(value, adata.obs_names, "weight")
+        is_numeric = pd.api.types.is_numeric_dtype(value.dtype) and not pd.api.types.is_bool_dtype(value.dtype)
+        return values.astype(np.float64) if is_numeric else values
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number, np.ndarray, jax.Array)):
+        return None
+    array = np.asarray(value)
+    return float(array) if array.ndim == 0 and array.dtype.kind in "iuf" else array
 
 
 def format_weight(weight: float | np.ndarray) -> str:

@@ -32,8 +32,9 @@ class ConnectivityKernel(Kernel):
         If weights are negative or not finite.
     """
 
-    def __init__(self, adata: AnnData, conn_key: str = "connectivities", check_connectivity: bool = False):
+    def __init__(self, adata: AnnData, conn_key: str | None = "connectivities", check_connectivity: bool = False):
         require_anndata(adata)
+        conn_key = "connectivities" if conn_key is None else conn_key
         connectivities = read_connectivities(adata, conn_key)
         warn_about_graph(connectivities, f"adata.obsp[{conn_key!r}]", check_connectivity)
         init = {"conn_key": conn_key, "check_connectivity": check_connectivity}

@@ -23,11 +23,14 @@ class KernelExpression(abc.ABC):
     """A kernel or a combination of kernels on the cells of an AnnData object.
 
     Kernels are combined as ``0.8 * a + 0.2 * b`` (weights are normalised to sum to one) and ``a * b`` (element by
-    element, rows normalised). A weight may be an array with one value for each cell.
+    element, rows normalised). A weight may be an array with one value for each cell, of NumPy or JAX; or a pandas
+    series, whose index must be the names of the cells (in any order) or none.
     """
 
-    # NumPy's numbers must leave `weight * kernel` to this class, which they would take for a sequence.
+    # Numbers and arrays of NumPy, and pandas' series, must leave `weight * kernel` to this class: they would take it
+    # for a scalar and make an array of kernels.
     __array_ufunc__ = None
+    __pandas_priority__ = 1_000_000
 
     @property
     @abc.abstractmethod
@@ -100,8 +103,8 @@ class KernelExpression(abc.ABC):
         pass
 
     @abc.abstractmethod
-    def format(self, full: bool) -> str:
-        """Name the kernel, with its parameters if ``full``."""
+    def format(self, full: bool, computed: bool = False) -> str:
+        """Name the kernel, with its parameters if ``full``; its weights as parts of their sum if ``computed``."""
 
     def __repr__(self) -> str:
         return self._with_direction(self.format(full=True))
@@ -135,15 +138,12 @@ class KernelExpression(abc.ABC):
         return add(self, other) if isinstance(other, KernelExpression) else NotImplemented
 
     def __mul__(self, other: Any) -> KernelExpression:
-        from jaxvelo.kernels._combination import multiply, scale
+        from jaxvelo.kernels._combination import multiply, read_weight, scale
 
         if isinstance(other, KernelExpression):
             return multiply(self, other)
-        if isinstance(other, (int, float, np.integer, np.floating)) and not isinstance(other, bool):
-            return scale(self, float(other))
-        if isinstance(other, np.ndarray):
-            return scale(self, other)
-        return NotImplemented
+        weight = read_weight(other, self.adata)
+        return NotImplemented if weight is None else scale(self, weight)
 
     def __rmul__(self, other: Any) -> KernelExpression:
         return self.__mul__(other)
@@ -189,7 +189,8 @@ class KernelExpression(abc.ABC):
         key_added
             The arrows go to ``adata.obsm["{key_added}_{basis}"]``; ``"T_fwd"`` or ``"T_bwd"`` if ``None``.
         recompute
-            Whether to compute the arrows anew if they are there.
+            Whether to compute the arrows anew if they are there. Stored arrows that are not those of this kernel in
+            this embedding are replaced, with a warning, under a default key; under another they are an error.
         stream
             Whether to draw a stream plot; a grid of arrows otherwise.
         connectivities
@@ -356,6 +357,12 @@ class Kernel(KernelExpression):
             raise TypeError(f"Expected `adata` to be an AnnData object, found `{type(adata).__name__}`.")
         if adata.n_obs != self.shape[0]:
             raise ValueError(f"Expected `adata` with {self.shape[0]} cells, found {adata.n_obs}.")
+        names, others = self._adata.obs_names, adata.obs_names
+        if not names.equals(others) and set(names) == set(others):
+            raise ValueError(
+                "Expected `adata` with the cells in the order of the kernel, found them in another. Pass "
+                "`adata[kernel.adata.obs_names]`."
+            )
         self._adata = adata
 
     @property
@@ -427,7 +434,7 @@ class Kernel(KernelExpression):
     def __len__(self) -> int:
         return 1
 
-    def format(self, full: bool) -> str:
+    def format(self, full: bool, computed: bool = False) -> str:
         """Name the kernel, with its parameters if ``full``."""
         shown = self.params.items() if full else ()
         parameters = ", ".join([f"n={self.shape[0]}", *(f"{k}={format_value(v)}" for k, v in shown)])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
+import jax
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import require_anndata, require_key
+from jaxvelo.annotations import places_of, require_anndata, require_key, text_of
 from jaxvelo.configuration import logger
 from jaxvelo.kernels._graph_data import GraphData, normalize_rows
 from jaxvelo.kernels._kernel import Kernel, KernelExpression
@@ -27,8 +29,8 @@ class PrecomputedKernel(Kernel):
     Parameters
     ----------
     object
-        An AnnData object, a matrix (dense or sparse), a kernel, a key in ``adata.obsp``, or a direction (``bool`` or
-        ``None``), whose default key is used.
+        An AnnData object, a matrix (dense or sparse, of NumPy, SciPy or JAX, or a table with the names of the cells), a
+        kernel, a key in ``adata.obsp``, or a direction (``bool`` or ``None``), whose default key is used.
     adata
         Annotated data, for matrices, keys and directions. An empty one is made for a matrix without.
     obsp_key
@@ -43,7 +45,9 @@ class PrecomputedKernel(Kernel):
     KeyError
         If there is no such key.
     ValueError
-        If the matrix is not square, has negative or non-finite entries, or rows without any.
+        If the matrix is not square, has negative or non-finite entries, or rows without any, or a table is of other
+        cells. Rows that do not sum to one are normalised, with a warning if they stand in ``adata.obsp``: perhaps cells
+        have been chosen since.
     """
 
     def __init__(
@@ -59,11 +63,17 @@ class PrecomputedKernel(Kernel):
             matrix, params = object.require_transitions(), {**object.params, "origin": repr(object)}
             adata = object.adata
             backward = object.backward if backward is _UNKNOWN else backward
-        elif isinstance(object, (np.ndarray, sp.spmatrix, sp.sparray)):
-            matrix, params = object, {"origin": "array"}
+        elif isinstance(object, (np.ndarray, jax.Array, sp.spmatrix, sp.sparray, pd.DataFrame)):
+            params = {"origin": "array"}
+            if isinstance(object, pd.DataFrame):
+                matrix, names = _in_order(object, None if adata is None else require_anndata(adata).obs_names)
+            else:
+                matrix, names = np.asarray(object) if isinstance(object, jax.Array) else object, None
             if adata is None:
                 logger.warning("Creating empty `AnnData` object of shape `%s`", (matrix.shape[0], 1))
                 adata = AnnData(sp.csr_matrix((matrix.shape[0], 1)))
+                if names is not None:
+                    adata.obs_names = names.map(text_of)
         else:
             adata, obsp_key, backward = _locate(object, adata, obsp_key, backward)
             remedy = "Pass the key of a transition matrix as `obsp_key`."
@@ -73,7 +83,10 @@ class PrecomputedKernel(Kernel):
         backward = None if backward is _UNKNOWN else backward
         if backward is not None and not isinstance(backward, (bool, np.bool_)):
             raise TypeError(f"Expected `backward` to be `bool` or None, found `{type(backward).__name__}`.")
-        csr = stochastic(matrix, adata.n_obs, params["origin"], copy)
+        if isinstance(object, KernelExpression):
+            csr = matrix.copy() if copy else matrix
+        else:
+            csr = stochastic(matrix, adata.n_obs, params["origin"], copy)
         self._edges = f"precomputed:{_checksum(csr):08x}"
         init: dict[str, Any] = {} if obsp_key is None else {"obsp_key": obsp_key}
         if backward is not None:
@@ -136,6 +149,25 @@ def _locate(object: Any, adata: AnnData | None, obsp_key: str | None, backward: 
     return adata, obsp_key, backward
 
 
+def _in_order(table: pd.DataFrame, names: pd.Index | None) -> tuple[np.ndarray, pd.Index | None]:
+    """Values of a table in the order of the cells, or of its own rows, and the names of its rows if it has any."""
+    default = pd.RangeIndex(len(table))
+    if table.index.equals(default) and table.columns.equals(pd.RangeIndex(table.shape[1])):
+        return table.to_numpy(), None
+    if names is None:
+        names = table.index
+    if len(table) != len(names) or table.shape[1] != len(names):
+        raise ValueError(
+            f"Expected a table of {len(names)} cells by {len(names)} cells, found the shape {table.shape}. Choose rows "
+            "and columns first."
+        )
+    rows, columns = (
+        places_of(axis, names, f"table.{name}", "the names of the cells")
+        for axis, name in ((table.index, "index"), (table.columns, "columns"))
+    )
+    return table.to_numpy()[np.ix_(rows, columns)], names
+
+
 def _checksum(matrix: sp.csr_matrix) -> int:
     """Number that tells matrices apart, those of equal values at other entries included."""
     total = 0
@@ -144,12 +176,19 @@ def _checksum(matrix: sp.csr_matrix) -> int:
     return total
 
 
+def sums_to_one(sums: np.ndarray) -> np.ndarray:
+    """Whether the sum of each row is one, but for rounding in single precision."""
+    return np.abs(sums - 1) <= 1e-3
+
+
 def stochastic(matrix: Any, n_cells: int, where: str, copy: bool) -> sp.csr_matrix:
     """Return a row-stochastic CSR matrix of float64; rows that do not sum to one are normalised in a copy."""
     if matrix.shape != (n_cells, n_cells):
         raise ValueError(
             f"Expected a transition matrix of shape {(n_cells, n_cells)} in `{where}`, found {matrix.shape}."
         )
+    if np.dtype(matrix.dtype).kind not in "fiub":
+        raise TypeError(f"Expected numbers in `{where}`, found the type {matrix.dtype}. Convert them first.")
     csr = sp.csr_matrix(matrix).astype(np.float64, copy=copy)
     if not csr.has_sorted_indices:
         csr = csr.sorted_indices()
@@ -166,6 +205,13 @@ def stochastic(matrix: Any, n_cells: int, where: str, copy: bool) -> sp.csr_matr
             f"Expected each row in `{where}` to have a positive sum, found {len(empty)} rows without, the first for "
             f"cell {empty[0]}. Give these cells a probability to stay, or remove them."
         )
+    n_off = int(np.count_nonzero(~sums_to_one(sums)))
+    if n_off and where.startswith("adata."):
+        logger.warning(
+            "%d of %d rows in `%s` do not sum to one (smallest sum %.3g): perhaps cells have been chosen since it was "
+            "written. Normalizing them; compute the kernel anew for the transition matrix of these cells",
+            n_off, len(sums), where, sums.min(),
+        )  # fmt: skip
     if not np.allclose(sums, 1, rtol=1e-12, atol=0):
         csr = normalize_rows(csr.copy())
     return csr

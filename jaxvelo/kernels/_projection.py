@@ -6,9 +6,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse as sp
 
 from jaxvelo import pl
-from jaxvelo.annotations import check_graph, read_embedding
+from jaxvelo.annotations import check_graph, dense, read_embedding, stored_parameters
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels._annotated import default_key
 from jaxvelo.kernels._connectivity_kernel import ConnectivityKernel
@@ -51,37 +52,78 @@ def _put_back(mapping: Any, key: str, value: Any) -> None:
 
 
 def add_projection(kernel: KernelExpression, basis: str, key: str, recompute: bool, connectivities: Any) -> None:
-    """Write the arrows to ``adata.obsm[f"{key}_{basis}"]``, scaled as matplotlib's quiver would."""
+    """Write the arrows to ``adata.obsm[f"{key}_{basis}"]``, scaled as matplotlib's quiver would.
+
+    Arrows that stand there are used if they are those of the kernel, but for their length.
+    """
     adata = kernel.adata
     name = f"{key}_{basis}"
-    if not recompute and name in adata.obsm:
+    kernel.require_transitions()
+    embedding = read_embedding(adata, basis)
+    known = None if recompute or name not in adata.obsm else dense(adata.obsm[name])
+    graph, edges = _graph_of_arrows(kernel, connectivities)
+    if known is not None and (graph is None or _differ_in_length(known, _arrows(kernel, embedding, graph, edges))):
         logger.info("Using precomputed projection `adata.obsm[%r]`", name)
         return
-    matrix = kernel.require_transitions()
-    embedding = read_embedding(adata, basis)
-    graph_kernels = [k for k in kernel.kernels if isinstance(k, (VelocityKernel, ConnectivityKernel))]
-    if len(graph_kernels) < len(kernel.kernels):
-        other = next(k for k in kernel.kernels if k not in graph_kernels)
-        logger.warning("%r is not a kNN based kernel. The embedding projection works best for kNN-based kernels", other)
-    with timed(f"Projecting transition matrix onto `{basis}`"):
-        if connectivities is not None:
-            graph = check_graph(connectivities, "connectivities")
-            if graph.shape != kernel.shape:
-                raise ValueError(f"Expected `connectivities` of shape {kernel.shape}, found {graph.shape}.")
-        elif graph_kernels:
-            graph = graph_kernels[0].connectivities
-        else:
-            raise RuntimeError(
-                "Unable to find connectivities in the kernel. Please supply them explicitly as `connectivities=...`."
+    if known is not None:
+        if key != default_key(kernel.backward):
+            raise ValueError(
+                f"Expected arrows of this kernel in `adata.obsm[{name!r}]`, found others. Pass `recompute=True` to "
+                "replace them, or another `key_added`."
             )
-        transitions, edges = kernel.transitions, graph_kernels[0]._conn_key if graph_kernels else ""
-        if connectivities is not None or edges not in transitions.graph.edges:
-            edges = "connectivities"
-            transitions = GraphData({edges: graph}).transitions(matrix)
-        arrows = np.asarray(project(transitions, jnp.asarray(embedding, dtype=float), edges))
+        logger.warning(
+            "`adata.obsm[%r]` has arrows of another kernel or embedding: replacing them. Pass `key_added` to keep both",
+            name,
+        )
+    if graph is None:
+        raise RuntimeError(
+            "Unable to find connectivities in the kernel. Please supply them explicitly as `connectivities=...`."
+        )
+    for other in kernel.kernels:
+        if not isinstance(other, (VelocityKernel, ConnectivityKernel)):
+            logger.warning(
+                "%r is not a kNN based kernel. The embedding projection works best for kNN-based kernels", other
+            )
+            break
+    with timed(f"Projecting transition matrix onto `{basis}`"):
+        arrows = _arrows(kernel, embedding, graph, edges)
         arrows = arrows / (3 * automatic_quiver_scale(embedding, arrows))
-        stored = adata.uns.get(f"{key}_params", {})
+        stored = stored_parameters(adata, f"{key}_params")
         bases = [str(b) for b in stored.get("embeddings", [])]
         logger.info("Adding `adata.obsm[%r]`", name)
     adata.uns[f"{key}_params"] = {**stored, "embeddings": [*bases, *([basis] if basis not in bases else [])]}
     adata.obsm[name] = arrows.astype(embedding.dtype if embedding.dtype.kind == "f" else float)
+
+
+def _graph_of_arrows(kernel: KernelExpression, connectivities: Any) -> tuple[sp.csr_matrix | None, str]:
+    """The graph whose edges count, None if there is none, and its name in the kernel's own, if it stands there."""
+    if connectivities is not None:
+        graph = check_graph(connectivities, "connectivities")
+        if graph.shape != kernel.shape:
+            raise ValueError(f"Expected `connectivities` of shape {kernel.shape}, found {graph.shape}.")
+        return graph, ""
+    first = next((k for k in kernel.kernels if isinstance(k, (VelocityKernel, ConnectivityKernel))), None)
+    return (None, "") if first is None else (first.connectivities, first._conn_key)
+
+
+def _arrows(kernel: KernelExpression, embedding: np.ndarray, graph: sp.csr_matrix, edges: str) -> np.ndarray:
+    """Arrows of any length."""
+    transitions = kernel.transitions
+    if edges not in transitions.graph.edges:
+        edges = "connectivities"
+        transitions = GraphData({edges: graph}).transitions(kernel.require_transitions())
+    return np.asarray(project(transitions, jnp.asarray(embedding, dtype=float), edges))
+
+
+def _differ_in_length(known: np.ndarray, arrows: np.ndarray) -> bool:
+    """Whether known arrows are these but for a common factor, and rounding."""
+    if known.shape != arrows.shape or known.dtype.kind not in "fiu":
+        return False
+    finite = np.isfinite(arrows).all(axis=1)
+    if not np.array_equal(finite, np.isfinite(known).all(axis=1)):
+        return False
+    known, arrows = known[finite].astype(np.float64), arrows[finite].astype(np.float64)
+    factor = float(np.sum(known * arrows)) / (float(np.sum(arrows**2)) or 1.0)
+    return bool(factor > 0 or not known.any()) and bool(
+        np.abs(known - factor * arrows).max(initial=0) <= 1e-3 * np.abs(known).max(initial=0)
+    )

@@ -65,13 +65,14 @@ class VelocityKernel(Kernel):
         xkey: str | None = "Ms",
         vkey: str | None = "velocity",
         gene_subset: str | Sequence[str] | np.ndarray | None = None,
-        conn_key: str = "connectivities",
+        conn_key: str | None = "connectivities",
         check_connectivity: bool = False,
     ):
         require_anndata(adata)
         if not isinstance(backward, (bool, np.bool_)):
             raise TypeError(f"Expected `backward` to be `bool`, found `{type(backward).__name__}`.")
         xkey, vkey = ("X" if key is None else key for key in (xkey, vkey))
+        conn_key = "connectivities" if conn_key is None else conn_key
         connectivities = read_connectivities(adata, conn_key)
         self._data = FeatureData(adata, attr, xkey, vkey, gene_subset)
         warn_about_graph(connectivities, f"adata.obsp[{conn_key!r}]", check_connectivity)
@@ -314,9 +315,17 @@ class VelocityKernel(Kernel):
         """Take a stored result, unchanged to the last bit."""
         # Files give keys back in another order, which would show in the printout.
         known = {name: params[name] for name in _PARAMETERS if name in params}
-        for name in ("softmax_scale", "gene_weights"):
+        for name, n_expected, things in (
+            ("softmax_scale", self.shape[0], "cells"),
+            ("gene_weights", len(self.genes), "genes in use"),
+        ):
             if not np.isscalar(known.get(name, 0)):
                 known[name] = np.asarray(known[name], dtype=np.float64)
+                if known[name].shape != (n_expected,):
+                    raise ValueError(
+                        f"Expected the stored `{name}` to be one number for each of the {n_expected} {things}, found "
+                        f"shape {known[name].shape}: it is that of other {things}. Compute the kernel anew."
+                    )
         super().restore(matrix, known)
         self._logits, self._expression = None, None
 

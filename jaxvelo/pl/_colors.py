@@ -9,7 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from jaxvelo.annotations import is_number, listed
+from jaxvelo.annotations import is_number, layer_names, listed
 from jaxvelo.configuration import logger
 
 from ._figure import pyplot
@@ -287,7 +287,7 @@ def _of_gene(
     if use_raw and layer is not None:
         raise ValueError(f"Expected either `layer` or `use_raw=True`, found both: `adata.raw` has no {layer!r}.")
     if layer is not None and layer != "X" and layer not in adata.layers:
-        raise KeyError(f"Expected `layer` to be one of {list(adata.layers)}, found `{layer!r}`.")
+        raise KeyError(f"Expected `layer` to be one of {layer_names(adata)}, found `{layer!r}`.")
     if use_raw or (place is None and use_raw is None and adata.raw is not None):
         in_raw = find_name(adata.raw.var_names, name, "adata.raw.var_names")
         if in_raw is not None and layer is not None:

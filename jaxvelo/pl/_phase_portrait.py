@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from jaxvelo.annotations import check_integer, listed, require_key
+from jaxvelo.annotations import check_integer, layer_names, listed, require_key
 
 from ._cells import MANY_CELLS, cell_size, color_name, draw_color_bar, draw_points
 from ._colors import Categorical, Colors, Continuous, Palette, cell_colors
@@ -237,7 +237,7 @@ def _common_colors(adata: "AnnData", color: Any, palette: Palette, layer: str | 
             raise
         raise KeyError(
             f"Expected `color` to be a column of `adata.obs`, a layer, a gene in `adata.var_names` or a colour, found "
-            f"`{color!r}`. Columns are {listed(adata.obs)}, layers {listed(adata.layers)}."
+            f"`{color!r}`. Columns are {listed(adata.obs)}, layers {listed(layer_names(adata))}."
         ) from error
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from jaxvelo.annotations import layer_names
 from jaxvelo.configuration import logger
 
 from ._colors import MOST_GROUPS, group_codes
@@ -69,10 +70,10 @@ def count_proportions(
 def _layer_names(adata: "AnnData", layers: Sequence[str] | None) -> list[str]:
     names = [name for name in LAYERS if name in adata.layers] if layers is None else list(layers)
     if missing := [name for name in names if name not in adata.layers]:
-        raise KeyError(f"Expected layers {names}, found no {missing} among {list(adata.layers)}.")
+        raise KeyError(f"Expected layers {names}, found no {missing} among {layer_names(adata)}.")
     if not names:
         raise KeyError(
-            f"Expected at least one of the layers {list(LAYERS)}, found {list(adata.layers)}. Name others in `layers`."
+            f"Expected at least one of the layers {list(LAYERS)}, found {layer_names(adata)}. Name others in `layers`."
         )
     return names
 

@@ -1,107 +1,141 @@
 """Filter genes, normalise cells, mark highly variable genes, under scVelo's names."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.configuration import logger
-from jaxvelo.counts import (
-    cell_sizes,
-    check_non_negative,
-    has_only_integers,
-    is_zero,
-    log1p,
-    scale_cells,
-    to_median_size,
+from jaxvelo.annotations import check_integer, is_number, layer_names, listed, require_anndata, require_key
+from jaxvelo.configuration import accepts_data, logger
+from jaxvelo.counts import cell_sizes, check_finite, check_non_negative, is_zero, log1p, readable, scale_cells, to_size
+from jaxvelo.pp._count_layers import (
+    COUNT_LAYERS,
+    LAYERS,
+    MEND_COUNTS,
+    initial_size,
+    read_layer,
+    report,
+    size_key,
+    states_of_layers,
+    stored_size,
 )
-from jaxvelo.pp._count_layers import LAYERS, MEND_COUNTS, count_layer, initial_size
+from jaxvelo.pp._highly_variable_genes import FLAVORS, highly_variable_genes
+from jaxvelo.pp._in_place import replace_content, require_in_memory
+from jaxvelo.pp._state_of_counts import MOST_LOGARITHM, State, state_of
 
-_FLAVORS = ("seurat", "cell_ranger")
 
-
+@accepts_data
 def filter_genes(
     adata: AnnData,
-    min_counts: int | None = None,
-    min_cells: int | None = None,
-    min_counts_u: int | None = None,
-    min_cells_u: int | None = None,
-    min_shared_counts: int | None = None,
-    min_shared_cells: int | None = None,
-    retain_genes: str | Sequence[str] | None = None,
+    min_counts: float | None = None,
+    min_cells: float | None = None,
+    max_counts: float | None = None,
+    max_cells: float | None = None,
+    min_counts_u: float | None = None,
+    min_cells_u: float | None = None,
+    max_counts_u: float | None = None,
+    max_cells_u: float | None = None,
+    min_shared_counts: float | None = None,
+    min_shared_cells: float | None = None,
+    retain_genes: str | Iterable[str] | None = None,
     copy: bool = False,
 ) -> AnnData | None:
-    """Keep the genes with enough counts.
+    """Keep the genes with enough counts, and not too many.
 
     Parameters
     ----------
     adata
         Counts in ``adata.layers["spliced"]`` and ``["unspliced"]``, and in ``adata.X``.
-    min_counts, min_cells
-        Least number of spliced counts, and of cells with any.
-    min_counts_u, min_cells_u
+    min_counts, min_cells, max_counts, max_cells
+        Least and largest number of spliced counts, and of cells with any. The bounds themselves pass.
+    min_counts_u, min_cells_u, max_counts_u, max_cells_u
         The same for unspliced counts.
     min_shared_counts, min_shared_cells
         The same for the spliced and unspliced counts together, of the cells that have both.
     retain_genes
-        Names of genes to keep in any case.
+        Names of genes to keep in any case. Names that no gene has are left out with a warning; where several genes
+        have one name, all of them are kept.
     copy
         Return a filtered copy and leave ``adata`` as it is.
 
     Returns
     -------
     anndata.AnnData or None
-        The copy if ``copy``. Otherwise ``adata`` itself has fewer genes. The sizes of the cells before the filter are
-        in ``.obs["initial_size"]``, ``["initial_size_spliced"]`` and ``["initial_size_unspliced"]``; sizes that are
-        there already are kept.
+        The copy if ``copy``. Otherwise ``adata`` itself has fewer genes. The sizes of the cells before the filter, of
+        what holds raw counts, are in ``.obs["initial_size"]``, ``["initial_size_spliced"]`` and
+        ``["initial_size_unspliced"]``. Sizes that are there already are kept, unless they cannot be those of these
+        counts, which is a warning.
 
     Raises
     ------
     KeyError
-        If a layer or a retained gene is missing.
+        If a layer is missing, or all retained genes are.
     ValueError
-        If ``adata`` is backed, counts are negative or not finite, or no gene is left.
+        If ``adata`` is not in memory, counts are negative or not finite, a bound is no number, or no gene is left.
     """
-    result = _filtered(
+    counts = _read(require_anndata(adata))
+    keep = _passing(
         adata,
+        _retained(adata, retain_genes),
         min_counts=min_counts,
         min_cells=min_cells,
+        max_counts=max_counts,
+        max_cells=max_cells,
         min_counts_u=min_counts_u,
         min_cells_u=min_cells_u,
+        max_counts_u=max_counts_u,
+        max_cells_u=max_cells_u,
         min_shared_counts=min_shared_counts,
         min_shared_cells=min_shared_cells,
-        retain_genes=retain_genes,
     )
+    states = _states(adata, counts)
+    raw = [name for name, state in states.items() if state.kind == "raw"]
+    sizes = {name: initial_size(adata, name, counts.of(name)) for name in raw}
+    result = adata[:, keep].copy()
+    for name, size in sizes.items():
+        result.obs[size_key(name)] = size
     if copy:
         return result
-    _replace(adata, result)
+    replace_content(adata, result)
     return None
 
 
+@accepts_data
 def filter_and_normalize(
     adata: AnnData,
-    min_counts: int | None = None,
-    min_counts_u: int | None = None,
-    min_cells: int | None = None,
-    min_cells_u: int | None = None,
-    min_shared_counts: int | None = None,
-    min_shared_cells: int | None = None,
+    min_counts: float | None = None,
+    min_counts_u: float | None = None,
+    min_cells: float | None = None,
+    min_cells_u: float | None = None,
+    min_shared_counts: float | None = None,
+    min_shared_cells: float | None = None,
     n_top_genes: int | None = None,
-    retain_genes: str | Sequence[str] | None = None,
+    retain_genes: str | Iterable[str] | None = None,
     subset_highly_variable: bool = True,
     flavor: str = "seurat",
     log: bool = True,
-    layers_normalize: str | Sequence[str] | None = None,
+    layers_normalize: str | Iterable[str] | None = None,
     copy: bool = False,
+    *,
+    counts_per_cell_after: float | np.ndarray | None = None,
+    counts_per_cell: str | np.ndarray | None = None,
+    use_initial_size: bool = True,
+    enforce: bool | None = None,
 ) -> AnnData | None:
     r"""Filter genes, normalise cells, find highly variable genes, and log-transform ``X``.
 
-    Each of ``X``, spliced and unspliced is scaled per cell to the median size,
+    Each of ``X``, spliced, unspliced and, where there are any, ambiguous is scaled per cell to the median size,
     :math:`x_{ig} \leftarrow x_{ig} \operatorname{median}_j(n_j) / n_i`, where :math:`n_i` is the number of counts of
     cell :math:`i` in that matrix before the filter. Without ``X``, or if it is all zero, the spliced counts take its
-    place. A matrix with fractional values looks normalised already: it is left as it is, with a warning.
+    place.
+
+    What is normalised already stays as it is. Whether the layers are, is decided for all of them at once and said in
+    the log: raw counts need be no whole numbers, as ambient RNA may have been subtracted or molecules shared out among
+    genes, but a molecule is worth the same in all their cells. See ``enforce`` to decide yourself. ``X`` may hold
+    something else than the layers: scaled values (some are negative) stay as they are, with a warning, and genes are
+    then chosen by the spliced counts.
 
     Parameters
     ----------
@@ -114,222 +148,316 @@ def filter_and_normalize(
     subset_highly_variable
         Whether to keep the highly variable genes only, or all, with the highly variable ones marked.
     flavor
-        ``"seurat"`` or ``"cell_ranger"``, the dispersion of :func:`scanpy.pp.highly_variable_genes`.
+        ``"seurat"`` or ``"cell_ranger"``, the dispersion of :func:`scanpy.pp.highly_variable_genes`. Only genes
+        that are expressed are chosen.
     log
-        Whether to replace ``X`` by :math:`\log(1 + x)`. The layers are never logarithmised.
+        Whether to replace ``X`` by :math:`\log(1 + x)`, unless it is logarithmised or scaled already. The layers are
+        never logarithmised.
     layers_normalize
-        Layers to normalise in place of spliced and unspliced. These, and ``X``, are normalised whatever they look like.
+        Layers to normalise in place of these, ``"all"`` for all layers. They, and ``X``, are normalised whatever they
+        look like, unless ``enforce`` says otherwise. Names that no layer has are left out with a warning.
     copy
         Return a copy and leave ``adata`` as it is.
+    counts_per_cell_after
+        Size to scale the cells to, one number or one for each cell, in place of the median size.
+    counts_per_cell
+        Sizes of the cells, or the column of ``adata.obs`` with them, in place of the numbers of counts.
+    use_initial_size
+        Whether the sizes are those before the filter, or those of the genes that are left.
+    enforce
+        True normalises whatever the values look like, False normalises nothing, None decides by the values.
 
     Returns
     -------
     anndata.AnnData or None
         The copy if ``copy``. Otherwise ``adata`` itself is changed: ``X``, the layers, ``.obs["initial_size"]``,
-        ``["initial_size_spliced"]``, ``["initial_size_unspliced"]`` (before the filter), ``.obs["n_counts"]`` (of the
-        normalised ``X``); with ``n_top_genes`` also ``.var["highly_variable"]``, ``["means"]``, ``["dispersions"]``,
-        ``["dispersions_norm"]``. A view becomes an AnnData of its own; its parent stays as it is.
+        ``["initial_size_spliced"]``, ``["initial_size_unspliced"]`` (of what held raw counts, before the filter),
+        ``.obs["n_counts"]`` (of ``X`` before the logarithm; not if it was logarithmised or scaled already); with
+        ``n_top_genes`` also ``.var["highly_variable"]``, ``["means"]``, ``["dispersions"]``, ``["dispersions_norm"]``.
+        A view becomes an AnnData of its own; its parent stays as it is.
 
     Raises
     ------
     KeyError
-        If a layer or a retained gene is missing.
+        If a layer is missing, or all retained genes or all layers to normalise are.
     ValueError
-        If ``adata`` is backed, counts are negative or not finite, no gene is left, or an argument is out of range.
-    ImportError
-        If ``n_top_genes`` is given and scanpy is not installed.
+        If ``adata`` is not in memory, counts are negative or not finite, no gene is left, an argument is out of range,
+        or some layers are logarithmised and others are not.
 
     Notes
     -----
     Equal to scVelo 0.3.4, with the selection and logarithm of its versions before 0.3. Other than there, whether a
-    matrix holds raw counts is judged by all of its values, not by the first five cells, and ``X`` is logarithmised if
-    and only if it was normalised here.
+    matrix holds raw counts is not judged by whether five cells hold whole numbers, ambiguous counts are normalised with
+    the others, and ``enforce=False`` is an order.
     """
-    if flavor not in _FLAVORS:
-        raise ValueError(f"Expected `flavor` to be one of {_FLAVORS}, found `{flavor!r}`.")
-    if n_top_genes is not None and not (isinstance(n_top_genes, int | np.integer) and n_top_genes > 0):
-        raise ValueError(f"Expected `n_top_genes` to be a positive integer or None, found `{n_top_genes!r}`.")
-    layers = _layers_to_normalize(adata, layers_normalize)
+    require_anndata(adata)
+    if flavor not in FLAVORS:
+        raise ValueError(f"Expected `flavor` to be one of {FLAVORS}, found `{flavor!r}`.")
+    if n_top_genes is not None:
+        check_integer("n_top_genes", n_top_genes, 1)
+    target = None if counts_per_cell_after is None else _per_cell(adata, counts_per_cell_after, "counts_per_cell_after")
+    if isinstance(counts_per_cell, str):
+        remedy = "Pass the key of a column with the sizes of the cells, or the sizes, as `counts_per_cell`."
+        counts_per_cell = require_key(adata.obs, counts_per_cell, "adata.obs", remedy).to_numpy()
+    given = None if counts_per_cell is None else _per_cell(adata, counts_per_cell, "counts_per_cell")
+    if enforce is None and layers_normalize is not None:
+        enforce = True
 
-    result = _filtered(
+    targets = _layers_to_normalize(adata, layers_normalize)
+    counts = _read(adata, targets)
+    if counts.x is None:
+        raise ValueError("Found neither `adata.X` nor `adata.layers['spliced']`: there are no counts to normalise.")
+    retained = _retained(adata, retain_genes)
+    keep = _passing(
         adata,
+        retained,
         min_counts=min_counts,
         min_counts_u=min_counts_u,
         min_cells=min_cells,
         min_cells_u=min_cells_u,
         min_shared_counts=min_shared_counts,
         min_shared_cells=min_shared_cells,
-        retain_genes=retain_genes,
     )
-    if _lacks_x(adata):
-        _take_spliced(result)
-    if result.X is None:
-        raise ValueError("Found neither `adata.X` nor `adata.layers['spliced']`: there are no counts to normalise.")
-    normalized = _normalize(result, layers, enforce=layers_normalize is not None)
-    result.obs["n_counts"] = cell_sizes(result.X)
+    states = _states(adata, counts)
+    raw = [name for name, state in states.items() if state.kind == "raw"]
+    if enforce is None:
+        _report(states)
+        chosen = [name for name in ("X", *targets) if name in raw]
+    else:
+        chosen = [name for name in ("X", *targets) if enforce and (name != "X" or states["X"].kind != "scaled")]
+    if states["X"].kind == "scaled":
+        logger.warning("Left X as it is, as it is scaled: %s. Genes are chosen by spliced counts.", states["X"].reason)
+    sizes = {name: initial_size(adata, name, counts.of(name)) for name in dict.fromkeys([*chosen, *raw])}
 
-    logged = log1p(result.X) if "X" in normalized else result.X
+    result = adata[:, keep].copy()
+    for name, size in sizes.items():
+        result.obs[size_key(name)] = size
+    kept = {name: counts.of(name)[:, keep] for name in ("X", *counts.layers)}
+    for name in chosen:
+        size = given if given is not None else sizes[name] if use_initial_size else cell_sizes(kept[name])
+        kept[name] = scale_cells(kept[name], to_size(size, target))
+        if name != "X":
+            result.layers[name] = kept[name]
+    if counts.x_is_spliced:
+        logger.info("Found no counts in X: taking the spliced counts.")
+    if counts.x_is_spliced or "X" in chosen:
+        result.X = kept["X"]
+    if chosen:
+        logger.info("Normalized count data: %s.", ", ".join(chosen))
+
+    is_linear = "X" in chosen or states["X"].kind == "raw" or (states["X"].kind == "normalized" and states["X"].certain)
+    if is_linear:
+        result.obs["n_counts"] = cell_sizes(kept["X"])
+    logarithms = log1p(kept["X"]) if is_linear else kept["X"]
     if n_top_genes is not None:
-        result = _with_highly_variable(result, logged, n_top_genes, flavor, retain_genes)
-        if subset_highly_variable:
-            logged = logged[:, result.var["highly_variable"].to_numpy()]
-            result = result[:, result.var["highly_variable"].to_numpy()].copy()
-    if log and "X" in normalized:
-        result.X = logged
-        result.uns["log1p"] = {"base": None}  # scanpy's sign that X is logarithmised
-        logger.info("Logarithmized X.")
-    elif log:
-        logger.warning("Did not logarithmize X, as it looks processed already. To do so, call `sc.pp.log1p(adata)`.")
+        # Scaled values have lost what makes one gene vary more than another.
+        basis = log1p(kept["spliced"]) if states["X"].kind == "scaled" else logarithms
+        _mark_highly_variable(result, basis, n_top_genes, flavor, retained[keep])
+    if log:
+        _put_logarithms(result, logarithms if is_linear else None, states["X"])
+    if n_top_genes is not None and subset_highly_variable:
+        result = result[:, result.var["highly_variable"].to_numpy()].copy()
     if copy:
         return result
-    _replace(adata, result)
+    replace_content(adata, result)
     return None
 
 
-_BACKED = (
-    "Expected `adata` in memory, found it backed by the file it was read from. "
-    "Load it with `adata = adata.to_memory()` first."
-)
+class _Counts(NamedTuple):
+    """The matrices as they are read, checked: layers by name, and X, in whose place the spliced counts may stand."""
+
+    layers: dict[str, Any]
+    x: Any
+    x_is_spliced: bool
+
+    def of(self, name: str) -> Any:
+        """Return a layer, or X."""
+        return self.x if name == "X" else self.layers[name]
 
 
-def _filtered(adata: AnnData, *, retain_genes: str | Sequence[str] | None, **least: int | None) -> AnnData:
-    """Check the counts and return a copy with enough counts per gene and the initial size of each cell."""
-    if adata.isbacked:
-        raise ValueError(_BACKED)
-    layers = [name for name in LAYERS if name in adata.layers]
-    for name in layers:
-        check_non_negative(f"adata.layers[{name!r}]", adata.layers[name], MEND_COUNTS)
-    if adata.X is not None:
-        check_non_negative("adata.X", adata.X, MEND_COUNTS)
-    if len(layers) < 2:
+def _read(adata: AnnData, names: Iterable[str] = ()) -> _Counts:
+    """Read the layers of counts that there are, the ones named, and X."""
+    require_in_memory(adata)
+    there = [name for name in COUNT_LAYERS if name in adata.layers]
+    layers = {name: read_layer(adata, name) for name in dict.fromkeys([*there, *names])}
+    if not set(LAYERS) <= set(layers):
         logger.warning("Did not find spliced and unspliced counts in `adata.layers`: velocities will not be possible.")
-    retained = _retained(adata, retain_genes)
+    x = None if adata.X is None else readable("adata.X", adata.X)
+    if "spliced" not in layers:
+        if x is not None:
+            check_non_negative("adata.X", x, MEND_COUNTS)
+        return _Counts(layers, x, x_is_spliced=False)
+    if x is None or is_zero(x):
+        return _Counts(layers, layers["spliced"], x_is_spliced=True)
+    check_finite("adata.X", x, MEND_COUNTS)
+    return _Counts(layers, x, x_is_spliced=False)
 
-    keep = np.ones(adata.n_vars, dtype=bool)
-    for name, suffix, prefix in (("spliced", "", ""), ("unspliced", "_u", ""), ("shared", "", "shared_")):
-        min_counts, min_cells = least[f"min_{prefix}counts{suffix}"], least[f"min_{prefix}cells{suffix}"]
-        if min_counts is None and min_cells is None:
+
+def _states(adata: AnnData, counts: _Counts) -> dict[str, State]:
+    """Tell what the layers of counts hold, together, and what X holds, which may be something else."""
+    layers = {name: matrix for name, matrix in counts.layers.items() if name in COUNT_LAYERS}
+    states = states_of_layers(adata, layers)
+    if counts.x is None:
+        return states
+    if counts.x_is_spliced or _is_sum_of(counts.x, layers):
+        own = states["spliced"]
+    else:
+        own = state_of(counts.x, stored_size(adata, "X"))
+        if own.kind == "raw" and not own.certain and counts.x.max() <= MOST_LOGARITHM:
+            # Nearly always, X holds logarithms where its values are so small and no whole numbers.
+            own = State("unknown", "the values are small and no whole numbers, as logarithms are", certain=False)
+    if "log1p" in adata.uns:
+        if own.kind in ("raw", "normalized") and own.certain:
+            logger.warning("Found `adata.uns['log1p']`, as if X were logarithmized, but it is not: %s.", own.reason)
+        elif not own.certain and counts.x.max() <= MOST_LOGARITHM:
+            own = State("logarithmized", "as `adata.uns['log1p']` says")
+    return states | {"X": own}
+
+
+def _report(states: dict[str, State]) -> None:
+    """Say in the log for what X and the layers are taken."""
+    x = states["X"]
+    layers = {name: state for name, state in states.items() if name != "X"}
+    if {state.kind for state in layers.values()} == {x.kind}:
+        report({"X": x, **layers})
+        return
+    report(layers)
+    if x.kind == "logarithmized":
+        logger.info("Took X for logarithmized: %s.", x.reason)
+    elif x.kind != "scaled":
+        report({"X": x})
+
+
+def _is_sum_of(x: Any, layers: dict[str, Any]) -> bool:
+    """Whether X holds the spliced counts, or these and the unspliced ones together."""
+    sizes = cell_sizes(x)
+    for names in (("spliced",), LAYERS):
+        if not set(names) <= set(layers):
             continue
-        counts = _shared_counts(adata) if name == "shared" else count_layer(adata, name)
-        passed = np.ones(adata.n_vars, dtype=bool)
-        if min_counts is not None:
-            passed &= np.asarray(counts.sum(axis=0)).ravel() >= min_counts
-        if min_cells is not None:
-            passed &= np.asarray((counts > 0).sum(axis=0)).ravel() >= min_cells
+        if np.allclose(sum(cell_sizes(layers[name]).astype(float) for name in names), sizes, rtol=1e-4):
+            difference = sum(
+                (sp.csr_matrix(layers[name], dtype=float) for name in names), -sp.csr_matrix(x, dtype=float)
+            )
+            if abs(difference).max() <= 1e-5 * x.max():
+                return True
+    return False
+
+
+def _passing(adata: AnnData, retained: np.ndarray, **bounds: float | None) -> np.ndarray:
+    """Mask of the genes whose counts are within the bounds, or that are retained."""
+    for name, bound in bounds.items():
+        if bound is not None and (not is_number(bound) or np.isnan(bound)):
+            raise ValueError(f"Expected `{name}` to be a number or None, found `{bound!r}`.")
+    keep = np.ones(adata.n_vars, dtype=bool)
+    for name, prefix, suffix in (("spliced", "", ""), ("unspliced", "", "_u"), ("shared", "shared_", "")):
+        least_counts, least_cells = bounds.get(f"min_{prefix}counts{suffix}"), bounds.get(f"min_{prefix}cells{suffix}")
+        most_counts, most_cells = bounds.get(f"max_{prefix}counts{suffix}"), bounds.get(f"max_{prefix}cells{suffix}")
+        if least_counts is least_cells is most_counts is most_cells is None:
+            continue
+        matrix = _shared_counts(adata) if name == "shared" else read_layer(adata, name)
+        n_counts, n_cells = (np.asarray(m.sum(axis=0)).ravel() for m in (matrix, matrix > 0))
+        passed, words = np.ones(adata.n_vars, dtype=bool), []
+        for number, least, most, unit in (
+            (n_counts, least_counts, most_counts, "counts"),
+            (n_cells, least_cells, most_cells, "cells"),
+        ):
+            if least is not None:
+                passed &= number >= least
+                words.append(f"fewer than {least} {unit}")
+            if most is not None:
+                passed &= number <= most
+                words.append(f"more than {most} {unit}")
         dropped = int(np.sum(keep & ~(passed | retained)))
         keep &= passed | retained
         if dropped:
-            bounds = [f"{bound} {unit}" for bound, unit in ((min_counts, "counts"), (min_cells, "cells")) if bound]
-            logger.info("Filtered out %d genes with fewer than %s (%s).", dropped, " or ".join(bounds), name)
+            logger.info("Filtered out %d genes with %s (%s).", dropped, " or ".join(words), name)
     if not keep.any():
-        given = ", ".join(f"{key}={value}" for key, value in least.items() if value is not None)
-        raise ValueError(f"None of the {adata.n_vars} genes passes the filter ({given}). Lower the thresholds.")
-
-    result = adata[:, keep].copy()
-    for name in ("unspliced", "spliced"):
-        if name in layers:
-            key = f"initial_size_{name}"
-            result.obs[key] = initial_size(adata, key, adata.layers[name])
-    x = adata.layers["spliced"] if _lacks_x(adata) else adata.X
-    if x is not None:
-        result.obs["initial_size"] = initial_size(adata, "initial_size", x)
-    return result
+        given = ", ".join(f"{name}={bound}" for name, bound in bounds.items() if bound is not None)
+        raise ValueError(f"None of the {adata.n_vars} genes passes the filter ({given}). Change the bounds.")
+    return keep
 
 
 def _shared_counts(adata: AnnData) -> Any:
     """Spliced plus unspliced counts, where both are there."""
     # As floats, because the sum of two small integers may not fit into their type.
-    spliced, unspliced = (sp.csr_matrix(count_layer(adata, name), dtype=float) for name in LAYERS)
+    spliced, unspliced = (sp.csr_matrix(read_layer(adata, name), dtype=float) for name in LAYERS)
     return (spliced + unspliced).multiply((spliced > 0).multiply(unspliced > 0)).tocsr()
 
 
-def _retained(adata: AnnData, retain_genes: str | Sequence[str] | None) -> np.ndarray:
+def _retained(adata: AnnData, retain_genes: str | Iterable[str] | None) -> np.ndarray:
     """Mask of the genes to be kept in any case."""
-    names = [retain_genes] if isinstance(retain_genes, str) else list(retain_genes or [])
-    missing = [name for name in names if name not in adata.var_names]
-    if missing:
-        raise KeyError(f"Expected the names in `retain_genes` to be in `adata.var_names`, did not find {missing}.")
-    return np.asarray(adata.var_names.isin(names))
+    names = [] if retain_genes is None else [retain_genes] if isinstance(retain_genes, str) else list(retain_genes)
+    return np.asarray(adata.var_names.isin(_present(names, adata.var_names, "retain_genes", "adata.var_names")))
 
 
-def _layers_to_normalize(adata: AnnData, layers_normalize: str | Sequence[str] | None) -> list[str]:
+def _present(names: list[str], known: Iterable[str], argument: str, where: str) -> list[str]:
+    """Return the names that are known; absent ones are a warning, and an error if none is known."""
+    known = dict.fromkeys(known)
+    absent = [name for name in names if name not in known]
+    if absent and len(absent) == len(names):
+        raise KeyError(
+            f"Expected the names in `{argument}` to be in `{where}`, did not find {listed(absent)}. "
+            f"There are {listed(known, 5)}. Name some of these, or leave the argument out."
+        )
+    if absent:
+        logger.warning("Leaving out of `%s` what is not in `%s`: %s.", argument, where, listed(absent))
+    return [name for name in names if name in known]
+
+
+def _layers_to_normalize(adata: AnnData, layers_normalize: str | Iterable[str] | None) -> list[str]:
     """Names of the layers to normalise, apart from X."""
     if layers_normalize is None:
-        return [name for name in LAYERS if name in adata.layers]
+        return [name for name in COUNT_LAYERS if name in adata.layers]
+    known = layer_names(adata)
     names = [layers_normalize] if isinstance(layers_normalize, str) else list(layers_normalize)
-    names = list(adata.layers) if names == ["all"] else [name for name in names if name != "X"]
-    for name in names:
-        check_non_negative(f"adata.layers[{name!r}]", count_layer(adata, name), MEND_COUNTS)
-    return names
+    names = known if names == ["all"] else [name for name in names if name != "X"]
+    return _present(names, known, "layers_normalize", "adata.layers")
 
 
-def _normalize(result: AnnData, layers: Iterable[str], enforce: bool) -> list[str]:
-    """Scale X and the layers per cell to the median size, in place; return the names of those that were scaled."""
-    scaled, processed = [], []
-    for name in ("X", *layers):
-        matrix = result.X if name == "X" else result.layers[name]
-        if not enforce and not has_only_integers(matrix):
-            processed.append(name)
-            continue
-        key = "initial_size" if name == "X" else f"initial_size_{name}"
-        sizes = result.obs[key].to_numpy() if key in result.obs else cell_sizes(matrix)
-        normalized = scale_cells(matrix, to_median_size(sizes))
-        if name == "X":
-            result.X = normalized
-        else:
-            result.layers[name] = normalized
-        scaled.append(name)
-    if processed:
-        logger.warning(
-            "Did not normalize %s, as the values look processed already (not integers). "
-            "To normalize them anyway, name the layers in `layers_normalize`.",
-            ", ".join(processed),
+def _per_cell(adata: AnnData, value: Any, name: str) -> np.ndarray:
+    """Check one positive number, or one for each cell, zero for cells without counts."""
+    numbers = np.asarray(value)
+    if numbers.dtype.kind not in "iuf" or numbers.shape not in ((), (adata.n_obs,)):
+        raise ValueError(
+            f"Expected `{name}` to be a number or {adata.n_obs} numbers, one for each cell, "
+            f"found the type {numbers.dtype} and the shape {numbers.shape}."
         )
-    if scaled:
-        logger.info("Normalized count data: %s.", ", ".join(scaled))
-    return scaled
+    if not (np.isfinite(numbers).all() and (numbers >= 0).all() and (numbers > 0).any()):
+        raise ValueError(f"Expected `{name}` to be positive and finite, found {listed(np.atleast_1d(numbers), 5)}.")
+    return np.broadcast_to(numbers, (adata.n_obs,))
 
 
-def _with_highly_variable(
-    result: AnnData, logged: Any, n_top_genes: int, flavor: str, retain_genes: str | Sequence[str] | None
-) -> AnnData:
+def _mark_highly_variable(
+    result: AnnData, logarithms: Any, n_top_genes: int, flavor: str, retained: np.ndarray
+) -> None:
     """Write what is known about the variability of the genes into ``var``."""
     if n_top_genes >= result.n_vars:
         logger.info("Marked all %d genes as highly variable: `n_top_genes` asks for no fewer.", result.n_vars)
         result.var["highly_variable"] = True
-        return result
-    try:
-        import scanpy as sc
-    except ImportError as error:
-        raise ImportError(
-            'Selecting highly variable genes needs scanpy. Install it with `pip install "jaxvelo[tutorial]"`, '
-            "or leave out `n_top_genes`."
-        ) from error
-    table = sc.pp.highly_variable_genes(
-        AnnData(logged, var=result.var[[]]), n_top_genes=n_top_genes, flavor=flavor, inplace=False
-    )
-    for key in ("means", "dispersions", "dispersions_norm", "highly_variable"):
+        return
+    table = highly_variable_genes(logarithms, n_top_genes, flavor)
+    for key in table:
         result.var[key] = table[key].to_numpy()
-    result.var["highly_variable"] |= _retained(result, retain_genes)
-    logger.info("Marked %d highly variable genes.", int(result.var["highly_variable"].sum()))
-    return result
+    result.var["highly_variable"] |= retained
+    marked = int(result.var["highly_variable"].sum())
+    if marked < n_top_genes:
+        logger.warning(
+            "Marked %d highly variable genes, fewer than the %d of `n_top_genes`: the others cannot be compared with "
+            "genes of a similar mean.",
+            marked,
+            n_top_genes,
+        )
+    else:
+        logger.info("Marked %d highly variable genes.", marked)
 
 
-def _lacks_x(adata: AnnData) -> bool:
-    """Whether the spliced counts must take the place of X."""
-    return "spliced" in adata.layers and (adata.X is None or is_zero(adata.X))
-
-
-def _take_spliced(result: AnnData) -> None:
-    """Put the spliced counts in the place of X."""
-    logger.info("Found no counts in X: taking the spliced counts.")
-    result.X = result.layers["spliced"].copy()
-
-
-def _replace(adata: AnnData, result: AnnData) -> None:
-    """Turn ``adata`` into ``result``, in one step after all checks.
-
-    AnnData has no public way to drop genes of an object in place; initialising the object anew from another AnnData
-    is public, and makes an independent object of a view.
-    """
-    AnnData.__init__(adata, result)
+def _put_logarithms(result: AnnData, logarithms: Any, state: State) -> None:
+    """Replace X by its logarithm, unless that cannot be or has been done."""
+    if logarithms is not None:
+        result.X = logarithms
+        result.uns["log1p"] = {"base": None}  # scanpy's sign that X is logarithmised
+        logger.info("Logarithmized X.")
+    elif state.kind == "logarithmized":
+        logger.info("Did not logarithmize X, as it is logarithmized already: %s.", state.reason)
+    elif state.kind != "scaled":
+        logger.warning("Did not logarithmize X, as it looks processed already. To do so, call `sc.pp.log1p(adata)`.")

@@ -1,49 +1,77 @@
 """First moments of the counts over the neighbourhoods, under scVelo's name."""
 
+from typing import Any
+
 import numpy as np
-import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import require_key
-from jaxvelo.configuration import logger, timed
-from jaxvelo.counts import check_non_negative, has_only_integers, scale_cells, to_median_size
+from jaxvelo.annotations import graph_key, neighbors_params, read_graph, require_anndata
+from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
+from jaxvelo.counts import scale_cells, to_size
 from jaxvelo.dynamics import first_moments, neighborhood_weights
-from jaxvelo.pp._count_layers import LAYERS, MEND_COUNTS, count_layer, initial_size
+from jaxvelo.pp._count_layers import COUNT_LAYERS, LAYERS, initial_size, read_layer, report, size_key, states_of_layers
+from jaxvelo.pp._neighbors import Neighbors, compute_neighbors, write_neighbors
+
+N_NEIGHBORS = 30
+_MODES, _METHODS = ("connectivities", "distances"), ("umap", "sklearn", "hnsw")
 
 
+@accepts_data
 def moments(
     adata: AnnData,
-    n_pcs: int | None = None,
     n_neighbors: int | None = None,
+    n_pcs: int | None = None,
     mode: str = "connectivities",
+    method: str | None = "umap",
+    use_rep: str | None = None,
+    use_highly_variable: bool = True,
     copy: bool = False,
+    *,
+    enforce: bool | None = None,
+    neighbors_key: str | None = None,
 ) -> AnnData | None:
     r"""Average spliced and unspliced counts over each cell and its neighbours.
 
     The mean is plain: each neighbour counts the same, and the cell itself is one of them. Layers that still hold raw
-    counts are normalised first, as by :func:`filter_and_normalize`, with a warning; ``X`` is not touched.
+    counts, which is decided for all of them at once as in :func:`filter_and_normalize`, are normalised first, with a
+    warning; ``X`` is not touched.
 
     Parameters
     ----------
     adata
-        Counts in ``adata.layers["spliced"]`` and ``["unspliced"]``, and a neighbour graph in ``adata.obsp``.
-    n_pcs, n_neighbors
-        None, or what the neighbour graph was computed with. Neighbours are not computed here.
+        Counts in ``adata.layers["spliced"]`` and ``["unspliced"]``, and a neighbour graph in ``adata.obsp``. Without
+        one, neighbours are computed as by :func:`neighbors`, and a log line says so.
+    n_neighbors, n_pcs, use_rep
+        What neighbours are computed with where there are none (30 neighbours if None), and what those that are there
+        must have been computed with: None, or where nothing is noted of it, anything. Neighbours that are there are
+        never replaced.
     mode
-        Key of the neighbour graph in ``adata.obsp``: ``"connectivities"`` or ``"distances"``.
+        Which of the graphs to use: ``"connectivities"`` or ``"distances"``.
+    method
+        ``"umap"``, ``"sklearn"``, ``"hnsw"`` or None: accepted for scripts written for scVelo, where they give the same
+        in other times.
+    use_highly_variable
+        Whether principal components, where they must be computed, are of the highly variable genes.
     copy
         Return a copy and leave ``adata`` as it is.
+    neighbors_key
+        Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
+    enforce
+        True normalises the layers whatever their values look like, False takes them as they are, None decides by the
+        values.
 
     Returns
     -------
     anndata.AnnData or None
         The copy if ``copy``. Otherwise ``adata`` itself has new ``.layers["Ms"]`` and ``["Mu"]``, dense, float32, of
-        shape (cells, genes).
+        shape (cells, genes), and what :func:`neighbors` writes where there were no neighbours. Where layers were
+        normalised first, these are replaced, and the sizes of the cells in them are in
+        ``.obs["initial_size_spliced"]`` and ``["initial_size_unspliced"]``.
 
     Raises
     ------
     KeyError
-        If a layer or the neighbour graph is missing.
+        If a layer is missing, or the graph of neighbours that are there or were named.
     ValueError
         If counts or the graph are negative or not finite, or the graph is another than the arguments ask for.
 
@@ -51,15 +79,36 @@ def moments(
     ----------
     Bergen et al. (2020), first-order moments.
     """
-    for name in LAYERS:
-        check_non_negative(f"adata.layers[{name!r}]", count_layer(adata, name), MEND_COUNTS)
-    graph = _neighbor_graph(adata, mode, n_neighbors=n_neighbors, n_pcs=n_pcs)
+    require_anndata(adata)
+    if mode not in _MODES:
+        raise ValueError(f"Expected `mode` to be 'connectivities' or 'distances', found `{mode!r}`.")
+    if method is not None and method not in _METHODS:
+        raise ValueError(
+            f"Expected `method` to be one of {_METHODS} or None, found `{method!r}`. For neighbours of another kind, "
+            "compute them first and leave it out."
+        )
+    ignore_arguments(method=None if method == "umap" else method)
+    counts = {name: read_layer(adata, name) for name in COUNT_LAYERS if name in LAYERS or name in adata.layers}
+    computed: Neighbors | None = None
+    if neighbors_key is None and "neighbors" not in adata.uns and not set(_MODES) & set(adata.obsp):
+        logger.info("Found no neighbors in `adata`: computing them as `jaxvelo.pp.neighbors`")
+        n_computed = min(N_NEIGHBORS, adata.n_obs) if n_neighbors is None else n_neighbors
+        computed = compute_neighbors(adata, n_computed, n_pcs, use_rep, use_highly_variable=bool(use_highly_variable))
+        graph = getattr(computed, mode)
+    else:
+        _check_asked(adata, neighbors_key, n_neighbors=n_neighbors, n_pcs=n_pcs, use_rep=use_rep)
+        graph = read_graph(adata, graph_key(adata, mode, neighbors_key))
 
-    raw = [name for name in LAYERS if has_only_integers(adata.layers[name])]
-    sizes = {name: initial_size(adata, f"initial_size_{name}", adata.layers[name]) for name in raw}
+    raw = list(counts) if enforce else []
+    if enforce is None:
+        states = states_of_layers(adata, counts)
+        if any(state.kind != "normalized" for name, state in states.items() if name in LAYERS):
+            report(states)
+        raw = [name for name, state in states.items() if state.kind == "raw"]
     if raw:
         logger.warning("Found raw counts in %s: normalizing them first.", " and ".join(raw))
-    layers = {name: scale_cells(adata.layers[name], to_median_size(size)) for name, size in sizes.items()}
+    sizes = {name: initial_size(adata, name, counts[name]) for name in raw}
+    layers = {name: scale_cells(counts[name], to_size(size)) for name, size in sizes.items()}
 
     with timed(f"Computing moments based on {mode}"):
         weights = neighborhood_weights(graph)
@@ -67,27 +116,28 @@ def moments(
         if isolated:
             logger.warning("Found %d cells without neighbors: their moments are their own counts.", isolated)
         for key, name in (("Ms", "spliced"), ("Mu", "unspliced")):
-            layers[key] = first_moments(weights, layers.get(name, adata.layers[name]))
+            layers[key] = first_moments(weights, layers.get(name, counts[name]))
     result = adata.copy() if copy else adata
+    if computed is not None:
+        write_neighbors(result, computed, None)
     for key, layer in layers.items():
         result.layers[key] = layer
+    for name, size in sizes.items():
+        result.obs[size_key(name)] = size
     return result if copy else None
 
 
-def _neighbor_graph(adata: AnnData, mode: str, **asked: int | None) -> sp.csr_matrix:
-    """Check and return the neighbour graph."""
-    if mode not in ("connectivities", "distances"):
-        raise ValueError(f"Expected `mode` to be 'connectivities' or 'distances', found `{mode!r}`.")
-    found = require_key(adata.obsp, mode, "adata.obsp", "Compute it with `sc.pp.neighbors(adata)`.")
-    known = adata.uns.get("neighbors", {}).get("params", {})
+def _check_asked(adata: AnnData, neighbors_key: str | None, **asked: Any) -> None:
+    """Raise a ValueError unless the neighbours that are there were computed with what is asked for, as far as known."""
+    known = neighbors_params(adata, neighbors_key)
     for name, value in asked.items():
-        if value is not None and known.get(name) != value:
-            call = ", ".join(f"{key}={item}" for key, item in asked.items() if item is not None)
+        if value is None or known.get(name) is None or np.ndim(known[name]):
+            continue
+        if known[name] not in (value, f"X_{value}"):
+            call = ", ".join(f"{key}={item!r}" for key, item in asked.items() if item is not None)
+            key = "" if neighbors_key is None else f", key_added={neighbors_key!r}"
             raise ValueError(
-                f"Asked for `{name}={value}`, but the neighbors in `adata` were computed with "
-                f"`{name}={known.get(name, 'unknown')}`, and moments are taken over all of them. "
-                f"Compute them anew with `sc.pp.neighbors(adata, {call})`, or pass `{name}=None`."
+                f"Asked for `{name}={value!r}`, but the neighbors in `adata` were computed with "
+                f"`{name}={known[name]!r}`, and moments are taken over all of them. Compute them anew with "
+                f"`jaxvelo.pp.neighbors(adata, {call}{key})`, or pass `{name}=None`."
             )
-    graph = sp.csr_matrix(found)
-    check_non_negative(f"adata.obsp[{mode!r}]", graph, "Compute it anew with `sc.pp.neighbors(adata)`.")
-    return graph

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import equinox as eqx
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from jaxvelo import fit
 from jaxvelo.annotations import check_integer, is_number
 from jaxvelo.configuration import logger, timed
-from jaxvelo.graph import full_precision
+from jaxvelo.graph import full_precision, worker_threads
 from jaxvelo.kernels import KernelExpression
 from jaxvelo.tl._fit_result import FitResult
 from jaxvelo.tl._kernel_problem import KernelProblem, check_kernel_and_objective, split_cells
@@ -147,11 +146,11 @@ def fit_kernel(
         n_starts = len(jax.tree.leaves(first)[0])
         runs = _runs([(training, held_out)] * n_starts, [factor] * n_starts)
         state = None if resume is None else _checked_state(resume, first, setup)
-        with ThreadPoolExecutor(1) as background, _bar(steps, progress, "Fitting") as report:
+        with worker_threads(1) as submit, _bar(steps, progress, "Fitting") as report:
             # Compiled while the fit itself is.
-            before = background.submit(_item_losses, setup.problem, setup.start)
+            before = submit(_item_losses, setup.problem, setup.start)
             if setup.has_errors:
-                background.submit(_covariance, setup.problem, setup.start, training)
+                submit(_covariance, setup.problem, setup.start, training)
             state, history = fit.minimize(
                 setup.problem, first, runs, optimizer, steps, patience, state=state, report=report
             )

@@ -187,9 +187,19 @@ class FitResult:
         ------
         KeyError
             If there is no such fit.
+        ValueError
+            If it is that of other cells.
         """
         remedy = "Pass the key that the result was written with."
         stored = require_key(adata.uns, f"{key}_fit", "adata.uns", remedy)
+        for name in ("training", "validation"):
+            found = np.shape(stored[name])
+            if found != (adata.n_obs,):
+                raise ValueError(
+                    f"Expected `adata.uns['{key}_fit'][{name!r}]` to have a truth value for each of the {adata.n_obs} "
+                    f"cells, found shape {found}: the fit is that of other cells. Fit anew, or read the kernel alone "
+                    f"by `jaxvelo.kernels.from_adata(adata, {key!r})`."
+                )
         arrays: dict[str, Any] = {
             name: {k: np.array(v) for k, v in stored.get(name, {}).items()}
             for name in ("parameters", "convention", "standard_errors", "history", "penalties")

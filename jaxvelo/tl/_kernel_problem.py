@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvelo import fit
-from jaxvelo.annotations import chosen_cells, listed, read_clusters
+from jaxvelo.annotations import chosen_cells, cluster_names, listed, read_clusters
 from jaxvelo.kernels import Combination, Constant, Kernel, KernelAdd, KernelExpression, VelocityKernel
 from jaxvelo.markov import cannot_reach
 from jaxvelo.transitions import Expression, Features, Velocity
@@ -259,10 +259,11 @@ def _cells(kernel: KernelExpression, wish: Any, name: str) -> tuple[fit.Cells, i
     if not isinstance(wish, str):
         raise TypeError(f"Expected `train[{name!r}]` to be True, 'smooth' or a key in `adata.obs`, found `{wish!r}`.")
     clusters = read_clusters(kernel.adata, wish).cat.remove_unused_categories()
+    names = cluster_names(clusters, f"adata.obs[{wish!r}]")
     codes = clusters.cat.codes.to_numpy()
     if (codes < 0).any():
         raise ValueError(f"Expected a level of `adata.obs[{wish!r}]` for each cell, found {(codes < 0).sum()} without.")
-    return jnp.asarray(codes, dtype=jnp.int32), len(clusters.cat.categories), [str(c) for c in clusters.cat.categories]
+    return jnp.asarray(codes, dtype=jnp.int32), len(names), names
 
 
 def _check_objective(objective: fit.Loss, kernel: KernelExpression, matrix: Any, features: Any) -> None:

@@ -8,8 +8,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float, Int
 
-from jaxvelo.annotations import is_number, listed, read_connectivities, require_anndata, require_key
-from jaxvelo.configuration import logger, timed
+from jaxvelo.annotations import graph_key, is_number, listed, read_graph, read_numbers, require_anndata, require_key
+from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import latent_time as latent_time_of_roots
 from jaxvelo.dynamics import local_confidence, neighborhood_weights
 from jaxvelo.tl._marked_cells import cell_at, score_of
@@ -24,6 +24,7 @@ MOST_MARKED = 4
 ROUNDING = 1e-6  # of the weights of neighbourhoods, which are held in single precision
 
 
+@accepts_data
 def latent_time(
     adata: AnnData,
     vkey: str = "velocity",
@@ -35,6 +36,8 @@ def latent_time(
     end_key: str | None = None,
     t_max: float | None = None,
     copy: bool = False,
+    *,
+    neighbors_key: str | None = None,
 ) -> AnnData | None:
     r"""Compute the latent time that all genes share, from the times that the dynamical model gives each gene.
 
@@ -77,13 +80,16 @@ def latent_time(
         Time of the last cell, in a unit of your choice; None for 1.
     copy
         Return a copy and leave ``adata`` as it is.
+    neighbors_key
+        Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
 
     Returns
     -------
     anndata.AnnData or None
         The copy if ``copy``. Otherwise ``adata`` itself gets ``.obs["latent_time"]``, from 0 to 1 (or ``t_max``). What
         was missing and had to be computed is written as well: the velocity graph as by
-        :func:`jaxvelo.tl.velocity_graph`, ``.obs["root_cells"]`` and ``.obs["end_points"]``.
+        :func:`jaxvelo.tl.velocity_graph`, ``.obs["root_cells"]`` and ``.obs["end_points"]``. None of these is
+        replaced that marks some cells.
 
     Raises
     ------
@@ -113,7 +119,8 @@ def latent_time(
     require_anndata(adata)
     _check_ranges(min_likelihood, min_confidence, min_corr_diffusion, weight_diffusion, t_max)
     times = _times(adata, min_likelihood)
-    neighborhoods = neighborhood_weights(read_connectivities(adata, "connectivities"))
+    conn_key = graph_key(adata, "connectivities", neighbors_key)
+    neighborhoods = neighborhood_weights(read_graph(adata, conn_key))
     if end_key is not None:
         require_key(adata.obs, end_key, "adata.obs", "Pass the key of a score or a label as `end_key`, or None.")
     root_key = _root_key(adata, root_key)
@@ -125,10 +132,12 @@ def latent_time(
         if has_velocity_graph(adata, vkey):
             graph = read_velocity_graph(adata, vkey)
         else:
-            computed = correlations(adata, vkey)
+            computed = correlations(adata, vkey, neighbors_key=neighbors_key)
             graph = computed[0], computed[1]
     if root_key is None:
-        scores["root_cells"], scores["end_points"] = find_terminal_states(adata, vkey, graph)
+        states = find_terminal_states(adata, vkey, graph, neighbors_key=neighbors_key)
+        found = dict(zip(("root_cells", "end_points"), states, strict=True))
+        scores = {key: score for key, score in found.items() if not has_score(adata, key)}
         root_key = "root_cells"
 
     with timed(f"Computing latent time with {root_key!r} as prior"):
@@ -162,7 +171,7 @@ def latent_time(
         latent = _with_neighbors(latent, neighborhoods, min_confidence, pseudotime, weight_diffusion)
         if np.ptp(latent) <= ROUNDING * latent.max():
             raise ValueError(
-                "Expected latent times that differ after averaging over `adata.obsp['connectivities']`, found that all "
+                f"Expected latent times that differ after averaging over `adata.obsp[{conn_key!r}]`, found that all "
                 "are the same: every cell is connected to every other. Use fewer neighbours."
             )
         latent = latent - latent.min()
@@ -202,9 +211,9 @@ def _times(adata: AnnData, min_likelihood: float | None) -> Float[np.ndarray, "c
     good = np.isfinite(times).all(axis=0)
     n_fitted = int(np.count_nonzero(good))
     if min_likelihood is not None:
-        likelihood = require_key(adata.var, "fit_likelihood", "adata.var", f"{remedy} Or pass `min_likelihood=None`.")
+        likelihood = read_numbers(adata.var, "fit_likelihood", "adata.var", f"{remedy} Or pass `min_likelihood=None`.")
         # A comparison with NaN, the likelihood of a gene without a fit, is false.
-        good &= likelihood.to_numpy(dtype=float) >= min_likelihood
+        good &= likelihood >= min_likelihood
     if not good.any():
         raise ValueError(
             f"Expected genes with finite times in `adata.layers['fit_t']` and `adata.var['fit_likelihood']` from "
@@ -230,7 +239,7 @@ def _first_marked(
     adata: AnnData, key: str, scores: dict[str, np.ndarray], order: Int[np.ndarray, " cells"], what: str
 ) -> Int[np.ndarray, " marked"]:
     """The first few cells in the given order that a score marks; of all cells if it marks none."""
-    score = scores[key] if key in scores else score_of(adata.obs[key])
+    score = scores[key] if key in scores else score_of(require_key(adata.obs, key, "adata.obs", ""))
     marked = order[score[order] > MARKED]
     if not len(marked):
         logger.warning(

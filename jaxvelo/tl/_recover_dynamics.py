@@ -1,6 +1,6 @@
 """The dynamical model on an AnnData, under scVelo's names."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -14,14 +14,15 @@ from jaxvelo.annotations import (
     FIT_COLUMNS,
     FIT_LAYERS,
     check_integer,
+    chosen_genes,
     dense,
+    graph_key,
     is_number,
-    listed,
-    read_connectivities,
-    read_mask,
+    read_graph,
+    read_numbers,
     require_anndata,
 )
-from jaxvelo.configuration import ignore_arguments, logger, timed
+from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
 from jaxvelo.dynamics import DynamicalFit, SplicingKinetics, align_total_time, fit_dynamics, neighborhood_weights
 from jaxvelo.tl._splicing_kinetics import kinetics_columns
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
@@ -30,10 +31,10 @@ LEAST_CELLS = 10
 COVARIANCE, LOSS = FIT_ARRAYS
 # Sums of the logarithms of U, S, g, T that give those of the rates in units of beta.
 _LOGARITHMS = {"alpha": (0, 1, 1, 0), "gamma": (0, 0, 1, 0), "t_": (0, 0, 0, 1), "scaling": (1, -1, -1, 0)}
-PASS_GENES = "Pass the name of a mask of genes, names of genes, or 'all'."
 NOT_FITTED, FITTED_BEFORE = "not fitted", "fitted before"
 
 
+@accepts_data
 def recover_dynamics(
     adata: AnnData,
     var_names: str | Sequence[str] = "velocity_genes",
@@ -47,6 +48,7 @@ def recover_dynamics(
     show_progress_bar: bool = True,
     n_jobs: int | None = None,
     backend: str | None = None,
+    neighbors_key: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     r"""Fit the dynamical model of transcription, splicing and degradation: rates of genes, times of cells.
@@ -67,8 +69,8 @@ def recover_dynamics(
         First moments in ``adata.layers["Ms"]`` and ``["Mu"]`` (see :func:`jaxvelo.pp.moments`), and the neighbour graph
         in ``adata.obsp["connectivities"]``.
     var_names
-        Genes to fit: names, a mask, the name of a column of booleans in ``adata.var``, or ``"all"``. If there is no
-        column ``"velocity_genes"``, these genes are found with the steady-state model.
+        Genes to fit: names, a mask, the name of a mask in ``adata.var`` (booleans, or 0 and 1), or ``"all"``. If there
+        is no column ``"velocity_genes"``, these genes are found with the steady-state model.
     n_top_genes
         Fit the genes with the most spliced counts only.
     max_iter
@@ -88,6 +90,8 @@ def recover_dynamics(
         Whether to show a progress bar, in genes.
     n_jobs, backend
         Accepted, and without effect: all genes are fitted in one process.
+    neighbors_key
+        Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
     copy
         Return a copy and leave ``adata`` as it is.
 
@@ -151,10 +155,10 @@ def recover_dynamics(
             f"Expected at least {LEAST_CELLS} cells, found {adata.n_obs}. Four parameters of each gene need more cells."
         )
     spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
-    weights = neighborhood_weights(read_connectivities(adata, "connectivities"))
+    weights = neighborhood_weights(read_graph(adata, graph_key(adata, "connectivities", neighbors_key)))
 
     steady = fit_steady_state(spliced, unspliced, r2_adjusted=True)
-    genes = _genes(adata, var_names, spliced, find=lambda: _velocity_genes(adata, steady, spliced, unspliced))
+    genes = _genes(adata, var_names, find=lambda: _velocity_genes(adata, steady, spliced, unspliced))
     if n_top_genes is not None:
         check_integer("n_top_genes", n_top_genes, 1)
         genes = np.sort(genes[np.argsort(-spliced[:, genes].sum(axis=0), kind="stable")[:n_top_genes]])
@@ -200,37 +204,17 @@ def _velocity_genes(adata: AnnData, steady: Any, spliced: np.ndarray, unspliced:
     return find_velocity_genes(steady, spliced, unspliced, highly_variable(adata))
 
 
-def _genes(adata: AnnData, var_names: Any, spliced: np.ndarray, find: Any) -> np.ndarray:
+def _genes(adata: AnnData, var_names: Any, find: Callable[[], np.ndarray]) -> np.ndarray:
     """Places of the genes to fit, in the order of ``adata.var``."""
-    if isinstance(var_names, str) and var_names not in adata.var_names:
-        if var_names in adata.var:
-            mask = read_mask(adata.var[var_names], f"adata.var[{var_names!r}]", PASS_GENES)
-        elif var_names == "velocity_genes":
-            mask = find()
-        elif var_names == "all":
-            mask = np.ones(adata.n_vars, dtype=bool)
-        else:
-            raise KeyError(
-                f"Expected genes or a column of `adata.var` as `var_names`, found {var_names!r}. "
-                f"There are the columns {listed(adata.var)}."
-            )
-    elif pd.api.types.is_list_like(var_names) and pd.api.types.infer_dtype(var_names, skipna=False) == "boolean":
-        mask = read_mask(pd.Series(var_names, dtype="boolean"), "var_names", PASS_GENES)
-        if mask.shape != (adata.n_vars,):
-            raise ValueError(
-                f"Expected `var_names` to be a mask of the {adata.n_vars} genes, found the shape {mask.shape}."
-            )
-    elif not isinstance(var_names, Iterable):
-        raise TypeError(
-            f"Expected `var_names` to be names, a mask, the name of a column of `adata.var`, or 'all', found "
-            f"`{var_names!r}`."
-        )
-    else:
-        names = pd.Index([var_names] if isinstance(var_names, str) else list(var_names))
-        unknown = names[~names.isin(adata.var_names)]
-        if len(unknown):
-            raise KeyError(f"Expected `var_names` to be in `adata.var_names`, found {listed(unknown)} that are not.")
-        mask = adata.var_names.isin(names)
+    if isinstance(var_names, str) and var_names not in adata.var_names and var_names not in adata.var:
+        if var_names == "velocity_genes":
+            return _places(find(), var_names)
+        if var_names == "all":
+            return np.arange(adata.n_vars)
+    return _places(chosen_genes(adata, var_names, "var_names"), var_names)
+
+
+def _places(mask: np.ndarray, var_names: Any) -> np.ndarray:
     if not mask.any():
         raise ValueError(f"Expected genes to fit, found none with `var_names={var_names!r}`. Name some, or pass 'all'.")
     return np.flatnonzero(mask)
@@ -255,7 +239,11 @@ class _Before:
     def __init__(self, adata: AnnData, genes: np.ndarray) -> None:
         self.genes = genes
         self.shape = adata.shape
-        self.columns = {name: _numbers(adata.var[name], name) for name in adata.var if name in FIT_COLUMNS}
+        self.columns = {
+            name: read_numbers(adata.var, name, "adata.var", "Delete the column first.")
+            for name in adata.var
+            if name in FIT_COLUMNS
+        }
         self.layers = {name: dense(adata.layers[name]) for name in FIT_LAYERS if name in adata.layers}
         self.covariance = None
         if COVARIANCE in adata.varm:
@@ -382,13 +370,3 @@ def _standard_errors(covariance: np.ndarray) -> dict[str, np.ndarray]:
         # That of a fixed scaling is zero, but for rounding.
         result[f"fit_log_{name}_se"] = np.sqrt(np.maximum(variance, 0))
     return result
-
-
-def _numbers(column: pd.Series, name: str) -> np.ndarray:
-    """Copy of a column of an earlier fit."""
-    try:
-        return pd.to_numeric(column).to_numpy(dtype=float, na_value=np.nan, copy=True)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"Expected numbers in `adata.var[{name!r}]`, found the type {column.dtype}. Delete the column first."
-        ) from error

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotations import require_key
+from jaxvelo.annotations import read_numbers
 from jaxvelo.dynamics import SplicingKinetics
 
 FIT_FIRST = "Fit the dynamical model first: `jaxvelo.tl.recover_dynamics(adata)`."
@@ -23,10 +23,7 @@ def read_kinetics(adata: AnnData) -> tuple[SplicingKinetics, np.ndarray]:
     """
     columns = []
     for key in RATES:
-        column = require_key(adata.var, key, "adata.var", FIT_FIRST)
-        if column.dtype.kind not in "fiu":
-            raise ValueError(f"Expected numbers in `adata.var[{key!r}]`, found the type {column.dtype}. {FIT_FIRST}")
-        columns.append(column.to_numpy(dtype=float))
+        columns.append(read_numbers(adata.var, key, "adata.var", FIT_FIRST))
     alpha, beta, gamma, switching_time, scaling = columns
     fitted = np.all([np.isfinite(x) & (x > 0) for x in columns], axis=0)
     if not fitted.any():

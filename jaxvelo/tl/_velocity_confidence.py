@@ -6,15 +6,18 @@ import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotations import require_anndata
-from jaxvelo.configuration import timed
+from jaxvelo.annotations import graph_key, require_anndata
+from jaxvelo.configuration import accepts_data, timed
 from jaxvelo.dynamics import velocity_coherence
 from jaxvelo.feature_data import FeatureData
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated
 
 
-def velocity_confidence(adata: AnnData, vkey: str = "velocity", copy: bool = False) -> AnnData | None:
+@accepts_data
+def velocity_confidence(
+    adata: AnnData, vkey: str = "velocity", copy: bool = False, *, neighbors_key: str | None = None
+) -> AnnData | None:
     r"""Compute the length of each velocity and its agreement with those of the neighbours.
 
     .. math:: \ell_i = |\tilde v_i|, \qquad
@@ -32,6 +35,8 @@ def velocity_confidence(adata: AnnData, vkey: str = "velocity", copy: bool = Fal
         Layer of the velocity.
     copy
         Return a copy and leave ``adata`` as it is.
+    neighbors_key
+        Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
 
     Returns
     -------
@@ -60,9 +65,9 @@ def velocity_confidence(adata: AnnData, vkey: str = "velocity", copy: bool = Fal
     Bergen et al. (2020), Methods, confidence of velocities.
     """
     require_anndata(adata)
-    neighbors = read_neighbors(adata, "distances")
+    neighbors = read_neighbors(adata, "distances", neighbors_key=neighbors_key)
     v = FeatureData(adata, "layers", vkey, vkey).v
-    warn_about_isolated(neighbors, "distances", "their confidence is 0")
+    warn_about_isolated(neighbors, graph_key(adata, "distances", neighbors_key), "their confidence is 0")
     with timed("Computing the confidence of velocities"):
         length, confidence = velocity_coherence(NeighborGraph.from_csr(neighbors), jnp.asarray(v))
         length, confidence = np.array(length).round(2), np.clip(np.array(confidence), 0, 1)

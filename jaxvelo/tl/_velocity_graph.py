@@ -12,8 +12,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Array, Float
 
-from jaxvelo.annotations import check_integer, require_anndata
-from jaxvelo.configuration import ignore_arguments, timed
+from jaxvelo.annotations import check_integer, graph_key, require_anndata, stored_parameters
+from jaxvelo.configuration import accepts_data, ignore_arguments, timed
 from jaxvelo.feature_data import FeatureData
 from jaxvelo.graph import CsrLayout, NeighborGraph
 from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated, within_steps
@@ -21,6 +21,7 @@ from jaxvelo.transitions import Velocity, evaluate_logits
 from jaxvelo.velocity_arrows import SELF_TRANSITION_PERCENTILE
 
 
+@accepts_data
 def velocity_graph(
     adata: AnnData,
     vkey: str = "velocity",
@@ -31,6 +32,7 @@ def velocity_graph(
     sqrt_transform: bool | None = None,
     gene_subset: str | Sequence[str] | np.ndarray | None = None,
     mode_neighbors: str = "distances",
+    neighbors_key: str | None = None,
     copy: bool = False,
     n_jobs: Any = None,
     backend: Any = None,
@@ -63,6 +65,8 @@ def velocity_graph(
         velocity is not finite in all cells are left out, with a warning.
     mode_neighbors
         ``"distances"``: nearest neighbours, directed. ``"connectivities"``: the connectivities' pattern, symmetric.
+    neighbors_key
+        Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
     copy
         Return a copy and leave ``adata`` as it is.
     n_jobs, backend, show_progress_bar
@@ -109,7 +113,7 @@ def velocity_graph(
     require_anndata(adata)
     ignore_arguments(n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar)
     positive, negative, steps = correlations(
-        adata, vkey, xkey, n_neighbors, n_recurse_neighbors, sqrt_transform, gene_subset, mode_neighbors
+        adata, vkey, xkey, n_neighbors, n_recurse_neighbors, sqrt_transform, gene_subset, mode_neighbors, neighbors_key
     )
     result = adata.copy() if copy else adata
     write_velocity_graph(result, vkey, positive, negative, mode_neighbors, steps)
@@ -125,16 +129,17 @@ def correlations(
     sqrt_transform: bool | None = None,
     gene_subset: str | Sequence[str] | np.ndarray | None = None,
     mode_neighbors: str = "distances",
+    neighbors_key: str | None = None,
 ) -> tuple[sp.csr_matrix, sp.csr_matrix, int]:
     """Positive and negative correlations, and the number of steps to neighbours; see :func:`velocity_graph`."""
-    neighbors = read_neighbors(adata, mode_neighbors, n_neighbors)
+    neighbors = read_neighbors(adata, mode_neighbors, n_neighbors, neighbors_key)
     if n_recurse_neighbors is None:
         n_recurse_neighbors = 1 if n_neighbors is not None or mode_neighbors == "connectivities" else 2
     check_integer("n_recurse_neighbors", n_recurse_neighbors, 1)
     if sqrt_transform is None:
-        sqrt_transform = adata.uns.get(f"{vkey}_params", {}).get("mode") == "stochastic"
+        sqrt_transform = stored_parameters(adata, f"{vkey}_params").get("mode") == "stochastic"
     data = FeatureData(adata, "layers", xkey, vkey, gene_subset)
-    warn_about_isolated(neighbors, mode_neighbors, "they get no correlations")
+    warn_about_isolated(neighbors, graph_key(adata, mode_neighbors, neighbors_key), "they get no correlations")
     with timed("Computing the velocity graph"):
         graph = NeighborGraph.from_csr(within_steps(neighbors, n_recurse_neighbors))
         similarity = _correlation_of_roots if sqrt_transform else "correlation"
@@ -156,7 +161,7 @@ def write_velocity_graph(
     """Store the results of :func:`correlations`."""
     largest = positive.max(axis=1).toarray().ravel()
     best = np.percentile(largest, SELF_TRANSITION_PERCENTILE)
-    parameters = {k: v for k, v in adata.uns.get(f"{vkey}_params", {}).items() if k != "embeddings"}
+    parameters = {k: v for k, v in stored_parameters(adata, f"{vkey}_params").items() if k != "embeddings"}
     adata.uns[f"{vkey}_graph"], adata.uns[f"{vkey}_graph_neg"] = positive, negative
     adata.obs[f"{vkey}_self_transition"] = np.clip(best - largest, 0, 1)
     adata.uns[f"{vkey}_params"] = {

@@ -71,6 +71,7 @@ NAMES = [
 def assert_same(found, expected):
     """Kernels are equal: structure, weights, parameters, and matrices to the last bit."""
     assert type(found) is type(expected)
+    assert expected.transition_matrix is not None, "weights read otherwise before it is computed"
     assert repr(found) == repr(expected)
     assert found.backward == expected.backward
     assert_same_matrix(found.transition_matrix, expected.transition_matrix)

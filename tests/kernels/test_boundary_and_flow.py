@@ -59,9 +59,9 @@ def test_no_boundary(kernel):
         (
             ("absent", "middle", "clusters", "X_pca"),
             ValueError,
-            r"of `adata.obs\['clusters'\]`, found `'absent'`",
+            r"of `adata.obs\['clusters'\]` in `cluster`, found \['absent'\]",
         ),
-        ((["early"], "middle", "clusters", "X_pca"), ValueError, r"Expected a cluster .*found `\['early'\]`"),
+        ((["early"], "middle", "clusters", "X_pca"), ValueError, r"in `cluster`, found \[\['early'\]\]"),
         (("early", "absent", "clusters", "X_pca"), ValueError, r"There are \['early', 'middle', 'late'\]"),
         (("early", "middle", "absent", "X_pca"), KeyError, r"`adata.obs\['absent'\]`, found the keys \['clusters'"),
         (("early", "middle", "pseudotime", "X_pca"), TypeError, r"categorical, found float64.*astype\('category'\)"),

@@ -1,7 +1,9 @@
 """Sums and products of kernels: numbers, structure, names."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 
@@ -100,7 +102,20 @@ def test_names(kernels):
     kernel = 0.8 * v + 0.2 * c
     assert str(kernel) == "(0.8 * VelocityKernel[n=60] + 0.2 * ConnectivityKernel[n=60])"
     assert repr(kernel) == f"(0.8 * {full} + 0.2 * {c!r})"
-    assert str(3 * v + c) == "(0.75 * VelocityKernel[n=60] + 0.25 * ConnectivityKernel[n=60])"
+    relative = 3 * v + c
+    assert str(relative) == "(3.0 * VelocityKernel[n=60] + 1.0 * ConnectivityKernel[n=60])", "as they were given"
+    relative.compute_transition_matrix()
+    assert str(relative) == "(0.75 * VelocityKernel[n=60] + 0.25 * ConnectivityKernel[n=60])", "as they are used"
+    nested = 2 * (v * (2 * c + 3 * o)) + 2 * p
+    assert str(nested) == (
+        "(2.0 * (VelocityKernel[n=60] * (2.0 * ConnectivityKernel[n=60] + 3.0 * ConnectivityKernel[n=60]))"
+        " + 2.0 * PrecomputedKernel[n=60])"
+    )
+    nested.compute_transition_matrix()
+    assert str(nested) == (
+        "(0.5 * (VelocityKernel[n=60] * (0.4 * ConnectivityKernel[n=60] + 0.6 * ConnectivityKernel[n=60]))"
+        " + 0.5 * PrecomputedKernel[n=60])"
+    )
     assert str(v * c) == "(VelocityKernel[n=60] * ConnectivityKernel[n=60])"
     assert str(0.5 * v) == "0.5 * VelocityKernel[n=60]"
     assert str(0.5 * kernel + 0.5 * (p * o)) == (
@@ -115,6 +130,7 @@ def test_names_of_backward_kernels(made):
     assert repr(v) == str(v) == "~VelocityKernel[n=60]"
     assert str(0.8 * v + 0.2 * c) == "~(0.8 * VelocityKernel[n=60] + 0.2 * ConnectivityKernel[n=60])"
     assert str(0.8 * v) == "~(0.8 * VelocityKernel[n=60])"
+    assert str(~(VelocityKernel(made) + c)) == "~(1.0 * VelocityKernel[n=60] + 1.0 * ConnectivityKernel[n=60])"
 
 
 def test_structure(kernels):
@@ -145,7 +161,10 @@ def test_structure(kernels):
     assert list(v) == [v]
 
 
-@pytest.mark.parametrize("weight", [2, 2.0, np.float64(2), np.float32(2), np.int64(2)])
+@pytest.mark.parametrize(
+    "weight",
+    [2, 2.0, np.float64(2), np.float32(2), np.int64(2), np.array(2), np.array(2.0), jnp.array(2), jnp.array(2.0)],
+)
 def test_weights_of_all_types(kernels, weight):
     for kernel in (weight * kernels["v"], kernels["v"] * weight):
         assert isinstance(kernel, KernelMul)
@@ -157,6 +176,51 @@ def test_weights_of_all_types(kernels, weight):
 def test_impossible_weights(kernels, weight):
     with pytest.raises(ValueError, match=f"positive and finite, found `{float(weight)}`"):
         weight * kernels["v"]
+
+
+TIMES = pd.Series(np.linspace(1, 2, N_CELLS), index=[f"cell_{i}" for i in range(N_CELLS)])
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        TIMES,
+        TIMES.iloc[::-1],
+        TIMES.astype("Float64"),
+        TIMES.reset_index(drop=True),
+        TIMES.to_numpy(),
+        jnp.asarray(TIMES.to_numpy()),
+    ],
+    ids=["series", "another order", "nullable", "no names", "numpy", "jax"],
+)
+def test_weights_of_cells_of_all_types(kernels, weight):
+    """A series is in the order of its names."""
+    for kernel in (weight * kernels["v"], kernels["v"] * weight):
+        assert isinstance(kernel, KernelMul)
+        np.testing.assert_allclose(kernel.weight, TIMES.to_numpy(), rtol=1e-7)
+    total = weight * kernels["v"] + kernels["c"]
+    share = (TIMES / (TIMES + 1)).to_numpy()[:, None]
+    v, c = (kernels[key].transition_matrix.toarray() for key in "vc")
+    np.testing.assert_allclose(total.transition_matrix.toarray(), share * v + (1 - share) * c, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("weight", "error", "message"),
+    [
+        (TIMES.rename("other_{}".format), ValueError, r"index of `weight` to be the 60 names \['cell_0', 'cell_1'\]"),
+        (TIMES.iloc[:-1], ValueError, "index of `weight`"),
+        (TIMES.where(TIMES < 1.5), ValueError, "positive and finite"),
+        (TIMES.astype("Float64").mask(TIMES > 1.5), ValueError, "positive and finite"),
+        (TIMES > 1.5, TypeError, "a weight to be a number, or one for each cell, found .* bool"),
+        (TIMES.astype(str), TypeError, "a weight to be a number"),
+        (np.array(["a"] * N_CELLS), TypeError, "a weight to be a number"),
+        (pd.DataFrame({"t": TIMES}), TypeError, "unsupported operand"),
+    ],
+)
+def test_impossible_series(kernels, weight, error, message):
+    for product in (lambda: weight * kernels["v"], lambda: kernels["v"] * weight):
+        with pytest.raises(error, match=message):
+            product()
 
 
 @pytest.mark.parametrize("other", ["a", None, True, [1.0]])

@@ -115,7 +115,7 @@ def test_chosen_cells(cells, chosen, expected):
         ([True, False], ValueError, r"mask of length 60 as `start_ixs`, found shape \(2,\)"),
         (np.zeros(N_CELLS, dtype=bool), ValueError, "No start indices"),
         ({"absent": "early"}, KeyError, r"`adata.obs\['absent'\]`, found the keys \['clusters'"),
-        ({"clusters": "absent"}, ValueError, r"found \['absent'\]. There are \['early', 'late', 'middle'\]"),
+        ({"clusters": "absent"}, ValueError, r"found \['absent'\]. There are \['early', 'middle', 'late'\]"),
         ({"clusters": []}, ValueError, "No start indices"),
         ({"clusters": "early", "day": 0.0}, ValueError, "one key in `start_ixs`"),
         ({}, ValueError, "one key"),
@@ -134,7 +134,9 @@ def test_cells_that_are_not_there(kernel, chosen, error, message):
 
 def test_duplicate_names(cells):
     cells.obs_names = ["twin", "twin", *cells.obs_names[2:]]
-    assert list(np.flatnonzero(chosen_cells(cells, "twin", "start_ixs"))) == [0, 1]
+    with pytest.raises(ValueError, match=r"`start_ixs` once in `adata.obs_names`, found \['twin'\].*make_unique"):
+        chosen_cells(cells, "twin", "start_ixs")
+    assert list(np.flatnonzero(chosen_cells(cells, "cell_5", "start_ixs"))) == [5]
 
 
 @pytest.mark.parametrize(("max_iter", "steps"), [(5, 5), (0.25, 15), (0.24, 15), (1.0, 60), (np.int64(7), 7)])

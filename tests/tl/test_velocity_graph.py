@@ -173,7 +173,7 @@ BAD = {
     "no direction": (no_direction, {}, ValueError, r"layers\['velocity'\].*direction, found none"),
     "no velocity": (without("layers", "velocity"), {}, KeyError, r"layers\['velocity'\].*jaxvelo.tl.velocity"),
     "no Ms": (without("layers", "Ms"), {}, KeyError, r"layers\['Ms'\]"),
-    "no distances": (without("obsp", "distances"), {}, KeyError, r"obsp\['distances'\].*scanpy.pp.neighbors"),
+    "no distances": (without("obsp", "distances"), {}, KeyError, r"obsp\['distances'\].*jaxvelo.pp.neighbors"),
     "negative distance": (set_data("distances", -1.0), {}, ValueError, r"obsp\['distances'\].*negative"),
     "infinite distance": (set_data("distances", np.inf), {}, ValueError, r"obsp\['distances'\].*1 that are not"),
     "no edges": (no_edges, {}, ValueError, r"neighbours in `adata.obsp\['distances'\].*no cell"),
@@ -183,7 +183,7 @@ BAD = {
     "too many": (None, {"n_neighbors": 11}, ValueError, "n_neighbors.*up to 10"),
     "none": (None, {"n_neighbors": 0}, ValueError, "n_neighbors.*at least 1"),
     "no steps": (None, {"n_recurse_neighbors": 0}, ValueError, "n_recurse_neighbors.*at least 1"),
-    "no gene": (None, {"gene_subset": ["nothing"]}, ValueError, "gene_subset.*none"),
+    "no gene": (None, {"gene_subset": ["nothing"]}, KeyError, "gene_subset.*nothing"),
 }
 
 

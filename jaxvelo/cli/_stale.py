@@ -1,0 +1,74 @@
+"""What belongs to results that are computed anew, and must not stay beside the new ones."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from jaxvelo.annotations import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS
+from jaxvelo.configuration import logger
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def forget_fits(adata: AnnData) -> None:
+    """Leave out what the file may hold of fits to other moments, and the genes that were chosen by them."""
+    _leave_out(
+        adata,
+        "an earlier fit, as moments are new",
+        var={"velocity_genes", "fit_r2", "fit_status", *FIT_COLUMNS},
+        layers=set(FIT_LAYERS),
+        varm=set(FIT_ARRAYS) if "fit_alpha" in adata.var else set(),
+    )
+
+
+def forget_components(adata: AnnData) -> None:
+    """Leave out principal components, as they are to be computed anew."""
+    _leave_out(adata, "principal components, to compute others", obsm={"X_pca"}, varm={"PCs"}, uns={"pca"})
+
+
+def forget_velocities(adata: AnnData, vkey: str) -> None:
+    """Leave out what the file may hold of other velocities: their graph, arrows, confidence and times."""
+    times = {"latent_time"} if vkey in adata.layers else set()
+    _leave_out(
+        adata,
+        "what belongs to other velocities, as velocities are new",
+        layers={f"variance_{vkey}", f"{vkey}_u"},
+        var={f"{vkey}_{name}" for name in ("gamma", "qreg_ratio", "r2", "offset", "offset2")},
+        obs={
+            *(f"{vkey}_{name}" for name in ("self_transition", "pseudotime", "length", "confidence")),
+            f"{vkey}_confidence_transition",
+            *times,
+        },
+        uns={f"{vkey}_params", f"{vkey}_graph", f"{vkey}_graph_neg"},
+        obsp={f"{vkey}_graph", f"{vkey}_graph_neg"},
+        obsm=_arrows(adata, vkey),
+    )
+
+
+def forget_kernel(adata: AnnData, key: str) -> None:
+    """Leave out the transition matrix that the file may hold under a key, the matrices of its parts and its arrows."""
+    _leave_out(
+        adata,
+        "the file's transition matrix of this name, as there is a new one",
+        obsp={key, *(name for name in adata.obsp if name.startswith(f"{key}_kernel"))},
+        uns={f"{key}_params"},
+        obsm=_arrows(adata, key),
+    )
+
+
+def _arrows(adata: AnnData, key: str) -> set[str]:
+    """Keys of arrows in any of the embeddings."""
+    bases = {name.removeprefix("X_") for name in adata.obsm}
+    return {f"{key}_{basis}" for basis in bases}
+
+
+def _leave_out(adata: AnnData, what: str, **names: set[str]) -> None:
+    """Delete what is there of these names, and say so."""
+    found = {slot: [key for key in getattr(adata, slot) if key in wanted] for slot, wanted in names.items()}
+    for slot, keys in found.items():
+        for key in keys:
+            del getattr(adata, slot)[key]
+    if any(found.values()):
+        logger.info("Leaving out %s: %s", what, ", ".join(itertools.chain(*found.values())))
