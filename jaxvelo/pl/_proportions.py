@@ -93,7 +93,7 @@ def _cell_sizes(adata: "AnnData", names: list[str]) -> Float[np.ndarray, "cells 
             if name in stored
             else np.ravel(adata.layers[name].sum(axis=1))
         )
-    known: np.ndarray = np.isfinite(sizes).all(axis=1)
+    known = np.asarray(np.isfinite(sizes).all(axis=1))
     if not known.all():
         logger.warning("Leaving out %d cells whose counts of %s are not finite", int((~known).sum()), names)
     return np.where(known[:, None], sizes, 0.0)
