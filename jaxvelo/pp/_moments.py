@@ -89,6 +89,12 @@ def moments(
         )
     ignore_arguments(method=None if method == "umap" else method)
     counts = {name: read_layer(adata, name) for name in COUNT_LAYERS if name in LAYERS or name in adata.layers}
+    raw = list(counts) if enforce else []
+    if enforce is None:
+        states = states_of_layers(adata, counts)
+        if any(state.kind != "normalized" for name, state in states.items() if name in LAYERS):
+            report(states)
+        raw = [name for name, state in states.items() if state.kind == "raw"]
     computed: Neighbors | None = None
     if neighbors_key is None and "neighbors" not in adata.uns and not set(_MODES) & set(adata.obsp):
         logger.info("Found no neighbors in `adata`: computing them as `jaxvelo.pp.neighbors`")
@@ -99,12 +105,6 @@ def moments(
         _check_asked(adata, neighbors_key, n_neighbors=n_neighbors, n_pcs=n_pcs, use_rep=use_rep)
         graph = read_graph(adata, graph_key(adata, mode, neighbors_key))
 
-    raw = list(counts) if enforce else []
-    if enforce is None:
-        states = states_of_layers(adata, counts)
-        if any(state.kind != "normalized" for name, state in states.items() if name in LAYERS):
-            report(states)
-        raw = [name for name, state in states.items() if state.kind == "raw"]
     if raw:
         logger.warning("Found raw counts in %s: normalizing them first.", " and ".join(raw))
     sizes = {name: initial_size(adata, name, counts[name]) for name in raw}
