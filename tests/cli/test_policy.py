@@ -8,6 +8,8 @@ import scipy.sparse as sp
 from jaxvelo.cli import main
 from tests.cli.conftest import STOCHASTIC, raw_counts, same
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def without(cells, **names):
     """Delete entries of slots."""
