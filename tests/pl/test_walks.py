@@ -108,6 +108,8 @@ def test_saved_and_own_axes(cells, tmp_path):
         ([np.array([0.0, 1.0])], ValueError, "array of integers.*float64"),
         ([np.array([], dtype=int)], ValueError, r"non-empty.*found shape \(0,\)"),
         ([np.zeros((2, 2), dtype=int)], ValueError, r"found shape \(2, 2\)"),
+        ([np.resize([0, 1], 60)], ValueError, r"all of them 0 or 1. If this is a mask, pass `np.flatnonzero"),
+        ([np.ones(60, dtype=bool)], ValueError, "array of integers.*bool"),
     ],
 )
 def test_walks_that_cannot_be_drawn(unchanged, walks, error, message):
