@@ -19,17 +19,13 @@ from jaxvelo import fit
 from jaxvelo.annotations import (
     check_finite_rows,
     check_integer,
-    chosen_cells,
-    cluster_names,
     listed,
-    read_clusters,
     read_graph,
     read_representation,
     require_anndata,
-    require_cluster,
     require_key,
-    text_of,
 )
+from jaxvelo.choices import chosen_cells, cluster_names, read_clusters, require_cluster, text_of
 from jaxvelo.feature_data import FeatureData
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.markov import boundary_directions

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from jaxvelo import pp, tl
-from jaxvelo.annotations import cluster_names
+from jaxvelo.choices import cluster_names
 from jaxvelo.cli._errors import message_of
 from jaxvelo.cli._plan import Graph
 from jaxvelo.cli._stale import forget_velocities

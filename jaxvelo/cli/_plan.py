@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxvelo.annotations import dense, graph_key, layer_names, listed, read_array, read_connectivities, read_mask
+from jaxvelo.annotations import dense, graph_key, layer_names, listed, read_array, read_connectivities
+from jaxvelo.choices import read_mask
 from jaxvelo.configuration import logger
 
 if TYPE_CHECKING:

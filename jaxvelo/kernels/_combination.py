@@ -13,7 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import aligned
+from jaxvelo.choices import aligned
 from jaxvelo.graph import Edges, NeighborGraph, TransitionMatrix
 from jaxvelo.kernels._graph_data import GraphData, same_matrix
 from jaxvelo.kernels._kernel import Kernel, KernelExpression

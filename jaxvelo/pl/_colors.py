@@ -10,10 +10,10 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from jaxvelo.annotations import is_number, layer_names, listed
+from jaxvelo.choices import chosen_groups, find_name, is_name
 from jaxvelo.configuration import logger
 
 from ._figure import pyplot
-from ._names import find_groups, find_name, is_name
 from ._stored_colors import read_colors, read_each
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def cell_colors(
         if is_color_like(color) and len(color) != adata.n_obs:
             return Uniform(tuple(color))
         return _of_each_cell(adata, color, palette, groups)
-    column = find_name(adata.obs.columns, color, "adata.obs", "columns")
+    column = find_name(adata.obs.columns, color, "adata.obs.columns", "color")
     if column is not None:
         if color in adata.var_names:
             logger.warning(
@@ -169,13 +169,7 @@ def group_codes(adata: "AnnData", key: Any) -> tuple[list[str], Int[np.ndarray, 
     ValueError
         If there are two, or no cell has a group.
     """
-    place = find_name(adata.obs.columns, key, "adata.obs", "columns") if is_name(key) else None
-    if place is None:
-        raise KeyError(
-            f"Expected `adata.obs[{key!r}]` with the cells' groups, found the columns {listed(adata.obs)}. Name one of "
-            "these."
-        )
-    names, codes = _coded(adata.obs.iloc[:, place])
+    names, codes = _coded(group_values(adata, key))
     if not (codes >= 0).any():
         raise ValueError(
             f"Expected groups in `adata.obs[{key!r}]`, found none: the value of all {len(codes)} cells is missing."
@@ -183,9 +177,25 @@ def group_codes(adata: "AnnData", key: Any) -> tuple[list[str], Int[np.ndarray, 
     return names, codes
 
 
+def group_values(adata: "AnnData", key: Any) -> pd.Series:
+    """Give the column of ``obs`` with the cells' groups; raises as :func:`group_codes` does."""
+    place = find_name(adata.obs.columns, key, "adata.obs.columns", "groupby") if is_name(key) else None
+    if place is None:
+        raise KeyError(
+            f"Expected `adata.obs[{key!r}]` with the cells' groups, found the columns {listed(adata.obs)}. Name one of "
+            "these."
+        )
+    return _as_groups(adata.obs.iloc[:, place])
+
+
+def _as_groups(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column
+    return column.astype("object").where(column.notna()).astype("category")
+
+
 def _coded(column: pd.Series) -> tuple[list[str], Int[np.ndarray, " cells"]]:
-    if not isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype("object").where(column.notna()).astype("category")
+    column = _as_groups(column)
     return [str(name) for name in column.cat.categories], column.cat.codes.to_numpy().astype(int)
 
 
@@ -206,8 +216,9 @@ def _of_column(
     missing = "NA"
     colors = _group_colors(adata, key, names, palette)
     if groups is not None:
-        chosen = find_groups(names, groups, "groups", key)
-        codes = np.where(np.isin(codes, chosen), codes, -1)
+        column = _as_groups(column)
+        chosen = chosen_groups(column, groups, f"adata.obs[{key!r}]" if key else "color", "groups")
+        codes = np.where(column.isin(chosen), codes, -1)
         missing = ""
     return Categorical(key, codes, names, colors, missing)
 
@@ -281,7 +292,7 @@ def _of_gene(
     adata: "AnnData", name: Any, layer: str | None, use_raw: bool | None
 ) -> Float[np.ndarray, " cells"] | None:
     """Read a gene's values; :obj:`None` if there is no such gene."""
-    place = None if use_raw else find_name(adata.var_names, name, "adata.var_names")
+    place = None if use_raw else find_name(adata.var_names, name, "adata.var_names", "color")
     if use_raw and adata.raw is None:
         raise ValueError("Expected `adata.raw` with `use_raw=True`, found none. Leave out `use_raw`.")
     if use_raw and layer is not None:
@@ -289,7 +300,7 @@ def _of_gene(
     if layer is not None and layer != "X" and layer not in adata.layers:
         raise KeyError(f"Expected `layer` to be one of {layer_names(adata)}, found `{layer!r}`.")
     if use_raw or (place is None and use_raw is None and adata.raw is not None):
-        in_raw = find_name(adata.raw.var_names, name, "adata.raw.var_names")
+        in_raw = find_name(adata.raw.var_names, name, "adata.raw.var_names", "color")
         if in_raw is not None and layer is not None:
             raise KeyError(
                 f"Expected the gene {name!r} in `adata.var_names` for `layer={layer!r}`, found it in `adata.raw` only, "

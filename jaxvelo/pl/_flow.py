@@ -9,14 +9,14 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxvelo.annotations import listed, require_key
+from jaxvelo.annotations import require_key
+from jaxvelo.choices import chosen_groups
 from jaxvelo.configuration import logger
 
-from ._colors import MOST_GROUPS, Palette, grouped
+from ._colors import MOST_GROUPS, Palette, group_values, grouped
 from ._figure import INK, Canvas, text_size
 from ._legend import legend_place, legend_style, legend_width
 from ._looks import check_opacity, picture
-from ._names import find_groups, find_name
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -185,7 +185,7 @@ def single_flow(
         raise ValueError(
             f"Expected a transition matrix of shape {(adata.n_obs, adata.n_obs)}, found {transition_matrix.shape}."
         )
-    source, kept = _checked_clusters(groups.names, cluster, cluster_key, clusters)
+    source, kept = _checked_clusters(group_values(adata, cluster_key), cluster, cluster_key, clusters)
     place = legend_place(legend_loc)
     if place.kind == "data":
         raise ValueError("Expected `legend_loc` to be 'none' or a place of a legend, found 'on data'.")
@@ -250,18 +250,17 @@ def _checked_times(adata: "AnnData", key: str) -> Float[np.ndarray, " cells"]:
 
 
 def _checked_clusters(
-    names: list[str], cluster: Any, key: str, clusters: Sequence[Any] | None
+    values: pd.Series, cluster: Any, key: str, clusters: Sequence[Any] | None
 ) -> tuple[int, list[int]]:
     """Give the number of the source, and those of the clusters to look at, the source first if they are listed."""
-    source = find_name(pd.Index(names, dtype=object), cluster, f"adata.obs[{key!r}]", "groups")
-    if source is None:
-        raise ValueError(f"Expected clusters among {listed(names)} of `adata.obs[{key!r}]`, found {listed([cluster])}.")
-    kept = list(range(len(names)))
-    if clusters is not None:
-        kept = list(dict.fromkeys([source, *find_groups(names, clusters, "clusters", key)]))
-    if len(kept) < 2:
-        raise ValueError(f"Expected at least 2 clusters of `adata.obs[{key!r}]`, found {[names[i] for i in kept]}.")
-    return source, kept
+    where = f"adata.obs[{key!r}]"
+    names = list(values.cat.categories)
+    (source,) = chosen_groups(values, [cluster], where, "cluster")
+    kept = names if clusters is None else [source, *chosen_groups(values, clusters, where, "clusters")]
+    places = list(dict.fromkeys(names.index(name) for name in kept))
+    if len(places) < 2:
+        raise ValueError(f"Expected at least 2 clusters of `{where}`, found {[names[i] for i in places]}.")
+    return names.index(source), places
 
 
 def _at_times(

@@ -10,13 +10,13 @@ import scipy.sparse as sp
 from jaxtyping import Float
 
 from jaxvelo.annotations import check_integer, layer_names, listed, require_key
+from jaxvelo.choices import is_name, places_of, text_of
 
 from ._cells import MANY_CELLS, cell_size, color_name, draw_color_bar, draw_points
 from ._colors import Categorical, Colors, Continuous, Palette, cell_colors
 from ._figure import INK, Canvas, check_size, checked_path, text_size
 from ._legend import Place, draw_legend, group_handles, legend_place, warn_about_many
 from ._looks import check_opacity, check_positive, checked_cmap, picture
-from ._names import find_name, is_name
 from ._phase_curves import PhaseCurves, read_phase_curves
 
 if TYPE_CHECKING:
@@ -196,13 +196,8 @@ def _genes(adata: "AnnData", var_names: str | Sequence[str]) -> tuple[list[str],
     genes = [var_names] if is_name(var_names) else list(var_names)
     if not genes:
         raise ValueError("Expected at least one gene in `var_names`, found none.")
-    places = [find_name(adata.var_names, gene, "adata.var_names") for gene in genes]
-    if missing := [gene for gene, place in zip(genes, places, strict=True) if place is None]:
-        raise KeyError(
-            f"Expected `var_names` to be genes in `adata.var_names`, found no {listed(missing)} among "
-            f"{listed(adata.var_names, 5)}. Check the spelling, or whether these genes were filtered out."
-        )
-    return [str(gene) for gene in genes], [place for place in places if place is not None]
+    places = places_of(adata.var_names, genes, "adata.var_names", "var_names")
+    return [text_of(gene) for gene in genes], places.tolist()
 
 
 def _abundance(adata: "AnnData", gene: str, place: int, xkey: str, ykey: str) -> Float[np.ndarray, "cells 2"]:

@@ -10,7 +10,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float
 
-from jaxvelo.annotations import check_integer, dense, listed, read_array, read_mask, require_anndata
+from jaxvelo.annotations import check_integer, dense, listed, read_array, require_anndata
+from jaxvelo.choices import read_mask
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.counts import check_finite, readable
 from jaxvelo.graph import fuzzy_connectivities

@@ -10,7 +10,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Bool
 
-from jaxvelo.annotations import chosen_groups, cluster_names, listed, read_clusters
+from jaxvelo.annotations import listed
+from jaxvelo.choices import chosen_groups, cluster_names, read_clusters
 
 GROUP_KEYS = ("clusters", "louvain")
 """Where groups are looked up if nothing is said (as scVelo)."""

@@ -14,7 +14,6 @@ from jaxvelo.annotations import (
     FIT_COLUMNS,
     FIT_LAYERS,
     check_integer,
-    chosen_genes,
     dense,
     graph_key,
     is_number,
@@ -22,6 +21,7 @@ from jaxvelo.annotations import (
     read_numbers,
     require_anndata,
 )
+from jaxvelo.choices import chosen_genes
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
 from jaxvelo.dynamics import DynamicalFit, SplicingKinetics, align_total_time, fit_dynamics, neighborhood_weights
 from jaxvelo.tl._splicing_kinetics import kinetics_columns

@@ -7,7 +7,8 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import read_mask, require_key
+from jaxvelo.annotations import require_key
+from jaxvelo.choices import read_mask
 from jaxvelo.configuration import logger
 from jaxvelo.counts import check_non_negative, readable
 from jaxvelo.dynamics import SteadyState, steady_state

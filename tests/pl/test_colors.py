@@ -75,16 +75,14 @@ class TestNames:
 
     def test_a_gene_that_occurs_twice(self, cells):
         cells.var_names = ["a", "b", "a", "c", "d", "e"]
-        with pytest.raises(
-            ValueError, match=r"`adata.var_names`, found several genes called \['a'\], at \[0, 2\].*make_unique"
-        ):
+        with pytest.raises(ValueError, match=r"`color` once in `adata.var_names`, found \['a'\] several.*make_unique"):
             pl.scatter(cells, color="a", show=False)
         np.testing.assert_array_equal(values(cells, color="b"), cells.X[:, [1]].toarray().ravel())
 
     def test_a_column_that_occurs_twice(self, cells):
         cells.obs = pd.concat([cells.obs, cells.obs[["time"]]], axis=1)
         for draw in (lambda: pl.scatter(cells, color="time"), lambda: pl.proportions(cells, "time")):
-            with pytest.raises(ValueError, match=r"`adata.obs`, found several columns called \['time'\]"):
+            with pytest.raises(ValueError, match=r"once in `adata.obs.columns`, found \['time'\] several times"):
                 draw()
 
     def test_names_that_are_no_text(self, cells):
@@ -265,7 +263,10 @@ class TestGroups:
         assert [t.get_text() for t in pl.scatter(cells, groups="early", show=False).get_legend().texts] == ["early"]
 
     def test_none_of_them(self, cells):
-        with pytest.raises(ValueError, match=r"found \['x', 'y'\], none of them there"):
+        with pytest.raises(
+            ValueError,
+            match=r"values of `adata.obs\['clusters'\]` in `groups`, found \['x', 'y'\]. There are \['early'",
+        ):
             pl.scatter(cells, groups=["x", "y"], show=False)
 
     def test_numbers_as_names(self, cells):

@@ -216,7 +216,11 @@ def test_no_legend_own_axes_and_saved(cells, chain, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"cluster": "nothing"}, ValueError, r"clusters among \['early', 'middle', 'late'\].*found \['nothing'\]"),
+        (
+            {"cluster": "nothing"},
+            ValueError,
+            r"in `cluster`, found \['nothing'\]. There are \['early', 'middle', 'late'\]",
+        ),
         ({"cluster_key": "nothing"}, KeyError, r"adata.obs\['nothing'\]"),
         ({"time_key": "nothing"}, KeyError, r"with the experimental time"),
         ({"time_key": "label"}, TypeError, "Write the time as a number"),

@@ -397,8 +397,12 @@ def test_views_are_drawn(cells):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"var_names": "nothing"}, KeyError, r"found no \['nothing'\] among \['gene_0'.*spelling"),
-        ({"var_names": ["gene_0", "nothing"]}, KeyError, r"found no \['nothing'\] among"),
+        (
+            {"var_names": "nothing"},
+            KeyError,
+            r"`var_names`, found \['nothing'\] not in `adata.var_names`.*\['gene_0'.*spelling",
+        ),
+        ({"var_names": ["gene_0", "nothing"]}, KeyError, r"found \['nothing'\] not in"),
         ({"var_names": []}, ValueError, "at least one gene"),
         ({"xkey": "nothing"}, KeyError, r"`adata.layers\['nothing'\]`.*'Ms'.*jaxvelo.pp.moments"),
         ({"ykey": "nothing"}, KeyError, r"`adata.layers\['nothing'\]`.*'Ms'.*jaxvelo.pp.moments"),
@@ -437,7 +441,7 @@ def test_data_that_cannot_be_drawn(cells):
 
 def test_names_that_are_not_unique(cells):
     cells.var_names = ["gene_0", "gene_0", *GENES[2:]]
-    with pytest.raises(ValueError, match=r"several genes called \['gene_0'\].*var_names_make_unique"):
+    with pytest.raises(ValueError, match=r"found \['gene_0'\] several times.*var_names_make_unique"):
         pl.phase_portrait(cells, "gene_0", show=False)
 
 

@@ -6,18 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxvelo.annotations import (
+from jaxvelo.annotations import require_key
+from jaxvelo.choices import (
     aligned,
     chosen_cells,
     chosen_genes,
     chosen_groups,
     cluster_names,
+    find_name,
     one_name,
     places_of,
     read_clusters,
     read_mask,
     require_cluster,
-    require_key,
     text_of,
 )
 from tests.kernels.snapshot import unchanged
@@ -186,6 +187,19 @@ def test_names_that_are_not_there():
             one_name(names, missing, "adata.obs_names", "x")
     with pytest.raises(ValueError, match=r"found \['b'\] several"):
         places_of(names, ["a", "b"], "adata.obs_names", "x")
+
+
+def test_a_name_that_may_be_absent():
+    names = pd.Index(["a", 5, "b", "b"], dtype=object)
+    assert [find_name(names, name, "adata.var_names", "color") for name in ("a", "5", 5, "c", None)] == [
+        0,
+        1,
+        1,
+        None,
+        None,
+    ]
+    with pytest.raises(ValueError, match=r"`color` once in `adata.var_names`, found \['b'\] several times"):
+        find_name(names, "b", "adata.var_names", "color")
 
 
 def test_names_twice(adata):
