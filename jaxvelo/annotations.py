@@ -70,9 +70,10 @@ def read_numbers(table: pd.DataFrame, key: str, where: str, remedy: str) -> np.n
         If there are several, or they are no numbers.
     """
     column = require_key(table, key, where, remedy)
-    values = column.astype(object) if isinstance(column.dtype, pd.CategoricalDtype) else column
     try:
-        return pd.to_numeric(values).to_numpy(dtype=float, na_value=np.nan, copy=True)
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            return column.to_numpy(dtype=float, na_value=np.nan, copy=True)
+        return np.array([np.nan if _is_missing(value) else float(value) for value in column])
     except (TypeError, ValueError) as error:
         raise ValueError(f"Expected numbers in `{where}[{key!r}]`, found the type {column.dtype}. {remedy}") from error
 

@@ -7,9 +7,13 @@ import math
 import numbers
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 logger = logging.getLogger("jaxvelo")
 
@@ -240,3 +244,20 @@ def ignore_arguments(**arguments: Any) -> None:
     given = [name for name, value in arguments.items() if value is not None]
     if given:
         logger.debug("Ignoring %s: everything runs in one compiled program", ", ".join(f"`{name}`" for name in given))
+
+
+def accepts_data(function: Callable[P, R]) -> Callable[P, R]:
+    """Let the argument ``adata`` of a function also be called ``data``, as scVelo calls it."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if "data" in kwargs:
+            if args or "adata" in kwargs:
+                name = getattr(function, "__name__", "the function")
+                raise TypeError(
+                    f"Expected one AnnData object for {name}(), found `data=` beside `adata`. Leave one out."
+                )
+            kwargs["adata"] = kwargs.pop("data")
+        return function(*args, **kwargs)
+
+    return call

@@ -52,6 +52,12 @@ class FeatureData:
         gene_subset: str | Sequence[str] | np.ndarray | None = None,
     ):
         x, v = read_array(adata, xkey, attr), read_array(adata, vkey, attr)
+        for array, key in ((x, xkey), (v, vkey)):
+            if np.dtype(array.dtype).kind not in "fiub":
+                raise ValueError(
+                    f"Expected numbers in `{place_of(key, attr)}`, found the type {array.dtype}. Convert them, or pass "
+                    "another key."
+                )
         if x.shape != v.shape:
             raise ValueError(
                 f"Expected expression and velocity of the same shape, found {x.shape} in `{place_of(xkey, attr)}` and "

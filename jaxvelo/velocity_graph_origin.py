@@ -39,7 +39,7 @@ def check_origin(adata: AnnData, vkey: str, graph: sp.csr_matrix, where: str, re
     # Velocities leave their parameters, to which their graph adds its own.
     is_older = bool(parameters) and "mode_neighbors" not in parameters
     found = (
-        f"correlations that agree by {agreement:.2g} with those of `adata.layers[{vkey!r}]` and `adata.layers['Ms']`"
+        f"correlations that agree by {agreement:.3f} with those of `adata.layers[{vkey!r}]` and `adata.layers['Ms']`"
     )
     if is_older or agreement < UNRELATED:
         why = "it was computed before these velocities" if is_older else "of other cells, or in another order, it seems"

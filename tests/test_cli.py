@@ -199,6 +199,9 @@ def test_run_on_odd_counts(spoil, warning, mode, raw, tmp_path, capsys):
     written = ad.read_h5ad(out / "kernel.h5ad")
     assert written.uns["velocity_params"]["mode"] == mode
     expected = [*PICTURES, *(DYNAMICS if mode == "dynamical" else ())]
+    if spoil is one_cluster:  # which is none: there is nothing to tell apart
+        assert "Found no clusters" in result.out
+        expected.remove("proportions.png")
     assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *expected])
 
 
@@ -230,7 +233,7 @@ def test_run_without_a_dynamical_fit(raw, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jv.tl, "recover_dynamics", fail)
     result = Outcome(main(["run", str(raw), "--out", str(tmp_path / "out")]), capsys)
     assert (result.status, result.err) == (0, "")
-    assert "WARNING: The dynamical model cannot be fitted: taking the stochastic one instead. Expected" in result.out
+    assert "WARNING: The dynamical model cannot be fitted: taking the stochastic model instead. Expected" in result.out
     assert "Computing velocities (stochastic)" in result.out
 
 
@@ -265,8 +268,6 @@ def test_run_uses_velocities_that_are_there(demo, tmp_path, capsys):
     before = checksum(file)
     options = ["--vkey", "own", "--xkey", "Ms", "--backward", "--similarity", "cosine", "--softmax-scale", "3"]
     options += [
-        "--velocity-mode",
-        "stochastic",
         "--weight",
         "0.5",
         "--cluster-key",
@@ -281,7 +282,6 @@ def test_run_uses_velocities_that_are_there(demo, tmp_path, capsys):
     assert checksum(file) == before
     assert "Using the velocities in `layers['own']` with the expression in `layers['Ms']`" in result.out
     assert "Filtered" not in result.out
-    assert "WARNING: --velocity-mode has no effect: the file's velocities are used" in result.out
 
     velocity = jv.kernels.VelocityKernel(adata, backward=True, vkey="own")
     velocity.compute_transition_matrix(similarity="cosine", softmax_scale=3)
@@ -415,7 +415,11 @@ def folder(adata, path):
         (negative_counts, [], r"at least zero in `adata\.layers\['spliced'\]`, found 1 negative"),
         (negative_graph, [], "Expected non-negative weights in .*connectivities"),
         (few_cells, [], "Expected at least 10 cells, found 4"),
-        (measured_clusters, [], r"Expected clusters in `obs\['clusters'\]`, found numbers of type float64"),
+        (
+            measured_clusters,
+            ["--cluster-key", "clusters"],
+            r"Expected clusters in `obs\['clusters'\]`, found numbers of type float64",
+        ),
         (
             None,
             ["--cluster-key", "leiden"],
@@ -479,6 +483,10 @@ def test_own_file_is_never_replaced(raw, capsys):
 
 @pytest.mark.parametrize("missing", ["scanpy", "matplotlib"])
 def test_missing_extra_is_named(missing, raw, tmp_path, capsys, monkeypatch):
+    """Of scanpy, only the UMAP is needed, and only where there is no embedding."""
+    adata = ad.read_h5ad(raw)
+    del adata.obsm["X_umap"]
+    adata.write_h5ad(raw)
     monkeypatch.setitem(sys.modules, missing, None)
     result = Outcome(main(["run", str(raw), "--out", str(tmp_path / "out")]), capsys)
     assert result.status == 2
@@ -497,9 +505,10 @@ def test_failed_writing_leaves_no_half_file(demo, tmp_path, capsys, monkeypatch)
     file = str(demo[0] / "kernel.h5ad")
     result = Outcome(main(["run", file, "--out", str(tmp_path)]), capsys)
     assert result.status == 2
-    assert result.err == "jaxvelo run: error: No space left on device\n"
+    assert "No space left on device" in result.err
     assert (tmp_path / "kernel.h5ad").read_text() == "old"
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["kernel.h5ad", *PICTURES])
+    # The transition matrix alone, as nothing that was computed may be lost.
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["kernel.h5ad", "kernel.npz", *PICTURES])
 
 
 def test_verbose_shows_where_an_error_came_from(raw, capsys):
@@ -507,23 +516,6 @@ def test_verbose_shows_where_an_error_came_from(raw, capsys):
     assert result.status == 2
     assert "Traceback" in result.out
     assert result.err.count("\n") == 1
-
-
-def test_clusters_are_guessed(caplog):
-    from jaxvelo.cli._run import choose_clusters
-
-    adata = ad.AnnData(
-        obs=pd.DataFrame(
-            {"depth": [1.0, 2.0], "batch": pd.Categorical(["a", "b"]), "type": pd.Categorical(["x", None])},
-            index=["i", "j"],
-        )
-    )
-    assert choose_clusters(adata, None) == "batch"
-    assert choose_clusters(adata, "type") == "type"
-    adata.obs["clusters"] = ["u", None]  # strings become categories, what is missing stays missing
-    assert choose_clusters(adata, None) == "clusters"
-    assert list(adata.obs["clusters"].cat.categories) == ["u"]
-    assert choose_clusters(ad.AnnData(obs=adata.obs[["depth"]]), None) is None
 
 
 def test_help_and_version_need_nothing_heavy():

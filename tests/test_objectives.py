@@ -337,6 +337,26 @@ class TestTimeGain:
                 objectives.TimeGain(cells, "pseudotime", {"clusters": "Beta"})
 
 
+def test_columns_of_any_type(cells):
+    """Missing numbers are said; zeros and ones are no mask where they could be indices; categories must differ."""
+    ends = {"left": np.arange(4), "right": np.arange(56, 60)}
+    marks = np.isin(np.arange(N_CELLS), ends["left"])
+    cells.obs["days"] = pd.array([*range(N_CELLS - 1), None], dtype="Int64")
+    cells.obs["mixed"] = pd.Categorical([1, "1", "a"] * 20, categories=[1, "1", "a"])
+    with unchanged(cells):
+        with pytest.raises(ValueError, match=r"adata.obs\['days'\]`, found 1 cells without, the first of them 59"):
+            objectives.TimeGain(cells, "days")
+        with pytest.raises(ValueError, match=r"`cells`, found 60 numbers of 0 and 1 alone.*Pass booleans"):
+            objectives.TimeGain(cells, "pseudotime", marks.astype(int))
+        with pytest.raises(ValueError, match=r"`terminal\['left'\]`, found 60 numbers of 0 and 1 alone"):
+            objectives.FateLikelihood(cells, {"left": [7]}, {**ends, "left": marks.astype(int)})
+        with pytest.raises(ValueError, match=r"categories of `adata.obs\['mixed'\]`.*several that read \['1'\]"):
+            objectives.FateLikelihood(cells, "mixed", ends)
+        known = objectives.FateLikelihood(cells, {"left": [7]}, {**ends, "left": marks.astype(str)})
+        objective = objectives.FateLikelihood(cells, {"left": [7]}, ends)
+    np.testing.assert_array_equal(known.terminal, objective.terminal)
+
+
 class TestHeldOutVelocity:
     def test_names(self, cells, kernel):
         with unchanged(cells):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,15 +19,13 @@ PCA = "pca"
 
 
 def require_umap() -> None:
-    """Raise an ImportError if there is nothing to compute a UMAP with."""
-    try:
-        import scanpy  # noqa: F401
-        import umap  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            'A UMAP needs scanpy and umap-learn. Install them: pip install "jaxvelo[tutorial]"; or name an embedding '
-            "of the file as --basis."
-        ) from error
+    """Raise an ImportError if there is nothing to compute a UMAP with; importing it would take seconds."""
+    for package, name in (("scanpy", "scanpy"), ("umap", "umap-learn")):
+        if find_spec(package) is None:
+            raise ImportError(
+                f'A UMAP needs {name}. Install it: pip install "jaxvelo[tutorial]"; or name an embedding of the file '
+                "as --basis."
+            )
 
 
 def add_umap(adata: AnnData, graph: Graph, features: np.ndarray, seed: int) -> str:

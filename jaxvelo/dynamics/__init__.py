@@ -4,7 +4,7 @@ Pure functions over arrays; :mod:`jaxvelo.pp` and :mod:`jaxvelo.tl` apply them t
 """
 
 from jaxvelo.dynamics.coherence import velocity_coherence
-from jaxvelo.dynamics.dynamical_model import DynamicalFit, fit_dynamics, genes_per_batch
+from jaxvelo.dynamics.dynamical_model import DynamicalFit, fit_dynamics, genes_per_batch, standard_deviations
 from jaxvelo.dynamics.gene_likelihood import gene_likelihood
 from jaxvelo.dynamics.latent_time import latent_time, local_confidence, rooted_times, shared_time
 from jaxvelo.dynamics.moments import first_moments, neighborhood_weights, second_moments
@@ -39,6 +39,7 @@ __all__ = [
     "second_moments",
     "shared_time",
     "splicing_solution",
+    "standard_deviations",
     "steady_state",
     "stochastic_steady_state",
     "velocities_in_blocks",

@@ -161,7 +161,7 @@ def fit_dynamics(
     def fit_genes(first: int) -> int:
         batch = slice(first, min(first + batch_size, n_genes))
         u, s = np.asarray(unspliced[:, batch], dtype=dtype), np.asarray(spliced[:, batch], dtype=dtype)
-        deviation, used = _deviations(u, s)
+        deviation, used = standard_deviations(u, s)
         genes = np.flatnonzero(used)
         usable[batch] = used
         if len(genes):
@@ -231,10 +231,13 @@ def _empty_fit(n_cells: int, n_genes: int, dtype: np.dtype) -> DynamicalFit:
     )
 
 
-def _deviations(
+def standard_deviations(
     u: Float[np.ndarray, "cells genes"], s: Float[np.ndarray, "cells genes"]
 ) -> tuple[Float[np.ndarray, "2 genes"], Bool[np.ndarray, " genes"]]:
-    """Standard deviations of the cells with both kinds of counts below their top percent, and where they will do."""
+    """Standard deviations, as scVelo's: of the cells with both kinds of counts below their top percent.
+
+    Also where they will do for a fit: what varies less than rounding does not.
+    """
     deviation = np.full((2, u.shape[1]), np.nan, dtype=u.dtype)
     for gene, (x, y) in enumerate(zip(u.T, s.T, strict=True)):
         both = (x > 0) & (y > 0)

@@ -82,6 +82,6 @@ def second_moments(weights: sp.csr_matrix, spliced: Matrix, unspliced: Matrix) -
 
 
 def _dense(counts: Matrix) -> np.ndarray:
-    """Return a dense array of floating type: products of small integer types would overflow."""
+    """Return a dense array of floating type, not of half precision: products of small types would overflow."""
     dense: np.ndarray = np.asarray(counts) if isinstance(counts, np.ndarray) else counts.toarray()
-    return dense if np.issubdtype(dense.dtype, np.floating) else dense.astype(np.float32)
+    return dense if dense.dtype.kind == "f" and dense.dtype.itemsize > 2 else dense.astype(np.float32)

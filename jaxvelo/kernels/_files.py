@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import require_anndata
+from jaxvelo.annotations import listed, require_anndata, text_of
 from jaxvelo.configuration import logger
 from jaxvelo.kernels._combination import Combination
 from jaxvelo.kernels._description import build, describe
@@ -28,6 +28,7 @@ def write(kernel: KernelExpression, fname: str | os.PathLike, write_adata: bool 
     arrays: dict[str, np.ndarray] = {
         "kernel": np.asarray(json.dumps(describe(kernel), default=_to_json)),
         "n_cells": np.asarray(kernel.shape[0]),
+        "cells": np.asarray([text_of(name) for name in kernel.adata.obs_names]),
     }
     matrices = {f"kernel{i}": k.transition_matrix for i, k in enumerate(kernel.kernels)}
     if isinstance(kernel, Combination) and all(m is not None for m in matrices.values()):
@@ -64,7 +65,7 @@ def read(fname: str | os.PathLike, adata: AnnData | None = None, copy: bool = Fa
     TypeError
         If there is no AnnData object in the file nor given.
     ValueError
-        If ``adata`` has another number of cells, or the file is none of ours.
+        If ``adata`` has other cells, or in another order, or the file is none of ours.
     """
     path = Path(fname)
     if not zipfile.is_zipfile(path):
@@ -89,8 +90,11 @@ def read(fname: str | os.PathLike, adata: AnnData | None = None, copy: bool = Fa
         raise TypeError("The kernel was written without its AnnData object. Pass it as `adata=...`.")
     elif require_anndata(adata).n_obs != n_cells:
         raise ValueError(f"Expected `adata` with {n_cells} cells, found {adata.n_obs}. Pass the one it was made with.")
-    elif copy or adata.is_view:
-        adata = adata.copy()
+    else:
+        if "cells" in arrays:  # not in older files
+            _check_names(arrays["cells"], [text_of(name) for name in adata.obs_names])
+        if copy or adata.is_view:
+            adata = adata.copy()
 
     def matrix(name: str) -> sp.csr_matrix | None:
         if f"{name}/data" not in arrays:
@@ -103,6 +107,21 @@ def read(fname: str | os.PathLike, adata: AnnData | None = None, copy: bool = Fa
     if isinstance(kernel, Combination) and combined is not None:
         kernel.restore(combined)
     return kernel
+
+
+def _check_names(before: np.ndarray, names: list[str]) -> None:
+    """Raise a ValueError unless the cells are those that the kernel was written with."""
+    if list(before) == names:
+        return
+    if sorted(before) == sorted(names):
+        raise ValueError(
+            "Expected `adata` with the cells in the order in which the kernel was written, found them in another. Put "
+            f"them in order by name, with {listed(before[:3])} first."
+        )
+    raise ValueError(
+        f"Expected `adata` with the cells of the kernel, such as {listed(before[:3])}, found others, such as "
+        f"{listed(names[:3])}. Pass the one that it was made with."
+    )
 
 
 def _to_json(value: Any) -> Any:

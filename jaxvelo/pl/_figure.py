@@ -175,13 +175,13 @@ def checked_path(save: str | os.PathLike | None) -> Path | None:
     if not isinstance(save, str | os.PathLike) or not os.fspath(save):
         raise TypeError(f"Expected `save` to be the path of a file to write, found `{save!r}`.")
     path = settings.figdir / Path(save).expanduser()
-    if not path.suffix:
+    if path.name not in ("", "..") and not path.suffix:
         path = path.with_name(f"{path.name}.{settings.figure_params.format}")
+    if path.is_dir():
+        raise ValueError(f"Expected `save` to be the path of a file to write, found the folder `{str(path)!r}`.")
     known = sorted(FigureCanvasBase.get_supported_filetypes())
     if path.suffix[1:].lower() not in known:
         raise ValueError(f"Expected `save` to end in one of {known}, found `{str(save)!r}`.")
-    if path.is_dir():
-        raise ValueError(f"Expected `save` to be the path of a file to write, found the folder `{str(path)!r}`.")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         found = "is a file" if not above.is_dir() else "cannot be written to"

@@ -354,7 +354,7 @@ def _draw_ribbon(
     inner, outer = ((1 - bend) * start + bend * stop).T
     outline = np.concatenate([np.stack([x, inner], axis=1), np.stack([x, outer], axis=1)[::-1]])
     shape = Polygon(outline, closed=True, transform=ax.transData, facecolor="none", edgecolor="none")
-    ax.add_patch(shape)
+    ax.add_artist(shape)  # not as a patch: finding out how far each reaches takes longer than all the rest
     shade = (1 - way[:, None]) * to_rgb(start_color) + way[:, None] * np.array(to_rgb(stop_color))
     # It grows out of one band and melts into the other, without an edge in either.
     opacity = 0.9 * alpha * np.minimum(1.0, np.minimum(way / 0.3, (1 - way) / 0.15))

@@ -176,7 +176,8 @@ def picture(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
 
 def _in_our_words(function: str, given: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """Replace synonyms, and raise a TypeError for arguments that are not there."""
-    words = {}
+    words: dict[str, Any] = {}
+    said: dict[str, str] = {}
     for name, value in given.items():
         word = SYNONYMS.get(name, name) if name not in names else name
         if word not in names:
@@ -185,6 +186,6 @@ def _in_our_words(function: str, given: dict[str, Any], names: Sequence[str]) ->
                 "or draw with `show=False` and change the axes that are returned."
             )
         if word in words:
-            raise TypeError(f"Expected one of `{name}` and `{word}`, which mean the same, found both.")
-        words[word] = value
+            raise TypeError(f"Expected one of `{said[word]}` and `{name}`, which mean the same, found both.")
+        words[word], said[word] = value, name
     return words

@@ -29,8 +29,9 @@ def count_proportions(
 ) -> tuple[Float[np.ndarray, " layers"], Float[np.ndarray, "groups layers"]]:
     """Compute the share of each layer in the counts of all cells, and of every group of cells.
 
-    A cell's counts of a layer are ``obs[f"initial_size_{layer}"]`` where all layers have that column (the sizes before
-    normalisation, which would hide the proportions), else the sum of the layer.
+    A cell's counts of a layer are ``obs[f"initial_size_{layer}"]`` where there is that column (the sizes before
+    normalisation, which would hide the proportions), else the sum of the layer. Where only some layers have it, as
+    scVelo leaves ambiguous counts without, a warning says so: genes may have been left out since.
 
     Parameters
     ----------
@@ -79,12 +80,20 @@ def _layer_names(adata: "AnnData", layers: Sequence[str] | None) -> list[str]:
 
 
 def _cell_sizes(adata: "AnnData", names: list[str]) -> Float[np.ndarray, "cells layers"]:
-    columns = [f"initial_size_{name}" for name in names]
-    if all(column in adata.obs for column in columns):
-        sizes = adata.obs[columns].to_numpy(dtype=float, na_value=np.nan)
-    else:
-        sizes = np.stack([np.ravel(np.asarray(adata.layers[name].sum(axis=1), dtype=float)) for name in names], axis=1)
-    known = np.isfinite(sizes).all(axis=1)
+    stored = {name: f"initial_size_{name}" for name in names if f"initial_size_{name}" in adata.obs}
+    counted = [name for name in names if name not in stored]
+    if stored and counted:
+        logger.warning(
+            "Found stored sizes of the cells in %s only: counting %s in the genes there are", list(stored), counted
+        )
+    sizes = np.empty((adata.n_obs, len(names)))
+    for column, name in zip(sizes.T, names, strict=True):
+        column[:] = (
+            adata.obs[stored[name]].to_numpy(dtype=float, na_value=np.nan)
+            if name in stored
+            else np.ravel(adata.layers[name].sum(axis=1))
+        )
+    known = np.asarray(np.isfinite(sizes).all(axis=1))
     if not known.all():
         logger.warning("Leaving out %d cells whose counts of %s are not finite", int((~known).sum()), names)
     return np.where(known[:, None], sizes, 0.0)

@@ -62,7 +62,7 @@ def report(states: Mapping[str, State]) -> None:
         return
     for kind in kinds:
         names, reasons = ", ".join(states), "; ".join(dict.fromkeys(state.reason for state in states.values()))
-        certain = any(state.certain for state in states.values())
+        certain = kind == "normalized" or any(state.certain for state in states.values())
         if kind == "unknown":
             logger.warning("Took %s for normalized already, but cannot tell: %s. %s", names, reasons, ADVICE)
         elif not certain or kind == "logarithmized":

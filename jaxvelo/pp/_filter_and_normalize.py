@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotations import check_integer, is_number, layer_names, listed, require_anndata, require_key
-from jaxvelo.configuration import logger
+from jaxvelo.configuration import accepts_data, logger
 from jaxvelo.counts import cell_sizes, check_finite, check_non_negative, is_zero, log1p, readable, scale_cells, to_size
 from jaxvelo.pp._count_layers import (
     COUNT_LAYERS,
@@ -26,6 +26,7 @@ from jaxvelo.pp._in_place import replace_content, require_in_memory
 from jaxvelo.pp._state_of_counts import MOST_LOGARITHM, State, state_of
 
 
+@accepts_data
 def filter_genes(
     adata: AnnData,
     min_counts: float | None = None,
@@ -101,6 +102,7 @@ def filter_genes(
     return None
 
 
+@accepts_data
 def filter_and_normalize(
     adata: AnnData,
     min_counts: float | None = None,
@@ -297,14 +299,13 @@ def _states(adata: AnnData, counts: _Counts) -> dict[str, State]:
     states = states_of_layers(adata, layers)
     if counts.x is None:
         return states
-    if counts.x_is_spliced:
-        return states | {"X": states["spliced"]}
-    own = state_of(counts.x, stored_size(adata, "X"))
-    if not own.certain and _is_sum_of(counts.x, layers):
-        return states | {"X": states["spliced"]}
-    if own.kind == "raw" and not own.certain and counts.x.max() <= MOST_LOGARITHM:
-        # Nearly always, X holds logarithms where its values are so small and no whole numbers.
-        own = State("unknown", "the values are small and no whole numbers, as logarithms are", certain=False)
+    if counts.x_is_spliced or _is_sum_of(counts.x, layers):
+        own = states["spliced"]
+    else:
+        own = state_of(counts.x, stored_size(adata, "X"))
+        if own.kind == "raw" and not own.certain and counts.x.max() <= MOST_LOGARITHM:
+            # Nearly always, X holds logarithms where its values are so small and no whole numbers.
+            own = State("unknown", "the values are small and no whole numbers, as logarithms are", certain=False)
     if "log1p" in adata.uns:
         if own.kind in ("raw", "normalized") and own.certain:
             logger.warning("Found `adata.uns['log1p']`, as if X were logarithmized, but it is not: %s.", own.reason)
@@ -329,13 +330,17 @@ def _report(states: dict[str, State]) -> None:
 
 def _is_sum_of(x: Any, layers: dict[str, Any]) -> bool:
     """Whether X holds the spliced counts, or these and the unspliced ones together."""
-    if "spliced" not in layers:
-        return False
-    difference = sp.csr_matrix(x) - sp.csr_matrix(layers["spliced"])
-    tolerance = 1e-5 * x.max()
-    if abs(difference).max() <= tolerance:
-        return True
-    return "unspliced" in layers and abs(difference - sp.csr_matrix(layers["unspliced"])).max() <= tolerance
+    sizes = cell_sizes(x)
+    for names in (("spliced",), LAYERS):
+        if not set(names) <= set(layers):
+            continue
+        if np.allclose(sum(cell_sizes(layers[name]).astype(float) for name in names), sizes, rtol=1e-4):
+            difference = sum(
+                (sp.csr_matrix(layers[name], dtype=float) for name in names), -sp.csr_matrix(x, dtype=float)
+            )
+            if abs(difference).max() <= 1e-5 * x.max():
+                return True
+    return False
 
 
 def _passing(adata: AnnData, retained: np.ndarray, **bounds: float | None) -> np.ndarray:

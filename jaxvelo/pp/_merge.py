@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotations import listed, require_anndata
-from jaxvelo.configuration import logger
+from jaxvelo.configuration import accepts_data, logger
 from jaxvelo.counts import cell_sizes
 from jaxvelo.pp._cell_matching import CellMatches, match_cells
 from jaxvelo.pp._count_layers import LAYERS
@@ -17,6 +17,7 @@ from jaxvelo.pp._in_place import replace_content, require_in_memory
 from jaxvelo.reading import find_counts
 
 
+@accepts_data
 def merge(
     adata: AnnData, counts: AnnData, samples: Mapping[str, str] | None = None, copy: bool = False
 ) -> AnnData | None:

@@ -6,7 +6,7 @@ import numpy as np
 from anndata import AnnData
 
 from jaxvelo.annotations import graph_key, neighbors_params, read_graph, require_anndata
-from jaxvelo.configuration import ignore_arguments, logger, timed
+from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
 from jaxvelo.counts import scale_cells, to_size
 from jaxvelo.dynamics import first_moments, neighborhood_weights
 from jaxvelo.pp._count_layers import COUNT_LAYERS, LAYERS, initial_size, read_layer, report, size_key, states_of_layers
@@ -16,6 +16,7 @@ N_NEIGHBORS = 30
 _MODES, _METHODS = ("connectivities", "distances"), ("umap", "sklearn", "hnsw")
 
 
+@accepts_data
 def moments(
     adata: AnnData,
     n_neighbors: int | None = None,
@@ -88,6 +89,12 @@ def moments(
         )
     ignore_arguments(method=None if method == "umap" else method)
     counts = {name: read_layer(adata, name) for name in COUNT_LAYERS if name in LAYERS or name in adata.layers}
+    raw = list(counts) if enforce else []
+    if enforce is None:
+        states = states_of_layers(adata, counts)
+        if any(state.kind != "normalized" for name, state in states.items() if name in LAYERS):
+            report(states)
+        raw = [name for name, state in states.items() if state.kind == "raw"]
     computed: Neighbors | None = None
     if neighbors_key is None and "neighbors" not in adata.uns and not set(_MODES) & set(adata.obsp):
         logger.info("Found no neighbors in `adata`: computing them as `jaxvelo.pp.neighbors`")
@@ -98,12 +105,6 @@ def moments(
         _check_asked(adata, neighbors_key, n_neighbors=n_neighbors, n_pcs=n_pcs, use_rep=use_rep)
         graph = read_graph(adata, graph_key(adata, mode, neighbors_key))
 
-    raw = list(counts) if enforce else []
-    if enforce is None:
-        states = states_of_layers(adata, counts)
-        if {state.kind for state in states.values()} != {"normalized"} or not all(s.certain for s in states.values()):
-            report(states)
-        raw = [name for name, state in states.items() if state.kind == "raw"]
     if raw:
         logger.warning("Found raw counts in %s: normalizing them first.", " and ".join(raw))
     sizes = {name: initial_size(adata, name, counts[name]) for name in raw}

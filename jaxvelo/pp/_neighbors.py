@@ -11,7 +11,7 @@ from anndata import AnnData
 from jaxtyping import Float
 
 from jaxvelo.annotations import check_integer, dense, listed, read_array, read_mask, require_anndata
-from jaxvelo.configuration import logger, timed
+from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.counts import check_finite, readable
 from jaxvelo.graph import fuzzy_connectivities
 from jaxvelo.pp._neighbor_search import find_neighbors
@@ -42,6 +42,7 @@ class Neighbors(NamedTuple):
     genes: np.ndarray | None
 
 
+@accepts_data
 def neighbors(
     adata: AnnData,
     n_neighbors: int = 30,

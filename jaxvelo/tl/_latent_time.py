@@ -9,7 +9,7 @@ from anndata import AnnData
 from jaxtyping import Float, Int
 
 from jaxvelo.annotations import graph_key, is_number, listed, read_graph, read_numbers, require_anndata, require_key
-from jaxvelo.configuration import logger, timed
+from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import latent_time as latent_time_of_roots
 from jaxvelo.dynamics import local_confidence, neighborhood_weights
 from jaxvelo.tl._marked_cells import cell_at, score_of
@@ -24,6 +24,7 @@ MOST_MARKED = 4
 ROUNDING = 1e-6  # of the weights of neighbourhoods, which are held in single precision
 
 
+@accepts_data
 def latent_time(
     adata: AnnData,
     vkey: str = "velocity",

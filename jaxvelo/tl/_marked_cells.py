@@ -28,6 +28,32 @@ def is_informative(score: Float[np.ndarray, " cells"]) -> bool:
     return bool(np.isfinite(score).all() and score.max() > score.min())
 
 
+def score_at(adata: AnnData, key: str | int, scores: dict[str, np.ndarray]) -> Float[np.ndarray, " cells"] | None:
+    """Return the score of each cell under a key, from those that are not in ``adata.obs`` yet or from it; or None."""
+    if not isinstance(key, str):
+        return None
+    if key in scores:
+        return scores[key]
+    return score_of(require_key(adata.obs, key, "adata.obs", "")) if key in adata.obs else None
+
+
+def number_at(adata: AnnData, key: str | int, argument: str) -> int:
+    """Return the number of the cell that a user names by its number or its name."""
+    if isinstance(key, np.ndarray) and key.size == 1:  # as files give numbers back
+        key = key.item()
+    if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
+        if not 0 <= key < adata.n_obs:
+            raise ValueError(f"Expected `{argument}` to be the number of one of {adata.n_obs} cells, found `{key}`.")
+        return int(key)
+    try:
+        return one_name(adata.obs_names, key, "adata.obs_names", argument)
+    except KeyError as error:
+        raise KeyError(
+            f"Expected `{argument}` to be a key of `adata.obs`, or the number or the name of a cell, found `{key!r}`. "
+            f"There are the keys {listed(adata.obs)}."
+        ) from error
+
+
 def cell_at(
     adata: AnnData,
     key: str | int,
@@ -50,24 +76,12 @@ def cell_at(
     argument
         Name of the user's argument, for messages.
     """
-    if isinstance(key, np.ndarray) and key.size == 1:  # as files give numbers back
-        key = key.item()
-    if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
-        if not 0 <= key < adata.n_obs:
-            raise ValueError(f"Expected `{argument}` to be the number of one of {adata.n_obs} cells, found `{key}`.")
-        return int(key)
-    if key in scores or key in adata.obs:
-        score = scores[key] if key in scores else score_of(require_key(adata.obs, str(key), "adata.obs", ""))
-        if not is_informative(score):
-            raise ValueError(
-                f"Expected `adata.obs[{key!r}]` to mark some cells, found the same or no finite score for all. "
-                f"Pass the number or the name of a cell as `{argument}`."
-            )
-        return int(np.argmax(neighborhoods @ score))
-    try:
-        return one_name(adata.obs_names, key, "adata.obs_names", argument)
-    except KeyError as error:
-        raise KeyError(
-            f"Expected `{argument}` to be a key of `adata.obs`, or the number or the name of a cell, found `{key!r}`. "
-            f"There are the keys {listed(adata.obs)}."
-        ) from error
+    score = score_at(adata, key, scores)
+    if score is None:
+        return number_at(adata, key, argument)
+    if not is_informative(score):
+        raise ValueError(
+            f"Expected `adata.obs[{key!r}]` to mark some cells, found the same or no finite score for all. "
+            f"Pass the number or the name of a cell as `{argument}`."
+        )
+    return int(np.argmax(neighborhoods @ score))

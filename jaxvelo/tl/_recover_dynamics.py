@@ -22,7 +22,7 @@ from jaxvelo.annotations import (
     read_numbers,
     require_anndata,
 )
-from jaxvelo.configuration import ignore_arguments, logger, timed
+from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
 from jaxvelo.dynamics import DynamicalFit, SplicingKinetics, align_total_time, fit_dynamics, neighborhood_weights
 from jaxvelo.tl._splicing_kinetics import kinetics_columns
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
@@ -34,6 +34,7 @@ _LOGARITHMS = {"alpha": (0, 1, 1, 0), "gamma": (0, 0, 1, 0), "t_": (0, 0, 0, 1),
 NOT_FITTED, FITTED_BEFORE = "not fitted", "fitted before"
 
 
+@accepts_data
 def recover_dynamics(
     adata: AnnData,
     var_names: str | Sequence[str] = "velocity_genes",

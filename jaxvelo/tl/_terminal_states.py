@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float
 
 from jaxvelo.annotations import graph_key, require_anndata
-from jaxvelo.configuration import logger, timed
+from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.markov import stationary_distributions
+from jaxvelo.tl._groups import Part, column_of, parts_of
 from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated
 from jaxvelo.velocity_arrows import read_velocity_graph
 
@@ -18,10 +21,13 @@ PERCENTILES = (2, 98)
 ROUNDING = 1e-9
 
 
+@accepts_data
 def terminal_states(
     adata: AnnData,
     vkey: str = "velocity",
     *,
+    groupby: str | None = None,
+    groups: str | Sequence[str] | None = None,
     eps: float = 1e-3,
     neighbors_key: str | None = None,
     copy: bool = False,
@@ -46,6 +52,12 @@ def terminal_states(
         Velocity graph in ``adata.uns``, nearest neighbours in ``adata.obsp["distances"]``.
     vkey
         Key of the velocity.
+    groupby
+        Key of groups in ``adata.obs``, each of which is a process by itself, with roots and ends of its own: what leads
+        from one to another does not count. Only for lineages that have nothing to do with each other.
+    groups
+        Names of some of these groups: then one process of their cells together, of which ``groupby`` is the key (the
+        clustering ``"clusters"`` or ``"louvain"`` if None).
     eps
         :math:`\epsilon`: how far below 1 an eigenvalue still counts as that of a stationary state.
     neighbors_key
@@ -57,14 +69,15 @@ def terminal_states(
     -------
     anndata.AnnData or None
         The copy if ``copy``. Otherwise ``adata`` itself gets ``.obs["root_cells"]`` and ``.obs["end_points"]``, from 0
-        to 1; cells above 0.999 count as root cells and end points. All are 0 if no cell stands out.
+        to 1; cells above 0.999 count as root cells and end points. All are 0 if no cell stands out. Cells of no group
+        that was asked for keep the numbers that they have, or get 0.
 
     Raises
     ------
     KeyError
-        If the velocity graph or the neighbours are missing.
+        If the velocity graph, the neighbours or the groups are missing.
     ValueError
-        If they are those of other cells, or not finite, or ``eps`` is out of range.
+        If they are those of other cells, or not finite, ``eps`` is out of range, or no group is there.
     ArithmeticError
         If a stationary state is not found.
 
@@ -80,16 +93,19 @@ def terminal_states(
        eigensolver alone returns any mixture of them.
     3. A state that fewer than 2 % of the cells make up is not cut off; there, it is divided by zero.
     4. A cell without neighbours takes no part, with a warning, and is neither root cell nor end point.
-    5. ``groupby`` and ``groups`` are left out: choose the cells. So are the checks against ``gene_count_corr``.
+    5. Groups work with any AnnData; in scVelo they need one that chooses the cells of ``adata.uns`` too.
+    6. The checks against ``gene_count_corr`` are left out.
 
     References
     ----------
     Bergen et al. (2020), Methods: root cells and end points.
     """
     require_anndata(adata)
-    roots, ends = find_terminal_states(adata, vkey, read_velocity_graph(adata, vkey), eps, neighbors_key)
+    parts = parts_of(adata, groupby, groups)
+    states = find_terminal_states(adata, vkey, read_velocity_graph(adata, vkey), eps, neighbors_key, parts)
     result = adata.copy() if copy else adata
-    result.obs["root_cells"], result.obs["end_points"] = roots, ends
+    for key, scores in zip(("root_cells", "end_points"), states, strict=True):
+        result.obs[key] = column_of(adata, key, parts, scores, otherwise=0.0)
     return result if copy else None
 
 
@@ -99,27 +115,38 @@ def find_terminal_states(
     graph: tuple[sp.csr_matrix, sp.csr_matrix],
     eps: float = 1e-3,
     neighbors_key: str | None = None,
+    parts: list[Part] | None = None,
 ) -> tuple[Float[np.ndarray, " cells"], Float[np.ndarray, " cells"]]:
-    """Score of each cell as root cell and as end point; see :func:`terminal_states`."""
+    """Score of each cell as root cell and as end point; see :func:`terminal_states`. Zero for cells of no part."""
     if not 0 <= eps < 1:
         raise ValueError(f"Expected `eps` to be at least 0 and below 1, found `{eps!r}`.")
     neighbors = read_neighbors(adata, "distances", neighbors_key=neighbors_key)
     key = graph_key(adata, "distances", neighbors_key)
-    warn_about_isolated(neighbors, key, "they are neither root cells nor end points")
-    cells = np.flatnonzero(np.diff(neighbors.indptr))
-    nearest = _rows_to_one(neighbors[:, cells][cells])
-    with timed(f"Computing terminal states of {vkey!r}"):
-        weights = sp.csr_matrix(_exponential(*graph)[cells][:, cells])
-        scores = []
-        for direction in (sp.csr_matrix(weights.T), weights):
-            states = stationary_distributions(_with_all_rows(direction, nearest), eps)
-            score = np.zeros(adata.n_obs)
-            score[cells] = _smoothed(states, neighbors[cells][:, cells])
-            scores.append(score)
-            n_states = states.shape[1]
-            kind = "root cells" if len(scores) == 1 else "end points"
-            logger.info("    identified %d %s of %s", n_states, "region" if n_states == 1 else "regions", kind)
+    scores = np.zeros((2, adata.n_obs))
+    for part in parts_of(adata, None, None) if parts is None else parts:
+        with timed(f"Computing terminal states of {vkey!r}{part.label}"):
+            near = part.within(neighbors)
+            warn_about_isolated(near, key, f"they are neither root cells nor end points{part.label}")
+            positive, negative = (part.within(matrix) for matrix in graph)
+            scores[:, part.cells] = _scores(near, _exponential(positive, negative), eps)
     return scores[0], scores[1]
+
+
+def _scores(neighbors: sp.csr_matrix, weights: sp.csr_matrix, eps: float) -> Float[np.ndarray, "2 cells"]:
+    """Scores as root cells and as end points of the chain with these weights."""
+    scores = np.zeros((2, neighbors.shape[0]))
+    cells = np.flatnonzero(np.diff(neighbors.indptr))
+    if not len(cells):
+        return scores
+    neighbors, weights = (sp.csr_matrix(matrix[cells][:, cells]) for matrix in (neighbors, weights))
+    nearest = _rows_to_one(neighbors)
+    chains = {"root cells": sp.csr_matrix(weights.T), "end points": weights}
+    for score, (kind, chain) in zip(scores, chains.items(), strict=True):
+        states = stationary_distributions(_with_all_rows(chain, nearest), eps)
+        score[cells] = _smoothed(states, neighbors)
+        n_states = states.shape[1]
+        logger.info("    identified %d %s of %s", n_states, "region" if n_states == 1 else "regions", kind)
+    return scores
 
 
 def _exponential(positive: sp.csr_matrix, negative: sp.csr_matrix) -> sp.csr_matrix:

@@ -1,6 +1,7 @@
 """Tools on an AnnData, under scVelo's names."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,17 +9,25 @@ import numpy as np
 from anndata import AnnData
 
 from jaxvelo.annotations import dense, graph_key, read_graph, read_numbers, require_anndata, require_key
-from jaxvelo.configuration import logger, timed
-from jaxvelo.dynamics import neighborhood_weights, second_moments, stochastic_steady_state, velocities_in_blocks
+from jaxvelo.configuration import accepts_data, logger, timed
+from jaxvelo.dynamics import (
+    neighborhood_weights,
+    second_moments,
+    standard_deviations,
+    stochastic_steady_state,
+    velocities_in_blocks,
+)
+from jaxvelo.tl._groups import Part, parts_of
 from jaxvelo.tl._splicing_kinetics import FIT_FIRST, read_kinetics
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 
 LEAST_GENES = 10
-OTHER_UNIT, SPREAD = 1.5, 0.25
+OTHER_UNIT, SPREAD = 1.25, 0.1
 """Factor between standard deviations, and range of its logarithm over half of the genes, that mark another unit."""
 _MODES = ("stochastic", "deterministic", "steady_state", "dynamical")
 
 
+@accepts_data
 def velocity(
     adata: AnnData,
     vkey: str = "velocity",
@@ -26,6 +35,8 @@ def velocity(
     fit_offset: bool = False,
     fit_offset2: bool = False,
     *,
+    groups: str | Sequence[str] | None = None,
+    groupby: str | None = None,
     perc: tuple[float, float] | float | None = (5, 95),
     min_r2: float = 0.01,
     min_ratio: float = 0.01,
@@ -62,6 +73,12 @@ def velocity(
         ``"stochastic"``, ``"deterministic"``, also called ``"steady_state"``, or ``"dynamical"``.
     fit_offset, fit_offset2
         Whether to fit an offset for the first, and for the second moments.
+    groups
+        Names of groups of ``adata.obs[groupby]``: steady-state models are fitted to their cells alone, and give these
+        velocities alone. The dynamical model, fitted before, does not heed them, with a warning.
+    groupby
+        Key of the groups; the clustering ``"clusters"`` or ``"louvain"`` if None. Without ``groups``, each group gets a
+        fit of its own.
     perc
         Lower and upper percentile of the extreme cells; the lower one is used with ``fit_offset`` only. A single
         number is the upper one. None means (5, 95), as in scVelo.
@@ -88,15 +105,18 @@ def velocity(
         - ``.layers[vkey + "_u"]``: velocities of the unspliced counts (dynamical). There, genes without a fit have NaN
           velocities, and only the column ``_genes`` is written,
         - ``.var[vkey + ...]``: ``_gamma``, ``_qreg_ratio`` (deterministic gamma), ``_r2``, ``_genes``, ``_offset``,
-          ``_offset2``. As in scVelo, a column with the same value for all genes is not written,
+          ``_offset2``. As in scVelo, a column with the same value for all genes is not written. Of a group by itself,
+          its name is added (``"velocity_genes_Beta"``), and the columns of a fit to all cells are removed,
         - ``.uns[vkey + "_params"]``: mode, ``fit_offset`` and ``perc``.
+
+        Cells of no group that was asked for keep the velocities that they have, or get zeros.
 
     Raises
     ------
     KeyError
-        If a layer, the neighbour graph or the fit of the dynamical model is missing.
+        If a layer, the neighbour graph, the groups or the fit of the dynamical model is missing.
     ValueError
-        If the mode is unknown, ``perc`` is no percentile, or the data are negative or not finite.
+        If the mode is unknown, ``perc`` is no percentile, no group is there, or the data are negative or not finite.
 
     Notes
     -----
@@ -112,7 +132,10 @@ def velocity(
     if mode not in _MODES:
         raise ValueError(f"Expected `mode` to be one of {_MODES}, found `{mode!r}`.")
     percentiles = _percentiles((5, 95) if perc is None else perc)
+    parts = parts_of(adata, groupby, groups)
     if mode == "dynamical":
+        if groupby is not None or groups is not None:
+            logger.warning("The dynamical model is not fitted here: `groupby` and `groups` are without effect")
         result = adata.copy() if copy else adata
         _write_dynamical(result, vkey, percentiles, fit_offset, min_r2, min_likelihood)
         return result if copy else None
@@ -121,22 +144,27 @@ def velocity(
     if mode == "stochastic":
         for name in ("spliced", "unspliced"):
             read_counts(adata, name)
-        weights = neighborhood_weights(read_graph(adata, graph_key(adata, "connectivities", neighbors_key)))
+        graph = read_graph(adata, graph_key(adata, "connectivities", neighbors_key))
 
-    with timed(f"Computing velocities ({mode})"):
-        fit = fit_steady_state(spliced, unspliced, percentiles, fit_offset, bool(r2_adjusted))
+    def fitted_to(part: Part) -> _SteadyStates:
+        s, u = (moments if part.cells.all() else moments[part.cells] for moments in (spliced, unspliced))
+        fit = fit_steady_state(s, u, percentiles, fit_offset, bool(r2_adjusted))
         r2, ratio = np.asarray(fit.r2), np.asarray(fit.gamma)
-        genes = find_velocity_genes(fit, spliced, unspliced, allowed, min_r2, min_ratio)
+        genes = find_velocity_genes(fit, s, u, allowed, min_r2, min_ratio)
+        if genes.sum() < 10:
+            logger.warning("Found only %d velocity genes%s. Consider a lower `min_r2`.", genes.sum(), part.label)
         dtype = np.result_type(spliced.dtype, np.float32)
         columns = {"gamma": ratio.astype(dtype), "offset": np.array(fit.offset, dtype=dtype)}
         layers = {vkey: np.array(fit.residual, dtype=dtype)}
 
         if mode == "stochastic":
             fitted = genes if genes.any() else np.ones_like(genes)
-            second = second_moments(weights, adata.layers["spliced"][:, fitted], adata.layers["unspliced"][:, fitted])
+            counts = (adata.layers[name][:, fitted] for name in ("spliced", "unspliced"))
+            weights = neighborhood_weights(part.within(graph))
+            second = second_moments(weights, *(x if part.cells.all() else x[part.cells] for x in counts))
             stochastic = stochastic_steady_state(
-                jnp.asarray(spliced[:, fitted], dtype=float),
-                jnp.asarray(unspliced[:, fitted], dtype=float),
+                jnp.asarray(s[:, fitted], dtype=float),
+                jnp.asarray(u[:, fitted], dtype=float),
                 *(jnp.asarray(moment, dtype=float) for moment in second),
                 percentiles=percentiles,
                 fit_offset=fit_offset,
@@ -146,25 +174,58 @@ def velocity(
             for name in ("gamma", "offset", "offset2"):
                 columns[name][fitted] = np.asarray(getattr(stochastic, name))
             layers[vkey][:, fitted] = np.asarray(stochastic.residual)
-            layers[f"variance_{vkey}"] = np.zeros(adata.shape, dtype=dtype)
+            layers[f"variance_{vkey}"] = np.zeros(s.shape, dtype=dtype)
             layers[f"variance_{vkey}"][:, fitted] = np.asarray(stochastic.residual2)
+        return _SteadyStates(
+            columns | {"qreg_ratio": ratio.astype(dtype), "r2": r2.astype(np.float64), "genes": genes}, layers
+        )
 
-    columns |= {"qreg_ratio": ratio.astype(dtype), "r2": r2.astype(np.float64), "genes": genes}
-    if genes.sum() < 10:
-        logger.warning("Found only %d velocity genes. Consider a lower `min_r2`.", genes.sum())
+    with timed(f"Computing velocities ({mode})"):
+        found = [fitted_to(part) for part in parts]
 
     result = adata.copy() if copy else adata
-    for key, layer in layers.items():
-        result.layers[key] = layer
-    for name in ("offset", "offset2", "gamma", "qreg_ratio", "r2", "genes"):
-        key = f"{vkey}_{name}"
-        if name in columns and len(np.unique(columns[name])) > 1:
-            result.var[key] = columns[name]
-        elif key in result.var:
-            del result.var[key]
+    for key in found[0].layers:
+        result.layers[key] = _joined(adata, key, parts, [of_part.layers[key] for of_part in found])
+    _write_columns(result, vkey, parts, found)
     perc_written = list(percentiles) if isinstance(percentiles, tuple) else percentiles
     result.uns[f"{vkey}_params"] = {"mode": mode, "fit_offset": fit_offset, "perc": perc_written}
     return result if copy else None
+
+
+class _SteadyStates(NamedTuple):
+    """Columns of ``adata.var``, without the key of the velocity, and layers, of the cells that were fitted."""
+
+    columns: dict[str, np.ndarray]
+    layers: dict[str, np.ndarray]
+
+
+def _joined(adata: AnnData, key: str, parts: list[Part], layers: list[np.ndarray]) -> np.ndarray:
+    """Layer of all cells; those of no part keep what is there."""
+    if len(parts) == 1 and parts[0].cells.all():
+        return layers[0]
+    dtype = layers[0].dtype
+    joined = dense(adata.layers[key]).astype(dtype) if key in adata.layers else np.zeros(adata.shape, dtype=dtype)
+    for part, layer in zip(parts, layers, strict=True):
+        joined[part.cells] = layer
+    return joined
+
+
+def _write_columns(adata: AnnData, vkey: str, parts: list[Part], found: list[_SteadyStates]) -> None:
+    """Write what was fitted; a column that is the same for all genes says nothing, and one of a former fit is wrong."""
+    names = ("offset", "offset2", "gamma", "qreg_ratio", "r2", "genes")
+    columns: dict[str, np.ndarray | None] = {f"{vkey}_{name}": None for name in names}
+    for part, of_part in zip(parts, found, strict=True):
+        for name in names:
+            column = of_part.columns.get(name)
+            says_nothing = column is None or len(np.unique(column)) < 2
+            columns[f"{vkey}_{name}" + ("" if part.group is None else f"_{part.group}")] = (
+                None if says_nothing else column
+            )
+    for key, column in columns.items():
+        if column is not None:
+            adata.var[key] = column
+        elif key in adata.var:
+            del adata.var[key]
 
 
 def _percentiles(perc: Any) -> tuple[float, float] | float:
@@ -186,8 +247,7 @@ def _write_dynamical(
     kinetics, fitted = read_kinetics(adata)
     likelihood = read_numbers(adata.var, "fit_likelihood", "adata.var", FIT_FIRST)
     spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
-    _check_units(adata, fitted, spliced, "fit_std_s", "Ms")
-    _check_units(adata, fitted, unspliced, "fit_std_u", "Mu")
+    _check_units(adata, fitted, unspliced, spliced)
     dtype = np.result_type(spliced.dtype, np.float32)
     kinetics = jax.tree.map(lambda rate: np.asarray(rate, dtype=dtype), kinetics)  # one type: that of the moments
     times = _branch_times(adata, fitted, kinetics.switching_time)
@@ -220,26 +280,27 @@ def _write_dynamical(
     adata.uns[f"{vkey}_params"] = {"mode": "dynamical", "fit_offset": fit_offset, "perc": perc}
 
 
-def _check_units(adata: AnnData, fitted: np.ndarray, moments: np.ndarray, key: str, layer: str) -> None:
-    """Raise a ValueError if the moments are in another unit than those of the fit, such as of another normalisation.
+def _check_units(adata: AnnData, fitted: np.ndarray, unspliced: np.ndarray, spliced: np.ndarray) -> None:
+    """Raise a ValueError if moments are in another unit than those of the fit, such as of another normalisation.
 
     Then the standard deviations of all genes differ from those that the fit has noted by the same factor. Where cells
     have been chosen since they differ, too, but each by its own.
     """
-    if key not in adata.var or int(fitted.sum()) < LEAST_GENES:
-        return
-    before = read_numbers(adata.var, key, "adata.var", FIT_FIRST)[fitted]
-    now = moments[:, fitted].std(axis=0)
-    known = (before > 0) & (now > 0)
-    if int(known.sum()) < LEAST_GENES:
-        return
-    low, middle, high = np.percentile(np.log(now[known] / before[known]), [25, 50, 75])
-    if abs(middle) > np.log(OTHER_UNIT) and high - low < SPREAD:
-        raise ValueError(
-            f"Expected `adata.layers[{layer!r}]` to be the moments that the dynamical model was fitted to, found "
-            f"standard deviations {np.exp(middle):.3g} times those in `adata.var[{key!r}]`: they are in another unit, "
-            f"as of another normalisation. {FIT_FIRST}"
-        )
+    now = standard_deviations(unspliced[:, fitted], spliced[:, fitted])[0]
+    for deviation, key, layer in zip(now, ("fit_std_u", "fit_std_s"), ("Mu", "Ms"), strict=True):
+        if key not in adata.var:
+            continue
+        before = read_numbers(adata.var, key, "adata.var", FIT_FIRST)[fitted]
+        known = (before > 0) & (deviation > 0)
+        if int(known.sum()) < LEAST_GENES:
+            continue
+        low, middle, high = np.percentile(np.log(deviation[known] / before[known]), [25, 50, 75])
+        if abs(middle) > np.log(OTHER_UNIT) and high - low < SPREAD:
+            raise ValueError(
+                f"Expected `adata.layers[{layer!r}]` to be the moments that the dynamical model was fitted to, found "
+                f"standard deviations {np.exp(middle):.3g} times those in `adata.var[{key!r}]`: they are in another "
+                f"unit, as of another normalisation. {FIT_FIRST}"
+            )
 
 
 def _branch_times(adata: AnnData, fitted: np.ndarray, switch: np.ndarray) -> list[np.ndarray]:

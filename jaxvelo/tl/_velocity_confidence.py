@@ -7,13 +7,14 @@ import numpy as np
 from anndata import AnnData
 
 from jaxvelo.annotations import graph_key, require_anndata
-from jaxvelo.configuration import timed
+from jaxvelo.configuration import accepts_data, timed
 from jaxvelo.dynamics import velocity_coherence
 from jaxvelo.feature_data import FeatureData
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated
 
 
+@accepts_data
 def velocity_confidence(
     adata: AnnData, vkey: str = "velocity", copy: bool = False, *, neighbors_key: str | None = None
 ) -> AnnData | None:

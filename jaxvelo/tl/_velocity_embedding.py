@@ -7,12 +7,13 @@ from typing import Any
 from anndata import AnnData
 
 from jaxvelo.annotations import require_anndata, stored_parameters
-from jaxvelo.configuration import logger, timed
+from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.velocity_arrows import default_basis, velocity_arrows
 
 
+@accepts_data
 def velocity_embedding(
-    data: AnnData,
+    adata: AnnData,
     basis: str | None = None,
     vkey: str = "velocity",
     scale: float = 10,
@@ -44,7 +45,7 @@ def velocity_embedding(
 
     Parameters
     ----------
-    data
+    adata
         Velocity graph in ``.uns[f"{vkey}_graph"]``, embedding in ``.obsm[f"X_{basis}"]``.
     basis
         Name of the embedding; UMAP, t-SNE or PCA by default, the first of these that is there.
@@ -61,12 +62,12 @@ def velocity_embedding(
     T
         Matrix of shape (cells, cells) to take instead of the transitions above.
     copy
-        Return a copy and leave ``data`` as it is.
+        Return a copy and leave ``adata`` as it is.
 
     Returns
     -------
     anndata.AnnData or None
-        The copy if ``copy``. Otherwise ``data`` itself gets the arrows in ``.obsm[f"{vkey}_{basis}"]``, NaN for cells
+        The copy if ``copy``. Otherwise ``adata`` itself gets the arrows in ``.obsm[f"{vkey}_{basis}"]``, NaN for cells
         that have, or have a neighbour with, coordinates that are not finite; and ``basis`` is noted in
         ``.uns[f"{vkey}_params"]["embeddings"]``: :func:`jaxvelo.tl.velocity_graph` removes the note, so that pictures
         know arrows that are older than the graph.
@@ -88,11 +89,11 @@ def velocity_embedding(
     ----------
     La Manno et al. (2018), Bergen et al. (2020), Methods: projection into the embedding.
     """
-    require_anndata(data)
-    basis = default_basis(data) if basis is None else basis.removeprefix("X_")
+    require_anndata(adata)
+    basis = default_basis(adata) if basis is None else basis.removeprefix("X_")
     with timed(f"Projecting `{vkey}` onto `{basis}`"):
         arrows = velocity_arrows(
-            data,
+            adata,
             basis,
             vkey,
             scale=scale,
@@ -102,10 +103,10 @@ def velocity_embedding(
             all_comps=all_comps,
             T=T,
         )
-    adata = data.copy() if copy else data
-    noted = stored_parameters(adata, f"{vkey}_params")
+    result = adata.copy() if copy else adata
+    noted = stored_parameters(result, f"{vkey}_params")
     bases = [str(known) for known in noted.get("embeddings", [])]
-    adata.uns[f"{vkey}_params"] = {**noted, "embeddings": [*bases, *([basis] if basis not in bases else [])]}
-    adata.obsm[f"{vkey}_{basis}"] = arrows
+    result.uns[f"{vkey}_params"] = {**noted, "embeddings": [*bases, *([basis] if basis not in bases else [])]}
+    result.obsm[f"{vkey}_{basis}"] = arrows
     logger.info("Adding `adata.obsm['%s_%s']`", vkey, basis)
-    return adata if copy else None
+    return result if copy else None

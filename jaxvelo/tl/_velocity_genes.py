@@ -1,5 +1,7 @@
 """Moments of the counts, and the genes in which they show splicing dynamics."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
@@ -7,7 +9,7 @@ from anndata import AnnData
 
 from jaxvelo.annotations import read_mask, require_key
 from jaxvelo.configuration import logger
-from jaxvelo.counts import check_non_negative
+from jaxvelo.counts import check_non_negative, readable
 from jaxvelo.dynamics import SteadyState, steady_state
 from jaxvelo.dynamics.steady_state import Percentiles
 
@@ -15,9 +17,9 @@ from jaxvelo.dynamics.steady_state import Percentiles
 def read_counts(adata: AnnData, name: str) -> np.ndarray:
     """Return a layer as a dense array of finite numbers of at least zero, or say what is wrong with it."""
     origin = "Compute it with `jaxvelo.pp.moments(adata)`." if name in ("Ms", "Mu") else "Store the counts there."
-    layer = require_key(adata.layers, name, "adata.layers", origin)
-    remedy = f"{origin} Leave out the genes or cells that are not finite or negative."
-    check_non_negative(f"adata.layers[{name!r}]", layer, remedy)
+    where = f"adata.layers[{name!r}]"
+    layer: Any = readable(where, require_key(adata.layers, name, "adata.layers", origin))
+    check_non_negative(where, layer, f"{origin} Leave out the genes or cells that are not finite or negative.")
     return layer.toarray() if sp.issparse(layer) else np.asarray(layer)
 
 

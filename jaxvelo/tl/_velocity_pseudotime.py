@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import check_integer, graph_key, read_graph, require_anndata, require_key
-from jaxvelo.configuration import logger, timed
+from jaxvelo.annotations import check_integer, graph_key, read_graph, require_anndata
+from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import diffusion_pseudotime, neighborhood_weights
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.tl._marked_cells import cell_at, is_informative, score_of
+from jaxvelo.tl._groups import Part, column_of, parts_of
+from jaxvelo.tl._marked_cells import cell_at, is_informative, number_at, score_at
 from jaxvelo.tl._terminal_states import find_terminal_states
 from jaxvelo.velocity_arrows import read_velocity_graph
 
 
+@accepts_data
 def velocity_pseudotime(
     adata: AnnData,
     vkey: str = "velocity",
+    groupby: str | None = None,
+    groups: str | Sequence[str] | None = None,
     *,
     root_key: str | int | None = None,
     end_key: str | int | None = None,
@@ -39,11 +45,18 @@ def velocity_pseudotime(
         terminal states must be computed.
     vkey
         Key of the velocity.
+    groupby
+        Key of groups in ``adata.obs``, each of which is taken by itself, with a root of its own and pseudotimes from 0
+        to 1. Only for lineages that have nothing to do with each other.
+    groups
+        Names of some of these groups: then their cells together and no others, of which ``groupby`` is the key (the
+        clustering ``"clusters"`` or ``"louvain"`` if None).
     root_key, end_key
         Root cell and end point: the number or the name of a cell, or a key of ``adata.obs`` with a score; then it is
         the cell around which the score is highest, averaged over connected cells. If None, ``"root_cells"`` and
         ``"end_points"``; without ``adata.obs["root_cells"]``, they are computed as :func:`jaxvelo.tl.terminal_states`
-        does. If only a root is given, ``"end_points"`` is taken where it is there.
+        does, also for a group in which the scores do not tell cells apart. If only a root is given, ``"end_points"`` is
+        taken where it is there.
     n_dcs
         Number of diffusion components.
     use_velocity_graph
@@ -59,19 +72,23 @@ def velocity_pseudotime(
         The copy if ``copy``. Otherwise ``adata`` itself gets ``.obs[vkey + "_pseudotime"]``, from 0 to 1, and, where
         they were computed, ``.obs["root_cells"]`` and ``.obs["end_points"]``, of which none is replaced that marks some
         cells. Cells connected to neither root nor end have no pseudotime: they get NaN, with a warning that counts
-        them.
+        them; so do all cells of a group that the root is not in. Cells of no group that was asked for keep the numbers
+        that they have, or get NaN.
 
     Raises
     ------
     KeyError
-        If the velocity graph, neighbours or a key are missing.
+        If the velocity graph, neighbours, groups or a key are missing.
     ValueError
-        If the graph is that of other cells, not finite, or a score marks no cell.
+        If the graph is that of other cells, not finite, a score marks no cell, no group is there, or the root is in
+        none of them.
 
     Notes
     -----
-    Equal to scVelo 0.3.4 on a connected graph. ``groupby`` and ``groups`` are left out: choose the cells. There, a key
-    that does not exist gives NaN for all cells; here it is an error.
+    Equal to scVelo 0.3.4 on a connected graph, and to that of the cells of each group by themselves. There, a key that
+    does not exist gives NaN for all cells, here it is an error; groups after the first get NaN unless all have root
+    cells already; a root's number counts among the cells of the group; and ``adata.obs["cell_fate"]`` is taken for the
+    groups where it is there, which has to be said here.
 
     References
     ----------
@@ -79,44 +96,82 @@ def velocity_pseudotime(
     """
     require_anndata(adata)
     check_integer("n_dcs", n_dcs, 2)
+    parts = parts_of(adata, groupby, groups)
     connectivities = read_graph(adata, graph_key(adata, "connectivities", neighbors_key))
-    needs_states = root_key is None and not has_score(adata, "root_cells")
-    graph = read_velocity_graph(adata, vkey) if use_velocity_graph or needs_states else None
+    without = [part for part in parts if root_key is None and not has_score(adata, "root_cells", part=part)]
+    graph = read_velocity_graph(adata, vkey) if use_velocity_graph or without else None
     states: dict[str, np.ndarray] = {}
-    if graph is not None and needs_states:
-        computed = find_terminal_states(adata, vkey, graph, neighbors_key=neighbors_key)
-        found = dict(zip(("root_cells", "end_points"), computed, strict=True))
-        states = {key: score for key, score in found.items() if not has_score(adata, key)}
+    if graph is not None and without:
+        computed = find_terminal_states(adata, vkey, graph, neighbors_key=neighbors_key, parts=without)
+        for key, scores in zip(("root_cells", "end_points"), computed, strict=True):
+            unmarked = [part for part in without if not has_score(adata, key, part=part)]
+            if unmarked:
+                states[key] = column_of(adata, key, unmarked, scores, otherwise=0.0)
         if "root_cells" in adata.obs:
-            logger.warning("`adata.obs['root_cells']` marks no cell: replacing it by root cells computed anew")
+            for part in without:
+                logger.warning(
+                    "`adata.obs['root_cells']` marks no cell%s: replacing it by root cells computed anew", part.label
+                )
     root_key = "root_cells" if root_key is None else root_key
-    if end_key is None and has_score(adata, "end_points", states):
-        end_key = "end_points"
+    weights = magnitudes(*graph) if graph is not None and use_velocity_graph else connectivities
+    pseudotime = np.full(adata.n_obs, np.nan)
     with timed("Computing velocity pseudotime"):
-        neighborhoods = neighborhood_weights(connectivities)
-        root = cell_at(adata, root_key, states, neighborhoods, "root_key")
-        end = None if end_key is None else cell_at(adata, end_key, states, neighborhoods, "end_key")
-        weights = magnitudes(*graph) if graph is not None and use_velocity_graph else connectivities
-        pseudotime = pseudotime_on(weights, root, end, n_dcs)
-    missing = int(np.count_nonzero(np.isnan(pseudotime)))
-    if missing:
-        logger.warning(
-            "%d cells are not connected to the root cell; their pseudotime is NaN. Take the parts of the graph by "
-            "themselves, or use more neighbours.",
-            missing,
-        )
+        roots = [_marked_in(part, adata, root_key, states, connectivities, "root_key") for part in parts]
+        if all(root is None for root in roots):
+            raise ValueError(
+                f"Expected the root cell `root_key={root_key!r}` in one of the groups, found it in none. Choose other "
+                "groups by `groups`, or another root."
+            )
+        for part, root in zip(parts, roots, strict=True):
+            if root is None:
+                logger.warning(
+                    "No root cell by `root_key=%r` among the cells%s; their pseudotime is NaN", root_key, part.label
+                )
+                continue
+            of_part = end_key
+            if end_key is None and has_score(adata, "end_points", states, part):
+                of_part = "end_points"
+            end = None if of_part is None else _marked_in(part, adata, of_part, states, connectivities, "end_key")
+            pseudotime[part.cells] = pseudotime_on(part.within(weights), root, end, n_dcs)
+            missing = int(np.count_nonzero(np.isnan(pseudotime[part.cells])))
+            if missing:
+                logger.warning(
+                    "%d cells%s are not connected to the root cell; their pseudotime is NaN. Take the parts of the "
+                    "graph by themselves, or use more neighbours.",
+                    missing,
+                    part.label,
+                )
     result = adata.copy() if copy else adata
     for key, score in states.items():
         result.obs[key] = score
-    result.obs[f"{vkey}_pseudotime"] = pseudotime
+    key = f"{vkey}_pseudotime"
+    result.obs[key] = column_of(adata, key, parts, pseudotime, otherwise=np.nan)
     return result if copy else None
 
 
-def has_score(adata: AnnData, key: str, computed: dict[str, np.ndarray] | None = None) -> bool:
-    """Whether there is a score under this key that sets some cells apart."""
-    if computed is not None and key in computed:
-        return is_informative(computed[key])
-    return key in adata.obs and is_informative(score_of(require_key(adata.obs, key, "adata.obs", "")))
+def _marked_in(
+    part: Part,
+    adata: AnnData,
+    key: str | int,
+    scores: dict[str, np.ndarray],
+    connectivities: sp.csr_matrix,
+    argument: str,
+) -> int | None:
+    """Number of a marked cell among those of a part; None if it is in another."""
+    neighborhoods = neighborhood_weights(part.within(connectivities))
+    if part.cells.all():
+        return cell_at(adata, key, scores, neighborhoods, argument)
+    score = score_at(adata, key, scores)
+    if score is None:
+        number = number_at(adata, key, argument)
+        return int(np.count_nonzero(part.cells[:number])) if part.cells[number] else None
+    return int(np.argmax(neighborhoods @ score[part.cells])) if is_informative(score[part.cells]) else None
+
+
+def has_score(adata: AnnData, key: str, scores: dict[str, np.ndarray] | None = None, part: Part | None = None) -> bool:
+    """Whether there is a score under this key that sets some cells, of all or of a part, apart."""
+    score = score_at(adata, key, scores or {})
+    return score is not None and is_informative(score if part is None else score[part.cells])
 
 
 def magnitudes(positive: sp.csr_matrix, negative: sp.csr_matrix) -> sp.csr_matrix:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import jaxvelo as jv
-from jaxvelo.cli import main
+from jaxvelo.cli import _pictures, main
 
 N_CELLS, N_GENES = 150, 60
 STOCHASTIC = ("--velocity-mode", "stochastic")
@@ -35,7 +35,7 @@ class Outcome:
         return ad.read_h5ad(self.folder / "kernel.h5ad")
 
     def succeeded(self) -> "Outcome":
-        assert (self.status, self.err) == (0, "")
+        assert (self.err, self.status) == ("", 0)
         assert "kernel.h5ad" in self.files
         return self
 
@@ -71,6 +71,12 @@ def run(tmp_path, capsys):
         return Outcome(status, capsys.readouterr(), tmp_path / "out")
 
     return run_on
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave out the pictures, which take longer than all else."""
+    monkeypatch.setattr(_pictures, "draw", lambda pictures, out, written: None)
 
 
 @pytest.fixture(scope="session")

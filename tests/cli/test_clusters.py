@@ -110,6 +110,7 @@ def test_cells_in_no_cluster_are_drawn_and_not_in_the_flow(cells, run):
     assert result.cells.obs["clusters"].isna().sum() == 40
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_repeated_barcode_is_not_guessed(cells, run):
     cells.obs = pd.DataFrame(
         {

@@ -58,6 +58,7 @@ def test_checks_of_our_own_are_foreseen():
     assert not is_foreseen(caught.value)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_neighbors_without_a_note_of_how_they_were_made(results, run):
     del results.obsm["X_umap"]
     expected = run(results).succeeded()
@@ -96,6 +97,7 @@ def test_umap_of_isolated_cells_and_separate_parts(results, run):
     assert {"stream.png", "grid.png"} <= set(result.files)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_chosen_model_is_not_replaced_by_another(cells, run):
     few = cells[:, :9].copy()
     result = run(few, "--velocity-mode", "dynamical")
@@ -104,6 +106,7 @@ def test_a_chosen_model_is_not_replaced_by_another(cells, run):
     assert not result.files
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_counts_the_model_that_needs_none_takes_over(results, run):
     del results.layers["spliced"], results.layers["unspliced"], results.layers["velocity"]
     few = results[:, :9].copy()
@@ -111,6 +114,7 @@ def test_without_counts_the_model_that_needs_none_takes_over(results, run):
     assert "taking the deterministic model instead" in result.out
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_no_gene_with_enough_counts(cells, run):
     result = run(cells, "--min-shared-counts", "1000000")
     assert result.status == 2
@@ -127,6 +131,7 @@ def test_odd_columns_beside_the_counts(cells, run):
     assert run(cells, *STOCHASTIC).succeeded().cells.n_obs == cells.n_obs
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_latent_time_that_fails_in_any_way(results, run, monkeypatch):
     monkeypatch.setattr(jv.tl, "latent_time", raising(AttributeError("no attribute")))
     result = run(results, "--recompute", "velocity").succeeded()

@@ -57,6 +57,7 @@ def test_the_kernel_is_written_before_anything_is_drawn(quickly, run, monkeypatc
     assert seen == ["kernel.h5ad"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_kernel_has_the_arrows_of_the_pictures(quickly, run):
     written = run(quickly).succeeded().cells
     kernel = jv.kernels.from_adata(written, "T_fwd")
@@ -127,6 +128,7 @@ def column_of_raw(file):
         table.attrs["column-order"] = np.array(["_index"], dtype=object)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_cannot_be_written_is_said_before_anything_is_computed(quickly, run, tmp_path):
     quickly.raw = quickly.copy()
     quickly.write_h5ad(tmp_path / "cells.h5ad")
@@ -173,6 +175,7 @@ def test_a_folder_in_the_place_of_the_result(quickly, run, tmp_path):
     assert "Transition matrix" not in result.out
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_little_room_on_the_disk_is_said_first(quickly, run, monkeypatch):
     usage = namedtuple("usage", ["total", "used", "free"])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
@@ -180,6 +183,7 @@ def test_little_room_on_the_disk_is_said_first(quickly, run, monkeypatch):
     assert "the result may not fit" in result.out[: result.out.index("Transition matrix")]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_names_of_cells_and_genes_are_made_unique(cells, run):
     cells.obs_names = ["cell"] * cells.n_obs
     cells.var_names = [f"gene{i // 2}" for i in range(cells.n_vars)]
@@ -200,6 +204,7 @@ def test_name_of_the_folder(name, folder, tmp_path):
     assert str(default_folder(tmp_path / name)) == f"jaxvelo_{folder}"
 
 
+@pytest.mark.filterwarnings("ignore:Writing zarr v2")
 def test_run_takes_zarr(quickly, tmp_path, capsys, monkeypatch):
     quickly.write_zarr(tmp_path / "cells.zarr")
     monkeypatch.chdir(tmp_path)

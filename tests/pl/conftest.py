@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from jaxvelo import settings
+
 NAMES = ["early", "middle", "late"]
 
 
@@ -47,11 +49,13 @@ def cells() -> anndata.AnnData:
 
 @pytest.fixture(autouse=True)
 def closed():
-    """Close what a test opened."""
+    """Close what a test opened, and undo what it set."""
     yield
     import matplotlib.pyplot as plt
 
     plt.close("all")
+    settings.figdir = "."
+    settings.set_figure_params()
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+import logging
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -42,6 +44,19 @@ def test_sizes_before_normalisation_are_taken(cells):
         cells.layers[layer] = cells.layers[layer] / 7.0 if layer == "spliced" else cells.layers[layer] * 3.0
     for found, value in zip(pl.count_proportions(cells), expected, strict=True):
         np.testing.assert_allclose(found, value)
+
+
+def test_sizes_of_some_layers_are_taken_with_a_warning(cells, caplog):
+    cells.layers["ambiguous"] = cells.layers["unspliced"] * 0.5
+    expected = pl.count_proportions(cells)
+    for layer in ("spliced", "unspliced"):  # as scVelo leaves them
+        cells.obs[f"initial_size_{layer}"] = np.ravel(cells.layers[layer].sum(axis=1))
+        cells.layers[layer] = cells.layers[layer] / 7.0
+    with caplog.at_level(logging.WARNING):
+        found = pl.count_proportions(cells)
+    for shares, value in zip(found, expected, strict=True):
+        np.testing.assert_allclose(shares, value)
+    assert "['spliced', 'unspliced'] only: counting ['ambiguous']" in caplog.text
 
 
 def test_pie_and_bars(unchanged):

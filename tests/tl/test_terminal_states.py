@@ -1,3 +1,5 @@
+import warnings
+
 import jax
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import scipy.sparse as sp
 import jaxvelo as jv
 from tests.dynamics import plain
 from tests.kernels.snapshot import unchanged
-from tests.tl.trajectory import plain_graph, simulated, two_parts
+from tests.tl.trajectory import halves, part_of, plain_graph, simulated, two_parts
 
 
 def plain_scores(adata, edges, correlations):
@@ -97,6 +99,75 @@ def test_no_cell_stands_out_where_all_are_neighbours():
     assert not adata.obs[["root_cells", "end_points"]].any(axis=None)
 
 
+KEYS = ("root_cells", "end_points")
+
+
+def test_each_group_by_itself(adata):
+    jv.tl.terminal_states(halves(adata), groupby="half")
+    for group in ("early", "late"):
+        alone = jv.tl.terminal_states(part_of(adata, group), copy=True)
+        for key in KEYS:
+            np.testing.assert_array_equal(adata.obs[key][adata.obs["half"] == group], alone.obs[key])
+            assert alone.obs[key].max() == 1
+
+
+def test_some_groups(adata):
+    """Together they are one process; the others keep what they have."""
+    jv.tl.terminal_states(halves(adata), groupby="half", groups="early")
+    early = (adata.obs["half"] == "early").to_numpy()
+    alone = jv.tl.terminal_states(part_of(adata, "early"), copy=True)
+    for key in KEYS:
+        np.testing.assert_array_equal(adata.obs[key][early], alone.obs[key])
+        assert not adata.obs[key][~early].any()
+    jv.tl.terminal_states(adata, groupby="half", groups=["late"])
+    each = jv.tl.terminal_states(adata, groupby="half", copy=True)
+    together = jv.tl.terminal_states(adata, groupby="half", groups=["late", "early"], copy=True)
+    everyone = jv.tl.terminal_states(adata, copy=True)
+    for key in KEYS:
+        np.testing.assert_array_equal(adata.obs[key], each.obs[key])
+        np.testing.assert_array_equal(together.obs[key], everyone.obs[key])
+
+
+def test_labels_are_no_numbers_to_keep(adata):
+    halves(adata).obs["root_cells"] = "a word"
+    jv.tl.terminal_states(adata, groupby="half", groups="late")
+    assert (adata.obs["root_cells"][adata.obs["half"] == "early"] == 0).all()
+
+
+def test_groups_as_scvelo(adata):
+    """There for the cells of a group by themselves, which is what it does to each."""
+    scv = pytest.importorskip("scvelo", reason='scVelo comes with `pip install "jaxvelo[tutorial]"`')
+    jv.tl.terminal_states(halves(adata), groupby="half")
+    compared = []
+    for group in ("early", "late"):
+        part = part_of(adata, group)
+        graph = part.uns["velocity_graph"] + part.uns["velocity_graph_neg"]
+        if not ((graph != 0).sum(axis=0).all() and (graph != 0).sum(axis=1).all()):
+            continue  # rows that scVelo leaves empty
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scv.settings.verbosity = 0
+            scv.tl.terminal_states(part)
+        for key in KEYS:
+            np.testing.assert_allclose(adata.obs[key][adata.obs["half"] == group], part.obs[key], atol=1e-3)
+        compared.append(group)
+    assert compared
+
+
+def test_a_group_without_neighbours(adata, caplog):
+    time = adata.obs["true_time"].to_numpy()
+    lonely = [time.argmin(), time.argmax()]
+    assert not adata.obsp["distances"][lonely][:, lonely].nnz
+    halves(adata)
+    adata.obs["half"] = adata.obs["half"].astype(object)
+    adata.obs.iloc[lonely, adata.obs.columns.get_loc("half")] = "lonely"
+    jv.tl.terminal_states(adata, groupby="half")
+    assert "2 cells have no neighbours in `adata.obsp['distances']`; they are neither" in caplog.text
+    assert "of the group 'lonely'" in caplog.text
+    assert (adata.obs[list(KEYS)].iloc[lonely] == 0).all(axis=None)
+    assert adata.obs["root_cells"].max() == 1
+
+
 def cut(adata):
     adata.uns["velocity_graph"] = adata.uns["velocity_graph"][:9, :9]
 
@@ -117,6 +188,12 @@ BAD = {
     "other cells": (cut, {}, ValueError, r"uns\['velocity_graph'\].*150 cells.*\(9, 9\).*tl.velocity_graph"),
     "nan": (nan, {}, ValueError, r"finite correlations in `adata.uns\['velocity_graph'\]"),
     "no distances": (lambda a: a.obsp.pop("distances"), {}, KeyError, r"obsp\['distances'\]"),
+    "groups": (
+        None,
+        {"groupby": "clusters", "groups": "x"},
+        ValueError,
+        r"obs\['clusters'\]` in `groups`, found \['x'\]",
+    ),
     "eps": (None, {"eps": 1.5}, ValueError, "eps.*below 1.*1.5"),
 }
 

@@ -1,5 +1,6 @@
 import contextlib
 import logging
+import warnings
 
 import anndata as ad
 import numpy as np
@@ -207,6 +208,96 @@ def test_cells_in_another_order_give_the_same_genes(adata):
     jv.tl.velocity(shuffled)
     np.testing.assert_allclose(shuffled.var["velocity_gamma"], adata.var["velocity_gamma"], rtol=1e-5)
     np.testing.assert_allclose(shuffled.layers["velocity"], adata.layers["velocity"][order], atol=1e-4)
+
+
+@pytest.fixture
+def grouped(adata):
+    """Every third cell, so that each group knows the whole of the line; and some in no group."""
+    names = np.array(["a", "b", "c"])[np.arange(adata.n_obs) % 3].astype(object)
+    names[-6:] = None
+    adata.obs["clusters"] = pd.Categorical(names)
+    graph = sum(np.eye(adata.n_obs, k=k) for k in (-6, -3, -2, -1, 1, 2, 3, 6))
+    adata.obsp["connectivities"] = sp.csr_matrix(graph)
+    return adata
+
+
+def cells_of(adata, *groups):
+    return adata.obs["clusters"].isin(groups).to_numpy()
+
+
+@pytest.mark.parametrize("mode", ["deterministic", "stochastic"])
+@pytest.mark.parametrize("groups", ["b", ["a", "c"]])
+def test_fit_to_some_groups(grouped, mode, groups):
+    """As NumPy finds it for their cells; the others keep what they have, which at first is nothing."""
+    cells = cells_of(grouped, *groups)
+    part = grouped[cells].copy()
+    gamma, r2, _, genes = numpy_deterministic(part)
+    if mode == "stochastic":
+        gamma = np.where(genes, numpy_stochastic(part), gamma)
+    jv.tl.velocity(grouped, mode=mode, groupby="clusters", groups=groups)
+    np.testing.assert_allclose(grouped.var["velocity_gamma"], gamma, rtol=1e-5)
+    np.testing.assert_allclose(grouped.var["velocity_r2"], r2, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(grouped.var["velocity_genes"], genes)
+    expected = part.layers["Mu"] - gamma * part.layers["Ms"]
+    np.testing.assert_allclose(grouped.layers["velocity"][cells], expected, atol=1e-4)
+    assert not grouped.layers["velocity"][~cells].any()
+    if mode == "stochastic":
+        assert grouped.layers["variance_velocity"][cells][:, genes].any()
+        assert not grouped.layers["variance_velocity"][~cells].any()
+    before = grouped.layers["velocity"].copy()
+    others = cells_of(grouped, "a") if groups == "b" else cells_of(grouped, "b")
+    jv.tl.velocity(grouped, mode=mode, groupby="clusters", groups="a" if groups == "b" else "b")
+    np.testing.assert_array_equal(grouped.layers["velocity"][~others], before[~others])
+    assert grouped.layers["velocity"][others].any()
+
+
+@pytest.mark.parametrize("mode", ["deterministic", "stochastic"])
+def test_each_group_by_itself(grouped, mode):
+    jv.tl.velocity(grouped, mode=mode)
+    assert "velocity_genes" in grouped.var
+    del grouped.layers["velocity"]
+    jv.tl.velocity(grouped, mode=mode, groupby="clusters")
+    for group in "abc":
+        alone = jv.tl.velocity(grouped, vkey="v", mode=mode, groups=group, groupby="clusters", copy=True)
+        cells = cells_of(grouped, group)
+        np.testing.assert_array_equal(grouped.layers["velocity"][cells], alone.layers["v"][cells])
+        for name in ("gamma", "r2", "genes"):
+            column = grouped.var[f"velocity_{name}_{group}"]
+            np.testing.assert_array_equal(column, alone.var[f"v_{name}"])
+    assert not grouped.layers["velocity"][-6:].any()
+    # Those of the fit before are none of these.
+    assert not {f"velocity_{name}" for name in ("gamma", "qreg_ratio", "r2", "genes")} & set(grouped.var)
+
+
+def test_groups_as_scvelo(grouped):
+    scv = pytest.importorskip("scvelo", reason='scVelo comes with `pip install "jaxvelo[tutorial]"`')
+    grouped = grouped[:-6].copy()
+    for arguments in ({"groups": ["a", "c"], "groupby": "clusters"}, {"groups": "b"}, {"groupby": "clusters"}):
+        theirs, ours = grouped.copy(), grouped.copy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scv.settings.verbosity = 0
+            scv.tl.velocity(theirs, mode="deterministic", **arguments)
+        jv.tl.velocity(ours, mode="deterministic", **arguments)
+        assert set(ours.var) == set(theirs.var)
+        for key in ours.var:
+            np.testing.assert_allclose(ours.var[key].astype(float), theirs.var[key].astype(float), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(ours.layers["velocity"], theirs.layers["velocity"], atol=1e-3)
+
+
+def test_groups_that_are_absent(grouped, caplog):
+    with caplog.at_level(logging.WARNING):
+        jv.tl.velocity(grouped, groups=["a", "nowhere"])
+    assert "Leaving out ['nowhere'] of `groups`" in caplog.text
+    with unchanged(grouped):
+        for groups in ("nowhere", ["nowhere", "no"]):
+            with pytest.raises(ValueError, match=r"obs\['clusters'\]` in `groups`.*nowhere.*'a', 'b', 'c'"):
+                jv.tl.velocity(grouped, groups=groups)
+        with pytest.raises(KeyError, match=r"obs\['lineage'\]"):
+            jv.tl.velocity(grouped, groupby="lineage")
+    del grouped.obs["clusters"]
+    with pytest.raises(KeyError, match=r"`groupby` beside `groups`.*obs\['clusters'\]"):
+        jv.tl.velocity(grouped, groups="a")
 
 
 def without(slot, key):

@@ -1,4 +1,5 @@
 import logging
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ from scipy.stats import spearmanr
 import jaxvelo as jv
 from tests.dynamics import plain
 from tests.kernels.snapshot import unchanged
-from tests.tl.trajectory import plain_graph, two_parts
+from tests.tl.trajectory import halves, part_of, plain_graph, two_parts
 
 
 def plain_pseudotime(adata, root, end=None):
@@ -70,6 +71,76 @@ def test_disconnected_graph(caplog):
     pseudotime = adata.obs["velocity_pseudotime"]
     assert pseudotime[:100].isna().all()
     assert spearmanr(pseudotime[100:], adata.obs["true_time"][100:])[0] > 0.8
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_each_group_by_itself(adata, end):
+    """As NumPy finds it for their cells, from the roots that terminal_states finds in each."""
+    jv.tl.velocity_pseudotime(halves(adata), groupby="half", end_key="end_points" if end else None)
+    states = jv.tl.terminal_states(adata, groupby="half", copy=True)
+    for group in ("early", "late"):
+        part = part_of(states, group)
+        around = (part.obsp["connectivities"] > 0).toarray() + np.eye(part.n_obs)
+        root, last = (
+            int(np.argmax(around @ part.obs[key] / around.sum(axis=1))) for key in ("root_cells", "end_points")
+        )
+        weights = abs((part.uns["velocity_graph"] + part.uns["velocity_graph_neg"]).toarray())
+        weights = weights + weights.T
+        expected = plain.diffusion_pseudotime(weights, root)
+        expected = plain.unit_range(expected + 1 - plain.diffusion_pseudotime(weights, last))
+        found = adata.obs["velocity_pseudotime"][adata.obs["half"] == group]
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+        assert spearmanr(found, part.obs["true_time"])[0] > 0.8
+    pd.testing.assert_frame_equal(adata.obs[["root_cells", "end_points"]], states.obs[["root_cells", "end_points"]])
+
+
+def test_some_groups(adata, caplog):
+    """The others keep what they have, or have none."""
+    late = (halves(adata).obs["half"] == "late").to_numpy()
+    root = int(np.flatnonzero(late)[2])
+    jv.tl.velocity_pseudotime(adata, "velocity", "half", "late", root_key=root)
+    part = part_of(adata, "late")
+    weights = abs((part.uns["velocity_graph"] + part.uns["velocity_graph_neg"]).toarray())
+    expected = plain.diffusion_pseudotime(weights + weights.T, 2)
+    np.testing.assert_allclose(adata.obs["velocity_pseudotime"][late], expected, atol=1e-3)
+    assert adata.obs["velocity_pseudotime"][~late].isna().all()
+    by_name = jv.tl.velocity_pseudotime(adata, groupby="half", groups="late", root_key=adata.obs_names[root], copy=True)
+    np.testing.assert_array_equal(by_name.obs["velocity_pseudotime"], adata.obs["velocity_pseudotime"])
+
+    other = int(np.flatnonzero(~late)[0])
+    jv.tl.velocity_pseudotime(adata, groupby="half", groups=["early"], root_key=other)
+    np.testing.assert_allclose(adata.obs["velocity_pseudotime"][late], expected, atol=1e-3)
+    assert adata.obs["velocity_pseudotime"].notna().all()
+    # A root is in one group only.
+    result = jv.tl.velocity_pseudotime(adata, groupby="half", root_key=other, copy=True)
+    assert f"No root cell by `root_key={other}` among the cells of the group 'late'; their" in caplog.text
+    np.testing.assert_array_equal(result.obs["velocity_pseudotime"][~late], adata.obs["velocity_pseudotime"][~late])
+    with unchanged(adata), pytest.raises(ValueError, match=rf"`root_key={other}` in one of the groups"):
+        jv.tl.velocity_pseudotime(adata, groupby="half", groups="late", root_key=other)
+
+
+def test_roots_are_computed_for_the_groups_that_have_none(adata):
+    first = jv.tl.terminal_states(halves(adata), groupby="half", groups="early", copy=True)
+    jv.tl.velocity_pseudotime(first, groupby="half")
+    jv.tl.velocity_pseudotime(adata, groupby="half")
+    for key in ("root_cells", "end_points", "velocity_pseudotime"):
+        np.testing.assert_array_equal(first.obs[key], adata.obs[key])
+
+
+def test_groups_as_scvelo(adata):
+    """There for the cells of a group by themselves."""
+    scv = pytest.importorskip("scvelo", reason='scVelo comes with `pip install "jaxvelo[tutorial]"`')
+    jv.tl.terminal_states(halves(adata), groupby="half")
+    jv.tl.velocity_pseudotime(adata, groupby="half")
+    for group in ("early", "late"):
+        part = part_of(adata, group)
+        del part.obs["velocity_pseudotime"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scv.settings.verbosity = 0
+            scv.tl.velocity_pseudotime(part, root_key="root_cells", end_key="end_points")
+        found = adata.obs["velocity_pseudotime"][adata.obs["half"] == group]
+        np.testing.assert_allclose(found, part.obs["velocity_pseudotime"], atol=1e-3)
 
 
 BAD = {

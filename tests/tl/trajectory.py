@@ -73,3 +73,18 @@ def plain_graph(adata, n_steps=2):
     step = (adata.obsp["distances"] > 0).toarray() + np.eye(adata.n_obs)
     reached = np.linalg.matrix_power(step, n_steps) > 0
     return plain.correlations(x, v, reached & ~np.eye(adata.n_obs, dtype=bool))
+
+
+def halves(adata):
+    """The earlier and the later cells of a trajectory as groups."""
+    adata.obs["half"] = pd.Categorical(np.where(adata.obs["true_time"] < 12, "early", "late"))
+    return adata
+
+
+def part_of(adata, group, key="half"):
+    """The cells of a group by themselves, with what stands between them."""
+    cells = (adata.obs[key] == group).to_numpy()
+    part = adata[cells].copy()
+    for name in ("velocity_graph", "velocity_graph_neg"):
+        part.uns[name] = sp.csr_matrix(adata.uns[name])[cells][:, cells]
+    return part
