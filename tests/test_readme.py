@@ -17,8 +17,7 @@ FOR_CELLRANK_USERS, FOR_JAX_USERS, KINETICS, FITTED = re.findall(
 
 def test_for_cellrank_users(monkeypatch):
     """On simulated cells, which need no download; pictures are drawn, not shown."""
-    pytest.importorskip("scanpy", reason='the tutorial needs `pip install "jaxvelo[tutorial]"`')
-    import matplotlib.pyplot as plt
+    plt = pytest.importorskip("matplotlib.pyplot", reason='pictures need `pip install "jaxvelo[tutorial]"`')
 
     def simulated():
         adata = jv.datasets.simulate(300, 60)
