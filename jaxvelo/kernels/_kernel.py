@@ -172,6 +172,24 @@ class KernelExpression(abc.ABC):
 
         return cross_boundary_correctness(self, source, target, cluster_key, rep, graph_key)
 
+    def add_projection(
+        self,
+        basis: str = "umap",
+        key_added: str | None = None,
+        recompute: bool = False,
+        connectivities: Any = None,
+    ) -> None:
+        """Project the transition matrix onto an embedding, without a picture.
+
+        Parameters
+        ----------
+        basis, key_added, recompute, connectivities
+            As of :meth:`plot_projection`.
+        """
+        from jaxvelo.kernels._projection import add_projection
+
+        add_projection(self, basis, key_added, recompute, connectivities)
+
     def plot_projection(
         self,
         basis: str = "umap",
