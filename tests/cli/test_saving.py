@@ -16,6 +16,8 @@ from jaxvelo.cli import _flow, _pictures, _run, main
 from jaxvelo.kernels import read
 from tests.cli.conftest import STOCHASTIC, same
 
+pytestmark = pytest.mark.any_precision
+
 PICTURES = ["grid.png", "random_walks.png", "stream.png"]
 
 

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from jaxvelo import pl
 
+pytestmark = pytest.mark.any_precision
+
 
 def random_chain(n, seed):
     rng = np.random.default_rng(seed)
