@@ -23,6 +23,8 @@ from jaxvelo.choices import (
 )
 from tests.kernels.snapshot import unchanged
 
+pytestmark = pytest.mark.any_precision
+
 MASK = [True, False, True, False, False, True]
 N = len(MASK)
 NUMBERS = [int(truth) for truth in MASK]

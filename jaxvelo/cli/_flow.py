@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
+from anndata import AnnData
 
 from jaxvelo import pp, tl
 from jaxvelo.choices import cluster_names
@@ -20,9 +21,6 @@ from jaxvelo.cli._stale import forget_velocities
 from jaxvelo.configuration import logger, settings, timed
 from jaxvelo.kernels import ConnectivityKernel, KernelExpression, VelocityKernel
 from jaxvelo.markov import random_walks, sample_starts
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 ROOT_KEYS = ("root_cells", "starting_cells", "root_states_probs")
 N_PCS, N_NEIGHBORS = 30, 30
@@ -129,7 +127,7 @@ def _logarithms(adata: AnnData) -> AnnData:
     if adata.X is not None and "log1p" in adata.uns:
         return adata
     counts = adata.layers["spliced"] if adata.X is None else adata.X
-    cells = type(adata)(counts, obs=adata.obs[[]], var=adata.var[[k for k in adata.var if k == "highly_variable"]])
+    cells = AnnData(counts, obs=adata.obs[[]], var=adata.var[[k for k in adata.var if k == "highly_variable"]])
     logger.info("Principal components are of the logarithms of %s", "the spliced counts" if adata.X is None else "X")
     with only_warnings():
         pp.filter_and_normalize(cells)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxvelo.annotations import dense, graph_key, layer_names, listed, read_array, read_connectivities
+from jaxvelo.annotations import dense, graph_key, layer_names, listed, read_array, read_graph
 from jaxvelo.choices import read_mask
 from jaxvelo.configuration import logger
+from jaxvelo.counts import check_finite
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -169,6 +170,8 @@ def make_plan(adata: AnnData, options: Options) -> Plan:
         _check_graph(adata, graph)
     if not velocities:
         _check_velocities(adata, vkey)
+        if not moments:
+            _check_expression(adata, xkey)
 
     dynamical = velocities and mode == "dynamical"
     has_fit = set(FIT) <= set(adata.var) and "fit_t" in layers
@@ -273,7 +276,7 @@ def new_graph(key: str | None) -> Graph:
 
 def _check_graph(adata: AnnData, graph: Graph) -> None:
     """Raise a ValueError if the stored neighbours are not finite, negative, or none at all."""
-    if not read_connectivities(adata, graph.connectivities).count_nonzero():
+    if not read_graph(adata, graph.connectivities).count_nonzero():
         raise ValueError(
             f"Expected neighbours in `obsp[{graph.connectivities!r}]`, found that no cell has any. Have them computed "
             "with --recompute neighbors, or name others as --neighbors-key."
@@ -290,6 +293,14 @@ def _check_velocities(adata: AnnData, vkey: str) -> None:
             f"Expected at least {MIN_GENES} genes with finite velocities in `layers[{vkey!r}]`, found {n_finite} of "
             f"{adata.n_vars}. Have velocities computed with --recompute velocity, or name others as --vkey."
         )
+
+
+def _check_expression(adata: AnnData, xkey: str) -> None:
+    """Raise a ValueError unless the expression that belongs to stored velocities is there and finite."""
+    remedy = "Name another layer as --xkey."
+    if xkey == "X" and adata.X is None:
+        raise ValueError(f"Expected expression in `X`, found none. {remedy}")
+    check_finite("X" if xkey == "X" else f"layers[{xkey!r}]", read_array(adata, xkey, "layers"), remedy)
 
 
 def _check_time(adata: AnnData) -> None:

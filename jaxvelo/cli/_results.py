@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jaxvelo.cli._errors import described, message_of
 from jaxvelo.cli._files import KERNEL, prepare_folder, write_h5ad
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import KernelExpression
 
-BACKUP = "kernel.npz"
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+BACKUP, VELOCITIES = "kernel.npz", "velocities.h5ad"
 SUFFIXES = (".gz", ".zip", ".h5ad", ".h5", ".hdf5", ".loom", ".zarr")
 
 
@@ -77,3 +81,15 @@ def save(kernel: KernelExpression, key: str, out: Path, written: list[Path]) -> 
         return OSError(f"{failure} The transition matrix is in `{backup}`: read it with `jaxvelo.kernels.read`.")
     written.append(path)
     return None
+
+
+def salvage(adata: AnnData, out: Path, written: list[Path]) -> None:
+    """Write velocities that were computed, as there is no kernel to write; a run on that file goes on from them."""
+    path = out / VELOCITIES
+    try:
+        with timed(f"Writing what was computed so far to `{path}`"):
+            write_h5ad(adata, path)
+    except Exception as error:  # the first error is the one to tell
+        logger.warning("Could not write `%s`: %s", path, described(error))
+        return
+    written.append(path)

@@ -14,12 +14,11 @@ from jaxvelo.cli._clusters import choose_clusters, starting_cells
 from jaxvelo.cli._errors import described, is_foreseen, message_of, step
 from jaxvelo.cli._files import leave_out_unwritable, read_data
 from jaxvelo.cli._plan import Graph, Options, Plan, make_plan
-from jaxvelo.cli._results import check_folder, default_folder, save
+from jaxvelo.cli._results import check_folder, default_folder, salvage, save
 from jaxvelo.cli._stale import forget_components, forget_fits, forget_kernel
 from jaxvelo.cli._umap import add_umap, require_umap
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import KernelExpression, VelocityKernel
-from jaxvelo.kernels._projection import add_projection
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -36,13 +35,14 @@ def run(options: Options, written: list[Path]) -> None:
     flow.require_drawing()
     with timed(f"Reading `{file}`"):
         adata = read_data(file)
-    leave_out_unwritable(adata)
-    name_uniquely(adata)
-    name_counts(adata, options)
-    tell_contents(adata)
-    cluster_key = choose_clusters(adata, options.cluster_key)
-    starts = starting_cells(adata, cluster_key, options.start)
-    plan = make_plan(adata, options)
+    with step("Looking at what the file holds"):
+        leave_out_unwritable(adata)
+        name_uniquely(adata)
+        name_counts(adata, options)
+        tell_contents(adata)
+        cluster_key = choose_clusters(adata, options.cluster_key)
+        starts = starting_cells(adata, cluster_key, options.start)
+        plan = make_plan(adata, options)
     if plan.umap:
         require_umap()
     check_folder(out, file)
@@ -54,17 +54,22 @@ def run(options: Options, written: list[Path]) -> None:
     mode = compute_velocities(adata, plan, options)
 
     flow.heading("Transition matrix")
-    kernel, features = compute_kernel(adata, plan, options)
+    try:
+        kernel, features = compute_kernel(adata, plan, options)
+    except Exception:
+        if plan.velocities:
+            salvage(adata, out, written)
+        raise
+    basis = add_umap(adata, plan.graph, features, seed) if plan.umap else plan.basis
+    add_arrows(kernel, basis, options.kernel_key)
+    failure = save(kernel, options.kernel_key, out, written)
     if cluster_key is not None:
         flow.report_flow(kernel, cluster_key)
 
     flow.heading("Random walks and pictures")
-    basis = add_umap(adata, plan.graph, features, seed) if plan.umap else plan.basis
     walks = flow.simulate_walks(kernel, starts, seed)
     if cluster_key is not None:
         flow.report_ends(adata, walks, cluster_key)
-    add_arrows(kernel, basis, options.kernel_key)
-    failure = save(kernel, options.kernel_key, out, written)
     drawn = list(pictures.of_kernel(kernel, options.kernel_key, walks, basis, cluster_key))
     if mode == "dynamical":
         drawn += pictures.of_dynamics(adata, basis, cluster_key)
@@ -141,7 +146,7 @@ def compute_kernel(adata: AnnData, plan: Plan, options: Options) -> tuple[Kernel
 def add_arrows(kernel: KernelExpression, basis: str, key: str) -> None:
     """Project the transition matrix onto the embedding, or say why there are no arrows."""
     try:
-        add_projection(kernel, basis, key, recompute=True, connectivities=None)
+        kernel.add_projection(basis, key, recompute=True)
     except Exception as error:  # pictures less, not the end of the flow
         text = message_of(error) if is_foreseen(error) else described(error)
         logger.warning("Could not project the transition matrix onto `%s`: %s", basis, text)

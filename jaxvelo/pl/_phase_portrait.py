@@ -188,7 +188,7 @@ def phase_portrait(
             panels[0].figure.suptitle(title, color=INK, fontsize=text_size(13))
         _draw_legends(panels, positions[0], colors[0], handles, place, own=canvas.own)
         done = canvas.finish()
-    return done if isinstance(var_names, str) or done is None else panels
+    return done if is_name(var_names) or done is None else panels
 
 
 def _genes(adata: "AnnData", var_names: str | Sequence[str]) -> tuple[list[str], list[int]]:

@@ -81,9 +81,9 @@ def velocity_embedding(
 
     Notes
     -----
-    Equal to scVelo 0.3.4 up to rounding, but for cells next to some without coordinates, and for its arguments
-    ``direct_pca_projection`` (velocities times loadings, which is no projection of the field) and ``retain_scale``,
-    which are not there.
+    Equal to scVelo 0.3.4 up to rounding, but for cells without correlations (zero, there NaN) and cells next to some
+    without coordinates (NaN, there as if these were in the same place). Its arguments ``direct_pca_projection``
+    (velocities times loadings, which is no projection of the field) and ``retain_scale`` are not there.
 
     References
     ----------

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from jaxvelo.cli import main
 from tests.cli.conftest import STOCHASTIC, raw_counts, same
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = [pytest.mark.any_precision, pytest.mark.usefixtures("undrawn")]
 
 
 def without(cells, **names):
@@ -261,6 +261,18 @@ def test_stored_velocities_that_do_not_fit(results, run):
     message = run(results).refused().err
     assert "found 0 of" in message
     assert "--recompute velocity" in message
+
+
+def test_stored_expression_that_does_not_fit(results, run):
+    assert "Expected expression in `X`, found none" in run(_without_x(results), "--xkey", "X").refused().err
+    results.layers["Ms"] = np.full(results.shape, np.nan)
+    assert "Expected finite values in `layers['Ms']`" in run(results).refused().err
+
+
+def _without_x(cells):
+    cells = cells.copy()
+    del cells.X
+    return cells
 
 
 def test_the_file_keeps_its_transition_matrix_under_another_key(results, run):

@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 
 import jaxvelo as jv
-from jaxvelo.cli import _pictures, _run, main
+from jaxvelo.cli import _flow, _pictures, _run, main
 from jaxvelo.kernels import read
 from tests.cli.conftest import STOCHASTIC, same
+
+pytestmark = pytest.mark.any_precision
 
 PICTURES = ["grid.png", "random_walks.png", "stream.png"]
 
@@ -67,7 +69,7 @@ def test_the_kernel_has_the_arrows_of_the_pictures(quickly, run):
 
 
 def test_a_failed_projection_is_a_warning(quickly, run, monkeypatch):
-    monkeypatch.setattr(_run, "add_projection", raising(FloatingPointError("overflow")))
+    monkeypatch.setattr(jv.kernels.KernelExpression, "add_projection", raising(FloatingPointError("overflow")))
     result = run(quickly)
     assert result.status == 0
     assert "Could not project the transition matrix onto `umap`: FloatingPointError: overflow." in result.out
@@ -93,6 +95,27 @@ def test_what_was_computed_survives_a_full_disk(quickly, run, monkeypatch):
     assert (result.folder / "kernel.h5ad").read_bytes() == before
     kernel = read(result.folder / "kernel.npz", quickly)
     assert same(kernel.transition_matrix, expected.cells.obsp["T_fwd"])
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_velocities_survive_an_error_in_the_kernel(cells, run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(_run.VelocityKernel, "compute_transition_matrix", raising(MemoryError("Unable to allocate")))
+        result = run(cells, *STOCHASTIC)
+    assert result.status == 1
+    assert "Computing the transition matrix failed with MemoryError: Unable to allocate." in result.err
+    assert result.files == ["velocities.h5ad"]
+    shutil.copy(result.folder / "velocities.h5ad", tmp_path / "cells.h5ad")
+    resumed = run(None).succeeded()
+    assert "Using the velocities in `layers['velocity']`" in resumed.out
+
+
+def test_walks_that_fail_leave_the_kernel(quickly, run, monkeypatch):
+    monkeypatch.setattr(_flow, "random_walks", raising(MemoryError()))
+    result = run(quickly)
+    assert result.status == 1
+    assert result.files == ["kernel.h5ad"]
+    assert "Written before: " in result.err
 
 
 def test_an_interrupt_leaves_nothing_half_written(quickly, run, monkeypatch):

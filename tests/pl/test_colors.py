@@ -15,6 +15,8 @@ from jaxvelo import pl
 
 from .conftest import NAMES
 
+pytestmark = pytest.mark.any_precision
+
 
 def in_order(adata, ax, what):
     """Values or colours that were drawn, in the order of the cells."""

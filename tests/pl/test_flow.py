@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from jaxvelo import pl
 
+pytestmark = pytest.mark.any_precision
+
 
 def random_chain(n, seed):
     rng = np.random.default_rng(seed)
@@ -158,6 +160,24 @@ def test_selected_clusters_and_times_are_cut_before_the_flow(unchanged, chain):
     assert set(legend_labels(ax)) == {"early", "late"}
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "0.5", "2"]
     np.testing.assert_allclose(ax.get_xticks(), [0.0, 1.0, 4.0])
+
+
+def test_absent_clusters_and_times_are_left_out(unchanged, chain, caplog):
+    whole = {"remove_empty_clusters": False, "show": False}
+    ax = pl.single_flow(unchanged, chain, "early", "clusters", "day", ["late", "never"], [0.0, 0.5, 2.0, 7.0], **whole)
+    assert set(legend_labels(ax)) == {"early", "late"}
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "0.5", "2"]
+    assert "Leaving out ['never'] of `clusters`" in caplog.text
+    assert "Leaving out [7.0] of `time_points`" in caplog.text
+
+
+def test_clusters_whose_names_are_no_text(cells, chain):
+    cells.obs["leiden"] = cells.obs["clusters"].cat.codes.astype("category")
+    cells.obs["number"] = cells.obs["clusters"].cat.codes.astype(int)
+    for key in ("leiden", "number"):
+        for cluster, others in ((0, [1, 2]), ("0", ["1", "2"])):
+            ax = pl.single_flow(cells, chain, cluster, key, "day", others, remove_empty_clusters=False, show=False)
+            assert set(legend_labels(ax)) == {"0", "1", "2"}
 
 
 def test_time_as_numbers_and_steps(unchanged, chain):

@@ -458,3 +458,22 @@ def test_real_fits(shared):
         size = curve.max(axis=0)
         distances = np.linalg.norm((expected[:, None] - curve) / size, axis=-1).min(axis=1)
         assert distances.max() < 0.03
+
+
+def test_genes_whose_names_are_no_text(cells):
+    cells.var.index = range(10, 16)
+    for names in (12, "12", np.int64(12)):
+        assert pl.phase_portrait(cells, names, show=False).get_title() == "12"
+    axes = pl.phase_portrait(cells, [10, "11"], show=False)
+    assert [ax.get_title() for ax in axes] == ["10", "11"]
+
+
+def test_hidden_genes_that_occur_twice_do_not_matter(cells):
+    cells.var_names = ["gene_0", "double", "double", *GENES[3:]]
+    pl.phase_portrait(cells, "gene_0", show=False)
+
+
+def test_sizes_and_opacities(cells):
+    for arguments, message in (({"size": -1}, "`size`"), ({"alpha": 2}, "`alpha`"), ({"cmap": "nothing"}, "`cmap`")):
+        with pytest.raises(ValueError, match=message):
+            pl.phase_portrait(cells, "gene_0", show=False, **arguments)

@@ -6,6 +6,8 @@ import pytest
 
 from jaxvelo import pl
 
+pytestmark = pytest.mark.any_precision
+
 
 def loops(adata, layers):
     dense = {layer: adata.layers[layer].toarray() for layer in layers}
@@ -106,3 +108,12 @@ def test_no_counts(cells):
         cells.layers[layer] = cells.layers[layer] * 0
     with pytest.raises(ValueError, match="Expected counts in layers"):
         pl.proportions(cells, show=False)
+
+
+def test_cells_whose_counts_are_not_finite(cells, caplog):
+    cells.obs["initial_size_spliced"], cells.obs["initial_size_unspliced"] = 3.0, 1.0
+    cells.obs.loc[cells.obs_names[:4], "initial_size_spliced"] = np.nan
+    total, by_group = pl.count_proportions(cells, "clusters")
+    np.testing.assert_allclose(total, [0.75, 0.25])
+    np.testing.assert_allclose(by_group, [[0.75, 0.25]] * 3)
+    assert "Leaving out 4 cells whose counts" in caplog.text

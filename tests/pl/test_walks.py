@@ -11,6 +11,8 @@ from mpl_toolkits.mplot3d.proj3d import proj_transform
 
 from jaxvelo import pl
 
+pytestmark = pytest.mark.any_precision
+
 WALKS = [np.array([0, 5, 20, 40]), np.array([1, 2, 59]), np.array([7])]
 
 
@@ -108,6 +110,8 @@ def test_saved_and_own_axes(cells, tmp_path):
         ([np.array([0.0, 1.0])], ValueError, "array of integers.*float64"),
         ([np.array([], dtype=int)], ValueError, r"non-empty.*found shape \(0,\)"),
         ([np.zeros((2, 2), dtype=int)], ValueError, r"found shape \(2, 2\)"),
+        ([np.resize([0, 1], 60)], ValueError, r"all of them 0 or 1. If this is a mask, pass `np.flatnonzero"),
+        ([np.ones(60, dtype=bool)], ValueError, "array of integers.*bool"),
     ],
 )
 def test_walks_that_cannot_be_drawn(unchanged, walks, error, message):

@@ -340,7 +340,7 @@ BAD = {
     "nan in spliced": (nan_in("spliced"), {}, ValueError, r"layers\['spliced'\].*1 that are NaN"),
     "negative Ms": (negative_in("Ms"), {"mode": "deterministic"}, ValueError, r"layers\['Ms'\].*1 negative.*moments"),
     "negative spliced": (negative_in("spliced"), {}, ValueError, r"layers\['spliced'\].*1 negative"),
-    "mask of words": (words_for_booleans, {}, ValueError, r"var\['highly_variable'\].*type object.*Convert"),
+    "mask of words": (words_for_booleans, {}, ValueError, r"var\['highly_variable'\].*type (object|str).*Convert"),
     "dynamical": (None, {"mode": "dynamical"}, KeyError, r"var\['fit_alpha'\].*recover_dynamics"),
     "mode": (None, {"mode": "fast"}, ValueError, "mode.*stochastic.*fast"),
     "percentile": (None, {"perc": 120}, ValueError, "perc.*0 to 100.*120"),

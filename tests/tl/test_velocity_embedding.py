@@ -1,6 +1,5 @@
 """Velocities in an embedding: against the formula, cell by cell, and against scVelo."""
 
-import sys
 import warnings
 
 import anndata
@@ -168,22 +167,16 @@ def test_no_embedding(cells):
 )
 def test_against_scvelo(shared, arguments):
     """To 1e-6 of the largest arrow, on the pancreas."""
+    scv = pytest.importorskip("scvelo", reason='scVelo comes with `pip install "jaxvelo[tutorial]"`')
+    adata = anndata.read_h5ad(shared / "reference" / "pancreas_velocity.h5ad")[::6].copy()
+    while (isolated := np.diff(adata.obsp["connectivities"].indptr) == 0).any():  # where scVelo has NaN
+        adata = adata[~isolated].copy()
+    tl.velocity_graph(adata, mode_neighbors="connectivities")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        scv = pytest.importorskip("scvelo")
         scv.settings.verbosity = 0
-        adata = anndata.read_h5ad(shared / "reference" / "pancreas_velocity.h5ad")[:600].copy()
-        rng = np.random.default_rng(0)
-        near = sp.random(600, 600, 0.05, random_state=0, data_rvs=lambda k: rng.uniform(-1, 1, k), format="csr")
-        near = near - sp.diags_array(near.diagonal())
-        adata.uns["velocity_graph"] = sp.csr_matrix(near.maximum(0))
-        adata.uns["velocity_graph_neg"] = sp.csr_matrix(near.minimum(0))
-        adata.uns["velocity_params"] = {}
         ours = tl.velocity_embedding(adata, copy=True, **arguments)
-        try:
-            theirs = scv.tl.velocity_embedding(adata, copy=True, **{"basis": "umap", **arguments})
-        except (AttributeError, TypeError, ValueError) as error:
-            pytest.skip(f"scVelo does not run with {sys.version_info[:2]} and today's packages: {error}")
+        theirs = scv.tl.velocity_embedding(adata, copy=True, **{"basis": "umap", **arguments})
     key = f"velocity_{arguments.get('basis', 'umap')}"
     expected = theirs.obsm[key]
     np.testing.assert_allclose(ours.obsm[key], expected, atol=1e-6 * np.abs(expected).max())
