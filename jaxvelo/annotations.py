@@ -271,7 +271,7 @@ def dense(array: Any) -> np.ndarray:
     if sp.issparse(array):
         return array.toarray()
     values = array.to_numpy() if isinstance(array, pd.DataFrame) else np.asarray(array)
-    if values.dtype.kind not in "OSU":
+    if values.dtype.kind != "O" or any(isinstance(value, str | bytes) for value in values.flat):
         return values
     try:
         table = array if isinstance(array, pd.DataFrame) else pd.DataFrame(values)

@@ -275,9 +275,9 @@ def test_matrices_of_any_library(cells, velocity, form):
     [
         (lambda t: t.rename(index={"cell_3": "x"}), KeyError, r"found \['cell_3'\] not in `table.index`"),
         (lambda t: t.rename(columns={"cell_3": "cell_4"}), KeyError, r"found \['cell_3'\] not in `table.columns`"),
-        (lambda t: t.iloc[:-1], ValueError, r"table of 60 cells by 60 cells, found the shape \(59, 60\)"),
-        (lambda t: t.astype(str), TypeError, "numbers in `array`, found the type"),
-        (lambda t: t.astype(complex), TypeError, "numbers in `array`, found the type complex128"),
+        (lambda t: t.iloc[:-1], ValueError, r"`table` of shape \(60, 60\), cells by cells, found \(59, 60\)"),
+        (lambda t: t.astype(str), TypeError, "numbers as `table`, found the type"),
+        (lambda t: t.astype(complex), TypeError, "numbers as `table`, found the type complex128"),
     ],
 )
 def test_tables_that_do_not_fit(cells, velocity, change, error, message):
