@@ -313,10 +313,13 @@ def read_embedding(adata: AnnData, basis: str, least_columns: int = 1) -> np.nda
                     f"found shape {embedding.shape}."
                 )
             if embedding.dtype.kind not in "fiub":
-                raise ValueError(
-                    f"Expected coordinates in `adata.obsm[{key!r}]`, found values that are no numbers, of the type "
-                    f"{embedding.dtype}. Keep the columns of numbers, or pass another `basis`."
-                )
+                try:  # texts of numbers, as tables of other tools have them
+                    embedding = embedding.astype(float)
+                except (TypeError, ValueError) as error:
+                    raise ValueError(
+                        f"Expected coordinates in `adata.obsm[{key!r}]`, found values that are no numbers, of the type "
+                        f"{embedding.dtype}. Keep the columns of numbers, or pass another `basis`."
+                    ) from error
             return embedding
     raise KeyError(
         f"Expected an embedding in `adata.obsm['X_{basis}']` or `adata.obsm[{basis!r}]`, found the keys "

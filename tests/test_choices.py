@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 from jaxvelo.annotations import require_key
 from jaxvelo.choices import (
@@ -19,6 +20,7 @@ from jaxvelo.choices import (
     read_clusters,
     read_mask,
     require_cluster,
+    square_in_order,
     text_of,
 )
 from tests.kernels.snapshot import unchanged
@@ -403,6 +405,19 @@ def test_one_cluster(adata):
         require_cluster(clusters, "empty", "clusters")
 
 
+@pytest.mark.parametrize("text", ["nan", "None", "<NA>", ""])
+@pytest.mark.parametrize("kind", ["category", object])
+def test_missing_values_written_as_text(adata, text, kind, caplog):
+    adata.obs["label"] = pd.Series(["x", "x", text, "y", "y", text], index=adata.obs_names).astype(kind)
+    assert list(read_clusters(adata, "label").cat.categories) == sorted(["x", "y", text])
+    assert f"`adata.obs['label']` has a group named {text!r}" in caplog.text
+    remedy = caplog.text[caplog.text.index("`adata.obs['label'] = ") + 1 :].split("`")[0]
+    exec(remedy, {"adata": adata})
+    caplog.clear()
+    assert list(read_clusters(adata, "label").cat.categories) == ["x", "y"]
+    assert not caplog.records
+
+
 def test_names_of_clusters(adata):
     assert cluster_names(adata.obs["clusters"], "x") == ["a", "b", "c", "empty"]
     mixed = pd.Series(pd.Categorical([1, "1", "a"], categories=[1, "1", "a"]))
@@ -413,12 +428,42 @@ def test_names_of_clusters(adata):
 # Values of the cells with names of their own.
 
 
+def test_tables_of_cells_and_cells(adata):
+    names = adata.obs_names
+    values = np.arange(N * N, dtype=float).reshape(N, N)
+    named = pd.DataFrame(values, names, names)
+    shuffled = named.sample(frac=1, random_state=0).sample(frac=1, axis=1, random_state=1)
+    for form in (
+        values,
+        values.tolist(),
+        jnp.array(values),
+        named,
+        shuffled,
+        shuffled.astype("Int64"),
+        pd.DataFrame(values),
+    ):
+        np.testing.assert_array_equal(square_in_order(form, names, "T"), values)
+    sparse = sp.coo_array(values)
+    assert square_in_order(sparse, names, "T") is sparse
+    for form, error, message in (
+        (named.iloc[1:], ValueError, r"`T` of shape \(6, 6\), cells by cells, found \(5, 6\)"),
+        (named.rename(index={"cell_1": "cell_2"}), KeyError, r"\['cell_1'\] not in `T.index`"),
+        (named.rename(columns={"cell_1": "x"}), KeyError, r"\['cell_1'\] not in `T.columns`"),
+        (named.astype(str), TypeError, "matrix of numbers as `T`, found the type"),
+        ("T_fwd", ValueError, r"`T` of shape \(6, 6\)"),
+    ):
+        with pytest.raises(error, match=message):
+            square_in_order(form, names, "T")
+
+
 def test_aligned(adata):
     names = adata.obs_names
     values = pd.Series(np.arange(N), index=names)
     np.testing.assert_array_equal(aligned(values, names, "w"), np.arange(N))
     np.testing.assert_array_equal(aligned(values.sample(frac=1, random_state=0), names, "w"), np.arange(N))
     np.testing.assert_array_equal(aligned(values.reset_index(drop=True), names, "w"), np.arange(N))
-    for other in (values.iloc[:-1], values.rename("a{}".format), pd.Series(range(N), index=range(1, N + 1))):
+    np.testing.assert_array_equal(aligned(values[::-1], names[2:4], "w"), [2, 3])  # some cells chosen since
+    twins = pd.Series(range(N), index=[*names[1:], names[1]])
+    for other in (values.iloc[:-1], values.rename("a{}".format), pd.Series(range(N), index=range(1, N + 1)), twins):
         with pytest.raises(ValueError, match=r"index of `w` to be the 6 names \['cell_0', 'cell_1'\]"):
             aligned(other, names, "w")

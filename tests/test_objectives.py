@@ -237,7 +237,7 @@ class TestFutureLikelihood:
         objective = objectives.FutureLikelihood(cells, "when", steps=2)
         self.check(objective, kernel, matrix, self.futures(days.tolist()), steps=2)
 
-    @pytest.mark.parametrize("form", ["dense", "sparse", "explicit zeros", "frame"])
+    @pytest.mark.parametrize("form", ["dense", "sparse", "explicit zeros", "frame", "nullable"])
     def test_clones_in_obsm(self, cells, kernel, matrix, form):
         """Some cells are in several clones, some in none."""
         rng = np.random.default_rng(0)
@@ -249,8 +249,9 @@ class TestFutureLikelihood:
             sparse = sp.csr_matrix(np.ones((N_CELLS, 5)))
             sparse.data[:] = clones.ravel()
             stored[form] = sparse
-        elif form == "frame":
-            stored[form].columns = [f"clone {i}" for i in range(5)]
+        elif form in ("frame", "nullable"):
+            names = [f"clone {i}" for i in range(5)]
+            stored[form] = pd.DataFrame(clones, cells.obs_names, names).astype("Int64" if form == "nullable" else float)
         cells.obsm["X_clone"] = stored[form]
         with unchanged(cells):
             objective = objectives.FutureLikelihood(cells, "day", "X_clone", steps=4)
@@ -264,6 +265,23 @@ class TestFutureLikelihood:
             objective = objectives.FutureLikelihood(cells, "day", "clone", steps=4)
         same = lambda i, j: clones[i] is not None and clones[i] == clones[j]  # noqa: E731
         self.check(objective, kernel, matrix, self.futures(cells.obs["day"].tolist(), same), steps=4)
+
+    def test_numbers_as_texts(self, cells, kernel, matrix):
+        """In the order of the numbers: 10 after 9."""
+        days = 8 + np.floor(np.linspace(0, 3, N_CELLS) * 0.99)
+        for form in (str, "category", "string"):
+            cells.obs["when"] = pd.Series(days.astype(int).astype(str), index=cells.obs_names).astype(form)
+            objective = objectives.FutureLikelihood(cells, "when", steps=2)
+            self.check(objective, kernel, matrix, self.futures(days.tolist()), steps=2)
+
+    def test_table_in_another_order(self, cells):
+        future = pd.DataFrame(np.eye(N_CELLS, k=1), cells.obs_names, cells.obs_names)
+        expected = objectives.FutureLikelihood(cells, future=future.to_numpy())
+        found = objectives.FutureLikelihood(cells, future=future.iloc[::-1, ::-1])
+        np.testing.assert_array_equal(found.cell, expected.cell)
+        np.testing.assert_array_equal(found.future, expected.future)
+        with pytest.raises(KeyError, match=r"not in `future.index`"):
+            objectives.FutureLikelihood(cells, future=future.rename(index={"cell_0": "x"}))
 
     @pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, sp.coo_array])
     def test_matrix(self, cells, kernel, matrix, form):
@@ -289,6 +307,7 @@ class TestFutureLikelihood:
         "no time": ({"time_key": None, "future": np.eye(60), "clone_key": "label"}, ValueError, "clone_key"),
         "names": ({"time_key": "label"}, TypeError, r"numbers or ordered categories, found .*ordered=True"),
         "NaN clones": ({"clone_key": "X_missing"}, ValueError, "X_missing.*found 60 that are not"),
+        "text clones": ({"clone_key": "X_text"}, ValueError, r"numbers in `adata.obsm\['X_text'\]`"),
         "not finite": ({"time_key": None, "future": np.full((60, 60), np.nan)}, ValueError, "finite.*future"),
     }  # fmt: skip
 
@@ -296,6 +315,7 @@ class TestFutureLikelihood:
     def test_bad_input(self, cells, name):
         cells.obs["constant"] = 1
         cells.obsm["X_missing"] = np.stack([np.ones(N_CELLS), np.full(N_CELLS, np.nan)], axis=1)
+        cells.obsm["X_text"] = np.full((N_CELLS, 2), "a")
         arguments, error, message = self.BAD[name]
         with unchanged(cells), pytest.raises(error, match=message):
             objectives.FutureLikelihood(cells, **{"time_key": "day", **arguments})
@@ -320,6 +340,12 @@ class TestTimeGain:
             gain = [matrix[i, j] * (time[j] - time[i]) for j in range(N_CELLS)]
             square = [matrix[i, j] * (time[j] - time[i]) ** 2 for j in range(N_CELLS)]
             assert np.isclose(loss, -sum(gain) / np.sqrt(sum(square)), **CLOSE)
+
+    @pytest.mark.parametrize("form", [float, str, "category", "Float64"])
+    def test_numbers_of_all_types(self, cells, form):
+        expected = objectives.TimeGain(cells, "pseudotime").time
+        cells.obs["stored"] = cells.obs["pseudotime"].astype(form)
+        np.testing.assert_allclose(objectives.TimeGain(cells, "stored").time, expected, rtol=1e-6)
 
     def test_bad_input(self, cells):
         cells.obs["broken"] = cells.obs["pseudotime"].where(np.arange(N_CELLS) != 9)

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from jaxvelo.annotations import is_number, layer_names, listed
-from jaxvelo.choices import chosen_groups, find_name, in_order, is_name
+from jaxvelo.choices import chosen_groups, cluster_names, find_name, in_order, is_name, text_of
 from jaxvelo.configuration import logger
 
 from ._figure import pyplot
@@ -143,7 +143,7 @@ def default_color(adata: "AnnData") -> str:
     A column with hardly fewer levels than cells, such as barcodes, is none.
     """
     columns = adata.obs.loc[:, ~adata.obs.columns.duplicated(keep=False)]
-    if "clusters" in columns and columns["clusters"].notna().any():
+    if "clusters" in adata.obs and ("clusters" not in columns or columns["clusters"].notna().any()):
         return "clusters"
     for key, column in columns.items():
         if isinstance(column.dtype, pd.CategoricalDtype) and 0 < column.nunique() <= min(MOST_GROUPS, adata.n_obs // 2):
@@ -168,7 +168,7 @@ def group_codes(adata: "AnnData", key: Any) -> tuple[list[str], Int[np.ndarray, 
     ValueError
         If there are two, or no cell has a group.
     """
-    names, codes = _coded(group_values(adata, key))
+    names, codes = _coded(group_values(adata, key), str(key))
     if not (codes >= 0).any():
         raise ValueError(
             f"Expected groups in `adata.obs[{key!r}]`, found none: the value of all {len(codes)} cells is missing."
@@ -201,8 +201,9 @@ def _as_groups(column: pd.Series, key: str) -> pd.Series:
         ) from error
 
 
-def _coded(column: pd.Series) -> tuple[list[str], Int[np.ndarray, " cells"]]:
-    return [str(name) for name in column.cat.categories], column.cat.codes.to_numpy().astype(int)
+def _coded(column: pd.Series, key: str) -> tuple[list[str], Int[np.ndarray, " cells"]]:
+    names = cluster_names(column, f"adata.obs[{key!r}]" if key else "color")
+    return names, column.cat.codes.to_numpy().astype(int)
 
 
 def _of_column(
@@ -217,7 +218,7 @@ def _of_column(
             logger.warning("`%s` has no finite value in any cell: all are grey", key or "color")
         return Continuous(key, values)
     column = _as_groups(column, key)
-    names, codes = _coded(column)
+    names, codes = _coded(column, key)
     if not (codes >= 0).any():
         logger.warning("`%s` is missing in all cells: all are grey", key or "color")
     missing = "NA"
@@ -354,7 +355,7 @@ def _palette_colors(palette: Any, key: str, names: list[str]) -> list[str]:
             return [to_hex(color) for color in known[: len(names)]]
         return [to_hex(cmap(x)) for x in np.linspace(0.0, 1.0, len(names))]
     if isinstance(palette, Mapping):
-        by_name = {str(name) for name in palette}
+        by_name = {text_of(name) for name in palette}
         if missing := [name for name in names if name not in by_name]:
             raise ValueError(
                 f"Expected `palette` to have a colour for each group of `{key!r}`, found none for {missing}."

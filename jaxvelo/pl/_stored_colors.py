@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from jaxvelo.choices import text_of
+
 
 def read_colors(stored: Any, names: Sequence[str]) -> tuple[list[str | None], str]:
     """Read one colour for each group.
@@ -71,11 +73,11 @@ def _entries(stored: Any, names: Sequence[str]) -> list[Any]:
     if isinstance(stored, pd.DataFrame):
         stored = pd.Series(list(stored.itertuples(index=False, name=None)), index=stored.index)
     if isinstance(stored, pd.Series):
-        index = [_name(key) for key in stored.index]
+        index = [text_of(key) for key in stored.index]
         in_order = isinstance(stored.index, pd.RangeIndex) and not set(names) <= set(index)
         stored = stored.tolist() if in_order else dict(zip(index, stored, strict=True))
     if isinstance(stored, Mapping):
-        by_name = {_name(key): color for key, color in stored.items()}
+        by_name = {text_of(key): color for key, color in stored.items()}
         return [by_name.get(name) for name in names]
     if isinstance(stored, str | bytes):
         return [stored]
@@ -87,8 +89,8 @@ def _entries(stored: Any, names: Sequence[str]) -> list[Any]:
         entries = list(array) if hasattr(array, "__iter__") else [array]
         entries = [entry[0] if _is_sequence(entry) and len(entry) == 1 else entry for entry in entries]
     pairs = [entry for entry in entries if _is_sequence(entry) and len(entry) == 2]
-    if pairs and len(pairs) == len(entries) and set(names) <= {_name(pair[0]) for pair in pairs}:
-        by_name = {_name(name): color for name, color in pairs}
+    if pairs and len(pairs) == len(entries) and set(names) <= {text_of(pair[0]) for pair in pairs}:
+        by_name = {text_of(name): color for name, color in pairs}
         return [by_name.get(name) for name in names]
     return entries
 
@@ -97,13 +99,9 @@ def _is_sequence(entry: Any) -> bool:
     return isinstance(entry, list | tuple) or (isinstance(entry, np.ndarray) and entry.ndim > 0)
 
 
-def _name(key: Any) -> str:
-    return key.decode(errors="replace") if isinstance(key, bytes) else str(key)
-
-
 def _as_text(entry: Any) -> str | None:
     """Give text as such, whatever its type; :obj:`None` for all else."""
-    return _name(entry).strip() if isinstance(entry, str | bytes) else None
+    return text_of(entry).strip() if isinstance(entry, str | bytes) else None
 
 
 def _as_numbers(entry: Any) -> Float[np.ndarray, " channels"] | None:

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotations import check_integer, is_number, layer_names, listed, read_numbers, require_anndata
-from jaxvelo.choices import aligned, places_by_name
+from jaxvelo.choices import aligned, is_name, places_by_name
 from jaxvelo.configuration import accepts_data, logger
 from jaxvelo.counts import cell_sizes, check_finite, check_non_negative, is_zero, log1p, readable, scale_cells, to_size
 from jaxvelo.pp._count_layers import (
@@ -280,6 +280,8 @@ class _Counts(NamedTuple):
 def _read(adata: AnnData, names: Iterable[str] = ()) -> _Counts:
     """Read the layers of counts that there are, the ones named, and X."""
     require_in_memory(adata)
+    if 0 in adata.shape:
+        raise ValueError(f"Expected cells and genes in `adata`, found {adata.n_obs} cells and {adata.n_vars} genes.")
     there = [name for name in COUNT_LAYERS if name in adata.layers]
     layers = {name: read_layer(adata, name) for name in dict.fromkeys([*there, *names])}
     if not set(LAYERS) <= set(layers):
@@ -388,7 +390,7 @@ def _shared_counts(adata: AnnData) -> Any:
 
 def _retained(adata: AnnData, retain_genes: str | Iterable[str] | None) -> np.ndarray:
     """Mask of the genes to be kept in any case."""
-    names = [] if retain_genes is None else [retain_genes] if isinstance(retain_genes, str) else list(retain_genes)
+    names: list[Any] = [] if retain_genes is None else [retain_genes] if is_name(retain_genes) else list(retain_genes)
     mask = np.zeros(adata.n_vars, dtype=bool)
     mask[_present(names, adata.var_names, "retain_genes", "adata.var_names")] = True
     return mask

@@ -87,6 +87,36 @@ class TestNames:
             with pytest.raises(ValueError, match=r"once in `adata.obs.columns`, found \['time'\] several times"):
                 draw()
 
+    def test_the_default_column_that_occurs_twice(self, cells):
+        expected = colors(cells)
+        cells.obs = pd.concat([cells.obs, cells.obs[["day"]]], axis=1)
+        assert colors(cells) == expected
+        cells.obs = pd.concat([cells.obs, cells.obs[["clusters"]]], axis=1)
+        with pytest.raises(ValueError, match=r"found \['clusters'\] several times"):
+            pl.scatter(cells, show=False)
+        cells.obs.columns = ["time" if name == "clusters" else name for name in cells.obs]
+        pl.scatter(cells, show=False)
+
+    def test_groups_that_read_the_same(self, cells):
+        cells.obs["mixed"] = pd.Categorical([1, "1", "a"] * 20, categories=[1, "1", "a"])
+        for draw in (lambda: pl.scatter(cells, color="mixed"), lambda: pl.proportions(cells, "mixed")):
+            with pytest.raises(ValueError, match=r"categories of `adata.obs\['mixed'\]`.*several that read \['1'\]"):
+                draw()
+
+    def test_groups_that_are_whole_numbers(self, cells):
+        """A column that has lost its type by missing values."""
+        cells.obs["leiden"] = cells.obs["clusters"].cat.codes.astype(float).astype("category")
+        cells.uns["leiden_colors"] = {"0": "#ff0000", 1: "#00ff00", 2.0: "#0000ff"}
+        ax = pl.scatter(cells, color="leiden", show=False)
+        assert [text.get_text() for text in ax.get_legend().texts] == ["0", "1", "2"]
+        assert set(colors(cells, color="leiden")) == {"#ff0000", "#00ff00", "#0000ff"}
+
+    def test_values_that_name_nothing(self, cells):
+        cells.obs["lists"] = pd.Series([[1, 2]] * 60, index=cells.obs_names)
+        for draw in (lambda: pl.scatter(cells, color="lists"), lambda: pl.proportions(cells, "lists")):
+            with pytest.raises(TypeError, match=r"groups in `adata.obs\['lists'\]`, found values such as `\[1, 2\]`"):
+                draw()
+
     def test_names_that_are_no_text(self, cells):
         cells.var.index = range(10, 16)
         cells.obs[7] = np.arange(60.0)

@@ -178,6 +178,25 @@ class TestVelocityEmbedding:
         again = drawn(pl.velocity_embedding(moving, recompute=True, show=False))
         assert np.abs(again[:, 0]).max() > 0
 
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_arrows_of_another_embedding_are_said(self, moving, turned, caplog):
+        """As where an embedding is computed anew after the arrows."""
+        tl.velocity_embedding(moving, scale=3)
+        if turned:
+            moving.obsm["X_umap"] = moving.obsm["X_umap"] @ np.array([[0, 1], [-1, 0]], dtype=np.float32)
+        caplog.clear()
+        pl.velocity_embedding(moving, show=False)
+        assert ("`adata.obsm['velocity_umap']` has arrows in other directions" in caplog.text) == turned
+        pl.velocity_embedding(moving[10:40], show=False)
+        caplog.clear()
+        pl.velocity_embedding(moving, recompute=True, show=False)
+        assert not any(record.levelno >= logging.WARNING for record in caplog.records)
+
+    def test_cells_without_a_place_are_counted(self, moving, caplog):
+        moving.obsm["X_umap"][[2, 5]] = np.nan
+        tl.velocity_embedding(moving)
+        assert "2 cells have no finite coordinates in the embedding 'umap'" in caplog.text
+
     def test_arrows_older_than_the_graph_are_not(self, moving, caplog):
         tl.velocity_embedding(moving)
         moving.obsm["velocity_umap"][:] = [0.0, 1.0]

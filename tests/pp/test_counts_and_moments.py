@@ -407,3 +407,12 @@ def test_bad_input_for_moments_is_refused(neighbors, case):
         change(neighbors)
     with unchanged(neighbors), pytest.raises(error, match=message):
         jv.pp.moments(neighbors, **arguments)
+
+
+@pytest.mark.parametrize("noted", [9, "9", np.int32(9), 9.0, np.array([9])])
+def test_neighbors_noted_in_any_type(neighbors, noted):
+    neighbors.uns["neighbors"]["params"] = {"n_neighbors": noted}
+    jv.pp.moments(neighbors, n_neighbors=9)
+    if not np.ndim(noted):
+        with pytest.raises(ValueError, match="Asked for `n_neighbors=10`"):
+            jv.pp.moments(neighbors, n_neighbors=10)

@@ -170,6 +170,21 @@ def test_names_that_are_not_unique(counts):
     np.testing.assert_array_equal(kept.obs["initial_size_spliced"], counts.layers["spliced"].sum(axis=1))
 
 
+@pytest.mark.parametrize("none", ["cells", "genes"])
+def test_nothing_to_normalize(counts, none):
+    empty = counts[:0].copy() if none == "cells" else counts[:, :0].copy()
+    for function in (jv.pp.filter_and_normalize, jv.pp.filter_genes):
+        with pytest.raises(ValueError, match=f"Expected cells and genes in `adata`.* 0 {none}"):
+            function(empty)
+
+
+@pytest.mark.parametrize("names", [["3", "8"], [3, 8], np.array([3, 8]), 3, pd.Index(["3"])])
+def test_retained_names_are_read_as_text(counts, names):
+    counts.var_names = [str(i) for i in range(counts.n_vars)]
+    jv.pp.filter_genes(counts, min_counts=1e9, retain_genes=names)
+    assert set(counts.var_names) == {str(name) for name in np.ravel(names)}
+
+
 @pytest.mark.parametrize("names", [["g7", "nothing"], np.array(["g7", "nothing"]), {"g7", "nothing"}])
 def test_retained_names_that_are_absent_are_left_out(counts, names, caplog):
     with caplog.at_level(logging.WARNING):
@@ -305,7 +320,27 @@ def test_sizes_of_ones_own(counts, by_name):
     np.testing.assert_array_equal(counts.obs["initial_size_unspliced"], before.sum(axis=1))
 
 
+@pytest.mark.parametrize("form", ["shuffled", "of more cells", "text", "nullable", "categories"])
+def test_sizes_in_other_forms(counts, form):
+    """By name where they have names, and as numbers whatever the type."""
+    factors = pd.Series(np.linspace(0.5, 2.0, 40), index=counts.obs_names)
+    expected = jv.pp.filter_and_normalize(counts, counts_per_cell=factors.to_numpy(), copy=True)
+    given = {
+        "shuffled": factors.sample(frac=1, random_state=0),
+        "of more cells": pd.concat([pd.Series({"another": 9.0}), factors]),
+        "text": factors.astype(str),
+        "nullable": factors.astype("Float64"),
+        "categories": factors.astype("category"),
+    }[form]
+    if form in ("text", "nullable", "categories"):
+        counts.obs["size_factors"] = given
+        given = "size_factors"
+    jv.pp.filter_and_normalize(counts, counts_per_cell=given)
+    np.testing.assert_array_equal(counts.layers["spliced"], expected.layers["spliced"])
+
+
 SIZES = {
+    "other cells": (pd.Series(1.0, index=[f"x{i}" for i in range(40)]), "index of `counts_per_cell_after`"),
     "text": ("many", "counts_per_cell_after.*type <U"),
     "too few": (np.ones(3), r"counts_per_cell_after.*40 numbers.*\(3,\)"),
     "zero": (0, "positive and finite"),

@@ -381,6 +381,7 @@ BAD = {
     "half a neighbour": (None, {"n_neighbors": 2.5}, ValueError, r"n_neighbors.*integer"),
     "metric": (None, {"metric": "euclidian"}, ValueError, r"metric.*manhattan.*euclidian"),
     "function": (None, {"metric": np.dot}, TypeError, r"metric.*name"),
+    "two dimensions only": (None, {"metric": "haversine"}, ValueError, r"`metric='haversine'`.*scikit-learn says"),
     "precomputed": (None, {"metric": "precomputed"}, ValueError, r"metric.*precomputed"),
     "no direction": (zero_cell, {"metric": "cosine"}, ValueError, r"cosine.*1 that are zero.*cell 4"),
     "flat": (flat_cell, {"metric": "correlation"}, ValueError, r"correlation.*1 that have the same value.*cell 4"),
