@@ -75,8 +75,8 @@ def merge(
     layers = find_counts(counts.layers)
     if not set(LAYERS) <= layers.keys():
         raise KeyError(
-            f"Expected the layers 'spliced' and 'unspliced' in `counts`, found {listed(layer_names(counts))}. Name them, as "
-            "by `counts.layers['spliced'] = counts.layers.pop('mature')`."
+            f"Expected the layers 'spliced' and 'unspliced' in `counts`, found {listed(layer_names(counts))}. Name "
+            "them, as by `counts.layers['spliced'] = counts.layers.pop('mature')`."
         )
     cells = match_cells(adata.obs_names, counts.obs_names, samples)
     genes = match_genes(adata.var, counts.var)
