@@ -27,7 +27,6 @@ def warm(file: str) -> dict[str, object]:
     """Time every step, and the pure functions against the machine."""
     from benchmarks import pure_kernels
     from benchmarks.timing import first_cells, seconds
-    from jaxvelo.kernels._projection import add_projection
     from jaxvelo.kernels._random_walks import simulate
 
     jv.settings.verbosity = "error"
@@ -51,7 +50,7 @@ def warm(file: str) -> dict[str, object]:
         "monte_carlo": seconds(lambda: kernel(model="monte_carlo", n_samples=1000, seed=0), repeats=3),
         "walks_100": seconds(lambda: simulate(combined, 100, 200, 0, 0, start, None), repeats=11, warm_up=2),
         "walks_10000": seconds(lambda: simulate(combined, 10_000, 200, 0, 0, start, None), repeats=3),
-        "projection": seconds(lambda: add_projection(combined, "umap", "T_fwd", True, None), repeats=11, warm_up=2),
+        "projection": seconds(lambda: combined.add_projection("umap", recompute=True), repeats=11, warm_up=2),
         **pure_kernels.measure(velocity, connectivity),
     }
 

@@ -181,39 +181,51 @@ def graph_key(adata: AnnData, kind: str, neighbors_key: str | None = None) -> st
     )
 
 
-def read_graph(adata: AnnData, key: str, kind: str = "connectivities", argument: str = "conn_key") -> sp.csr_matrix:
-    """Return a graph as CSR of float64, checked: ``adata.obsp[key]``, or that of the neighbours named ``key``.
+def find_graph(adata: AnnData, key: str, kind: str = "connectivities", argument: str = "conn_key") -> str:
+    """Return the key of a graph in ``adata.obsp``: ``key`` itself if it is one, else that of the neighbours named so.
 
-    ``argument`` is the name of the user's argument, for messages.
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    key
+        Key in ``adata.obsp``, or name of neighbours.
+    kind
+        Which graph of these neighbours: ``"connectivities"`` or ``"distances"``.
+    argument
+        Name of the user's argument, for messages.
 
     Raises
     ------
     KeyError
         If there is no such graph.
-    TypeError
-        If it is not of numbers.
-    ValueError
-        If it is not a matrix of these cells, or has negative or non-finite entries.
     """
-    found = adata.obsp.get(key)
-    if found is None:
-        if key not in (kind, "neighbors") and key not in adata.uns and f"{key}_{kind}" not in adata.obsp:
-            raise KeyError(
-                f"Expected `adata.obsp[{key!r}]` or neighbours of that name in `adata.uns`, found the keys "
-                f"{listed(adata.obsp)}. {COMPUTE_NEIGHBORS}, or pass the key of another graph as `{argument}`."
-            )
-        key = graph_key(adata, kind, None if key == kind else key)
-        found = adata.obsp[key]
-    return check_graph(found, f"adata.obsp[{key!r}]", adata.n_obs)
+    if key in adata.obsp:
+        return key
+    if key not in (kind, "neighbors") and key not in adata.uns and f"{key}_{kind}" not in adata.obsp:
+        raise KeyError(
+            f"Expected `adata.obsp[{key!r}]` or neighbours of that name in `adata.uns`, found the keys "
+            f"{listed(adata.obsp)}. {COMPUTE_NEIGHBORS}, or pass the key of another graph as `{argument}`."
+        )
+    return graph_key(adata, kind, None if key == kind else key)
 
 
-def read_connectivities(adata: AnnData, conn_key: str) -> sp.csr_matrix:
-    """Return the similarities of the cells; see :func:`read_graph`."""
-    return read_graph(adata, conn_key, "connectivities")
+def read_graph(adata: AnnData, key: str, kind: str = "connectivities", argument: str = "conn_key") -> sp.csr_matrix:
+    """Return a graph, found as by :func:`find_graph` and checked as by :func:`check_graph`."""
+    key = find_graph(adata, key, kind, argument)
+    return check_graph(adata.obsp[key], f"adata.obsp[{key!r}]", adata.n_obs)
 
 
 def check_graph(matrix: Any, where: str, n_cells: int | None = None) -> sp.csr_matrix:
-    """Return a graph's weights as sorted CSR of float64; they must be finite and not negative."""
+    """Return a graph's weights as sorted CSR of float64.
+
+    Raises
+    ------
+    TypeError
+        If they are no numbers.
+    ValueError
+        If it is not a matrix of cells and cells, or weights are negative or not finite.
+    """
     if isinstance(matrix, pd.DataFrame):
         matrix = matrix.to_numpy()
     matrix = _in_memory(matrix, where)

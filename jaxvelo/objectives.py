@@ -63,7 +63,8 @@ def CrossBoundary(
     rep
         Key in ``adata.obsm`` with the representation of the cells.
     graph_key
-        Key in ``adata.obsp`` with the graph that decides which source cells are at the boundary.
+        Key in ``adata.obsp`` of the graph, or name in ``adata.uns`` of the neighbours, that decides which source cells
+        are at the boundary.
 
     Returns
     -------

@@ -33,6 +33,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run at float32 alone what does not depend on the precision."""
+    if jax.config.jax_enable_x64:
+        once = [item for item in items if item.get_closest_marker("any_precision")]
+        config.hook.pytest_deselected(items=once)
+        items[:] = [item for item in items if not item.get_closest_marker("any_precision")]
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder with real data and the reference results; tests that need it skip without it."""

@@ -14,6 +14,8 @@ from anndata import AnnData
 import jaxvelo as jv
 from jaxvelo.configuration import FigureParams, accepts_data, format_seconds, logger, settings, timed
 
+pytestmark = pytest.mark.any_precision
+
 
 @pytest.fixture(autouse=True)
 def restored():

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from jaxvelo import datasets
 
+pytestmark = pytest.mark.any_precision
+
 
 @pytest.fixture(scope="module")
 def simulated():

@@ -16,6 +16,8 @@ import scipy.sparse as sp
 import jaxvelo as jv
 from jaxvelo.cli._files import leave_out_unwritable, write_h5ad
 
+pytestmark = pytest.mark.any_precision
+
 CELLS = ["a", "b", "c"]
 
 

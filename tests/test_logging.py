@@ -9,8 +9,11 @@ import subprocess
 import sys
 
 import jax
+import pytest
 
 import jaxvelo as jv
+
+pytestmark = pytest.mark.any_precision
 
 
 def printed(capsys) -> dict[str, str]:

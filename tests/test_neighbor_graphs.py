@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 import jaxvelo as jv
-from jaxvelo.annotations import graph_key, neighbors_params, read_connectivities, read_graph
+from jaxvelo.annotations import graph_key, neighbors_params, read_graph
 from tests.kernels.snapshot import unchanged
 from tests.tl.trajectory import simulated
 
@@ -65,8 +65,10 @@ def test_what_is_missing_is_as_scanpy_names_it(adata, entry):
             adata.uns[name] = ENTRIES[entry]
         assert graph_key(adata, "connectivities", name) == key
         assert dict(neighbors_params(adata, name)) == {}
-    assert read_connectivities(adata, "connectivities").nnz == N_CELLS**2
-    assert jv.kernels.ConnectivityKernel(adata, conn_key="nn").connectivities[0, 1] == 2
+    assert read_graph(adata, "connectivities").nnz == N_CELLS**2
+    kernel = jv.kernels.ConnectivityKernel(adata, conn_key="nn").compute_transition_matrix()
+    assert kernel.connectivities[0, 1] == 2
+    assert kernel.params["key"] == "nn_connectivities"
 
 
 def test_keys_of_other_names(adata):
@@ -74,8 +76,8 @@ def test_keys_of_other_names(adata):
     adata.uns["neighbors"]["connectivities_key"] = "mine"
     assert graph_key(adata, "connectivities") == "mine"
     # A key of `obsp` is what it says.
-    assert read_connectivities(adata, "connectivities")[0, 1] == 1
-    assert read_connectivities(adata, "neighbors")[0, 1] == 7
+    assert read_graph(adata, "connectivities")[0, 1] == 1
+    assert read_graph(adata, "neighbors")[0, 1] == 7
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_keys_of_graphs_that_are_not_there(adata, name, value, message):
     with pytest.raises(KeyError, match=message):
         graph_key(adata, "connectivities", name)
     with pytest.raises(KeyError, match=r"jaxvelo.pp.neighbors"):
-        read_connectivities(adata, name)
+        read_graph(adata, name)
 
 
 def test_names_that_are_not_there(adata):
@@ -129,7 +131,7 @@ def test_graphs_that_do_not_fit(adata, case):
     make, error, message = GRAPHS[case]
     adata.obsp["connectivities"] = make(N_CELLS)
     with pytest.raises(error, match=message):
-        read_connectivities(adata, "connectivities")
+        read_graph(adata, "connectivities")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_graphs_that_do_not_fit(adata, case):
 def test_forms_of_graphs(adata, make):
     graph = make(sp.csr_matrix(np.ones((N_CELLS, N_CELLS))))
     adata.obsp["connectivities"] = graph
-    found = read_connectivities(adata, "connectivities")
+    found = read_graph(adata, "connectivities")
     assert sp.isspmatrix_csr(found)
     assert found.dtype == np.float64
     assert found.has_canonical_format

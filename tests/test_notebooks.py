@@ -9,6 +9,7 @@ import pytest
 nbformat = pytest.importorskip("nbformat", reason='the notebooks need `pip install "jaxvelo[notebooks]"`')
 nbclient = pytest.importorskip("nbclient", reason='the notebooks need `pip install "jaxvelo[notebooks]"`')
 
+pytestmark = pytest.mark.any_precision
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
@@ -17,7 +18,7 @@ def test_there_are_notebooks():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of Jupyter's own sockets
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Jupyter's own sockets
 def test_runs_on_fewer_cells(path, tmp_path, monkeypatch):
     monkeypatch.setenv("JAXVELO_NOTEBOOK_CELLS", "300")
     if "JAXVELO_SHARED" not in os.environ:  # then the data would have to be downloaded

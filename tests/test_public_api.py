@@ -11,6 +11,8 @@ import pytest
 
 import jaxvelo
 
+pytestmark = pytest.mark.any_precision
+
 PURE = ["jaxvelo.graph", "jaxvelo.transitions", "jaxvelo.dynamics", "jaxvelo.markov", "jaxvelo.fit"]
 FACE = [f"jaxvelo.{name}" for name in ("kernels", "pp", "tl", "pl", "datasets", "objectives", "logging")]
 

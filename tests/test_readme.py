@@ -7,18 +7,39 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from anndata import AnnData
 
 import jaxvelo as jv
 
-FOR_CELLRANK_USERS, FOR_JAX_USERS, KINETICS, FITTED = re.findall(
+READING, FOR_CELLRANK_USERS, FOR_JAX_USERS, KINETICS, FITTED = re.findall(
     r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8"), re.DOTALL
 )
 
 
+def test_reading(monkeypatch, tmp_path):
+    """Counts of velocyto, whose cells are named by sample and barcode, come to a file without counts."""
+    loompy = pytest.importorskip("loompy", reason='loom files need `pip install "jaxvelo[loom]"`')
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    barcodes = ["".join(row) for row in rng.choice(list("ACGT"), (30, 16))]
+    spliced, unspliced = rng.poisson(2.0, (2, 30, 20))
+    loompy.create(
+        "velocyto.loom",
+        {"": spliced.T, "spliced": spliced.T, "unspliced": unspliced.T},
+        {"Gene": np.array([f"gene {i}" for i in range(20)])},
+        {"CellID": np.array([f"sample:{barcode}x" for barcode in barcodes])},
+    )
+    processed = AnnData(rng.random((30, 20), dtype=np.float32))
+    processed.obs_names, processed.var_names = [f"{b}-1" for b in barcodes], [f"gene {i}" for i in range(20)]
+    processed[::-1].copy().write_h5ad("processed.h5ad")
+    names: dict = {"jv": jv}
+    exec(READING, names)
+    np.testing.assert_array_equal(names["adata"].layers["unspliced"].toarray(), unspliced[::-1])
+
+
 def test_for_cellrank_users(monkeypatch):
     """On simulated cells, which need no download; pictures are drawn, not shown."""
-    pytest.importorskip("scanpy", reason='the tutorial needs `pip install "jaxvelo[tutorial]"`')
-    import matplotlib.pyplot as plt
+    plt = pytest.importorskip("matplotlib.pyplot", reason='pictures need `pip install "jaxvelo[tutorial]"`')
 
     def simulated():
         adata = jv.datasets.simulate(300, 60)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.any_precision
 ROOT = Path(__file__).parents[1]
 
 LIBRARY = """

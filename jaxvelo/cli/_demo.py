@@ -18,7 +18,6 @@ from jaxvelo.cli._plan import new_graph
 from jaxvelo.cli._results import check_folder, save
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import VelocityKernel
-from jaxvelo.kernels._projection import add_projection
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -60,7 +59,7 @@ def demo(out: Path, seed: int, written: list[Path]) -> None:
     flow.heading("Random walks and pictures")
     walks = flow.simulate_walks(kernel, (adata.obs["clusters"] == ROOT).to_numpy(), seed)
     report_fates(adata, walks)
-    add_projection(kernel, "umap", KEY, recompute=True, connectivities=None)
+    kernel.add_projection("umap", KEY, recompute=True)
     failure = save(kernel, KEY, out, written)
     drawn = [
         *pictures.of_kernel(kernel, KEY, walks, "umap", "clusters"),

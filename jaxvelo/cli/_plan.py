@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxvelo.annotations import dense, graph_key, layer_names, listed, read_array, read_connectivities
+from jaxvelo.annotations import dense, graph_key, layer_names, listed, read_array, read_graph
 from jaxvelo.choices import read_mask
 from jaxvelo.configuration import logger
 from jaxvelo.counts import check_finite
@@ -276,7 +276,7 @@ def new_graph(key: str | None) -> Graph:
 
 def _check_graph(adata: AnnData, graph: Graph) -> None:
     """Raise a ValueError if the stored neighbours are not finite, negative, or none at all."""
-    if not read_connectivities(adata, graph.connectivities).count_nonzero():
+    if not read_graph(adata, graph.connectivities).count_nonzero():
         raise ValueError(
             f"Expected neighbours in `obsp[{graph.connectivities!r}]`, found that no cell has any. Have them computed "
             "with --recompute neighbors, or name others as --neighbors-key."

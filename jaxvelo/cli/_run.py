@@ -19,7 +19,6 @@ from jaxvelo.cli._stale import forget_components, forget_fits, forget_kernel
 from jaxvelo.cli._umap import add_umap, require_umap
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import KernelExpression, VelocityKernel
-from jaxvelo.kernels._projection import add_projection
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -147,7 +146,7 @@ def compute_kernel(adata: AnnData, plan: Plan, options: Options) -> tuple[Kernel
 def add_arrows(kernel: KernelExpression, basis: str, key: str) -> None:
     """Project the transition matrix onto the embedding, or say why there are no arrows."""
     try:
-        add_projection(kernel, basis, key, recompute=True, connectivities=None)
+        kernel.add_projection(basis, key, recompute=True)
     except Exception as error:  # pictures less, not the end of the flow
         text = message_of(error) if is_foreseen(error) else described(error)
         logger.warning("Could not project the transition matrix onto `%s`: %s", basis, text)

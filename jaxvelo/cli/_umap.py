@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotations import dense, read_connectivities
+from jaxvelo.annotations import dense, read_graph
 from jaxvelo.cli._errors import described, message_of
 from jaxvelo.cli._plan import Graph
 from jaxvelo.configuration import logger, timed
@@ -45,7 +45,7 @@ def add_umap(adata: AnnData, graph: Graph, features: np.ndarray, seed: int) -> s
         components = _principal_components(features)
     try:
         with timed("Computing the embedding `umap` (compiling it takes longest)"):
-            coordinates = compute_umap(read_connectivities(adata, graph.connectivities), components, seed)
+            coordinates = compute_umap(read_graph(adata, graph.connectivities), components, seed)
         if not np.isfinite(coordinates).all():
             raise ValueError("found coordinates that are not finite")
     except Exception as error:  # a picture of another kind, not the end of the flow

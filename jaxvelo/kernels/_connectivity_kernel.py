@@ -5,7 +5,7 @@ from __future__ import annotations
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import read_connectivities, require_anndata
+from jaxvelo.annotations import find_graph, read_graph, require_anndata
 from jaxvelo.configuration import timed
 from jaxvelo.kernels._graph_data import GraphData, warn_about_graph
 from jaxvelo.kernels._kernel import Kernel
@@ -20,7 +20,8 @@ class ConnectivityKernel(Kernel):
     adata
         Annotated data with neighbours.
     conn_key
-        Key of the neighbour graph in ``adata.obsp``.
+        Key of the neighbour graph in ``adata.obsp``, or name of the neighbours in ``adata.uns``; None for
+        ``"connectivities"``.
     check_connectivity
         Whether to check that the graph is connected.
 
@@ -34,8 +35,8 @@ class ConnectivityKernel(Kernel):
 
     def __init__(self, adata: AnnData, conn_key: str | None = "connectivities", check_connectivity: bool = False):
         require_anndata(adata)
-        conn_key = "connectivities" if conn_key is None else conn_key
-        connectivities = read_connectivities(adata, conn_key)
+        conn_key = find_graph(adata, "connectivities" if conn_key is None else conn_key)
+        connectivities = read_graph(adata, conn_key)
         warn_about_graph(connectivities, f"adata.obsp[{conn_key!r}]", check_connectivity)
         init = {"conn_key": conn_key, "check_connectivity": check_connectivity}
         super().__init__(adata, GraphData({conn_key: connectivities}), init)

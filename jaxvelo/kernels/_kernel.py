@@ -160,7 +160,8 @@ class KernelExpression(abc.ABC):
         rep
             Key in ``adata.obsm`` with the representation of the cells, such as ``"X_pca"``.
         graph_key
-            Key in ``adata.obsp`` with the graph that decides which source cells are at the boundary.
+            Key in ``adata.obsp`` of the graph, or name in ``adata.uns`` of the neighbours, that decides which source
+            cells are at the boundary.
 
         Returns
         -------
@@ -170,6 +171,24 @@ class KernelExpression(abc.ABC):
         from jaxvelo.kernels._boundary import cross_boundary_correctness
 
         return cross_boundary_correctness(self, source, target, cluster_key, rep, graph_key)
+
+    def add_projection(
+        self,
+        basis: str = "umap",
+        key_added: str | None = None,
+        recompute: bool = False,
+        connectivities: Any = None,
+    ) -> None:
+        """Project the transition matrix onto an embedding, without a picture.
+
+        Parameters
+        ----------
+        basis, key_added, recompute, connectivities
+            As of :meth:`plot_projection`.
+        """
+        from jaxvelo.kernels._projection import add_projection
+
+        add_projection(self, basis, key_added, recompute, connectivities)
 
     def plot_projection(
         self,

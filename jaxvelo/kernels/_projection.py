@@ -51,12 +51,16 @@ def _put_back(mapping: Any, key: str, value: Any) -> None:
         del mapping[key]
 
 
-def add_projection(kernel: KernelExpression, basis: str, key: str, recompute: bool, connectivities: Any) -> None:
+def add_projection(
+    kernel: KernelExpression, basis: str, key_added: str | None, recompute: bool, connectivities: Any
+) -> None:
     """Write the arrows to ``adata.obsm[f"{key}_{basis}"]``, scaled as matplotlib's quiver would.
 
     Arrows that stand there are used if they are those of the kernel, but for their length.
     """
     adata = kernel.adata
+    basis = basis.removeprefix("X_")
+    key = default_key(kernel.backward) if key_added is None else key_added
     name = f"{key}_{basis}"
     kernel.require_transitions()
     embedding = read_embedding(adata, basis)

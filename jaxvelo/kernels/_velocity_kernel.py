@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import check_integer, read_connectivities, require_anndata
+from jaxvelo.annotations import check_integer, find_graph, read_graph, require_anndata
 from jaxvelo.configuration import ignore_arguments, logger, timed
 from jaxvelo.feature_data import FeatureData
 from jaxvelo.graph import TransitionMatrix
@@ -41,7 +41,8 @@ class VelocityKernel(Kernel):
     gene_subset
         Genes to use: key in ``adata.var``, mask or names. If ``None``, ``adata.var["{vkey}_genes"]`` if there.
     conn_key
-        Key of the neighbour graph in ``adata.obsp``.
+        Key of the neighbour graph in ``adata.obsp``, or name of the neighbours in ``adata.uns``; None for
+        ``"connectivities"``.
     check_connectivity
         Whether to check that the graph is connected.
 
@@ -72,8 +73,8 @@ class VelocityKernel(Kernel):
         if not isinstance(backward, (bool, np.bool_)):
             raise TypeError(f"Expected `backward` to be `bool`, found `{type(backward).__name__}`.")
         xkey, vkey = ("X" if key is None else key for key in (xkey, vkey))
-        conn_key = "connectivities" if conn_key is None else conn_key
-        connectivities = read_connectivities(adata, conn_key)
+        conn_key = find_graph(adata, "connectivities" if conn_key is None else conn_key)
+        connectivities = read_graph(adata, conn_key)
         self._data = FeatureData(adata, attr, xkey, vkey, gene_subset)
         warn_about_graph(connectivities, f"adata.obsp[{conn_key!r}]", check_connectivity)
         init: dict[str, Any] = {"backward": bool(backward), "attr": attr, "xkey": xkey, "vkey": vkey}

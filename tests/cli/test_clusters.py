@@ -8,6 +8,8 @@ import pytest
 from jaxvelo.cli._clusters import choose_clusters, guess_clusters, starting_cells
 from tests.cli.conftest import STOCHASTIC
 
+pytestmark = pytest.mark.any_precision
+
 N = 60
 THREE = np.array(["a", "b", "c"])[np.arange(N) % 3]
 CATEGORIES = pd.Categorical(THREE)

@@ -12,6 +12,8 @@ from jaxvelo.cli import _umap
 from jaxvelo.cli._errors import is_foreseen, message_of
 from tests.cli.conftest import STOCHASTIC, same
 
+pytestmark = pytest.mark.any_precision
+
 
 def raising(error):
     def fail(*_, **__):

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from jaxvelo.cli import main
 from tests.cli.conftest import STOCHASTIC, raw_counts, same
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = [pytest.mark.any_precision, pytest.mark.usefixtures("undrawn")]
 
 
 def without(cells, **names):

@@ -16,6 +16,8 @@ from jaxvelo.cli import _flow, _pictures, _run, main
 from jaxvelo.kernels import read
 from tests.cli.conftest import STOCHASTIC, same
 
+pytestmark = pytest.mark.any_precision
+
 PICTURES = ["grid.png", "random_walks.png", "stream.png"]
 
 
@@ -67,7 +69,7 @@ def test_the_kernel_has_the_arrows_of_the_pictures(quickly, run):
 
 
 def test_a_failed_projection_is_a_warning(quickly, run, monkeypatch):
-    monkeypatch.setattr(_run, "add_projection", raising(FloatingPointError("overflow")))
+    monkeypatch.setattr(jv.kernels.KernelExpression, "add_projection", raising(FloatingPointError("overflow")))
     result = run(quickly)
     assert result.status == 0
     assert "Could not project the transition matrix onto `umap`: FloatingPointError: overflow." in result.out

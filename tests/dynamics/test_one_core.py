@@ -7,6 +7,8 @@ import textwrap
 
 import pytest
 
+pytestmark = pytest.mark.any_precision
+
 # Arrays beyond 100 kB, which the runtime copies in a thread of its own, and weights that are still being computed when
 # the pseudotime is asked for, so that its program runs in such a thread too.
 PROGRAM = """

@@ -13,6 +13,8 @@ import pytest
 from jaxvelo.graph import worker_threads
 from jaxvelo.graph._threads import SETTINGS
 
+pytestmark = pytest.mark.any_precision
+
 
 def setting(name):
     return getattr(jax.config, f"jax_{name}")

@@ -135,7 +135,6 @@ def read_back(kernels, made, tmp_path_factory):
     return through_file(adata, tmp_path_factory.mktemp("files"), "h5ad")
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of the version of the format and what it does not specify yet
 @pytest.mark.parametrize("name", ["backward sum", "nested"])
 def test_through_zarr(kernels, cells, name, tmp_path):
     pytest.importorskip("zarr")

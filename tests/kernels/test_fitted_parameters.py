@@ -159,7 +159,6 @@ def test_through_h5ad(weighted, cells, tmp_path):
     check_same(from_adata(anndata.read_h5ad(tmp_path / "cells.h5ad"), "mine"), weighted)
 
 
-@pytest.mark.filterwarnings("ignore:Writing zarr v2")
 def test_through_zarr(weighted, cells, tmp_path):
     pytest.importorskip("zarr")
     kernel = weighted.copy()

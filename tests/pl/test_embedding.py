@@ -11,6 +11,8 @@ from matplotlib.quiver import Quiver
 
 from jaxvelo import pl, tl
 
+pytestmark = pytest.mark.any_precision
+
 ARROWS = [pl.projection_grid, pl.projection_cells, pl.projection_stream]
 
 

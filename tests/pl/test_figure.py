@@ -12,6 +12,8 @@ from jaxvelo import pl, settings
 
 from .conftest import make_cells
 
+pytestmark = pytest.mark.any_precision
+
 
 @pytest.mark.parametrize(
     ("name", "start"), [("a.png", b"\x89PNG"), ("a.pdf", b"%PDF"), ("a.svg", b"<?xml"), ("plain", b"\x89PNG")]

@@ -8,6 +8,8 @@ import pytest
 
 from jaxvelo import pl, tl
 
+pytestmark = pytest.mark.any_precision
+
 N_CELLS, N_STEPS = 50, 12
 
 

@@ -9,6 +9,8 @@ from jaxvelo import pl
 
 from .conftest import make_cells
 
+pytestmark = pytest.mark.any_precision
+
 
 def loops(positions, vectors, lines, smooth, min_mass, n_neighbors):
     """What the docstring says, one grid point and one cell at a time."""

@@ -16,6 +16,8 @@ from jaxvelo.pl._legend import parted
 
 from .conftest import NAMES, make_cells
 
+pytestmark = pytest.mark.any_precision
+
 OUTSIDE = {
     "right margin": "right",
     "right": "right",

@@ -6,6 +6,8 @@ import pytest
 
 from jaxvelo import pl
 
+pytestmark = pytest.mark.any_precision
+
 
 def loops(adata, layers):
     dense = {layer: adata.layers[layer].toarray() for layer in layers}

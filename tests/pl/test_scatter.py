@@ -8,6 +8,8 @@ from jaxvelo import pl
 
 from .conftest import NAMES, make_cells
 
+pytestmark = pytest.mark.any_precision
+
 
 def drawn_points(ax):
     return ax.collections[0].get_offsets().data

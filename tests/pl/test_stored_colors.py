@@ -10,6 +10,8 @@ from jaxvelo import pl
 
 from .conftest import NAMES, make_cells
 
+pytestmark = pytest.mark.any_precision
+
 RIGHT = ["#ff8000", "#00ff00", "#000033"]  # of early, middle, late
 ROWS = [(1.0, 128 / 255, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.2)]
 BYTES = [(255, 128, 0), (0, 255, 0), (0, 0, 51)]

@@ -5,6 +5,8 @@ from matplotlib.patches import FancyArrowPatch
 
 from jaxvelo import pl
 
+pytestmark = pytest.mark.any_precision
+
 
 def stream(ax):
     (lines,) = [artist for artist in ax.collections if isinstance(artist, LineCollection)]

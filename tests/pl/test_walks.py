@@ -11,6 +11,8 @@ from mpl_toolkits.mplot3d.proj3d import proj_transform
 
 from jaxvelo import pl
 
+pytestmark = pytest.mark.any_precision
+
 WALKS = [np.array([0, 5, 20, 40]), np.array([1, 2, 59]), np.array([7])]
 
 

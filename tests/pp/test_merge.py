@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 import jaxvelo as jv
 from jaxvelo.pp._cell_matching import match_cells
 
+pytestmark = pytest.mark.any_precision
+
 GENES = [f"Gene{i}" for i in range(9)]
 
 

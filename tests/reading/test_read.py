@@ -22,6 +22,8 @@ import zarr
 import jaxvelo as jv
 from jaxvelo.reading import find_counts
 
+pytestmark = pytest.mark.any_precision
+
 CELLS, GENES = [f"AAACCTGAGAAACC{a}{b}-1" for a in "ACGT" for b in "ACG"], [f"Gene{i}" for i in range(7)]
 
 

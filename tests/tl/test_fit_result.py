@@ -74,7 +74,6 @@ class TestResult:
         with pytest.raises(ValueError, match="Expected fitted gene weights"):
             plain_fit.top_genes()
 
-    @pytest.mark.filterwarnings("ignore:Writing zarr v2")
     @pytest.mark.parametrize("name", ["plain_fit", "genes_fit", "cluster_fit", "smooth_fit", "unvalidated_fit"])
     @pytest.mark.parametrize("form", ["memory", "h5ad", "zarr"])
     def test_round_trip(self, name, form, request, tmp_path):
