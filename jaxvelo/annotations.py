@@ -112,7 +112,7 @@ def read_array(adata: AnnData, key: str | None, attr: str) -> Any:
     if attr == "obsm":
         remedy = "Pass the key of an array in `adata.obsm`, or `attr='layers'`."
         found = require_key(adata.obsm, key, "adata.obsm", remedy)
-        return found.to_numpy() if isinstance(found, pd.DataFrame) else _in_memory(found, f"adata.obsm[{key!r}]")
+        return dense(found) if isinstance(found, pd.DataFrame) else _in_memory(found, f"adata.obsm[{key!r}]")
     raise ValueError(f"Expected `attr` to be 'layers' or 'obsm', found `{attr!r}`.")
 
 
@@ -168,6 +168,9 @@ def graph_key(adata: AnnData, kind: str, neighbors_key: str | None = None) -> st
         raise TypeError(f"Expected `neighbors_key` to be a name in `adata.uns` or None, found `{neighbors_key!r}`.")
     by_default = kind if name == "neighbors" else f"{name}_{kind}"
     key = _neighbors_entry(adata, neighbors_key).get(f"{kind}_key", by_default)
+    if isinstance(key, np.ndarray) and key.size == 1:  # as some files give texts back
+        key = key.item()
+    key = key.decode(errors="replace") if isinstance(key, bytes) else key
     if isinstance(key, str) and key in adata.obsp:
         return key
     if key == by_default:
@@ -260,8 +263,21 @@ def check_graph(matrix: Any, where: str, n_cells: int | None = None) -> sp.csr_m
 
 
 def dense(array: Any) -> np.ndarray:
-    """Return an entry of ``adata.obsm``, whatever its format, as a dense array."""
-    return array.toarray() if sp.issparse(array) else np.asarray(array)
+    """Return an entry of ``adata.obsm``, whatever its format, as a dense array.
+
+    Numbers that pandas or Python hold in types of their own become floats, NaN where they are missing; what is no
+    number leaves the array of objects.
+    """
+    if sp.issparse(array):
+        return array.toarray()
+    values = array.to_numpy() if isinstance(array, pd.DataFrame) else np.asarray(array)
+    if values.dtype.kind not in "OSU":
+        return values
+    try:
+        table = array if isinstance(array, pd.DataFrame) else pd.DataFrame(values)
+        return table.to_numpy(dtype=float, na_value=np.nan)
+    except (TypeError, ValueError):
+        return values
 
 
 def read_representation(adata: AnnData, key: str, remedy: str) -> np.ndarray:
@@ -295,6 +311,11 @@ def read_embedding(adata: AnnData, basis: str, least_columns: int = 1) -> np.nda
                 raise ValueError(
                     f"Expected `adata.obsm[{key!r}]` to have {least_columns} or more columns, "
                     f"found shape {embedding.shape}."
+                )
+            if embedding.dtype.kind not in "fiub":
+                raise ValueError(
+                    f"Expected coordinates in `adata.obsm[{key!r}]`, found values that are no numbers, of the type "
+                    f"{embedding.dtype}. Keep the columns of numbers, or pass another `basis`."
                 )
             return embedding
     raise KeyError(

@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import is_missing, is_number, listed, require_key
+from jaxvelo.annotations import dense, is_missing, is_number, listed, require_key
 from jaxvelo.configuration import logger
+
+MISSING_AS_TEXT = ("nan", "NaN", "None", "<NA>", "")
+"""What becomes of missing values where a column is converted to text."""
 
 
 def read_mask(values: Any, where: str, remedy: str) -> np.ndarray:
@@ -95,7 +99,7 @@ def is_name(wanted: Any) -> bool:
 
 def find_name(names: pd.Index, wanted: Any, where: str, argument: str) -> int | None:
     """Return the place of the only entry of that name, None if there is no such entry; see :func:`places_of`."""
-    return one_name(names, wanted, where, argument) if _places(names, [wanted])[0][1] else None
+    return one_name(names, wanted, where, argument) if places_by_name(names, [wanted])[0][1] else None
 
 
 def one_name(names: pd.Index, name: Any, where: str, argument: str) -> int:
@@ -124,7 +128,7 @@ def places_of(names: pd.Index, wanted: Any, where: str, argument: str) -> np.nda
     ValueError
         If a name is there several times.
     """
-    places = _places(names, wanted)
+    places = places_by_name(names, wanted)
     absent = [want for want, found in places if not len(found)]
     if absent:
         things = "genes" if "var" in where else "cells"
@@ -142,8 +146,8 @@ def places_of(names: pd.Index, wanted: Any, where: str, argument: str) -> np.nda
     return np.array([found[0] for _, found in places], dtype=int)
 
 
-def _places(names: pd.Index, wanted: Any) -> list[tuple[Any, list[int]]]:
-    """All places of each wanted name: those of that value, otherwise those that read the same; none if missing."""
+def places_by_name(names: pd.Index, wanted: Any) -> list[tuple[Any, list[int]]]:
+    """Return all places of each wanted name: of that value, otherwise what reads the same; none if it is missing."""
     asked = [want.item() if isinstance(want, np.generic) else want for want in wanted]
     by_value = _at(names, [want for want in asked if pd.api.types.is_hashable(want) and not is_missing(want)])
     rest = {i for i, want in enumerate(asked) if not is_missing(want) and not _get(by_value, want)}
@@ -168,25 +172,62 @@ def _get(places: dict[Any, list[int]], want: Any) -> list[int]:
     return places.get(want, []) if pd.api.types.is_hashable(want) else []
 
 
-def aligned(values: pd.Series, names: pd.Index, where: str) -> np.ndarray:
+def in_order(values: pd.Series, names: pd.Index, where: str) -> pd.Series:
     """Return the values of a series in the order of ``names``; one that has no names of its own stays as it is.
+
+    Values of others, as of all cells where some have been chosen since, are left out.
 
     Raises
     ------
     ValueError
-        If the series is of other cells or genes, or names are not unique and in another order.
+        If some of ``names`` have no value, or they are in another order and several of one name.
     """
     index = values.index
-    if len(index) == len(names):
-        if index.equals(pd.RangeIndex(len(names))) or index.equals(names):
-            return _array_of(values)
-        if index.is_unique and names.is_unique and names.isin(index).all():
-            return _array_of(values.reindex(names))
+    if index.equals(names) or index.equals(pd.RangeIndex(len(names))):
+        return values
+    if index.is_unique and names.isin(index).all():
+        return values.reindex(names)
     raise ValueError(
         f"Expected the index of `{where}` to be the {len(names)} names {listed(names[:2])}, ..., found "
         f"{len(index)} like {listed(index[:2])}, or several of one name. Pass an array (`.to_numpy()`) if the order is "
         "the same, or set the index."
     )
+
+
+def aligned(values: pd.Series, names: pd.Index, where: str) -> np.ndarray:
+    """Return the values of a series as an array in the order of ``names``; see :func:`in_order`."""
+    return _array_of(in_order(values, names, where))
+
+
+def square_in_order(matrix: Any, names: pd.Index, where: str) -> np.ndarray | sp.spmatrix | sp.sparray:
+    """Return a matrix of cells and cells that a user gives, in memory; a table in the order of ``names``.
+
+    Raises
+    ------
+    KeyError
+        If a table is of other cells.
+    TypeError
+        If it is no matrix of numbers.
+    ValueError
+        If it has another shape, or a table has several rows of one name.
+    """
+    shape = (len(names), len(names))
+    if not sp.issparse(matrix) and not isinstance(matrix, pd.DataFrame):
+        matrix = np.asarray(matrix)
+    if matrix.shape != shape:
+        raise ValueError(f"Expected `{where}` of shape {shape}, cells by cells, found {matrix.shape}.")
+    if isinstance(matrix, pd.DataFrame):
+        default, table = pd.RangeIndex(len(names)), matrix
+        matrix = dense(table)
+        if not (table.index.equals(default) and table.columns.equals(default)):
+            places = (
+                places_of(axis, names, f"{where}.{name}", "the names of the cells")
+                for axis, name in ((table.index, "index"), (table.columns, "columns"))
+            )
+            matrix = matrix[np.ix_(*places)]
+    if matrix.dtype.kind not in "fiub":
+        raise TypeError(f"Expected a matrix of numbers as `{where}`, found the type {matrix.dtype}.")
+    return matrix
 
 
 def _array_of(values: pd.Series) -> np.ndarray:
@@ -199,14 +240,21 @@ def _array_of(values: pd.Series) -> np.ndarray:
 def read_clusters(adata: AnnData, key: str) -> pd.Series:
     """Return ``adata.obs[key]`` as a categorical series."""
     values = require_key(adata.obs, key, "adata.obs", "Pass the key of a clustering.")
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        return values
-    if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
-        raise TypeError(
-            f"Expected `adata.obs[{key!r}]` to be categorical, found {values.dtype}. "
-            f"Convert it as `adata.obs[{key!r}] = adata.obs[{key!r}].astype('category')`."
-        )
-    return values.astype("category")
+    if not isinstance(values.dtype, pd.CategoricalDtype):
+        if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
+            raise TypeError(
+                f"Expected `adata.obs[{key!r}]` to be categorical, found {values.dtype}. "
+                f"Convert it as `adata.obs[{key!r}] = adata.obs[{key!r}].astype('category')`."
+            )
+        values = values.astype("category")
+    written = [name for name in values.cat.categories if name in MISSING_AS_TEXT]
+    if written:
+        logger.warning(
+            "`adata.obs[%r]` has a group named %r, which may stand for what is missing. If so, mend it as "
+            "`adata.obs[%r] = adata.obs[%r].astype('category').cat.remove_categories([%r])`",
+            key, written[0], key, key, written[0],
+        )  # fmt: skip
+    return values
 
 
 def require_cluster(values: pd.Series, name: Any, key: str) -> np.ndarray:
@@ -256,7 +304,7 @@ def chosen_groups(values: pd.Series, wanted: Any, where: str, name: str) -> list
     else:
         everything = known = list(values.dropna().unique())
     asked = list(wanted) if pd.api.types.is_list_like(wanted) else [wanted]
-    places = _places(pd.Index(known, dtype=object, tupleize_cols=False), asked)
+    places = places_by_name(pd.Index(known, dtype=object, tupleize_cols=False), asked)
     twice = [want for want, found in places if len(found) > 1]
     if twice:
         raise ValueError(
@@ -297,7 +345,7 @@ def chosen_genes(adata: AnnData, chosen: Any, name: str) -> np.ndarray:
     """
     remedy = "Pass the key of a boolean column, a boolean mask or names of genes."
     if isinstance(chosen, str):
-        is_gene = bool(_places(adata.var_names, [chosen])[0][1])
+        is_gene = bool(places_by_name(adata.var_names, [chosen])[0][1])
         if is_gene and chosen in adata.var:
             raise ValueError(
                 f"Expected `{name}` to be a gene or a column of `adata.var`, found that {chosen!r} is both. Pass "

@@ -6,6 +6,7 @@ Objectives are added and multiplied by numbers: ``FateLikelihood(...) + 0.1 * Ti
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,13 +20,15 @@ from jaxvelo import fit
 from jaxvelo.annotations import (
     check_finite_rows,
     check_integer,
+    dense,
     listed,
     read_graph,
+    read_numbers,
     read_representation,
     require_anndata,
     require_key,
 )
-from jaxvelo.choices import chosen_cells, cluster_names, read_clusters, require_cluster, text_of
+from jaxvelo.choices import chosen_cells, cluster_names, read_clusters, require_cluster, square_in_order, text_of
 from jaxvelo.feature_data import FeatureData
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.markov import boundary_directions
@@ -180,8 +183,8 @@ def FutureLikelihood(
     adata
         Annotated data.
     time_key
-        Key in ``adata.obs`` of the experimental time: numbers, or ordered categories. The later cells of a cell are
-        those of the next time point.
+        Key in ``adata.obs`` of the experimental time: numbers, as categories or texts too, or ordered
+        categories. The later cells of a cell are those of the next time point.
     clone_key
         Restricts them to the cell's own clones: key in ``adata.obsm`` of a matrix (cells × clones), or key in
         ``adata.obs`` of one clone (or lineage) for each cell, missing where unknown.
@@ -214,13 +217,11 @@ def FutureLikelihood(
             raise ValueError(
                 "Expected `clone_key` with `time_key` only, found it with `future`. Leave one of them out."
             )
-        known = sp.csr_matrix(future)
+        known = sp.csr_matrix(square_in_order(future, adata.obs_names, "future"))
         if not np.isfinite(known.data).all():
             bad = int(np.count_nonzero(~np.isfinite(known.data)))
             raise ValueError(f"Expected finite entries in `future`, found {bad} that are not. Set these to zero.")
         later = known.astype(bool)
-        if later.shape != (adata.n_obs, adata.n_obs):
-            raise ValueError(f"Expected `future` of shape {(adata.n_obs, adata.n_obs)}, found {later.shape}.")
     else:
         assert time_key is not None
         later = _next_cells(adata, time_key, clone_key)
@@ -267,15 +268,16 @@ def TimeGain(adata: AnnData, time_key: str, cells: Any = None) -> fit.TimeGain:
     KeyError
         If the key is missing.
     TypeError
-        If the time is not numeric.
+        If the time is truth values.
     ValueError
-        If it is not finite.
+        If it is no numbers, nor categories or texts that are numbers, or not finite.
     """
     require_anndata(adata)
-    time = require_key(adata.obs, time_key, "adata.obs", "Pass the key of a time or pseudotime.")
-    if not pd.api.types.is_numeric_dtype(time.dtype) or pd.api.types.is_bool_dtype(time.dtype):
-        raise TypeError(f"Expected `adata.obs[{time_key!r}]` to be numeric, found {time.dtype}.")
-    values = time.to_numpy(dtype=np.float64, na_value=np.nan)
+    remedy = "Pass the key of a time or pseudotime."
+    time = require_key(adata.obs, time_key, "adata.obs", remedy)
+    if pd.api.types.is_bool_dtype(time.dtype):
+        raise TypeError(f"Expected `adata.obs[{time_key!r}]` to be numeric, found {time.dtype}. {remedy}")
+    values = read_numbers(adata.obs, time_key, "adata.obs", remedy)
     check_finite_rows(values[:, None], f"adata.obs[{time_key!r}]")
     cell = np.flatnonzero(chosen_cells(adata, cells, "cells"))
     return fit.TimeGain(
@@ -380,7 +382,14 @@ def _next_cells(adata: AnnData, time_key: str, clone_key: str | None) -> sp.csr_
     if clone_key is None:
         return sp.csr_matrix(following @ at.T, dtype=bool)
     if clone_key in adata.obsm:
-        clones = sp.csr_matrix(adata.obsm[clone_key], copy=True)
+        stored = adata.obsm[clone_key]
+        table = stored if sp.issparse(stored) else dense(stored)
+        if table.dtype.kind not in "fiub":
+            raise ValueError(
+                f"Expected numbers in `adata.obsm[{clone_key!r}]`, found the type {table.dtype}. Store a matrix of "
+                "cells and clones."
+            )
+        clones = sp.csr_matrix(table, copy=True)
         bad = int(np.count_nonzero(~np.isfinite(clones.data)))
         if bad:
             raise ValueError(
@@ -404,6 +413,11 @@ def _time_points(time: pd.Series, time_key: str) -> tuple[np.ndarray, int]:
     points = time.astype("category").cat.remove_unused_categories()
     categories = points.cat.categories
     if not points.cat.ordered:
+        with contextlib.suppress(TypeError, ValueError):  # as texts, 10 would stand before 2
+            numbers = categories.astype(float)
+            if numbers.is_unique:
+                points = points.cat.rename_categories(numbers)
+                categories = points.cat.categories
         if categories.inferred_type == "string" or categories.inferred_type.startswith("mixed"):
             raise TypeError(
                 f"Expected `adata.obs[{time_key!r}]` to be numbers or ordered categories, found {listed(categories)}. "

@@ -11,13 +11,16 @@ from anndata import AnnData
 from jaxtyping import Float
 
 from jaxvelo.annotations import listed, read_embedding
-from jaxvelo.configuration import is_positive
+from jaxvelo.choices import square_in_order
+from jaxvelo.configuration import is_positive, logger
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.markov import project
 from jaxvelo.quiver_scale import automatic_quiver_scale
 from jaxvelo.velocity_graph_origin import check_origin
 
 SELF_TRANSITION_PERCENTILE = 98
+N_COMPARED, LEAST_COMPARED, UNRELATED = 100, 10, 0.3
+"""Of how many cells stored arrows are compared with those of the graph, how many can tell, and the least mean cosine."""
 BASES = ("umap", "tsne", "pca")
 
 
@@ -54,23 +57,58 @@ def velocity_arrows(
     basis = basis.removeprefix("X_")
     embedding = read_embedding(adata, basis)
     embedding = embedding if all_comps else embedding[:, :2]
+    warn_about_places(embedding, basis)
     if T is None:
         if not is_positive(scale):
             raise ValueError(f"Expected `scale` to be a positive number, found `{scale!r}`.")
         positive, negative = read_velocity_graph(adata, vkey)
         matrix = signed_transitions(positive, negative, scale, self_transitions, use_negative_cosines)
     else:
-        matrix = sp.csr_matrix(T).astype(np.float64)
-        if matrix.shape != (adata.n_obs, adata.n_obs):
-            raise ValueError(
-                f"Expected `T` of shape {(adata.n_obs, adata.n_obs)} for the cells of `adata`, found {matrix.shape}."
-            )
+        matrix = sp.csr_matrix(square_in_order(T, adata.obs_names, "T")).astype(np.float64)
         if not np.isfinite(matrix.data).all():
             raise ValueError("Expected finite probabilities in `T`, found some that are not.")
     arrows = expected_displacements(matrix, embedding.astype(float))
     if autoscale:
         arrows = arrows / (3 * automatic_quiver_scale(embedding, arrows))
     return arrows.astype(embedding.dtype if embedding.dtype.kind == "f" else float)
+
+
+def warn_about_places(embedding: Float[np.ndarray, "cells dims"], basis: str) -> None:
+    """Log how many cells have no place in an embedding: a mean over directions needs those of all neighbours."""
+    missing = int(np.count_nonzero(~np.isfinite(embedding).all(axis=1)))
+    if missing:
+        logger.warning(
+            "%d cells have no finite coordinates in the embedding %r: they and their neighbours get no arrows",
+            missing,
+            basis,
+        )
+
+
+def belong_to(adata: AnnData, arrows: Float[np.ndarray, "cells dims"], basis: str, vkey: str) -> bool:
+    """Whether stored arrows point, by and large, where those of the velocity graph do in the embedding as it is now.
+
+    Compared are some cells, by the mean of the cosines: arrows are perhaps of another scale or made with other
+    arguments. Where there is no velocity graph of these cells, there is nothing to compare with.
+    """
+    embedding = read_embedding(adata, basis)[:, : arrows.shape[1]].astype(float)
+    keys = f"{vkey}_graph", f"{vkey}_graph_neg"
+    stored = [slot[key] for key in keys for slot in (adata.uns, adata.obsp) if key in slot]
+    if len(stored) != 2 or any(np.shape(part) != (adata.n_obs, adata.n_obs) for part in stored):
+        return True
+    positive, negative = map(sp.csr_matrix, stored)
+    cosines = []
+    for cell in np.linspace(0, adata.n_obs - 1, min(N_COMPARED, adata.n_obs)).astype(int):
+        row = sp.csr_matrix(np.expm1(10.0 * positive[cell]) - np.expm1(-10.0 * negative[cell]))
+        directions = embedding[row.indices] - embedding[cell]
+        lengths = np.linalg.norm(directions, axis=1)
+        used = lengths > 0  # which no missing number is
+        if not used.any():
+            continue
+        now = (row.data[used] - row.data[used].mean()) @ (directions[used] / lengths[used, None])
+        size = np.linalg.norm(now) * np.linalg.norm(arrows[cell])
+        if size > 0:
+            cosines.append(now @ arrows[cell] / size)
+    return len(cosines) < LEAST_COMPARED or bool(np.mean(cosines) > UNRELATED)
 
 
 def signed_transitions(

@@ -13,6 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+from jaxvelo.annotations import listed
 from jaxvelo.choices import aligned
 from jaxvelo.graph import Edges, NeighborGraph, TransitionMatrix
 from jaxvelo.kernels._graph_data import GraphData, same_matrix
@@ -192,13 +193,14 @@ class Constant(Kernel):
         if array.dtype.kind not in "iuf":
             raise TypeError(
                 f"Expected a weight to be a number, or one for each cell, found `{type(value).__name__}` of the type "
-                f"{array.dtype}."
+                f"{array.dtype}. Convert it, as by `.astype(float)`, with a small positive number in place of 0."
             )
         array = array.astype(np.float64)
         if array.shape not in ((), (adata.n_obs,)):
             raise ValueError(f"Expected one weight, or one for each of the {adata.n_obs} cells, found {array.shape}.")
         if not (np.isfinite(array).all() and (array > 0).all()):
-            raise ValueError(f"Expected the scalar to be positive and finite, found `{value}`.")
+            bad = array[~(np.isfinite(array) & (array > 0))]
+            raise ValueError(f"Expected the scalar to be positive and finite, found {listed(np.atleast_1d(bad), 3)}.")
         super().__init__(adata, GraphData({}), {})
         self.value: float | np.ndarray = float(array) if array.ndim == 0 else array
 

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotations import require_anndata, require_key
-from jaxvelo.choices import places_of, text_of
+from jaxvelo.choices import square_in_order, text_of
 from jaxvelo.configuration import logger
 from jaxvelo.kernels._graph_data import GraphData, normalize_rows
 from jaxvelo.kernels._kernel import Kernel, KernelExpression
@@ -66,10 +66,12 @@ class PrecomputedKernel(Kernel):
             backward = object.backward if backward is _UNKNOWN else backward
         elif isinstance(object, (np.ndarray, jax.Array, sp.spmatrix, sp.sparray, pd.DataFrame)):
             params = {"origin": "array"}
+            matrix, names = np.asarray(object) if isinstance(object, jax.Array) else object, None
             if isinstance(object, pd.DataFrame):
-                matrix, names = _in_order(object, None if adata is None else require_anndata(adata).obs_names)
-            else:
-                matrix, names = np.asarray(object) if isinstance(object, jax.Array) else object, None
+                names = None if object.index.equals(pd.RangeIndex(len(object))) else object.index
+                matrix = square_in_order(
+                    object, object.index if adata is None else require_anndata(adata).obs_names, "table"
+                )
             if adata is None:
                 logger.warning("Creating empty `AnnData` object of shape `%s`", (matrix.shape[0], 1))
                 adata = AnnData(sp.csr_matrix((matrix.shape[0], 1)))
@@ -148,25 +150,6 @@ def _locate(object: Any, adata: AnnData | None, obsp_key: str | None, backward: 
         backward = DIRECTIONS.get(obsp_key)
         logger.info("Setting directionality `backward=%s`", backward)
     return adata, obsp_key, backward
-
-
-def _in_order(table: pd.DataFrame, names: pd.Index | None) -> tuple[np.ndarray, pd.Index | None]:
-    """Values of a table in the order of the cells, or of its own rows, and the names of its rows if it has any."""
-    default = pd.RangeIndex(len(table))
-    if table.index.equals(default) and table.columns.equals(pd.RangeIndex(table.shape[1])):
-        return table.to_numpy(), None
-    if names is None:
-        names = table.index
-    if len(table) != len(names) or table.shape[1] != len(names):
-        raise ValueError(
-            f"Expected a table of {len(names)} cells by {len(names)} cells, found the shape {table.shape}. Choose rows "
-            "and columns first."
-        )
-    rows, columns = (
-        places_of(axis, names, f"table.{name}", "the names of the cells")
-        for axis, name in ((table.index, "index"), (table.columns, "columns"))
-    )
-    return table.to_numpy()[np.ix_(rows, columns)], names
 
 
 def _checksum(matrix: sp.csr_matrix) -> int:

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from jaxvelo import pl
 from jaxvelo.annotations import check_graph, dense, read_embedding, stored_parameters
+from jaxvelo.choices import square_in_order
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels._annotated import default_key
 from jaxvelo.kernels._connectivity_kernel import ConnectivityKernel
@@ -18,6 +19,7 @@ from jaxvelo.kernels._kernel import KernelExpression
 from jaxvelo.kernels._velocity_kernel import VelocityKernel
 from jaxvelo.markov import project
 from jaxvelo.quiver_scale import automatic_quiver_scale
+from jaxvelo.velocity_arrows import warn_about_places
 
 
 def plot_projection(
@@ -89,6 +91,7 @@ def add_projection(
                 "%r is not a kNN based kernel. The embedding projection works best for kNN-based kernels", other
             )
             break
+    warn_about_places(embedding, basis)
     with timed(f"Projecting transition matrix onto `{basis}`"):
         arrows = _arrows(kernel, embedding, graph, edges)
         arrows = arrows / (3 * automatic_quiver_scale(embedding, arrows))
@@ -102,10 +105,8 @@ def add_projection(
 def _graph_of_arrows(kernel: KernelExpression, connectivities: Any) -> tuple[sp.csr_matrix | None, str]:
     """The graph whose edges count, None if there is none, and its name in the kernel's own, if it stands there."""
     if connectivities is not None:
-        graph = check_graph(connectivities, "connectivities")
-        if graph.shape != kernel.shape:
-            raise ValueError(f"Expected `connectivities` of shape {kernel.shape}, found {graph.shape}.")
-        return graph, ""
+        names = kernel.adata.obs_names
+        return check_graph(square_in_order(connectivities, names, "connectivities"), "connectivities"), ""
     first = next((k for k in kernel.kernels if isinstance(k, (VelocityKernel, ConnectivityKernel))), None)
     return (None, "") if first is None else (first.connectivities, first._conn_key)
 

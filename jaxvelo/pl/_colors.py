@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from jaxvelo.annotations import is_number, layer_names, listed
-from jaxvelo.choices import chosen_groups, find_name, is_name
+from jaxvelo.choices import chosen_groups, find_name, in_order, is_name
 from jaxvelo.configuration import logger
 
 from ._figure import pyplot
@@ -142,13 +142,12 @@ def default_color(adata: "AnnData") -> str:
 
     A column with hardly fewer levels than cells, such as barcodes, is none.
     """
-    if "clusters" in adata.obs and adata.obs["clusters"].notna().any():
+    columns = adata.obs.loc[:, ~adata.obs.columns.duplicated(keep=False)]
+    if "clusters" in columns and columns["clusters"].notna().any():
         return "clusters"
-    for key in adata.obs:
-        if isinstance(adata.obs[key].dtype, pd.CategoricalDtype):
-            n_groups = adata.obs[key].nunique()
-            if 0 < n_groups <= min(MOST_GROUPS, adata.n_obs // 2):
-                return key
+    for key, column in columns.items():
+        if isinstance(column.dtype, pd.CategoricalDtype) and 0 < column.nunique() <= min(MOST_GROUPS, adata.n_obs // 2):
+            return str(key)
     return "grey"
 
 
@@ -185,17 +184,24 @@ def group_values(adata: "AnnData", key: Any) -> pd.Series:
             f"Expected `adata.obs[{key!r}]` with the cells' groups, found the columns {listed(adata.obs)}. Name one of "
             "these."
         )
-    return _as_groups(adata.obs.iloc[:, place])
+    return _as_groups(adata.obs.iloc[:, place], str(key))
 
 
-def _as_groups(column: pd.Series) -> pd.Series:
+def _as_groups(column: pd.Series, key: str) -> pd.Series:
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column
-    return column.astype("object").where(column.notna()).astype("category")
+    try:
+        return column.astype("object").where(column.notna()).astype("category")
+    except TypeError as error:  # lists and other things that are no names
+        where = f"adata.obs[{key!r}]" if key else "color"
+        example = next(value for value in column if not pd.api.types.is_hashable(value))
+        raise TypeError(
+            f"Expected numbers or names of groups in `{where}`, found values such as `{example!r}` of the type "
+            f"{type(example).__name__}. Make them names, as by `{where}.astype(str)`."
+        ) from error
 
 
 def _coded(column: pd.Series) -> tuple[list[str], Int[np.ndarray, " cells"]]:
-    column = _as_groups(column)
     return [str(name) for name in column.cat.categories], column.cat.codes.to_numpy().astype(int)
 
 
@@ -210,13 +216,13 @@ def _of_column(
         if not np.isfinite(values).any():
             logger.warning("`%s` has no finite value in any cell: all are grey", key or "color")
         return Continuous(key, values)
+    column = _as_groups(column, key)
     names, codes = _coded(column)
     if not (codes >= 0).any():
         logger.warning("`%s` is missing in all cells: all are grey", key or "color")
     missing = "NA"
     colors = _group_colors(adata, key, names, palette)
     if groups is not None:
-        column = _as_groups(column)
         chosen = chosen_groups(column, groups, f"adata.obs[{key!r}]" if key else "color", "groups")
         codes = np.where(column.isin(chosen), codes, -1)
         missing = ""
@@ -226,7 +232,7 @@ def _of_column(
 def _of_each_cell(adata: "AnnData", values: Any, palette: Palette, groups: Any) -> Colors:
     """Read one value or colour for each cell."""
     if isinstance(values, pd.Series):
-        values = _aligned(adata, values)
+        values = in_order(values, adata.obs_names, "color")
     if sp.issparse(values):
         values = values.toarray()
     is_pandas = isinstance(values, pd.Series | pd.Categorical)
@@ -257,22 +263,6 @@ def _of_each_cell(adata: "AnnData", values: Any, palette: Palette, groups: Any) 
             if None not in colors:
                 return PerCell(_each_color(colors))
     return _of_column(adata, "", column, palette, groups)
-
-
-def _aligned(adata: "AnnData", values: pd.Series) -> pd.Series:
-    """Bring a Series into the order of the cells by its index, if that names them."""
-    if values.index.equals(adata.obs_names):
-        return values
-    known = adata.obs_names.isin(values.index)
-    if not known.any():
-        return values
-    if not known.all() or not values.index.is_unique:
-        raise ValueError(
-            f"Expected a Series as `color` whose index names each of the {adata.n_obs} cells once, found "
-            f"{int((~known).sum())} cells that are not in it, such as {listed(adata.obs_names[~known], 3)}. Pass "
-            "`.to_numpy()` of it if it is in the order of the cells."
-        )
-    return values.loc[adata.obs_names]
 
 
 def _each_color(entries: Sequence[Any]) -> Float[np.ndarray, "cells 4"]:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 
 from jaxvelo.annotations import dense, read_embedding, require_key
 from jaxvelo.configuration import logger
-from jaxvelo.velocity_arrows import default_basis, has_velocity_graph, velocity_arrows
+from jaxvelo.velocity_arrows import belong_to, default_basis, has_velocity_graph, velocity_arrows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -77,10 +77,7 @@ def read_positions(
         )
     stored = read_embedding(adata, basis)
     where = f"adata.obsm[{f'X_{basis}' if f'X_{basis}' in adata.obsm else basis!r}]"
-    try:
-        stored = stored.astype(float)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"Expected coordinates in `{where}`, found values that are no numbers: {error}.") from error
+    stored = stored.astype(float)
     columns = _columns(components, projection, stored.shape[1])
     if max(columns) >= stored.shape[1]:
         raise ValueError(
@@ -148,6 +145,13 @@ def read_arrows(
             f"Expected `adata.obsm[{key!r}]` to have {n_columns} columns like the embedding {basis!r}, "
             f"found shape {vectors.shape}. Compute the arrows again for this embedding."
         )
+    if has_velocity_graph(adata, vkey) and not belong_to(adata, vectors, basis, vkey):
+        logger.warning(
+            "`adata.obsm[%r]` has arrows in other directions than those of the velocity graph in the present %r: are "
+            "they of an embedding before? Compute them anew with `recompute=True`, or with "
+            "`jaxvelo.tl.velocity_embedding(adata, basis=%r)`",
+            key, basis, basis,
+        )  # fmt: skip
     return vectors[:, embedding.columns]
 
 

@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import check_integer, is_number, layer_names, listed, require_anndata, require_key
+from jaxvelo.annotations import check_integer, is_number, layer_names, listed, read_numbers, require_anndata
+from jaxvelo.choices import aligned, places_by_name
 from jaxvelo.configuration import accepts_data, logger
 from jaxvelo.counts import cell_sizes, check_finite, check_non_negative, is_zero, log1p, readable, scale_cells, to_size
 from jaxvelo.pp._count_layers import (
@@ -198,7 +200,7 @@ def filter_and_normalize(
     target = None if counts_per_cell_after is None else _per_cell(adata, counts_per_cell_after, "counts_per_cell_after")
     if isinstance(counts_per_cell, str):
         remedy = "Pass the key of a column with the sizes of the cells, or the sizes, as `counts_per_cell`."
-        counts_per_cell = require_key(adata.obs, counts_per_cell, "adata.obs", remedy).to_numpy()
+        counts_per_cell = read_numbers(adata.obs, counts_per_cell, "adata.obs", remedy)
     given = None if counts_per_cell is None else _per_cell(adata, counts_per_cell, "counts_per_cell")
     if enforce is None and layers_normalize is not None:
         enforce = True
@@ -387,13 +389,18 @@ def _shared_counts(adata: AnnData) -> Any:
 def _retained(adata: AnnData, retain_genes: str | Iterable[str] | None) -> np.ndarray:
     """Mask of the genes to be kept in any case."""
     names = [] if retain_genes is None else [retain_genes] if isinstance(retain_genes, str) else list(retain_genes)
-    return np.asarray(adata.var_names.isin(_present(names, adata.var_names, "retain_genes", "adata.var_names")))
+    mask = np.zeros(adata.n_vars, dtype=bool)
+    mask[_present(names, adata.var_names, "retain_genes", "adata.var_names")] = True
+    return mask
 
 
-def _present(names: list[str], known: Iterable[str], argument: str, where: str) -> list[str]:
-    """Return the names that are known; absent ones are a warning, and an error if none is known."""
-    known = dict.fromkeys(known)
-    absent = [name for name in names if name not in known]
+def _present(names: list[str], known: pd.Index, argument: str, where: str) -> list[int]:
+    """Return the places of names, all of one that is there several times; absent ones are a warning.
+
+    It is an error if none is there.
+    """
+    found = places_by_name(known, names)
+    absent = [name for name, places in found if not places]
     if absent and len(absent) == len(names):
         raise KeyError(
             f"Expected the names in `{argument}` to be in `{where}`, did not find {listed(absent)}. "
@@ -401,7 +408,7 @@ def _present(names: list[str], known: Iterable[str], argument: str, where: str) 
         )
     if absent:
         logger.warning("Leaving out of `%s` what is not in `%s`: %s.", argument, where, listed(absent))
-    return [name for name in names if name in known]
+    return list(dict.fromkeys(place for _, places in found for place in places))
 
 
 def _layers_to_normalize(adata: AnnData, layers_normalize: str | Iterable[str] | None) -> list[str]:
@@ -411,12 +418,13 @@ def _layers_to_normalize(adata: AnnData, layers_normalize: str | Iterable[str] |
     known = layer_names(adata)
     names = [layers_normalize] if isinstance(layers_normalize, str) else list(layers_normalize)
     names = known if names == ["all"] else [name for name in names if name != "X"]
-    return _present(names, known, "layers_normalize", "adata.layers")
+    places = _present(names, pd.Index(known, dtype=object), "layers_normalize", "adata.layers")
+    return [known[place] for place in places]
 
 
 def _per_cell(adata: AnnData, value: Any, name: str) -> np.ndarray:
     """Check one positive number, or one for each cell, zero for cells without counts."""
-    numbers = np.asarray(value)
+    numbers = aligned(value, adata.obs_names, name) if isinstance(value, pd.Series) else np.asarray(value)
     if numbers.dtype.kind not in "iuf" or numbers.shape not in ((), (adata.n_obs,)):
         raise ValueError(
             f"Expected `{name}` to be a number or {adata.n_obs} numbers, one for each cell, "

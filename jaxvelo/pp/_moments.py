@@ -6,6 +6,7 @@ import numpy as np
 from anndata import AnnData
 
 from jaxvelo.annotations import graph_key, neighbors_params, read_graph, require_anndata
+from jaxvelo.choices import text_of
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
 from jaxvelo.counts import scale_cells, to_size
 from jaxvelo.dynamics import first_moments, neighborhood_weights
@@ -133,7 +134,7 @@ def _check_asked(adata: AnnData, neighbors_key: str | None, **asked: Any) -> Non
     for name, value in asked.items():
         if value is None or known.get(name) is None or np.ndim(known[name]):
             continue
-        if known[name] not in (value, f"X_{value}"):
+        if text_of(known[name]) not in (text_of(value), f"X_{value}"):
             call = ", ".join(f"{key}={item!r}" for key, item in asked.items() if item is not None)
             key = "" if neighbors_key is None else f", key_added={neighbors_key!r}"
             raise ValueError(

@@ -190,7 +190,13 @@ def _by_scikit_learn(
             len(x),
             metric,
         )
-    search = NearestNeighbors(n_neighbors=n_others, algorithm="brute", metric=metric, n_jobs=-1).fit(x)
-    distances, neighbors = search.kneighbors()
+    search = NearestNeighbors(n_neighbors=n_others, algorithm="brute", metric=metric, n_jobs=-1)
+    try:
+        distances, neighbors = search.fit(x).kneighbors()
+    except ValueError as error:  # some are for two dimensions, some for truth values
+        raise ValueError(
+            f"Expected coordinates that `metric={metric!r}` is for, found {x.shape[1]} dimensions of which "
+            f"scikit-learn says: {error}. Use another metric, such as 'euclidean'."
+        ) from error
     order = np.lexsort((neighbors, distances), axis=1)
     return np.take_along_axis(neighbors, order, axis=1), np.take_along_axis(distances, order, axis=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float
@@ -223,8 +222,7 @@ def _representation(adata: AnnData, n_pcs: int | None, use_rep: str | None) -> s
 def _coordinates(adata: AnnData, rep: str, n_pcs: int | None) -> Float[np.ndarray, "cells dims"]:
     """Return the columns of a representation as a dense array of floating type, checked."""
     where = "adata.X" if rep == "X" else f"adata.obsm[{rep!r}]"
-    found = read_array(adata, "X", "layers") if rep == "X" else adata.obsm[rep]
-    array = dense(found.to_numpy() if isinstance(found, pd.DataFrame) else found)
+    array = dense(read_array(adata, "X", "layers") if rep == "X" else adata.obsm[rep])
     if array.ndim != 2 or array.shape[1] == 0:
         raise ValueError(f"Expected `{where}` to have columns, found shape {array.shape}. Pass another `use_rep`.")
     if n_pcs is not None and not 0 < n_pcs <= array.shape[1]:

@@ -174,7 +174,7 @@ def test_weights_of_all_types(kernels, weight):
 
 @pytest.mark.parametrize("weight", [0, -1.0, np.nan, np.inf])
 def test_impossible_weights(kernels, weight):
-    with pytest.raises(ValueError, match=f"positive and finite, found `{float(weight)}`"):
+    with pytest.raises(ValueError, match=rf"positive and finite, found \[{float(weight)}\]"):
         weight * kernels["v"]
 
 

@@ -149,7 +149,7 @@ class TestOneForEachCell:
         series = pd.Series(np.arange(60.0), index=cells.obs_names)
         shuffled = pd.concat([series.sample(frac=1.0, random_state=0), pd.Series({"another": 99.0})])
         np.testing.assert_array_equal(values(cells, color=shuffled), np.arange(60.0))
-        with pytest.raises(ValueError, match=r"found 10 cells that are not in it, such as .*cell_0"):
+        with pytest.raises(ValueError, match=r"index of `color` to be the 60 names \['cell_0', .*found 50 like"):
             pl.scatter(cells, color=series[10:], show=False)
 
     @pytest.mark.parametrize("kind", [list, np.array, pd.Series, lambda c: [to_rgba_array(one)[0] for one in c],
