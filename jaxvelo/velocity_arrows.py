@@ -20,7 +20,7 @@ from jaxvelo.velocity_graph_origin import check_origin
 
 SELF_TRANSITION_PERCENTILE = 98
 N_COMPARED, LEAST_COMPARED, UNRELATED = 100, 10, 0.3
-"""Of how many cells stored arrows are compared with those of the graph, how many can tell, and the least mean cosine."""
+"""How many cells have stored arrows compared with those of the graph, how many can tell, and the least mean cosine."""
 BASES = ("umap", "tsne", "pca")
 
 
