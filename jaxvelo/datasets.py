@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
+from jaxvelo.annotations import layer_names
 from jaxvelo.configuration import logger
 
 if TYPE_CHECKING:
@@ -410,11 +411,11 @@ def pancreas(path: str | os.PathLike | None = None) -> "AnnData":
         raise FileNotFoundError(f"Expected the pancreas data at `{file}`, as {source} says, found no file there.")
 
     adata = anndata.read_h5ad(file)
-    found = {"layers": adata.layers, "obs": adata.obs, "obsm": adata.obsm}
+    found = {"layers": layer_names(adata), "obs": list(adata.obs), "obsm": list(adata.obsm)}
     for attribute, key in (("layers", "spliced"), ("layers", "unspliced"), ("obs", "clusters"), ("obsm", "X_umap")):
         if key not in found[attribute]:
             raise ValueError(
-                f"Expected `adata.{attribute}[{key!r}]` in `{file}`, found {sorted(found[attribute].keys())}. "
+                f"Expected `adata.{attribute}[{key!r}]` in `{file}`, found {sorted(found[attribute])}. "
                 f"Is it the file from {PANCREAS_URL}?"
             )
     if not adata.var_names.is_unique:

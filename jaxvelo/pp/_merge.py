@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import listed, require_anndata
+from jaxvelo.annotations import layer_names, listed, require_anndata
 from jaxvelo.configuration import accepts_data, logger
 from jaxvelo.counts import cell_sizes
 from jaxvelo.pp._cell_matching import CellMatches, match_cells
@@ -75,8 +75,8 @@ def merge(
     layers = find_counts(counts.layers)
     if not set(LAYERS) <= layers.keys():
         raise KeyError(
-            f"Expected the layers 'spliced' and 'unspliced' in `counts`, found {listed(counts.layers)}. Name them, as "
-            "by `counts.layers['spliced'] = counts.layers.pop('mature')`."
+            f"Expected the layers 'spliced' and 'unspliced' in `counts`, found {listed(layer_names(counts))}. Name "
+            "them, as by `counts.layers['spliced'] = counts.layers.pop('mature')`."
         )
     cells = match_cells(adata.obs_names, counts.obs_names, samples)
     genes = match_genes(adata.var, counts.var)

@@ -143,7 +143,8 @@ def column_of_raw(file):
     """As SeuratDisk writes it: anndata reads the column `_index`, and does not write it."""
     with h5py.File(file, "a") as h5:
         table = h5["raw/var"]
-        names = table[table.attrs["_index"]][:]
+        index = table[table.attrs["_index"]]
+        names = (index["values"] if isinstance(index, h5py.Group) else index)[:]  # a group, of pandas' newer text
         table.move(table.attrs["_index"], "features")
         table.attrs["_index"] = "features"
         column = table.create_dataset("_index", data=names.astype(h5py.string_dtype()))
