@@ -116,7 +116,7 @@ def test_a_fit_finds_a_stationary_point_inside():
     best = fitted(problem)
     _, gradient = value_and_gradient(loss, best, (problem, EVERYONE))
     slope = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(gradient))
-    assert slope < (1e-6 if jax.config.jax_enable_x64 else 1e-3)
+    assert slope < (1e-6 if jax.config.jax_enable_x64 else 2e-3)
 
 
 def numeric_hessian(problem, parameters, cells, step=1e-4):
