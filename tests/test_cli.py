@@ -148,6 +148,7 @@ def test_run_on_raw_counts_does_what_the_demo_does(raw, demo, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("mode", ["stochastic", "deterministic"])
+@pytest.mark.any_precision
 def test_run_with_a_steady_state_model(mode, raw, tmp_path, capsys):
     out = tmp_path / "out"
     result = Outcome(main(["run", str(raw), "--velocity-mode", mode, "--out", str(out)]), capsys)
@@ -189,6 +190,7 @@ def one_cluster(adata):
         (one_cluster, None, "dynamical"),
     ],
 )
+@pytest.mark.any_precision
 def test_run_on_odd_counts(spoil, warning, mode, raw, tmp_path, capsys):
     spoil(ad.read_h5ad(raw)).write_h5ad(raw)
     out = tmp_path / "out"
@@ -205,6 +207,7 @@ def test_run_on_odd_counts(spoil, warning, mode, raw, tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *expected])
 
 
+@pytest.mark.any_precision
 def test_run_on_counts_heeds_no_earlier_fit(raw, tmp_path, capsys):
     adata = ad.read_h5ad(raw)
     adata.var["velocity_genes"] = np.arange(adata.n_vars) < 3
@@ -229,6 +232,7 @@ def fail(*_, **__):
     raise ValueError("Expected genes to fit, found none.")
 
 
+@pytest.mark.any_precision
 def test_run_without_a_dynamical_fit(raw, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jv.tl, "recover_dynamics", fail)
     result = Outcome(main(["run", str(raw), "--out", str(tmp_path / "out")]), capsys)
@@ -237,6 +241,7 @@ def test_run_without_a_dynamical_fit(raw, tmp_path, capsys, monkeypatch):
     assert "Computing velocities (stochastic)" in result.out
 
 
+@pytest.mark.any_precision
 def test_run_falls_back_if_no_fit_is_good_enough(raw, tmp_path, capsys, monkeypatch):
     velocity = jv.tl.velocity
     strict = functools.partial(velocity, min_likelihood=1e9)
@@ -249,6 +254,7 @@ def test_run_falls_back_if_no_fit_is_good_enough(raw, tmp_path, capsys, monkeypa
     assert "velocity_u" not in written.layers
 
 
+@pytest.mark.any_precision
 def test_run_goes_on_without_latent_time(raw, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jv.tl, "latent_time", fail)
     out = tmp_path / "out"
@@ -259,6 +265,7 @@ def test_run_goes_on_without_latent_time(raw, tmp_path, capsys, monkeypatch):
     assert not (out / "latent_time.png").exists()
 
 
+@pytest.mark.any_precision
 def test_run_uses_velocities_that_are_there(demo, tmp_path, capsys):
     file = tmp_path / "own.h5ad"
     adata = ad.read_h5ad(demo[0] / "kernel.h5ad")
@@ -311,6 +318,7 @@ def test_run_with_another_model_in_three_dimensions(demo, tmp_path, capsys):
     assert kernel.adata.obsm["T_fwd_umap3d"].shape == (N_CELLS, 3)
 
 
+@pytest.mark.any_precision
 def test_run_computes_umap_and_manages_without_clusters(raw, tmp_path, capsys):
     adata = ad.read_h5ad(raw)
     del adata.obsm["X_umap"], adata.obs["clusters"]
@@ -328,6 +336,7 @@ def test_run_computes_umap_and_manages_without_clusters(raw, tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *PICTURES[:3], *DYNAMICS])
 
 
+@pytest.mark.any_precision
 def test_quiet_only_names_the_files_and_replaces_only_these(demo, tmp_path, capsys):
     (tmp_path / "kernel.h5ad").write_text("old")
     (tmp_path / "mine.txt").write_text("keep")
@@ -441,6 +450,7 @@ def folder(adata, path):
         (None, ["--colour", "red"], "unrecognized arguments: --colour red"),
     ],
 )
+@pytest.mark.any_precision
 def test_bad_input_is_told_in_one_line(spoil, options, message, raw, tmp_path, capsys):
     if spoil is not None:
         spoil(ad.read_h5ad(raw), raw)
@@ -453,6 +463,7 @@ def test_bad_input_is_told_in_one_line(spoil, options, message, raw, tmp_path, c
     assert not list(out.glob("*"))
 
 
+@pytest.mark.any_precision
 def test_commands_are_required_and_known(capsys):
     assert main([]) == 2
     assert "COMMAND" in capsys.readouterr().err
@@ -461,6 +472,7 @@ def test_commands_are_required_and_known(capsys):
 
 
 @pytest.mark.parametrize("command", ["demo", "run"])
+@pytest.mark.any_precision
 def test_folder_that_cannot_be_written(command, raw, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     out = tmp_path / "file" / "out"
@@ -472,6 +484,7 @@ def test_folder_that_cannot_be_written(command, raw, tmp_path, capsys):
     )
 
 
+@pytest.mark.any_precision
 def test_own_file_is_never_replaced(raw, capsys):
     file = raw.rename(raw.with_name("kernel.h5ad"))
     before = checksum(file)
@@ -482,6 +495,7 @@ def test_own_file_is_never_replaced(raw, capsys):
 
 
 @pytest.mark.parametrize("missing", ["scanpy", "matplotlib"])
+@pytest.mark.any_precision
 def test_missing_extra_is_named(missing, raw, tmp_path, capsys, monkeypatch):
     """Of scanpy, only the UMAP is needed, and only where there is no embedding."""
     adata = ad.read_h5ad(raw)
@@ -494,6 +508,7 @@ def test_missing_extra_is_named(missing, raw, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.any_precision
 def test_failed_writing_leaves_no_half_file(demo, tmp_path, capsys, monkeypatch):
     (tmp_path / "kernel.h5ad").write_text("old")
 
@@ -511,6 +526,7 @@ def test_failed_writing_leaves_no_half_file(demo, tmp_path, capsys, monkeypatch)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["kernel.h5ad", "kernel.npz", *PICTURES])
 
 
+@pytest.mark.any_precision
 def test_verbose_shows_where_an_error_came_from(raw, capsys):
     result = Outcome(main(["run", str(raw), "--cluster-key", "leiden", "--verbose"]), capsys)
     assert result.status == 2
@@ -518,6 +534,7 @@ def test_verbose_shows_where_an_error_came_from(raw, capsys):
     assert result.err.count("\n") == 1
 
 
+@pytest.mark.any_precision
 def test_help_and_version_need_nothing_heavy():
     code = (
         "import sys\nfrom jaxvelo.cli import main\n"
@@ -529,6 +546,7 @@ def test_help_and_version_need_nothing_heavy():
     assert done.stdout.endswith(f"jaxvelo {jv.__version__}\n")
 
 
+@pytest.mark.any_precision
 def test_module_is_the_command_line():
     done = subprocess.run([sys.executable, "-m", "jaxvelo", "run", "nowhere.h5ad"], capture_output=True, text=True)
     assert done.returncode == 2
