@@ -19,16 +19,16 @@ X64 = jax.config.jax_enable_x64
 TOLERANCE = 1e-8 if X64 else 5e-4
 
 
-def blocks(*graphs):
-    """Graphs side by side, without edges between them."""
-    return sp.csr_matrix(sp.block_diag([sp.csr_array(graph) for graph in graphs]))
-
-
 def line(n_cells, seed=0, width=3):
     """Weights of neighbours along a line."""
     rng = np.random.default_rng(seed)
     dense = sum(np.diag(rng.uniform(0.5, 1.5, n_cells - k), k) for k in range(1, width + 1))
     return dense + dense.T
+
+
+def parts_of(*weights):
+    """Weights of cells in parts that are not connected."""
+    return sp.csr_matrix(sp.block_diag([sp.csr_array(part) for part in weights]))
 
 
 def pseudotime(weights, root, end=None, **options):
@@ -70,7 +70,7 @@ def test_with_an_end_point():
 def test_disconnected_parts():
     """Each part as if alone; what is connected to neither root nor end has no pseudotime."""
     a, b = line(30), line(25, seed=1)
-    weights = blocks(a, b, np.zeros((1, 1)))
+    weights = parts_of(a, b, np.zeros((1, 1)))
     only_root = pseudotime(weights, 4)
     np.testing.assert_allclose(only_root[:30], pseudotime(a, 4), atol=TOLERANCE)
     assert np.isnan(only_root[30:]).all()
@@ -81,7 +81,7 @@ def test_disconnected_parts():
 
 
 def test_an_edge_of_weight_zero_is_none():
-    weights = blocks(line(20), line(15, seed=1))
+    weights = parts_of(line(20), line(15, seed=1))
     weights.eliminate_zeros()
     bridged = sp.csr_matrix(weights + sp.csr_matrix(([1.0], ([3], [22])), weights.shape))
     bridged[3, 22] = 0
@@ -90,7 +90,7 @@ def test_an_edge_of_weight_zero_is_none():
 
 
 def test_a_root_without_neighbours():
-    weights = blocks(line(5), np.zeros((1, 1)))
+    weights = parts_of(line(5), np.zeros((1, 1)))
     np.testing.assert_array_equal(pseudotime(weights, 5), [np.nan] * 5 + [0])
 
 
@@ -140,7 +140,7 @@ def test_gradients_with_all_components_of_a_small_graph():
 
 
 def test_gradients_on_disconnected_parts():
-    graph, gradient = check(blocks(line(15), line(14, seed=1), line(5, seed=2)), 2, 27)
+    graph, gradient = check(parts_of(line(15), line(14, seed=1), line(5, seed=2)), 2, 27)
     # Cells that are connected to neither do not matter.
     unconnected = graph.gather_rows(tuple(jnp.sum(jnp.abs(leaf), axis=1) for leaf in gradient))[29:]
     assert not np.any(unconnected)
@@ -184,14 +184,14 @@ def pair():
 def test_gradients_with_a_pair_of_cells():
     """Their distance does not depend on the weights, and they do not disturb the rest."""
     for seed in range(4):
-        graph, gradient = check(blocks(line(12, seed), pair()), 2, 12)
+        graph, gradient = check(parts_of(line(12, seed), pair()), 2, 12)
         on_pair = graph.gather_rows(tuple(jnp.sum(jnp.abs(leaf), axis=1) for leaf in gradient))[12:]
         np.testing.assert_allclose(on_pair, 0, atol=1e-8)
 
 
 def test_gradients_are_finite_with_a_pair_of_cells():
     for seed in range(6):
-        graph = NeighborGraph.from_csr(blocks(line(12, seed), pair()))
+        graph = NeighborGraph.from_csr(parts_of(line(12, seed), pair()))
         gradient = jax.grad(weighted_sum)(graph.edges["connectivities"].values, graph, jnp.arange(14.0), 2, 12)
         assert all(np.isfinite(leaf).all() for leaf in gradient)
 

@@ -112,11 +112,12 @@ def test_readable_estimates_and_their_errors():
 
 
 def test_a_fit_finds_a_stationary_point_inside():
-    problem = simulated(0)
+    """In single precision the losses' rounding ends the search, at slopes from 1e-5 to 1e-3; these fates have 2e-4."""
+    problem = simulated(3)
     best = fitted(problem)
     _, gradient = value_and_gradient(loss, best, (problem, EVERYONE))
     slope = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(gradient))
-    assert slope < (1e-6 if jax.config.jax_enable_x64 else 2e-3)
+    assert slope < (1e-6 if jax.config.jax_enable_x64 else 1e-3)
 
 
 def numeric_hessian(problem, parameters, cells, step=1e-4):

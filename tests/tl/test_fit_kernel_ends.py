@@ -150,7 +150,7 @@ class TestEnds:
             tl.fit_kernel(mixed, objective, resume=plain_fit, **QUICK)
         # On the held-out cells alone.
         held_out = known.copy()
-        names = held_out.obs["fate"].astype(object).to_numpy()
+        names = held_out.obs["fate"].astype(object).to_numpy(copy=True)
         other = {"begin": "end", "end": "begin"}
         names[plain_fit.validation] = [other.get(name, name) for name in names[plain_fit.validation]]
         held_out.obs["fate"] = names
