@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # The suite compiles hundreds of small programs once each: optimising them takes ten times longer than running them.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+DISABLE_MOST = "jax_disable_most_optimizations"
+os.environ.setdefault(DISABLE_MOST.upper(), "1")
 if "XLA_FLAGS" not in os.environ:
     # Saves another third of the compilation. Later versions of XLA do not know the flag, and an unknown flag ends the
     # process: so a child process tries it first, once for all processes that inherit the environment.
@@ -39,6 +40,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         once = [item for item in items if item.get_closest_marker("any_precision")]
         config.hook.pytest_deselected(items=once)
         items[:] = [item for item in items if not item.get_closest_marker("any_precision")]
+
+
+@pytest.fixture(scope="module")
+def optimized() -> Iterator[None]:
+    """Optimise programs after all, for tests whose programs run longer than they compile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(DISABLE_MOST.upper(), "0")  # of child processes
+        before = jax.config.values.get(DISABLE_MOST)
+        if before is not None:
+            jax.config.update(DISABLE_MOST, False)
+        yield
+        if before is not None:
+            jax.config.update(DISABLE_MOST, before)
 
 
 @pytest.fixture(scope="session")

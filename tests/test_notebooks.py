@@ -9,7 +9,7 @@ import pytest
 nbformat = pytest.importorskip("nbformat", reason='the notebooks need `pip install "jaxvelo[notebooks]"`')
 nbclient = pytest.importorskip("nbclient", reason='the notebooks need `pip install "jaxvelo[notebooks]"`')
 
-pytestmark = pytest.mark.any_precision
+pytestmark = [pytest.mark.any_precision, pytest.mark.usefixtures("optimized")]
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
