@@ -6,6 +6,7 @@ Usage: ``peer_neighbors.py FILE.npy``
 from __future__ import annotations
 
 import json
+import importlib.metadata
 import sys
 import time
 
@@ -23,8 +24,8 @@ def main(file: str) -> dict[str, object]:
     try:
         sc.pp.neighbors(adata, n_neighbors=30, use_rep="X_pca")
     except Exception as error:  # with pynndescent 0.7, for example, above 8,192 cells
-        return {"error": f"{type(error).__name__}: {error}", "version": sc.__version__}
-    return {"in_process": time.perf_counter() - start, "version": sc.__version__}
+        return {"error": f"{type(error).__name__}: {error}", "version": importlib.metadata.version("scanpy")}
+    return {"in_process": time.perf_counter() - start, "version": importlib.metadata.version("scanpy")}
 
 
 if __name__ == "__main__":
