@@ -5,8 +5,8 @@ Usage: ``peer_neighbors.py FILE.npy``
 
 from __future__ import annotations
 
-import json
 import importlib.metadata
+import json
 import sys
 import time
 
