@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # The suite compiles hundreds of small programs once each: optimising them takes ten times longer than running them.
-DISABLE_MOST = "jax_disable_most_optimizations"
-os.environ.setdefault(DISABLE_MOST.upper(), "1")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if "XLA_FLAGS" not in os.environ:
     # Saves another third of the compilation. Later versions of XLA do not know the flag, and an unknown flag ends the
     # process: so a child process tries it first, once for all processes that inherit the environment.
@@ -40,6 +39,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         once = [item for item in items if item.get_closest_marker("any_precision")]
         config.hook.pytest_deselected(items=once)
         items[:] = [item for item in items if not item.get_closest_marker("any_precision")]
+
+
+DISABLE_MOST = "jax_disable_most_optimizations"
 
 
 @pytest.fixture(scope="module")
