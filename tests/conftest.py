@@ -3,11 +3,14 @@
 The suite runs at float32 and, with ``JAX_ENABLE_X64=1``, at float64.
 """
 
+import atexit
 import gc
 import itertools
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import traceback
 import types
 import warnings
@@ -23,6 +26,13 @@ if "XLA_FLAGS" not in os.environ:
     child = {**os.environ, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
     accepted = subprocess.run([sys.executable, "-c", "import jax; jax.devices()"], env=child, capture_output=True)
     os.environ["XLA_FLAGS"] = flag if accepted.returncode == 0 else ""
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # What one process has compiled, the others read: workers, command lines and notebooks, until the first one ends.
+    compiled = tempfile.mkdtemp(prefix="compiled-programs-")
+    atexit.register(shutil.rmtree, compiled, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
 import matplotlib

@@ -19,6 +19,7 @@ import jaxvelo as jv
 from jaxvelo.cli import _demo, main
 from jaxvelo.configuration import logger
 
+pytestmark = pytest.mark.usefixtures("optimized")
 N_CELLS, N_GENES = 150, 60
 PICTURES = ("stream.png", "grid.png", "random_walks.png", "proportions.png")
 DYNAMICS = ("phase_portraits.png", "latent_time.png")
