@@ -13,7 +13,7 @@ from jaxtyping import Float
 from jaxvelo.annotations import listed, read_embedding
 from jaxvelo.choices import square_in_order
 from jaxvelo.configuration import is_positive, logger
-from jaxvelo.graph import NeighborGraph, TransitionMatrix
+from jaxvelo.graph import EdgeMatrix, NeighborGraph
 from jaxvelo.markov import project
 from jaxvelo.quiver_scale import automatic_quiver_scale
 from jaxvelo.velocity_graph_origin import check_origin
@@ -154,7 +154,7 @@ def expected_displacements(
     matrix.data += np.repeat(1 / np.maximum(degree, 1) - mean, degree)
     graph = NeighborGraph.from_csr(matrix)
     return np.asarray(
-        project(TransitionMatrix(graph, graph.edges["connectivities"].values), jnp.asarray(embedding, dtype=float))
+        project(EdgeMatrix(graph, graph.edges["connectivities"].values), jnp.asarray(embedding, dtype=float))
     )
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from jaxvelo.annotations import check_integer, graph_key, require_anndata, stored_parameters
 from jaxvelo.configuration import accepts_data, ignore_arguments, timed
 from jaxvelo.feature_data import FeatureData
-from jaxvelo.graph import CsrLayout, NeighborGraph
+from jaxvelo.graph import EdgeMatrix, NeighborGraph
 from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated, within_steps
 from jaxvelo.transitions import Velocity, evaluate_logits
 from jaxvelo.velocity_arrows import SELF_TRANSITION_PERCENTILE
@@ -144,7 +144,7 @@ def correlations(
         graph = NeighborGraph.from_csr(within_steps(neighbors, n_recurse_neighbors))
         similarity = _correlation_of_roots if sqrt_transform else "correlation"
         logits, _, _ = evaluate_logits(Velocity(similarity=similarity), graph, data.features(pad=not sqrt_transform))
-        matrix = CsrLayout.of(graph).to_csr(logits, eliminate_zeros=True).astype(np.dtype(jnp.result_type(float)))
+        matrix = EdgeMatrix(graph, logits).to_csr().astype(np.dtype(jnp.result_type(float)))
     if not matrix.nnz:
         raise ValueError(
             f"Expected velocities in `adata.layers[{vkey!r}]` and displacements in `adata.layers[{xkey!r}]` that have "
