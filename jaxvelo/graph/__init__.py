@@ -1,6 +1,6 @@
 """Neighbour graphs and matrices on their edges, as padded arrays in degree buckets."""
 
-from jaxvelo.graph._blocks import block_rows, map_rows, on_cpu
+from jaxvelo.graph._blocks import map_rows, on_cpu
 from jaxvelo.graph._buckets import next_size
 from jaxvelo.graph._csr_layout import CsrLayout
 from jaxvelo.graph._edge_matrix import AbstractEdgeMatrix, EdgeMatrix, TransitionMatrix
@@ -22,7 +22,6 @@ __all__ = [
     "NeighborGraph",
     "Pattern",
     "TransitionMatrix",
-    "block_rows",
     "call_on_host",
     "full_precision",
     "fuzzy_connectivities",
