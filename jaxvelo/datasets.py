@@ -201,7 +201,6 @@ def splicing_state(
 
     All arguments broadcast against each other. Times in hours, rates per hour.
     """
-
     always = np.isneginf(on)
     # A gene that was always on is one that starts at the steady state: any finite start gives the same.
     begin = np.where(always, 0.0, np.where(np.isfinite(on), on, 0.0))

@@ -176,7 +176,7 @@ def _normalized_solution(
     r"""Solve :math:`\hat u' = k - \hat u, \hat s' = g (\hat u - \hat s)`, spliced first, at any ratio of the rates.
 
     With :math:`\hat u = u` and :math:`\hat s = g s` that is the kinetics of splicing with :math:`\alpha = k`,
-    :math:`\beta = 1`, :math:`\gamma = g`; in double precision, as rates drawn from the tails of an uncertain fit need it.
+    :math:`\beta = 1`, :math:`\gamma = g`. In double precision: rates drawn from the tails of an uncertain fit need it.
     """
     s0, u0 = initial[:, :1], initial[:, 1:]
     u, s = splicing_solution(tau, u0, s0 / g, target, 1.0, g, xp=np)
