@@ -20,8 +20,8 @@ import numpy as np
 
 import jaxvelo as jv
 from benchmarks.known_directions import TRANSITIONS, convention
+from jaxvelo.fitting._kernel_problem import KernelProblem
 from jaxvelo.markov import absorption_probabilities
-from jaxvelo.tl._kernel_problem import KernelProblem
 
 FATES = {"C": ["sBmid -> sC", "sC -> sEndC"], "D": ["sBmid -> sD", "sD -> sEndD"]}
 BAD_STARTS = [

@@ -11,13 +11,14 @@ import pytest
 from jaxvelo.dynamics import diffusion_pseudotime, local_confidence, velocity_coherence
 from jaxvelo.dynamics._curve_fit import Prior, fit_curves
 from jaxvelo.fit import FunctionOf, Run, laplace_covariance, minimize, standard_errors, sweep
+from jaxvelo.fitting._fit_kernel import _item_losses
 from jaxvelo.graph import TransitionMatrix, full_precision, neighborhood_moments
 from jaxvelo.markov import absorption_probabilities, expected_displacement, project
-from jaxvelo.tl._fit_kernel import _item_losses
 from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Connectivity, Velocity
 from tests.fit.problems import N_FATES, OBJECTIVES, dataset, functions, problem_of, terminal_cells
 from tests.transitions.examples import N_CELLS, N_GENES, default
 
+pytestmark = pytest.mark.any_precision
 GENE_WEIGHTS = np.linspace(0.5, 2.0, N_GENES)
 
 

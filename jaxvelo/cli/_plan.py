@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxvelo.annotations import dense, graph_key, layer_names, listed, read_array, read_graph
-from jaxvelo.choices import read_mask
+from jaxvelo.annotated.annotations import dense, graph_key, layer_names, listed, read_array, read_graph
+from jaxvelo.annotated.choices import read_mask
+from jaxvelo.annotated.counts import check_finite
 from jaxvelo.configuration import logger
-from jaxvelo.counts import check_finite
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxvelo.annotations import layer_names, listed
+from jaxvelo.annotated.annotations import layer_names, listed
 from jaxvelo.cli import _flow as flow
 from jaxvelo.cli import _pictures as pictures
 from jaxvelo.cli._clusters import choose_clusters, starting_cells

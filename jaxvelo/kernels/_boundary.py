@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvelo.annotations import read_graph, read_representation
-from jaxvelo.choices import read_clusters, require_cluster
+from jaxvelo.annotated.annotations import read_graph, read_representation
+from jaxvelo.annotated.choices import read_clusters, require_cluster
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.kernels._kernel import KernelExpression
 from jaxvelo.markov import cross_boundary_correctness as correctness

@@ -11,8 +11,8 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import require_anndata, require_key
-from jaxvelo.choices import square_in_order, text_of
+from jaxvelo.annotated.annotations import require_anndata, require_key
+from jaxvelo.annotated.choices import square_in_order, text_of
 from jaxvelo.configuration import logger
 from jaxvelo.kernels._graph_data import GraphData, normalize_rows
 from jaxvelo.kernels._kernel import Kernel, KernelExpression

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvelo import pl
-from jaxvelo.annotations import check_integer, read_embedding
-from jaxvelo.choices import chosen_cells
+from jaxvelo.annotated.annotations import check_integer, read_embedding
+from jaxvelo.annotated.choices import chosen_cells
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels._kernel import KernelExpression
 from jaxvelo.kernels._randomness import random_key

@@ -9,12 +9,12 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from jaxvelo.annotations import is_number, layer_names, listed
-from jaxvelo.choices import chosen_groups, cluster_names, find_name, in_order, is_name, text_of
+from jaxvelo.annotated.annotations import is_number, layer_names, listed
+from jaxvelo.annotated.choices import chosen_groups, cluster_names, find_name, in_order, is_name, text_of
+from jaxvelo.annotated.stored_colors import read_colors, read_each
 from jaxvelo.configuration import logger
 
 from ._figure import pyplot
-from ._stored_colors import read_colors, read_each
 
 if TYPE_CHECKING:
     from anndata import AnnData

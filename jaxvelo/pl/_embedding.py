@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxvelo.annotations import dense, read_embedding, require_key
+from jaxvelo.annotated.annotations import dense, read_embedding, require_key
+from jaxvelo.annotated.velocity_arrows import belong_to, default_basis, has_velocity_graph, velocity_arrows
 from jaxvelo.configuration import logger
-from jaxvelo.velocity_arrows import belong_to, default_basis, has_velocity_graph, velocity_arrows
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -9,8 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from jaxvelo.annotations import check_integer, layer_names, listed, require_key
-from jaxvelo.choices import is_name, places_of, text_of
+from jaxvelo.annotated.annotations import check_integer, layer_names, listed, require_key
+from jaxvelo.annotated.choices import is_name, places_of, text_of
 
 from ._cells import MANY_CELLS, cell_size, color_name, draw_color_bar, draw_points
 from ._colors import Categorical, Colors, Continuous, Palette, cell_colors

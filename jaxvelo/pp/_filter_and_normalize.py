@@ -8,10 +8,19 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import check_integer, is_number, layer_names, listed, read_numbers, require_anndata
-from jaxvelo.choices import aligned, is_name, places_by_name
+from jaxvelo.annotated.annotations import check_integer, is_number, layer_names, listed, read_numbers, require_anndata
+from jaxvelo.annotated.choices import aligned, is_name, places_by_name
+from jaxvelo.annotated.counts import (
+    cell_sizes,
+    check_finite,
+    check_non_negative,
+    is_zero,
+    log1p,
+    readable,
+    scale_cells,
+    to_size,
+)
 from jaxvelo.configuration import accepts_data, logger
-from jaxvelo.counts import cell_sizes, check_finite, check_non_negative, is_zero, log1p, readable, scale_cells, to_size
 from jaxvelo.pp._count_layers import (
     COUNT_LAYERS,
     LAYERS,

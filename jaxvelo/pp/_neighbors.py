@@ -9,10 +9,10 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float
 
-from jaxvelo.annotations import check_integer, dense, listed, read_array, require_anndata
-from jaxvelo.choices import read_mask
+from jaxvelo.annotated.annotations import check_integer, dense, listed, read_array, require_anndata
+from jaxvelo.annotated.choices import read_mask
+from jaxvelo.annotated.counts import check_finite, readable
 from jaxvelo.configuration import accepts_data, logger, timed
-from jaxvelo.counts import check_finite, readable
 from jaxvelo.graph import fuzzy_connectivities
 from jaxvelo.pp._neighbor_search import find_neighbors
 from jaxvelo.pp._principal_components import PrincipalComponents, principal_components

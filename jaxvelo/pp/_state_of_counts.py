@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from jaxvelo.counts import cell_sizes, stored_values
+from jaxvelo.annotated.counts import cell_sizes, stored_values
 
 Kind = Literal["raw", "normalized", "logarithmized", "scaled", "unknown"]
 ADVICE = "To choose otherwise, pass `enforce=True` or `enforce=False` (on the command line `--normalize yes` or `no`)."
@@ -43,7 +43,7 @@ def state_of(matrix: Any, stored_sizes: np.ndarray | None = None) -> State:
     Parameters
     ----------
     matrix
-        Finite values, as :func:`jaxvelo.counts.readable` returns them.
+        Finite values, as :func:`jaxvelo.annotated.counts.readable` returns them.
     stored_sizes
         What is known of the sizes of the cells before genes were left out and cells normalised.
     """

@@ -8,15 +8,23 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float, Int
 
-from jaxvelo.annotations import graph_key, is_number, listed, read_graph, read_numbers, require_anndata, require_key
+from jaxvelo.annotated.annotations import (
+    graph_key,
+    is_number,
+    listed,
+    read_graph,
+    read_numbers,
+    require_anndata,
+    require_key,
+)
+from jaxvelo.annotated.marked_cells import cell_at, score_of
+from jaxvelo.annotated.velocity_arrows import has_velocity_graph, read_velocity_graph
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import latent_time as latent_time_of_roots
 from jaxvelo.dynamics import local_confidence, neighborhood_weights
-from jaxvelo.tl._marked_cells import cell_at, score_of
 from jaxvelo.tl._terminal_states import find_terminal_states
 from jaxvelo.tl._velocity_graph import correlations, write_velocity_graph
 from jaxvelo.tl._velocity_pseudotime import has_score, magnitudes, pseudotime_on
-from jaxvelo.velocity_arrows import has_velocity_graph, read_velocity_graph
 
 ROOT_KEYS = ("root_cells", "starting_cells", "root_states_probs")
 MARKED = 1 - 1e-3

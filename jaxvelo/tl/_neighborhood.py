@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import COMPUTE_NEIGHBORS, check_integer, graph_key, read_graph
+from jaxvelo.annotated.annotations import COMPUTE_NEIGHBORS, check_integer, graph_key, read_graph
 from jaxvelo.configuration import logger
 
 MODES = ("distances", "connectivities")

@@ -9,7 +9,7 @@ import pandas as pd
 from anndata import AnnData
 from tqdm import tqdm
 
-from jaxvelo.annotations import (
+from jaxvelo.annotated.annotations import (
     FIT_ARRAYS,
     FIT_COLUMNS,
     FIT_LAYERS,
@@ -21,7 +21,7 @@ from jaxvelo.annotations import (
     read_numbers,
     require_anndata,
 )
-from jaxvelo.choices import chosen_genes
+from jaxvelo.annotated.choices import chosen_genes
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
 from jaxvelo.dynamics import DynamicalFit, SplicingKinetics, align_total_time, fit_dynamics, neighborhood_weights
 from jaxvelo.tl._splicing_kinetics import kinetics_columns

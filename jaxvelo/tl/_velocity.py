@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotations import dense, graph_key, read_graph, read_numbers, require_anndata, require_key
+from jaxvelo.annotated.annotations import dense, graph_key, read_graph, read_numbers, require_anndata, require_key
+from jaxvelo.annotated.groups import Part, parts_of
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import (
     neighborhood_weights,
@@ -17,7 +18,6 @@ from jaxvelo.dynamics import (
     stochastic_steady_state,
     velocities_in_blocks,
 )
-from jaxvelo.tl._groups import Part, parts_of
 from jaxvelo.tl._splicing_kinetics import FIT_FIRST, read_kinetics
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotations import graph_key, require_anndata
+from jaxvelo.annotated.annotations import graph_key, require_anndata
+from jaxvelo.annotated.feature_data import FeatureData
 from jaxvelo.configuration import accepts_data, timed
 from jaxvelo.dynamics import velocity_coherence
-from jaxvelo.feature_data import FeatureData
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated
 

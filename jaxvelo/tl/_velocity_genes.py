@@ -7,10 +7,10 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import require_key
-from jaxvelo.choices import read_mask
+from jaxvelo.annotated.annotations import require_key
+from jaxvelo.annotated.choices import read_mask
+from jaxvelo.annotated.counts import check_non_negative, readable
 from jaxvelo.configuration import logger
-from jaxvelo.counts import check_non_negative, readable
 from jaxvelo.dynamics import SteadyState, steady_state
 from jaxvelo.dynamics.steady_state import Percentiles
 

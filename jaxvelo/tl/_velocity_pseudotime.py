@@ -8,14 +8,14 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import check_integer, graph_key, read_graph, require_anndata
+from jaxvelo.annotated.annotations import check_integer, graph_key, read_graph, require_anndata
+from jaxvelo.annotated.groups import Part, column_of, parts_of
+from jaxvelo.annotated.marked_cells import cell_at, is_informative, number_at, score_at
+from jaxvelo.annotated.velocity_arrows import read_velocity_graph
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import diffusion_pseudotime, neighborhood_weights
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.tl._groups import Part, column_of, parts_of
-from jaxvelo.tl._marked_cells import cell_at, is_informative, number_at, score_at
 from jaxvelo.tl._terminal_states import find_terminal_states
-from jaxvelo.velocity_arrows import read_velocity_graph
 
 
 @accepts_data

@@ -12,8 +12,8 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import listed, place_of, read_array
-from jaxvelo.choices import chosen_genes
+from jaxvelo.annotated.annotations import listed, place_of, read_array
+from jaxvelo.annotated.choices import chosen_genes
 from jaxvelo.configuration import logger
 from jaxvelo.graph import next_size
 from jaxvelo.transitions import Features

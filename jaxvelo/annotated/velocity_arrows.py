@@ -10,13 +10,13 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float
 
-from jaxvelo.annotations import listed, read_embedding
-from jaxvelo.choices import square_in_order
+from jaxvelo.annotated.annotations import listed, read_embedding
+from jaxvelo.annotated.choices import square_in_order
+from jaxvelo.annotated.quiver_scale import automatic_quiver_scale
+from jaxvelo.annotated.velocity_graph_origin import check_origin
 from jaxvelo.configuration import is_positive, logger
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.markov import project
-from jaxvelo.quiver_scale import automatic_quiver_scale
-from jaxvelo.velocity_graph_origin import check_origin
 
 SELF_TRANSITION_PERCENTILE = 98
 N_COMPARED, LEAST_COMPARED, UNRELATED = 100, 10, 0.3

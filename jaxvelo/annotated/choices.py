@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import dense, is_missing, is_number, listed, require_key
+from jaxvelo.annotated.annotations import dense, is_missing, is_number, listed, require_key
 from jaxvelo.configuration import logger
 
 MISSING_AS_TEXT = ("nan", "NaN", "None", "<NA>", "")

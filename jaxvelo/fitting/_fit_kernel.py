@@ -14,12 +14,12 @@ import optax
 from tqdm import tqdm
 
 from jaxvelo import fit
-from jaxvelo.annotations import check_integer, is_number
+from jaxvelo.annotated.annotations import check_integer, is_number
 from jaxvelo.configuration import logger, timed
+from jaxvelo.fitting._fit_result import FitResult
+from jaxvelo.fitting._kernel_problem import KernelProblem, check_kernel_and_objective, split_cells
 from jaxvelo.graph import full_precision, worker_threads
 from jaxvelo.kernels import KernelExpression
-from jaxvelo.tl._fit_result import FitResult
-from jaxvelo.tl._kernel_problem import KernelProblem, check_kernel_and_objective, split_cells
 
 # One object, as a compiled program belongs to an optimiser.
 ADAM = optax.adam(0.1)

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvelo import fit, pl
-from jaxvelo.annotations import check_integer
+from jaxvelo.annotated.annotations import check_integer
 from jaxvelo.configuration import timed
+from jaxvelo.fitting._kernel_problem import KernelProblem, split_cells
 from jaxvelo.kernels import KernelExpression
-from jaxvelo.tl._kernel_problem import KernelProblem, split_cells
 
 
 @dataclasses.dataclass(frozen=True)

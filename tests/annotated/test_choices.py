@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from jaxvelo.annotations import require_key
-from jaxvelo.choices import (
+from jaxvelo.annotated.annotations import require_key
+from jaxvelo.annotated.choices import (
     aligned,
     chosen_cells,
     chosen_genes,

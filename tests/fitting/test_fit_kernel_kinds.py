@@ -6,10 +6,10 @@ import scipy.sparse as sp
 
 from jaxvelo import objectives, tl
 from jaxvelo.kernels import ConnectivityKernel, PrecomputedKernel, VelocityKernel
+from tests.fitting.conftest import make_known
+from tests.fitting.fits import CLOSE, QUICK, check_scores, dense, loss_of, same
 from tests.kernels.conftest import N_CELLS
 from tests.kernels.snapshot import unchanged
-from tests.tl.conftest import make_known
-from tests.tl.fitting import CLOSE, QUICK, check_scores, dense, loss_of, same
 
 
 def own_similarity(v, displacements):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxvelo import fit, tl
-from tests.tl.fitting import QUICK
+from tests.fitting.fits import QUICK
 
 PROGRAM = """
     import jax
@@ -20,8 +20,8 @@ PROGRAM = """
     from jaxvelo import objectives, tl
     from jaxvelo.dynamics import dynamical_model
     from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
-    from jaxvelo.tl import _fit_kernel
-    from tests.tl.conftest import make_known
+    from jaxvelo.fitting import _fit_kernel
+    from tests.fitting.conftest import make_known
     from tests.tl.test_recover_dynamics import moments
 
     dynamical_model._n_usable_cores = lambda: 2
@@ -97,7 +97,7 @@ def test_an_error_of_the_losses_comes_out(mixed, fates, monkeypatch):
     def fails(*args):
         raise ArithmeticError("no losses")
 
-    monkeypatch.setattr("jaxvelo.tl._fit_kernel._item_losses", fails)
+    monkeypatch.setattr("jaxvelo.fitting._fit_kernel._item_losses", fails)
     with pytest.raises(ArithmeticError, match="no losses"):
         tl.fit_kernel(mixed, fates, **QUICK)
 

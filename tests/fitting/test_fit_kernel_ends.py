@@ -8,10 +8,10 @@ import scipy.sparse as sp
 
 from jaxvelo import objectives, tl
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
+from tests.fitting.conftest import make_known
+from tests.fitting.fits import CLOSE, QUICK, check_scores, same
 from tests.kernels.conftest import N_CELLS
 from tests.kernels.snapshot import unchanged
-from tests.tl.conftest import make_known
-from tests.tl.fitting import CLOSE, QUICK, check_scores, same
 
 
 class TestWhereItGoesWrong:
@@ -83,7 +83,7 @@ class TestWhereItGoesWrong:
 
 class TestEnds:
     def test_interrupted_and_resumed(self, mixed, fates, plain_fit, monkeypatch):
-        from jaxvelo.tl import _fit_kernel
+        from jaxvelo.fitting import _fit_kernel
 
         class Impatient(_fit_kernel.tqdm):
             def set_postfix(self, *args, **kwargs):

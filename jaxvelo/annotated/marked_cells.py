@@ -8,8 +8,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float
 
-from jaxvelo.annotations import listed, require_key
-from jaxvelo.choices import one_name, truth_of
+from jaxvelo.annotated.annotations import listed, require_key
+from jaxvelo.annotated.choices import one_name, truth_of
 
 
 def score_of(values: pd.Series) -> Float[np.ndarray, " cells"]:

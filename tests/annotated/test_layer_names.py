@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from anndata import AnnData
 
-from jaxvelo.annotations import layer_names, read_array
+from jaxvelo.annotated.annotations import layer_names, read_array
 
 
 @pytest.mark.parametrize("layers", [[], ["spliced"], ["unspliced", "spliced", "Ms"]])
