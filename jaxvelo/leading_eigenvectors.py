@@ -62,16 +62,17 @@ def leading_eigenvectors(
     n_rows = matrix.shape[0]
     if n_rows <= max(DENSE_ROWS, 2 * count + 2):  # ARPACK wants room to work in
         dense = np.asarray(matrix.toarray(), dtype=np.float64)
-        return _falling(*(np.linalg.eigh(dense) if symmetric else np.linalg.eig(dense)), count, largest)
+        values, vectors = np.linalg.eigh(dense) if symmetric else np.linalg.eig(dense)
+        return _falling(values, vectors, count, largest)
     which = {"real": "LA" if symmetric else "LR", "magnitude": "LM"}[largest]
     # An even start might have no part of what is looked for.
     start = np.random.default_rng(0).uniform(0.5, 1.5, n_rows)
     try:
-        found = (eigsh if symmetric else eigs)(matrix.astype(np.float64), k=count, which=which, v0=start)
+        values, vectors = (eigsh if symmetric else eigs)(matrix.astype(np.float64), k=count, which=which, v0=start)
     except ArpackNoConvergence as error:
         error.eigenvalues, error.eigenvectors = _falling(error.eigenvalues, error.eigenvectors, count, largest)
         raise
-    return _falling(*found, count, largest)
+    return _falling(values, vectors, count, largest)
 
 
 def _falling(
