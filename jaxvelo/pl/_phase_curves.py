@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from jaxvelo.annotated.annotations import listed, require_key
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.entries import require_key
 
 if TYPE_CHECKING:
     from anndata import AnnData
