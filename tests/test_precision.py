@@ -18,6 +18,7 @@ from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Connectivi
 from tests.fit.problems import N_FATES, OBJECTIVES, dataset, functions, problem_of, terminal_cells
 from tests.transitions.examples import N_CELLS, N_GENES, default
 
+pytestmark = pytest.mark.any_precision
 GENE_WEIGHTS = np.linspace(0.5, 2.0, N_GENES)
 
 
