@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from jaxvelo.annotated.annotations import layer_names
+from jaxvelo.annotated.entries import layer_names
 from jaxvelo.configuration import logger
 from jaxvelo.dynamics import splicing_solution
 

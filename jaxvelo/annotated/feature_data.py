@@ -12,8 +12,9 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import listed, place_of, read_array
-from jaxvelo.annotated.choices import chosen_genes
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.arrays import place_of, read_array
+from jaxvelo.annotated.genes import chosen_genes
 from jaxvelo.configuration import logger
 from jaxvelo.graph import next_size
 from jaxvelo.transitions import Features

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from jaxvelo.annotated.choices import text_of
+from jaxvelo.annotated.names import text_of
 
 
 def read_colors(stored: Any, names: Sequence[str]) -> tuple[list[str | None], str]:

@@ -7,8 +7,9 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Bool, Float, Int
 
-from jaxvelo.annotated.annotations import dense, require_key, stored_parameters
-from jaxvelo.annotated.choices import read_mask
+from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.entries import require_key, stored_parameters
+from jaxvelo.annotated.masks import read_mask
 from jaxvelo.configuration import logger
 
 N_CELLS, N_EDGES = 50, 100

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo import pp, tl
-from jaxvelo.annotated.choices import cluster_names
+from jaxvelo.annotated.clusters import cluster_names
 from jaxvelo.cli._errors import message_of
 from jaxvelo.cli._plan import Graph
 from jaxvelo.cli._stale import forget_velocities

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxvelo.annotated.annotations import dense, graph_key, layer_names, listed, read_array, read_graph
-from jaxvelo.annotated.choices import read_mask
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.arrays import dense, read_array
 from jaxvelo.annotated.counts import check_finite
+from jaxvelo.annotated.entries import layer_names
+from jaxvelo.annotated.graphs import graph_key, read_graph
+from jaxvelo.annotated.masks import read_mask
 from jaxvelo.configuration import logger
 
 if TYPE_CHECKING:

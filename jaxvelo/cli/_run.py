@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxvelo.annotated.annotations import layer_names, listed
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.entries import layer_names
 from jaxvelo.cli import _flow as flow
 from jaxvelo.cli import _pictures as pictures
 from jaxvelo.cli._clusters import choose_clusters, starting_cells

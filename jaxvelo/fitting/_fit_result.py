@@ -9,7 +9,7 @@ import numpy as np
 from anndata import AnnData
 
 from jaxvelo import fit, pl
-from jaxvelo.annotated.annotations import require_key
+from jaxvelo.annotated.entries import require_key
 from jaxvelo.configuration import logger
 from jaxvelo.kernels import KernelExpression, from_adata
 

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvelo import fit
-from jaxvelo.annotated.annotations import listed
-from jaxvelo.annotated.choices import chosen_cells, cluster_names, read_clusters
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.cells import chosen_cells
+from jaxvelo.annotated.clusters import cluster_names, read_clusters
 from jaxvelo.kernels import Combination, Constant, Kernel, KernelAdd, KernelExpression, VelocityKernel
 from jaxvelo.markov import cannot_reach
 from jaxvelo.transitions import Expression, Features, Velocity

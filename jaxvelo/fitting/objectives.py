@@ -17,26 +17,15 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo import fit
-from jaxvelo.annotated.annotations import (
-    check_finite_rows,
-    check_integer,
-    dense,
-    listed,
-    read_graph,
-    read_numbers,
-    read_representation,
-    require_anndata,
-    require_key,
-)
-from jaxvelo.annotated.choices import (
-    chosen_cells,
-    cluster_names,
-    read_clusters,
-    require_cluster,
-    square_in_order,
-    text_of,
-)
+from jaxvelo.annotated.arguments import check_integer, listed
+from jaxvelo.annotated.arrays import check_finite_rows, dense, read_representation
+from jaxvelo.annotated.cells import chosen_cells
+from jaxvelo.annotated.clusters import cluster_names, read_clusters, require_cluster
+from jaxvelo.annotated.entries import read_numbers, require_anndata, require_key
 from jaxvelo.annotated.feature_data import FeatureData
+from jaxvelo.annotated.graphs import read_graph
+from jaxvelo.annotated.names import text_of
+from jaxvelo.annotated.order import square_in_order
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.markov import boundary_directions
 

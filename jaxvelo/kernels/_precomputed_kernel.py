@@ -11,8 +11,9 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import require_anndata, require_key
-from jaxvelo.annotated.choices import square_in_order, text_of
+from jaxvelo.annotated.entries import require_anndata, require_key
+from jaxvelo.annotated.names import text_of
+from jaxvelo.annotated.order import square_in_order
 from jaxvelo.configuration import logger
 from jaxvelo.kernels._graph_data import GraphData, normalize_rows
 from jaxvelo.kernels._kernel import Kernel, KernelExpression

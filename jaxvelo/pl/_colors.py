@@ -9,8 +9,11 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from jaxvelo.annotated.annotations import is_number, layer_names, listed
-from jaxvelo.annotated.choices import chosen_groups, cluster_names, find_name, in_order, is_name, text_of
+from jaxvelo.annotated.arguments import is_number, listed
+from jaxvelo.annotated.clusters import chosen_groups, cluster_names
+from jaxvelo.annotated.entries import layer_names
+from jaxvelo.annotated.names import find_name, is_name, text_of
+from jaxvelo.annotated.order import in_order
 from jaxvelo.annotated.stored_colors import read_colors, read_each
 from jaxvelo.configuration import logger
 

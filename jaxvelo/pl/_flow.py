@@ -9,8 +9,8 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxvelo.annotated.annotations import require_key
-from jaxvelo.annotated.choices import chosen_groups
+from jaxvelo.annotated.clusters import chosen_groups
+from jaxvelo.annotated.entries import require_key
 from jaxvelo.configuration import logger
 
 from ._colors import MOST_GROUPS, Palette, group_values, grouped

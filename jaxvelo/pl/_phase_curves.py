@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from jaxvelo.annotated.annotations import listed, require_key
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.entries import require_key
 from jaxvelo.dynamics import splicing_solution
 
 if TYPE_CHECKING:

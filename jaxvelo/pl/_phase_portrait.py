@@ -9,8 +9,9 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from jaxvelo.annotated.annotations import check_integer, layer_names, listed, require_key
-from jaxvelo.annotated.choices import is_name, places_of, text_of
+from jaxvelo.annotated.arguments import check_integer, listed
+from jaxvelo.annotated.entries import layer_names, require_key
+from jaxvelo.annotated.names import is_name, places_of, text_of
 
 from ._cells import MANY_CELLS, cell_size, color_name, draw_color_bar, draw_points
 from ._colors import Categorical, Colors, Continuous, Palette, cell_colors

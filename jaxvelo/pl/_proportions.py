@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxvelo.annotated.annotations import layer_names
+from jaxvelo.annotated.entries import layer_names
 from jaxvelo.configuration import logger
 
 from ._colors import MOST_GROUPS, group_codes

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import graph_key, neighbors_params, read_graph, require_anndata
-from jaxvelo.annotated.choices import text_of
 from jaxvelo.annotated.counts import scale_cells, to_size
+from jaxvelo.annotated.entries import require_anndata
+from jaxvelo.annotated.graphs import graph_key, neighbors_params, read_graph
+from jaxvelo.annotated.names import text_of
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
 from jaxvelo.dynamics import first_moments, neighborhood_weights
 from jaxvelo.pp._count_layers import COUNT_LAYERS, LAYERS, initial_size, read_layer, report, size_key, states_of_layers

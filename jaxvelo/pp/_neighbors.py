@@ -9,9 +9,11 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float
 
-from jaxvelo.annotated.annotations import check_integer, dense, listed, read_array, require_anndata
-from jaxvelo.annotated.choices import read_mask
+from jaxvelo.annotated.arguments import check_integer, listed
+from jaxvelo.annotated.arrays import dense, read_array
 from jaxvelo.annotated.counts import check_finite, readable
+from jaxvelo.annotated.entries import require_anndata
+from jaxvelo.annotated.masks import read_mask
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.graph import fuzzy_connectivities
 from jaxvelo.pp._neighbor_search import find_neighbors

@@ -6,7 +6,8 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import COMPUTE_NEIGHBORS, check_integer, graph_key, read_graph
+from jaxvelo.annotated.arguments import check_integer
+from jaxvelo.annotated.graphs import COMPUTE_NEIGHBORS, graph_key, read_graph
 from jaxvelo.configuration import logger
 
 MODES = ("distances", "connectivities")

@@ -9,19 +9,12 @@ import pandas as pd
 from anndata import AnnData
 from tqdm import tqdm
 
-from jaxvelo.annotated.annotations import (
-    FIT_ARRAYS,
-    FIT_COLUMNS,
-    FIT_LAYERS,
-    check_integer,
-    dense,
-    graph_key,
-    is_number,
-    read_graph,
-    read_numbers,
-    require_anndata,
-)
-from jaxvelo.annotated.choices import chosen_genes
+from jaxvelo.annotated.arguments import check_integer, is_number
+from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.entries import read_numbers, require_anndata
+from jaxvelo.annotated.fit_columns import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS
+from jaxvelo.annotated.genes import chosen_genes
+from jaxvelo.annotated.graphs import graph_key, read_graph
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
 from jaxvelo.dynamics import DynamicalFit, SplicingKinetics, align_total_time, fit_dynamics, neighborhood_weights
 from jaxvelo.tl._splicing_kinetics import kinetics_columns

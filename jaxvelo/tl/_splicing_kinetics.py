@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import read_numbers
+from jaxvelo.annotated.entries import read_numbers
 from jaxvelo.dynamics import SplicingKinetics
 
 FIT_FIRST = "Fit the dynamical model first: `jaxvelo.tl.recover_dynamics(adata)`."

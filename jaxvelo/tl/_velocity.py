@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import dense, graph_key, read_graph, read_numbers, require_anndata, require_key
-from jaxvelo.annotated.groups import Part, parts_of
+from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.entries import read_numbers, require_anndata, require_key
+from jaxvelo.annotated.graphs import graph_key, read_graph
+from jaxvelo.annotated.parts import Part, parts_of
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import (
     neighborhood_weights,

@@ -7,9 +7,9 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import require_key
-from jaxvelo.annotated.choices import read_mask
 from jaxvelo.annotated.counts import check_non_negative, readable
+from jaxvelo.annotated.entries import require_key
+from jaxvelo.annotated.masks import read_mask
 from jaxvelo.configuration import logger
 from jaxvelo.dynamics import SteadyState, steady_state
 from jaxvelo.dynamics.steady_state import Percentiles

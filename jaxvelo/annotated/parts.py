@@ -10,8 +10,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Bool
 
-from jaxvelo.annotated.annotations import listed
-from jaxvelo.annotated.choices import chosen_groups, cluster_names, read_clusters
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.clusters import chosen_groups, cluster_names, read_clusters
 
 GROUP_KEYS = ("clusters", "louvain")
 """Where groups are looked up if nothing is said (as scVelo)."""
