@@ -11,9 +11,9 @@ from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.entries import layer_names
 from jaxvelo.cli import _pictures as pictures
 from jaxvelo.cli import _workflow as workflow
-from jaxvelo.cli._clusters import choose_clusters, starting_cells
+from jaxvelo.cli._clustering import choose_clusters, starting_cells
 from jaxvelo.cli._errors import described, is_foreseen, message_of, step
-from jaxvelo.cli._files import leave_out_unwritable, read_data
+from jaxvelo.cli._h5ad_files import leave_out_unwritable, read_data
 from jaxvelo.cli._plan import Graph, Options, Plan, make_plan
 from jaxvelo.cli._results import check_folder, default_folder, salvage, save
 from jaxvelo.cli._stale import forget_components, forget_fits, forget_kernel
