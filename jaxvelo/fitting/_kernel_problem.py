@@ -15,7 +15,7 @@ import numpy as np
 from jaxvelo import fit
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.cells import chosen_cells
-from jaxvelo.annotated.clusters import cluster_names, read_clusters
+from jaxvelo.annotated.clusters import cluster_codes
 from jaxvelo.kernels import Combination, Constant, Kernel, KernelAdd, KernelExpression, VelocityKernel
 from jaxvelo.markov import cannot_reach
 from jaxvelo.transitions import Expression, Features, Velocity
@@ -260,9 +260,7 @@ def _cells(kernel: KernelExpression, wish: Any, name: str) -> tuple[fit.Cells, i
         return jnp.asarray(fit.smooth_functions(weights, n_functions), dtype=float), n_functions, []
     if not isinstance(wish, str):
         raise TypeError(f"Expected `train[{name!r}]` to be True, 'smooth' or a key in `adata.obs`, found `{wish!r}`.")
-    clusters = read_clusters(kernel.adata, wish).cat.remove_unused_categories()
-    names = cluster_names(clusters, f"adata.obs[{wish!r}]")
-    codes = clusters.cat.codes.to_numpy()
+    codes, names = cluster_codes(kernel.adata, wish)
     if (codes < 0).any():
         raise ValueError(f"Expected a level of `adata.obs[{wish!r}]` for each cell, found {(codes < 0).sum()} without.")
     return jnp.asarray(codes, dtype=jnp.int32), len(names), names

@@ -20,7 +20,7 @@ from jaxvelo import fit
 from jaxvelo.annotated.arguments import check_integer, listed
 from jaxvelo.annotated.arrays import check_finite_rows, dense, read_representation
 from jaxvelo.annotated.cells import chosen_cells
-from jaxvelo.annotated.clusters import cluster_names, read_clusters, require_cluster
+from jaxvelo.annotated.clusters import cluster_codes, read_clusters, require_cluster
 from jaxvelo.annotated.entries import read_numbers, require_anndata, require_key
 from jaxvelo.annotated.feature_data import FeatureData
 from jaxvelo.annotated.graphs import read_graph
@@ -342,8 +342,7 @@ def FunctionOf(adata: AnnData, function: Callable[[Any], Any]) -> fit.FunctionOf
 def _labels(adata: AnnData, labels: str | Mapping[str, Any], name: str) -> tuple[np.ndarray, list[str]]:
     """Return the label of each cell as a number (-1 for none), and the names of the labels."""
     if isinstance(labels, str):
-        values = read_clusters(adata, labels).cat.remove_unused_categories()
-        return values.cat.codes.to_numpy().astype(np.int32), cluster_names(values, f"adata.obs[{labels!r}]")
+        return cluster_codes(adata, labels)
     if not isinstance(labels, Mapping):
         raise TypeError(
             f"Expected `{name}` to be a key in `adata.obs` or a dictionary of cells, found `{type(labels).__name__}`."
