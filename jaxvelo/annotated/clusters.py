@@ -54,6 +54,18 @@ def cluster_names(values: pd.Series, where: str) -> list[str]:
     return names
 
 
+def cluster_codes(adata: AnnData, key: str) -> tuple[np.ndarray, list[str]]:
+    """Number of each cell's cluster, -1 where it is in none, and the names of the clusters that have cells.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        As :func:`read_clusters` and :func:`cluster_names` do.
+    """
+    values = read_clusters(adata, key).cat.remove_unused_categories()
+    return values.cat.codes.to_numpy().astype(np.int32), cluster_names(values, f"adata.obs[{key!r}]")
+
+
 def chosen_groups(values: pd.Series, wanted: Any, where: str, name: str) -> list[Any]:
     """Return those values of a column that a user names: as values, or by what they read as text where that is unique.
 

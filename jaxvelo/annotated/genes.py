@@ -61,3 +61,22 @@ def chosen_genes(adata: AnnData, chosen: Any, name: str) -> np.ndarray:
             f"{listed(adata.var_names[:3])}."
         )
     return mask
+
+
+def velocity_genes(adata: AnnData, vkey: str | None) -> np.ndarray | None:
+    """Mask of the genes that tools have chosen for a velocity, ``adata.var["{vkey}_genes"]``; None if there is none."""
+    return _marked(adata, f"{vkey}_genes", "Compute velocities anew, or name genes by `gene_subset`.")
+
+
+def highly_variable_genes(
+    adata: AnnData, remedy: str, where: str = "adata.var['highly_variable']"
+) -> np.ndarray | None:
+    """Mask of the highly variable genes; None if there is none."""
+    return _marked(adata, "highly_variable", remedy, where)
+
+
+def _marked(adata: AnnData, key: str, remedy: str, where: str | None = None) -> np.ndarray | None:
+    """The mask in a column, which may be missing."""
+    if key not in adata.var:
+        return None
+    return read_mask(require_key(adata.var, key, "adata.var", remedy), where or f"adata.var[{key!r}]", remedy)

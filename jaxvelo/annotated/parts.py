@@ -11,7 +11,7 @@ from anndata import AnnData
 from jaxtyping import Bool
 
 from jaxvelo.annotated.arguments import listed
-from jaxvelo.annotated.clusters import chosen_groups, cluster_names, read_clusters
+from jaxvelo.annotated.clusters import chosen_groups, cluster_codes, read_clusters
 
 GROUP_KEYS = ("clusters", "louvain")
 """Where groups are looked up if nothing is said (as scVelo)."""
@@ -70,17 +70,14 @@ def parts_of(adata: AnnData, groupby: str | None, groups: Any) -> list[Part]:
             f"Expected `groupby` beside `groups`, the key of a clustering, found neither it nor "
             f"`adata.obs[{GROUP_KEYS[0]!r}]`. There are the keys {listed(adata.obs)}."
         )
-    values = read_clusters(adata, groupby)
     where = f"adata.obs[{groupby!r}]"
     if groups is not None:
-        return [Part(_members(values, chosen_groups(values, groups, where, "groups")), None)]
-    values = values.cat.remove_unused_categories()
-    names = cluster_names(values, where)
+        values = read_clusters(adata, groupby)
+        return [Part(np.asarray(values.isin(chosen_groups(values, groups, where, "groups")), dtype=bool), None)]
+    codes, names = cluster_codes(adata, groupby)
     if not names:
         raise ValueError(f"Expected groups of cells in `{where}`, found none. Pass the key of another clustering.")
-    return [
-        Part(_members(values, [category]), name) for category, name in zip(values.cat.categories, names, strict=True)
-    ]
+    return [Part(codes == number, name) for number, name in enumerate(names)]
 
 
 def column_of(adata: AnnData, key: str, parts: list[Part], values: np.ndarray, otherwise: float) -> np.ndarray:
@@ -91,7 +88,3 @@ def column_of(adata: AnnData, key: str, parts: list[Part], values: np.ndarray, o
     has_numbers = key in adata.obs and pd.api.types.is_numeric_dtype(adata.obs[key].dtype)
     before = adata.obs[key].to_numpy(dtype=float, na_value=np.nan) if has_numbers else np.full(adata.n_obs, otherwise)
     return np.where(covered, values, before)
-
-
-def _members(values: pd.Series, categories: list[Any]) -> Bool[np.ndarray, " cells"]:
-    return np.asarray(values.isin(categories), dtype=bool)

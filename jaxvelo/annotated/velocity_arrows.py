@@ -13,7 +13,7 @@ from jaxtyping import Float
 from jaxvelo.annotated.embeddings import read_embedding
 from jaxvelo.annotated.order import square_in_order
 from jaxvelo.annotated.quiver_scale import automatic_quiver_scale
-from jaxvelo.annotated.velocity_graph import read_velocity_graph
+from jaxvelo.annotated.velocity_graph import read_velocity_graph, stored_velocity_graph
 from jaxvelo.configuration import is_positive, logger
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.markov import project
@@ -73,11 +73,10 @@ def belong_to(adata: AnnData, arrows: Float[np.ndarray, "cells dims"], basis: st
     arguments. Where there is no velocity graph of these cells, there is nothing to compare with.
     """
     embedding = read_embedding(adata, basis)[:, : arrows.shape[1]].astype(float)
-    keys = f"{vkey}_graph", f"{vkey}_graph_neg"
-    stored = [slot[key] for key in keys for slot in (adata.uns, adata.obsp) if key in slot]
-    if len(stored) != 2 or any(np.shape(part) != (adata.n_obs, adata.n_obs) for part in stored):
+    stored = stored_velocity_graph(adata, vkey)
+    if stored is None:
         return True
-    positive, negative = map(sp.csr_matrix, stored)
+    positive, negative = stored
     cosines = []
     for cell in np.linspace(0, adata.n_obs - 1, min(N_COMPARED, adata.n_obs)).astype(int):
         row = sp.csr_matrix(np.expm1(10.0 * positive[cell]) - np.expm1(-10.0 * negative[cell]))

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from scipy.stats import spearmanr
 
 from jaxvelo import datasets, tl
+from jaxvelo.annotated.transition_keys import FORWARD
 from jaxvelo.cli import _pictures as pictures
 from jaxvelo.cli import _workflow as workflow
 from jaxvelo.cli._plan import new_graph
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 N_CELLS = 500
 ROOT = "Progenitor"
 WEIGHT = 0.8
-KEY = "T_fwd"
+KEY = FORWARD
 
 
 def demo(out: Path, seed: int, written: list[Path]) -> None:

@@ -15,7 +15,7 @@ from jaxvelo.annotated.entries import layer_names
 from jaxvelo.annotated.groups import as_groups, coded, group_codes
 from jaxvelo.annotated.names import find_name, is_name, text_of
 from jaxvelo.annotated.order import in_order
-from jaxvelo.annotated.stored_colors import read_colors, read_each
+from jaxvelo.annotated.stored_colors import read_colors, read_each, stored_colors
 from jaxvelo.configuration import logger
 
 from ._figure import pyplot
@@ -278,10 +278,10 @@ def _group_colors(adata: "AnnData", key: str, names: list[str], palette: Palette
     """Give one hexadecimal colour for each group."""
     if palette is not None:
         return _palette_colors(palette, key, names)
-    stored = adata.uns.get(f"{key}_colors") if key else None
+    stored = stored_colors(adata, key, names) if key else None
     if stored is None:
         return default_palette(len(names))
-    colors, problem = read_colors(stored, names)
+    colors, problem = stored
     if problem:
         others = "other colours" if not any(colors) else "other colours there"
         logger.warning(
