@@ -11,8 +11,7 @@ from jaxvelo.annotated.counts import check_non_negative, readable
 from jaxvelo.annotated.entries import require_key
 from jaxvelo.annotated.genes import highly_variable_genes
 from jaxvelo.configuration import logger
-from jaxvelo.dynamics import SteadyState, steady_state
-from jaxvelo.dynamics.steady_state import Percentiles
+from jaxvelo.dynamics import Percentiles, SteadyState, steady_state
 
 
 def read_counts(adata: AnnData, name: str) -> np.ndarray:
