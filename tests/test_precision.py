@@ -11,7 +11,7 @@ import pytest
 from jaxvelo.dynamics import diffusion_pseudotime, local_confidence, velocity_coherence
 from jaxvelo.dynamics._curve_fit import Prior, fit_curves
 from jaxvelo.fit import FunctionOf, Run, laplace_covariance, minimize, standard_errors, sweep
-from jaxvelo.fitting._fit_kernel import _item_losses
+from jaxvelo.fitting._scores import item_losses
 from jaxvelo.graph import TransitionMatrix, full_precision, neighborhood_moments
 from jaxvelo.markov import absorption_probabilities, expected_displacement, project
 from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Connectivity, Velocity
@@ -155,7 +155,7 @@ def test_solvers_within_are_precise(monkeypatch):
     start = jax.tree.map(lambda x: x[None], problem.parametrization.start())
     everyone = jnp.ones((1, N_CELLS))
     sweep(problem, start, everyone)
-    _item_losses(problem, problem.parametrization.start())
+    item_losses(problem, problem.parametrization.start())
     laplace_covariance(problem, problem.parametrization.start(), everyone[0])
     run = Run(everyone, everyone, jnp.zeros(1), jnp.zeros(1))
     minimize(problem, start, run, optax.adam(0.1), 1)
