@@ -18,7 +18,7 @@ PROGRAM = """
     import jax.numpy as jnp
     import numpy as np
     from jaxvelo import objectives, tl
-    from jaxvelo.dynamics import _dynamical_model as dynamical_model
+    from jaxvelo.dynamics import dynamical_model
     from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
     from jaxvelo.fitting import _fit_kernel
     from tests.fitting.conftest import make_known
