@@ -11,13 +11,14 @@ import pytest
 from jaxvelo.dynamics import diffusion_pseudotime, local_confidence, velocity_coherence
 from jaxvelo.dynamics._curve_fit import Prior, fit_curves
 from jaxvelo.fit import FunctionOf, Run, laplace_covariance, minimize, standard_errors, sweep
+from jaxvelo.fitting._scores import item_losses
 from jaxvelo.graph import TransitionMatrix, full_precision, neighborhood_moments
 from jaxvelo.markov import absorption_probabilities, expected_displacement, project
-from jaxvelo.tl._fit_kernel import _item_losses
 from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Connectivity, Velocity
 from tests.fit.problems import N_FATES, OBJECTIVES, dataset, functions, problem_of, terminal_cells
 from tests.transitions.examples import N_CELLS, N_GENES, default
 
+pytestmark = pytest.mark.any_precision
 GENE_WEIGHTS = np.linspace(0.5, 2.0, N_GENES)
 
 
@@ -153,7 +154,7 @@ def test_solvers_within_are_precise(monkeypatch):
     start = jax.tree.map(lambda x: x[None], problem.parametrization.start())
     everyone = jnp.ones((1, N_CELLS))
     sweep(problem, start, everyone)
-    _item_losses(problem, problem.parametrization.start())
+    item_losses(problem, problem.parametrization.start())
     laplace_covariance(problem, problem.parametrization.start(), everyone[0])
     run = Run(everyone, everyone, jnp.zeros(1), jnp.zeros(1))
     minimize(problem, start, run, optax.adam(0.1), 1)

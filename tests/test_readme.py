@@ -16,6 +16,7 @@ READING, FOR_CELLRANK_USERS, FOR_JAX_USERS, KINETICS, FITTED = re.findall(
 )
 
 
+@pytest.mark.any_precision
 def test_reading(monkeypatch, tmp_path):
     """Counts of velocyto, whose cells are named by sample and barcode, come to a file without counts."""
     loompy = pytest.importorskip("loompy", reason='loom files need `pip install "jaxvelo[loom]"`')
@@ -37,6 +38,7 @@ def test_reading(monkeypatch, tmp_path):
     np.testing.assert_array_equal(names["adata"].layers["unspliced"].toarray(), unspliced[::-1])
 
 
+@pytest.mark.any_precision
 def test_for_cellrank_users(monkeypatch):
     """On simulated cells, which need no download; pictures are drawn, not shown."""
     plt = pytest.importorskip("matplotlib.pyplot", reason='pictures need `pip install "jaxvelo[tutorial]"`')
@@ -59,6 +61,7 @@ def test_for_cellrank_users(monkeypatch):
     plt.close("all")
 
 
+@pytest.mark.any_precision
 def test_fitted(monkeypatch):
     """On simulated cells, whose fates are known; a few steps are enough to see that it runs."""
     import matplotlib.pyplot as plt

@@ -13,8 +13,8 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import listed
-from jaxvelo.choices import aligned
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.order import aligned
 from jaxvelo.graph import Edges, NeighborGraph, Pattern, TransitionMatrix
 from jaxvelo.kernels._graph_data import GraphData, same_matrix
 from jaxvelo.kernels._kernel import Kernel, KernelExpression

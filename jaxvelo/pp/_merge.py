@@ -7,9 +7,10 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotations import layer_names, listed, require_anndata
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.counts import cell_sizes
+from jaxvelo.annotated.entries import layer_names, require_anndata
 from jaxvelo.configuration import accepts_data, logger
-from jaxvelo.counts import cell_sizes
 from jaxvelo.pp._cell_matching import CellMatches, match_cells
 from jaxvelo.pp._count_layers import LAYERS
 from jaxvelo.pp._gene_matching import GeneMatches, match_genes

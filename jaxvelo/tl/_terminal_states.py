@@ -9,12 +9,13 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float
 
-from jaxvelo.annotations import graph_key, require_anndata
+from jaxvelo.annotated.entries import require_anndata
+from jaxvelo.annotated.graphs import graph_key
+from jaxvelo.annotated.neighbors import read_neighbors, warn_about_isolated
+from jaxvelo.annotated.parts import Part, column_of, parts_of
+from jaxvelo.annotated.velocity_graph import read_velocity_graph
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.markov import stationary_distributions
-from jaxvelo.tl._groups import Part, column_of, parts_of
-from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated
-from jaxvelo.velocity_arrows import read_velocity_graph
 
 SCALE = 10.0
 PERCENTILES = (2, 98)

@@ -11,6 +11,8 @@ from scipy.spatial.distance import cdist
 
 from jaxvelo.graph import fuzzy_connectivities
 
+pytestmark = pytest.mark.any_precision
+
 
 def nearest(x, n_others):
     """Nearest others by sorting all distances."""

@@ -16,6 +16,7 @@ from jaxvelo.graph import fuzzy_connectivities
 from jaxvelo.pp import _neighbor_search as search
 from tests.kernels.snapshot import unchanged
 
+pytestmark = pytest.mark.any_precision
 NEEDS_SCANPY = 'scanpy\'s neighbours need `pip install "jaxvelo[tutorial]"`'
 NEEDS_SKLEARN = 'the search needs scikit-learn: `pip install "jaxvelo[tutorial]"`'
 NEEDS_FAISS = 'the approximate search needs faiss: `pip install "jaxvelo[tutorial]"`'

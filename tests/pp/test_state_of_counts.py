@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 import jaxvelo as jv
-from jaxvelo.counts import cell_sizes, readable, scale_cells, to_size
+from jaxvelo.annotated.counts import cell_sizes, readable, scale_cells, to_size
 from jaxvelo.pp._state_of_counts import state_of, together
 
 

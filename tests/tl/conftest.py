@@ -1,96 +1,10 @@
-"""Cells and fits that several files of tests look at."""
+"""Cells that several files of tests look at."""
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from jaxvelo import objectives, tl
-from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
-from tests.kernels.conftest import N_CELLS, closed, logged, make_cells  # noqa: F401
-from tests.kernels.snapshot import unchanged
-from tests.tl.fitting import QUICK, dense
+from jaxvelo import tl
+from tests.kernels.conftest import closed, logged  # noqa: F401
 from tests.tl.trajectory import simulated
-
-
-def make_known():
-    """Cells on a line with two ends; which of them the cells in between go to is known, but for every fifth."""
-    adata = make_cells()
-    number = np.arange(N_CELLS)
-    ends = np.where(number < 4, "begin", np.where(number >= N_CELLS - 4, "end", None))
-    fate = np.where(number < 20, "begin", "end").astype(object)
-    fate[number % 5 == 0] = None
-    adata.obs["terminal"] = pd.Categorical(ends, ["begin", "end"])
-    adata.obs["fate"] = pd.Categorical(fate, ["begin", "end"])
-    return adata
-
-
-@pytest.fixture(scope="session")
-def known():
-    return make_known()
-
-
-@pytest.fixture(scope="session")
-def velocity(known):
-    return VelocityKernel(known).compute_transition_matrix()
-
-
-@pytest.fixture(scope="session")
-def velocity2(known):
-    return VelocityKernel(known, vkey="velocity2").compute_transition_matrix(similarity="cosine", softmax_scale=3.0)
-
-
-@pytest.fixture(scope="session")
-def connectivity(known):
-    return ConnectivityKernel(known).compute_transition_matrix()
-
-
-@pytest.fixture(scope="session")
-def mixed(velocity, connectivity):
-    return 0.8 * velocity + 0.2 * connectivity
-
-
-@pytest.fixture(scope="session")
-def fates(known):
-    return objectives.FateLikelihood(known, "fate", "terminal")
-
-
-@pytest.fixture(scope="session")
-def gain(known):
-    return objectives.TimeGain(known, "pseudotime")
-
-
-@pytest.fixture(scope="session")
-def plain_fit(mixed, fates):
-    """The fit of scale and weights."""
-    with unchanged(mixed.adata):
-        before = repr(mixed), dense(mixed)
-        result = tl.fit_kernel(mixed, fates, **QUICK)
-        assert repr(mixed) == before[0]
-        np.testing.assert_array_equal(dense(mixed), before[1])
-    return result
-
-
-@pytest.fixture(scope="session")
-def genes_fit(mixed, fates):
-    """The fit of everything, with the penalty chosen."""
-    with unchanged(mixed.adata):
-        return tl.fit_kernel(mixed, fates, train=["scale", "weights", "gene_weights"], **QUICK)
-
-
-@pytest.fixture(scope="session")
-def cluster_fit(mixed, fates):
-    return tl.fit_kernel(mixed, fates, train={"scale": "clusters", "weights": "label"}, **QUICK)
-
-
-@pytest.fixture(scope="session")
-def smooth_fit(mixed, fates):
-    return tl.fit_kernel(mixed, fates, train={"scale": "smooth", "weights": "smooth"}, **QUICK)
-
-
-@pytest.fixture(scope="session")
-def unvalidated_fit(mixed, gain):
-    """No cells held out, and no likelihood: scores and histories of NaNs, nothing where the errors would be."""
-    return tl.fit_kernel(mixed, gain, validation=None, **QUICK)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,165 @@
+"""Expression and velocity, read from AnnData."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.arrays import place_of, read_array
+from jaxvelo.annotated.checksums import checksum
+from jaxvelo.annotated.genes import chosen_genes, velocity_genes
+from jaxvelo.configuration import logger
+from jaxvelo.graph import next_size
+from jaxvelo.transitions import Features
+
+
+class FeatureData:
+    """Expression and velocity on the genes that are used.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    attr
+        ``"layers"`` or ``"obsm"``.
+    xkey, vkey
+        Keys of expression and velocity.
+    gene_subset
+        Key in ``adata.var``, boolean mask or names of the genes; ``adata.var["{vkey}_genes"]`` if there is one and
+        this is ``None``.
+
+    Attributes
+    ----------
+    name
+        Name that tells these features from others of the same data.
+    genes
+        Names of the genes; of features in ``adata.obsm``, their numbers.
+    x, v
+        The arrays, shape ``(cells, genes)``, in the floating-point type that JAX uses.
+    """
+
+    def __init__(
+        self,
+        adata: AnnData,
+        attr: str = "layers",
+        xkey: str | None = "Ms",
+        vkey: str | None = "velocity",
+        gene_subset: str | Sequence[str] | np.ndarray | None = None,
+    ):
+        x, v = read_array(adata, xkey, attr), read_array(adata, vkey, attr)
+        for array, key in ((x, xkey), (v, vkey)):
+            if np.dtype(array.dtype).kind not in "fiub":
+                raise ValueError(
+                    f"Expected numbers in `{place_of(key, attr)}`, found the type {array.dtype}. Convert them, or pass "
+                    "another key."
+                )
+        if x.shape != v.shape:
+            raise ValueError(
+                f"Expected expression and velocity of the same shape, found {x.shape} in `{place_of(xkey, attr)}` and "
+                f"{v.shape} in `{place_of(vkey, attr)}`. Pass keys that belong together."
+            )
+        if attr == "obsm" and gene_subset is not None:
+            logger.warning("`gene_subset` is for layers, not for `adata.obsm`. Using all features")
+            gene_subset = None
+        is_default = attr == "layers" and gene_subset is None
+        genes = None if attr == "obsm" else _selected_genes(adata, vkey, gene_subset, x.shape[1])
+        dtype = np.dtype(jnp.result_type(float))
+        columns = np.arange(x.shape[1]) if genes is None else np.flatnonzero(genes)
+        padded_v = _padded_columns(v, columns, dtype)
+        valid = _valid_genes(padded_v[: v.shape[0], : len(columns)], place_of(vkey, attr))
+        if not valid.all():
+            columns = columns[valid]
+            padded_v = _padded_columns(v, columns, dtype)
+        padded_x = _padded_columns(x, columns, dtype)
+        self.genes = columns if attr == "obsm" else adata.var_names.to_numpy()[columns]
+        n_cells, n_genes = x.shape[0], len(columns)
+        self._padded = padded_x, padded_v
+        self.x, self.v = padded_x[:n_cells, :n_genes], padded_v[:n_cells, :n_genes]
+        _check_expression(padded_x, place_of(xkey, attr))
+        self.name = vkey if is_default and xkey == "Ms" and vkey is not None else f"{attr}:{xkey}:{vkey}"
+        if not is_default and genes is not None:
+            self.name += f":{checksum(genes):08x}"
+
+    def features(self, pad: bool = True) -> Features:
+        """Arrays for the device; padded to sizes of a ladder, so that data sets of similar size share programs."""
+        x, v = self._padded if pad else (np.ascontiguousarray(self.x), np.ascontiguousarray(self.v))
+        n_genes = np.asarray(self.x.shape[1], np.int32) if pad else None
+        return jax.device_put(Features(x, v, n_genes))  # type: ignore[arg-type]
+
+
+def _valid_genes(v: np.ndarray, where: str) -> np.ndarray:
+    """Return which genes have finite velocities in all cells; at least 2 must."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        valid = np.isfinite(v.sum(axis=0))
+    if valid.all() and len(valid) >= 2:
+        return valid
+    valid = np.isfinite(v).all(axis=0)
+    n_valid = int(np.count_nonzero(valid))
+    if n_valid < 2:
+        empty = np.flatnonzero(~np.isfinite(v).any(axis=1))
+        cells = f" Cells {listed(empty, 5)} have no finite velocity at all: remove them." if len(empty) else ""
+        raise ValueError(
+            f"Expected at least 2 genes with finite velocities in `{where}`, found {n_valid} of {v.shape[1]}.{cells} "
+            "Otherwise choose other genes by `gene_subset`, or compute the velocities anew."
+        )
+    if n_valid < len(valid):
+        n_invalid = len(valid) - n_valid
+        logger.warning("Leaving out %d genes whose velocity in `%s` is not finite in all cells", n_invalid, where)
+    return valid
+
+
+def _selected_genes(adata: AnnData, vkey: str | None, subset: Any, n_genes: int) -> np.ndarray | None:
+    """Boolean mask of the chosen genes, ``None`` for all."""
+    if n_genes != adata.n_vars:
+        raise ValueError(f"Expected {adata.n_vars} genes, found {n_genes}.")
+    if subset is not None:
+        return chosen_genes(adata, subset, "gene_subset")
+    marked = velocity_genes(adata, vkey)
+    if marked is not None and not marked.any():
+        raise ValueError(
+            f"Expected `adata.var['{vkey}_genes']` to choose some of the {adata.n_vars} genes, found none. Compute "
+            "velocities anew, or name genes by `gene_subset`."
+        )
+    return marked
+
+
+def _padded_columns(array, columns: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Copy the columns into an array of a size of the ladder, padded by zeros, which the device can use as it is."""
+    n_cells, n_genes = array.shape[0], len(columns)
+    padded = _aligned((next_size(n_cells), next_size(n_genes)), dtype)
+    if not isinstance(array, np.ndarray):
+        padded[:n_cells, :n_genes] = sp.csr_matrix(array)[:, columns].toarray()
+    elif array.dtype == dtype and n_genes:
+        # Whole rows at once, with the first column in place of the padding: many times faster than a part of each row.
+        repeated = np.concatenate([columns, np.full(padded.shape[1] - n_genes, columns[0])])
+        np.take(array, repeated, axis=1, out=padded[:n_cells], mode="clip")
+    else:
+        padded[:n_cells, :n_genes] = np.take(array, columns, axis=1)
+    padded[:, n_genes:] = 0
+    padded[n_cells:] = 0
+    return padded
+
+
+def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    """Empty array that starts at a multiple of 64 bytes: JAX takes such an array without a copy on a CPU."""
+    n_bytes = shape[0] * shape[1] * dtype.itemsize
+    raw = np.empty(n_bytes + 64, dtype=np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + n_bytes].view(dtype).reshape(shape)
+
+
+def _check_expression(x: np.ndarray, where: str) -> None:
+    if not np.isfinite(x).all():
+        cells, genes = np.nonzero(~np.isfinite(x))
+        raise ValueError(
+            f"Expected finite expression in `{where}`, found {len(cells)} values that are not, the first in cell "
+            f"{cells[0]}. Compute the moments anew, or remove these genes or cells ({len(set(genes))} genes, "
+            f"{len(set(cells))} cells)."
+        )

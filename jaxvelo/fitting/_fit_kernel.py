@@ -1,0 +1,200 @@
+"""Kernel parameters fitted to an objective."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from jaxvelo import fit
+from jaxvelo.annotated.arguments import check_integer, is_number
+from jaxvelo.configuration import logger, timed
+from jaxvelo.fitting._descent import Descender, Descent, continued
+from jaxvelo.fitting._fit_result import FitResult
+from jaxvelo.fitting._kernel_problem import KernelProblem, check_kernel_and_objective, objective_name
+from jaxvelo.fitting._penalty import Penalty, choose_penalty
+from jaxvelo.fitting._resumption import checked_state
+from jaxvelo.fitting._scores import item_losses, scores_of
+from jaxvelo.fitting._split import Split, split_cells
+from jaxvelo.fitting._starts import starting_points
+from jaxvelo.graph import worker_threads
+from jaxvelo.kernels import KernelExpression
+
+
+def fit_kernel(
+    kernel: KernelExpression,
+    objective: fit.Loss,
+    *,
+    train: Mapping[str, Any] | Sequence[str] | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    steps: int = 200,
+    validation: Any = 0.2,
+    penalty: float | None = None,
+    starts: int | Sequence[Mapping[str, Any]] | None = None,
+    patience: int | None = 50,
+    seed: int = 0,
+    progress: bool = True,
+    resume: FitResult | None = None,
+) -> FitResult:
+    r"""Fit softmax scales, kernel weights and gene weights to what is known, by gradient descent.
+
+    The kernel itself stays as it is. A fit starts from the automatic softmax scale and the weights of the kernel.
+
+    Parameters
+    ----------
+    kernel
+        A computed kernel or combination of kernels.
+    objective
+        What to make small, from :mod:`jaxvelo.objectives`.
+    train
+        What to fit: names, or a dictionary that says how they differ among cells,
+
+        - ``"scale"``: the softmax scale; one (``True``), one for each level of a key in ``adata.obs``, or a smooth
+          function on the graph (``"smooth"``);
+        - ``"weights"``: of the terms of each sum, likewise;
+        - ``"gene_weights"``: in the similarity, with a penalty that keeps them ``"near_one"`` (``True``) or makes them
+          ``"sparse"``, see :class:`jaxvelo.fit.Parametrization`.
+
+        Scale and weights if ``None``, as far as the kernel has them. What is not fitted stays as it is in the kernel.
+    optimizer
+        Any optax optimiser; Adam with learning rate 0.1 if ``None``. Parameters are logarithms of scales and gene
+        weights, and logits of weights.
+    steps
+        Number of steps; with ``resume``, those done before included.
+    validation
+        Cells to hold out: a fraction of the cells that the objective has items of, drawn with ``seed``; or cells, as
+        indices, names, a mask or ``{"clusters": "Beta"}``; or ``None``. Then nothing is said about whether the fitted
+        kernel is better: it always is on the cells that it was fitted on.
+    penalty
+        Factor of the penalty of the gene weights; chosen by validation within the training cells if ``None``.
+    starts
+        Number of starts: from the kernel's weights, from equal weights, and further ones at random around these. Or
+        where to start, as dictionaries with ``"softmax_scale"`` and ``"weights"`` (of the terms, or of the first of
+        two); what is left out is as in the kernel. They are optimised side by side, and that of the smallest training
+        loss is taken. ``None``: one; two if a weight of the kernel that is fitted is below 0.15, from where the way may
+        end in a local minimum, unless gene weights are fitted too.
+    patience
+        Stop after so many steps without an improvement of the loss by 0.01 %; never if ``None``.
+    seed
+        Random seed, of everything: the same seed gives the same result.
+    progress
+        Whether to show a progress bar.
+    resume
+        A result to go on from, of the same kernel, objective and arguments; the same result then as in one go. That
+        its parameters still have the losses that they had is checked: other data are an error.
+
+    Returns
+    -------
+    The fitted kernel, its parameters and how it compares on held-out cells, see :class:`FitResult`. A
+    KeyboardInterrupt ends the optimisation early, with the best of what was reached; while the penalty is being chosen,
+    it ends the call.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one of the above, there are fewer than two validation cells, terminal cells cannot be
+        reached, or the loss is not finite at the start. If it stops being finite later, a warning names step and
+        parameters, and the best ones before it are kept.
+    """
+    descender = Descender.checked(optimizer, steps, patience)
+    check_integer("seed", seed, least=0)
+    if penalty is not None and not (is_number(penalty) and np.isfinite(penalty) and penalty >= 0):
+        raise ValueError(f"Expected `penalty` to be finite and not negative, or None, found `{penalty}`.")
+    if resume is not None and not isinstance(resume, FitResult):
+        raise TypeError(f"Expected `resume` to be a result of `fit_kernel`, found `{type(resume).__name__}`.")
+    check_kernel_and_objective(kernel, objective)
+    with timed(f"Fitting kernel to `{objective_name(objective)}`"):
+        problem = KernelProblem.of(kernel, objective, train, int(seed))
+        split = split_cells(problem, validation) if resume is None else Split(resume.training, resume.validation)
+        if penalty is not None or not problem.has_gene_weights:
+            chosen = Penalty(float(penalty or 0.0))
+        elif resume is not None:
+            chosen = Penalty(resume.penalty, resume.penalties)
+        else:
+            chosen = choose_penalty(problem, split, descender, progress)
+            logger.info("Using `penalty=%g` for gene weights", chosen.factor)
+        first = starting_points(problem, starts)
+        state = None if resume is None else checked_state(resume, first, problem)
+        with worker_threads(1) as submit, _bar(descender.steps, progress, "Fitting") as report:
+            # Compiled while the fit itself is.
+            before = submit(item_losses, problem.problem, problem.start)
+            if problem.has_errors:
+                submit(_covariance, problem.problem, problem.start, split.training)
+            descent = descender.minimize(problem.problem, first, split, chosen.factor, state, report)
+            losses_before = before.result()
+        descent = continued(descent, None if resume is None else resume.history)
+        return _result(problem, split, chosen, descent, losses_before)
+
+
+def _result(
+    problem: KernelProblem, split: Split, penalty: Penalty, descent: Descent, losses_before: Sequence[jax.Array]
+) -> FitResult:
+    """What was found, compared with the convention; ``losses_before`` are the item losses of that."""
+    _warn_about_failures(problem, descent)
+    best = descent.best
+    scores = scores_of(problem.objective, split, losses_before, item_losses(problem.problem, best))
+    if not split.is_validated:
+        logger.warning(
+            "No cells were held out (`validation=None`): the loss on the training cells does not tell whether the "
+            "fitted kernel is better"
+        )
+    errors: dict[str, np.ndarray] = {}
+    if problem.has_errors:
+        covariance = _covariance(problem.problem, best, split.training)
+        errors = problem.named(*fit.standard_errors(problem.problem, best, covariance))
+    parameters = problem.readable(best)
+    return FitResult(
+        kernel=problem.fitted_kernel(best),
+        objective=problem.name,
+        parameters=parameters,
+        convention=problem.readable(problem.start),
+        standard_errors=errors,
+        levels=problem.levels,
+        genes=problem.gene_names(parameters),
+        history=descent.history,
+        scores=scores,
+        training=split.training,
+        validation=split.held_out,
+        penalty=penalty.factor,
+        penalties=penalty.candidates,
+        start=descent.start,
+        step=descent.step,
+        failed=np.asarray(descent.state.failed),
+        state=descent.state,
+    )
+
+
+def _warn_about_failures(problem: KernelProblem, descent: Descent) -> None:
+    """Log the starts whose loss was not finite, or raise a ValueError if no loss was finite."""
+    for number, step, parameters in descent.failures():
+        wrong = problem.readable(parameters)
+        shown = {name: value.round(4).tolist() for name, value in wrong.items() if not name.startswith("gene_weights")}
+        where = f"the loss or its gradient is not finite at step {step}, with {shown}"
+        if not descent.is_finite:
+            raise ValueError(
+                f"Expected a finite loss, found that {where}. Check the objective, or start elsewhere by `starts`."
+            )
+        logger.warning("Start %d: %s. Keeping the best parameters before it", number, where)
+
+
+def _covariance(problem: fit.Problem, parameters: fit.Parameters, training: np.ndarray) -> jax.Array:
+    covariance, _ = fit.laplace_covariance(problem, parameters, jax.device_put(training.astype(jnp.result_type(float))))
+    return covariance
+
+
+@contextlib.contextmanager
+def _bar(steps: int, progress: bool, description: str) -> Iterator[Any]:
+    """Show a progress bar; gives the function that moves it."""
+    with tqdm(total=steps, desc=description, disable=not progress) as bar:
+
+        def report(done: int, history: fit.History) -> None:
+            bar.n = done
+            bar.set_postfix(loss=f"{np.nanmin(history.loss[-1]):.4f}" if np.isfinite(history.loss[-1]).any() else "-")
+
+        yield report

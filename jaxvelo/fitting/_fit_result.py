@@ -1,0 +1,231 @@
+"""What a fit found, and how to keep it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+
+from jaxvelo import fit, pl
+from jaxvelo.annotated.entries import require_key
+from jaxvelo.annotated.transition_keys import FORWARD, default_key
+from jaxvelo.configuration import logger
+from jaxvelo.kernels import KernelExpression, from_adata
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """A fitted kernel, and how it compares with the convention.
+
+    The convention is the kernel as it was given, with the automatic softmax scale where the scale was fitted, and with
+    the mean of weights that differed among cells where the weights were.
+
+    Attributes
+    ----------
+    kernel
+        The fitted kernel.
+    objective
+        Name of the objective.
+    parameters
+        ``"softmax_scale"``, ``"weights"`` (of the terms, in their order) and ``"gene_weights"``, as far as fitted: one,
+        one for each level of an ``obs`` key along the first axis, or one for each cell. Numbered
+        (``"softmax_scale_0"``) where the kernel has several velocity terms or sums.
+    convention
+        The same parameters of the convention.
+    standard_errors
+        Of scales and weights by Laplace's approximation, gene weights held fixed; only of a likelihood, or of a
+        positive multiple of one, whose factor plays no part: its maximum is that of the likelihood. NaN where the
+        likelihood has no proper maximum, as for a weight that goes to one. Sums of objectives have none: each term is
+        a mean over its own items, and such a sum is no likelihood of them all.
+    levels
+        Names of the levels of ``"softmax_scale"`` and ``"weights"``.
+    genes
+        Names of the genes of ``"gene_weights"``.
+    history
+        ``"loss"`` (with penalties), ``"training"`` and ``"validation"``, each of shape ``(steps, starts)``.
+    scores
+        Losses ``"training"``, ``"training_convention"``, and on the held-out cells ``"validation"``,
+        ``"validation_convention"``, ``"validation_gain"`` (convention minus fitted) and its standard error over the
+        held-out cells ``"validation_gain_se"``. Those of validation are NaN if no cells were held out.
+    training, validation
+        Masks of the cells.
+    penalty
+        Factor of the penalty of the gene weights.
+    penalties
+        ``"candidates"``, and ``"loss"`` and ``"loss_se"`` of each in the inner validation that chose the factor; empty
+        if it was given.
+    start, step
+        Which start was best, and at which step.
+    failed
+        For each start, the step at which the loss was not finite; -1 if it always was.
+    state
+        Where the optimiser stands, to go on with ``fit_kernel(..., resume=result)``; ``None`` if read from AnnData.
+    """
+
+    kernel: KernelExpression
+    objective: str
+    parameters: dict[str, np.ndarray]
+    convention: dict[str, np.ndarray]
+    standard_errors: dict[str, np.ndarray]
+    levels: dict[str, list[str]]
+    genes: dict[str, np.ndarray]
+    history: dict[str, np.ndarray]
+    scores: dict[str, float]
+    training: np.ndarray
+    validation: np.ndarray
+    penalty: float
+    penalties: dict[str, np.ndarray]
+    start: int
+    step: int
+    failed: np.ndarray
+    state: fit.State | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether cells were held out."""
+        return bool(self.validation.any())
+
+    def top_genes(self, n_genes: int = 10) -> list[tuple[str, float]]:
+        """Genes of the largest weights and these, in units of the median weight.
+
+        Parameters
+        ----------
+        n_genes
+            Number of genes.
+        """
+        if "gene_weights" not in self.parameters:
+            raise ValueError("Expected fitted gene weights of one velocity kernel, found none in the result.")
+        weights = self.parameters["gene_weights"]
+        order = np.argsort(-weights, kind="stable")[:n_genes]
+        median = float(np.median(weights))
+        return [(str(self.genes["gene_weights"][i]), float(weights[i] / median)) for i in order]
+
+    def __str__(self) -> str:
+        """Summarise the fit in a few lines."""
+        scores, n_steps = self.scores, len(self.history["loss"])
+        lines = [
+            f"FitResult: {self.objective}, {n_steps} steps, best at step {self.step}"
+            + (f" of start {self.start}" if self.history["loss"].shape[1] > 1 else ""),
+            f"  {int(self.training.sum())} training cells: {scores['training_convention']:.4f} (convention) -> "
+            f"{scores['training']:.4f}",
+        ]
+        if self.is_validated:
+            error = scores["validation_gain_se"]
+            spread = "" if np.isnan(error) else f" ± {error:.4f}"
+            before, gain = scores["validation_convention"], scores["validation_gain"]
+            relative = f" ({gain / abs(before):.1%})" if before else ""
+            lines.append(
+                f"  {int(self.validation.sum())} held-out cells: {before:.4f} (convention) -> "
+                f"{scores['validation']:.4f}, gain {gain:.4f}{spread}{relative}"
+            )
+        else:
+            lines.append("  no cells were held out: nothing is said about whether the fitted kernel is better")
+        for name, value in sorted(self.parameters.items(), reverse=True):
+            if name.startswith("gene_weights"):
+                low, high = np.quantile(value, (0.05, 0.95)) / np.median(value)
+                lines.append(
+                    f"  {name}: 5 % to 95 % of genes {low:.2f} to {high:.2f} medians, penalty {self.penalty:g}"
+                )
+            elif value.ndim and len(value) == len(self.training):
+                low, high = value.min(axis=0), value.max(axis=0)
+                lines.append(f"  {name}: one for each cell, {_numbers(low)} to {_numbers(high)}")
+            else:
+                fitted = _numbers(value, self.standard_errors.get(name))
+                lines.append(f"  {name}: {_numbers(self.convention[name])} -> {fitted}")
+        return "\n".join(lines)
+
+    def plot(self, **kwargs: Any) -> Any:
+        """Draw the history, the scores on held-out cells, the parameters and the genes that carry the fit.
+
+        Parameters
+        ----------
+        kwargs
+            Keyword arguments for :func:`jaxvelo.pl.fit`.
+        """
+        return pl.fit(self, **kwargs)
+
+    def write_to_adata(self, key: str | None = None, copy: bool = False) -> None:
+        """Write the fitted kernel, see :meth:`KernelExpression.write_to_adata`, and the result as plain arrays.
+
+        Parameters
+        ----------
+        key
+            Key in ``adata.obsp``, and with ``"_fit"`` in ``adata.uns``; ``"T_fwd"`` or ``"T_bwd"`` if ``None``.
+        copy
+            Whether to copy the matrix.
+        """
+        self.kernel.write_to_adata(key, copy)
+        key = default_key(self.kernel.backward) if key is None else key
+        plain: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            if field.name in ("kernel", "state"):
+                continue
+            value = getattr(self, field.name)
+            if isinstance(value, dict):
+                value = {name: np.asarray(v) for name, v in value.items()}
+            plain[field.name] = value
+        plain["levels"] = {name: np.asarray(names, dtype=str) for name, names in self.levels.items()}
+        plain["genes"] = {name: np.asarray(names).astype(str) for name, names in self.genes.items()}
+        self.kernel.adata.uns[f"{key}_fit"] = plain
+        logger.info("Adding `adata.uns[%r]`", f"{key}_fit")
+
+    @classmethod
+    def from_adata(cls, adata: AnnData, key: str = FORWARD, copy: bool = False) -> FitResult:
+        """Read what :meth:`write_to_adata` wrote.
+
+        Parameters
+        ----------
+        adata
+            Annotated data.
+        key
+            Key that it was written with.
+        copy
+            Whether to copy the matrices.
+
+        Raises
+        ------
+        KeyError
+            If there is no such fit.
+        ValueError
+            If it is that of other cells.
+        """
+        remedy = "Pass the key that the result was written with."
+        stored = require_key(adata.uns, f"{key}_fit", "adata.uns", remedy)
+        for name in ("training", "validation"):
+            found = np.shape(stored[name])
+            if found != (adata.n_obs,):
+                raise ValueError(
+                    f"Expected `adata.uns['{key}_fit'][{name!r}]` to have a truth value for each of the {adata.n_obs} "
+                    f"cells, found shape {found}: the fit is that of other cells. Fit anew, or read the kernel alone "
+                    f"by `jaxvelo.kernels.from_adata(adata, {key!r})`."
+                )
+        arrays: dict[str, Any] = {
+            name: {k: np.array(v) for k, v in stored.get(name, {}).items()}
+            for name in ("parameters", "convention", "standard_errors", "history", "penalties")
+        }
+        return cls(
+            kernel=from_adata(adata, key, copy),
+            objective=str(stored["objective"]),
+            levels={name: [str(level) for level in levels] for name, levels in stored.get("levels", {}).items()},
+            genes={name: np.array(names).astype(object) for name, names in stored.get("genes", {}).items()},
+            scores={name: float(value) for name, value in stored["scores"].items()},
+            training=np.array(stored["training"], dtype=bool),
+            validation=np.array(stored["validation"], dtype=bool),
+            penalty=float(stored["penalty"]),
+            start=int(stored["start"]),
+            step=int(stored["step"]),
+            failed=np.array(stored["failed"]),
+            **arrays,
+        )
+
+
+def _numbers(value: np.ndarray, error: np.ndarray | None = None) -> str:
+    """Write some numbers, with their standard errors where known."""
+    value = np.asarray(value)
+    if value.ndim == 0:
+        known = error is not None and np.isfinite(error)
+        return f"{float(value):.4g}" + (f" ± {float(error):.2g}" if known else "")  # type: ignore[arg-type]
+    errors = [None] * len(value) if error is None else list(np.asarray(error))
+    return "(" + ", ".join(_numbers(v, e) for v, e in zip(value, errors, strict=True)) + ")"

@@ -1,0 +1,283 @@
+"""From a kernel and a user's wishes to a problem of :mod:`jaxvelo.fit`, and back to a kernel."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvelo import fit
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.fitting._trained import differing_cells, wishes
+from jaxvelo.kernels import Combination, Constant, Kernel, KernelAdd, KernelExpression, VelocityKernel
+from jaxvelo.transitions import Expression, Features, Velocity
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelProblem:
+    """A kernel as a problem of optimisation.
+
+    Attributes
+    ----------
+    kernel
+        The kernel.
+    objective
+        The loss.
+    problem
+        The problem.
+    velocity_kernels
+        Velocity kernels of the kernel, each once, in the order of the parameters.
+    sums
+        Sums with at least two weighted terms, in the order of the parameters.
+    levels
+        Names of the levels of scale and weights, where they differ by level.
+    seed
+        Random seed, of everything that is drawn.
+    """
+
+    kernel: KernelExpression
+    objective: fit.Loss
+    problem: fit.Problem
+    velocity_kernels: tuple[VelocityKernel, ...]
+    sums: tuple[KernelAdd, ...]
+    levels: dict[str, list[str]]
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        kernel: KernelExpression,
+        objective: fit.Loss,
+        train: Mapping[str, Any] | Sequence[str] | None,
+        seed: int,
+    ) -> KernelProblem:
+        """Check what the user wants, and prepare it.
+
+        Parameters
+        ----------
+        kernel
+            The kernel, computed.
+        objective
+            The loss.
+        train
+            What to fit, see :func:`jaxvelo.tl.fit_kernel`.
+        seed
+            Random seed.
+        """
+        check_kernel_and_objective(kernel, objective)
+        kernel.require_transitions()
+        occurrences = [leaf for leaf in _leaves(kernel) if isinstance(leaf, VelocityKernel)]
+        distinct = list({id(leaf): leaf for leaf in occurrences}.values())
+        sums = tuple(node for node in _sums(kernel))
+        wished = wishes(train, bool(distinct), bool(sums))
+        features = kernel.features
+        if "gene_weights" in wished:
+            # Gene weights do not cover padding. Otherwise, padded features share the programs of the kernels.
+            features = {name: _unpadded(f, kernel.shape[0]) for name, f in features.items()}
+        _check_objective(objective, kernel, features)
+        expression = kernel.expression
+        if "scale" in wished:
+            expression = _without_scales(expression)
+        expression = fit.with_scales(expression, kernel.graph, features)
+        scale_cells, n_scale, scale_levels = differing_cells(kernel, wished.get("scale"), "scale")
+        weight_cells, n_weight, weight_levels = differing_cells(kernel, wished.get("weights"), "weights")
+        position = {id(leaf): i for i, leaf in enumerate(distinct)}
+        sharing = tuple(position[id(leaf)] for leaf in occurrences)
+        parametrization = fit.Parametrization(
+            template=expression,
+            scale_cells=scale_cells,
+            weight_cells=weight_cells,
+            n_genes=tuple(len(leaf.genes) for leaf in occurrences),
+            train=tuple(wished),
+            scale_coefficients=n_scale,
+            weight_coefficients=n_weight,
+            sharing=sharing,
+            penalty="sparse" if wished.get("gene_weights") == "sparse" else "near_one",
+        )
+        problem = fit.Problem.prepare(parametrization, objective, kernel.graph, features, jax.random.key(seed))
+        levels = {"softmax_scale": scale_levels, "weights": weight_levels}
+        found = {name: values for name, values in levels.items() if values}
+        return cls(kernel, objective, problem, tuple(distinct), sums, found, seed)
+
+    @property
+    def name(self) -> str:
+        """Name of the objective."""
+        return objective_name(self.objective)
+
+    @functools.cached_property
+    def start(self) -> fit.Parameters:
+        """Parameters of the convention."""
+        return _start(self.problem.parametrization)
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether fitted parameters get standard errors: scales and weights of a likelihood, or a multiple of one."""
+        terms, factors = fit.terms_of(self.objective), np.asarray(fit.coefficients_of(self.objective))
+        is_likelihood = len(terms) == 1 and terms[0].is_likelihood and bool(factors[0] > 0)
+        return is_likelihood and bool(self.start.log_scales or self.start.weight_logits)
+
+    @property
+    def has_gene_weights(self) -> bool:
+        """Whether gene weights are fitted."""
+        return "gene_weights" in self.problem.parametrization.train
+
+    def gene_names(self, parameters: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Names of the genes of each of the gene weights among readable parameters."""
+        named = (name for name in parameters if name.startswith("gene_weights"))
+        return {
+            name: kernel.genes.astype(str).astype(object)
+            for name, kernel in zip(named, self.velocity_kernels, strict=False)
+        }
+
+    def shares(self) -> np.ndarray:
+        """Weights of the convention that are fitted."""
+        _, weights, _ = _readable(self.problem.parametrization, self.start)
+        return np.concatenate([np.ravel(w) for w in weights]) if weights else np.ones(0)
+
+    def readable(self, parameters: fit.Parameters) -> dict[str, np.ndarray]:
+        """Scales, weights and gene weights by name; numbered where there are several."""
+        return self.named(*_readable(self.problem.parametrization, parameters))
+
+    def named(self, scales: Sequence[Any], weights: Sequence[Any], genes: Sequence[Any] = ()) -> dict[str, np.ndarray]:
+        """Give names to values in the order of the parameters."""
+        named = {}
+        for name, values in (("softmax_scale", scales), ("weights", weights), ("gene_weights", genes)):
+            for i, value in enumerate(values):
+                named[name if len(values) == 1 else f"{name}_{i}"] = np.asarray(value, dtype=np.float64)
+        return named
+
+    def fitted_kernel(self, parameters: fit.Parameters) -> KernelExpression:
+        """The kernel with these parameters, computed."""
+        expression, weights = _expression(self.problem.parametrization, parameters)
+        terms = fit.velocity_terms(expression)
+        sharing = self.problem.parametrization.sharing
+        kernels: dict[int, Kernel] = {id(leaf): leaf for leaf in self.kernel.kernels}
+        for number, leaf in enumerate(self.velocity_kernels):
+            term = terms[sharing.index(number)]
+            assert isinstance(term, Velocity)
+            # What is not fitted is taken from the kernel itself: the expression may have rounded it.
+            scale: Any = leaf.params["softmax_scale"]
+            if parameters.log_scales:
+                scale = np.asarray(term.softmax_scale, dtype=np.float64)
+            genes = leaf.params.get("gene_weights")
+            if parameters.log_gene_weights:
+                genes = np.asarray(term.gene_weights, dtype=np.float64)
+            kernels[id(leaf)] = leaf.with_parameters(scale, genes, self.seed)
+        shares = (np.asarray(share, dtype=np.float64) for share in weights)
+        return _rebuilt(self.kernel, kernels, shares if parameters.weight_logits else None)
+
+    def item_cells(self) -> np.ndarray:
+        """Mask of the cells that the objective has items of."""
+        mask = np.zeros(self.kernel.shape[0], dtype=bool)
+        for term in fit.terms_of(self.objective):
+            mask[np.asarray(term.cell)[np.asarray(term.weight) > 0]] = True
+        return mask
+
+
+@eqx.filter_jit
+def _start(parametrization: fit.Parametrization):
+    return parametrization.start()
+
+
+@eqx.filter_jit
+def _readable(parametrization: fit.Parametrization, parameters: fit.Parameters):
+    genes = tuple(jnp.exp(logarithms) for logarithms in parameters.log_gene_weights)
+    return parametrization.scales(parameters), parametrization.weights(parameters), genes
+
+
+@eqx.filter_jit
+def _expression(parametrization: fit.Parametrization, parameters: fit.Parameters):
+    expression = parametrization.expression(parameters)
+    return expression, tuple(node.normalized_weights() for node in fit.weighted_sums(expression))
+
+
+def objective_name(objective: fit.Loss) -> str:
+    """Name an objective by its terms and their coefficients."""
+    terms = zip(np.asarray(fit.coefficients_of(objective)), fit.terms_of(objective), strict=True)
+    return " + ".join(("" if c == 1 else f"{c:.3g} * ") + type(term).__name__ for c, term in terms)
+
+
+def check_kernel_and_objective(kernel: Any, objective: Any) -> None:
+    """Raise a TypeError unless these are a kernel and an objective."""
+    if not isinstance(kernel, KernelExpression):
+        raise TypeError(f"Expected a kernel, found `{type(kernel).__name__}`.")
+    if not isinstance(objective, fit.Loss):
+        raise TypeError(
+            f"Expected an objective of `jaxvelo.objectives`, found `{type(objective).__name__}`. Wrap a function "
+            "of the transition matrix as `jaxvelo.objectives.FunctionOf(adata, function)`."
+        )
+
+
+def _check_objective(objective: fit.Loss, kernel: KernelExpression, features: Mapping[str, Features]) -> None:
+    """Raise a ValueError unless the objective can be computed of the kernel; it says itself what must hold."""
+    n_cells = kernel.shape[0]
+    for term in fit.terms_of(objective):
+        if term.n_cells not in (None, n_cells):
+            raise ValueError(f"Expected an objective on the kernel's {n_cells} cells, found one on {term.n_cells}.")
+        if term.n_cells is None and (np.asarray(term.cell) >= n_cells).any():
+            raise ValueError(f"Expected an objective on the kernel's {n_cells} cells, found one on more.")
+        missing = [name for name in term.feature_names if name not in features]
+        if missing:
+            raise ValueError(
+                f"Expected a kernel on the features {missing[0]!r} of the objective, found {listed(features)}. "
+                "Build the objective with the kernel's `xkey`, `vkey`, `attr` and `gene_subset`."
+            )
+        term.check(kernel.transitions, kernel.adata.obs_names)
+
+
+def _leaves(kernel: KernelExpression) -> Iterator[Kernel]:
+    """Basic kernels in the order of the expression's terms, as often as they occur."""
+    if isinstance(kernel, Combination):
+        for part in kernel.parts:
+            yield from _leaves(part)
+    elif isinstance(kernel, Kernel) and not isinstance(kernel, Constant):
+        yield kernel
+
+
+def _sums(kernel: KernelExpression) -> Iterator[KernelAdd]:
+    if isinstance(kernel, KernelAdd) and _is_weighted(kernel):
+        yield kernel
+    if isinstance(kernel, Combination):
+        for part in kernel.parts:
+            yield from _sums(part)
+
+
+def _is_weighted(kernel: KernelAdd) -> bool:
+    return sum(weight is not None for weight in kernel.weights) > 1
+
+
+def _rebuilt(
+    kernel: KernelExpression, kernels: Mapping[int, Kernel], weights: Iterator[np.ndarray] | None
+) -> KernelExpression:
+    """The same combination of other basic kernels, given by :func:`id`, with other weights of its weighted sums."""
+    if isinstance(kernel, Constant):
+        return kernel.copy()
+    if not isinstance(kernel, Combination):
+        return kernels[id(kernel)]
+    own = next(weights) if weights is not None and isinstance(kernel, KernelAdd) and _is_weighted(kernel) else None
+    rebuilt = type(kernel)(*(_rebuilt(part, kernels, weights) for part in kernel.parts))
+    if own is None or not isinstance(rebuilt, KernelAdd):
+        return rebuilt
+    # Kernels take positive weights only: one that single precision rounded to zero becomes the smallest there is.
+    weighted = [i for i, weight in enumerate(rebuilt.weights) if weight is not None]
+    return rebuilt.with_weights(np.maximum(own[weighted], np.finfo(np.float32).tiny))
+
+
+def _without_scales(expression: Expression) -> Expression:
+    def forget(term):
+        if not isinstance(term, Velocity):
+            return term
+        return eqx.tree_at(lambda t: t.log_scale, term, None, is_leaf=lambda leaf: leaf is None)
+
+    return jax.tree.map(forget, expression, is_leaf=lambda term: isinstance(term, Velocity))
+
+
+def _unpadded(features: Features, n_cells: int) -> Features:
+    n_genes = features.x.shape[1] if features.n_genes is None else int(features.n_genes)
+    return Features(features.x[:n_cells, :n_genes], features.v[:n_cells, :n_genes])
