@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -143,6 +143,47 @@ def sum_to_neighbors(
         received, _ = jax.lax.scan(send, received, _split((rows, columns, sent), size))
         unused = 0
     return received
+
+
+def stream_rows(
+    program: Callable[..., Sequence[Array]], n_rows: int, *arrays: Float[np.ndarray, "rows *features"]
+) -> list[np.ndarray]:
+    """Run a compiled program on rows that are on the host, one block after another, all blocks of one shape.
+
+    Neither the device's memory nor the number of programs depends on the number of rows.
+
+    Parameters
+    ----------
+    program
+        Function of the blocks of all arrays that returns some with as many rows. Rows must not depend on each other:
+        the last one is repeated to fill the last block.
+    n_rows
+        Rows of a block.
+    *arrays
+        Arrays, or what gives arrays when it is sliced, with at least one row.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        The results of all rows.
+    """
+    total = arrays[0].shape[0]
+    results: list[np.ndarray] = []
+    for start in range(0, total, n_rows):
+        here = slice(start, start + n_rows)
+        found = [np.asarray(of_block) for of_block in program(*(filled_up(a[here], n_rows, 0) for a in arrays))]
+        results = results or [np.empty((total, *of_block.shape[1:]), of_block.dtype) for of_block in found]
+        for result, of_block in zip(results, found, strict=True):
+            result[here] = of_block[: total - start]
+    return results
+
+
+def filled_up(array: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Repeat the last entries along an axis up to a size."""
+    missing = size - array.shape[axis]
+    if not missing:
+        return array
+    return np.pad(array, [(0, missing if i == axis else 0) for i in range(array.ndim)], mode="edge")
 
 
 def _split(arrays: Any, size: int) -> Any:
