@@ -298,14 +298,17 @@ def _result(setup, state, history, losses_before, training, held_out, factor, in
     failed, best_loss = np.asarray(state.failed), np.asarray(state.best_loss)
     start = int(np.argmin(np.where(np.isnan(best_loss), np.inf, best_loss)))
     for number in np.flatnonzero(failed >= 0):
-        wrong = setup.readable(jax.tree.map(lambda leaf, n=number: np.asarray(leaf)[n], state.parameters))
+        parameters = jax.tree.map(lambda leaf, n=number: np.asarray(leaf)[n], state.parameters)
+        wrong, why = setup.readable(parameters), setup.problem.why_not_finite(jax.device_put(parameters))
         shown = {name: value.round(4).tolist() for name, value in wrong.items() if not name.startswith("gene_weights")}
+        reason = f" {why}" if why else ""
         where = f"the loss or its gradient is not finite at step {failed[number]}, with {shown}"
         if not np.isfinite(best_loss[start]):
             raise ValueError(
-                f"Expected a finite loss, found that {where}. Check the objective, or start elsewhere by `starts`."
+                f"Expected a finite loss, found that {where}.{reason} Check the objective, or start elsewhere by "
+                "`starts`."
             )
-        logger.warning("Start %d: %s. Keeping the best parameters before it", number, where)
+        logger.warning("Start %d: %s.%s Keeping the best parameters before it", number, where, reason)
     best, problem = _best(state, start), setup.problem
     item_losses = [_as_doubles(losses) for losses in (losses_before, _item_losses(problem, best))]
     scores = {
