@@ -206,11 +206,11 @@ class AbsorbingChain:
         return x + self.factors.solve(b - x + jumps @ x, side)
 
     def bound_of_inverse(self, times: Float[np.ndarray, "rows 1"]) -> float:
-        r"""Bound of the row sums of :math:`A^{-1}`, which is non-negative: any :math:`t` with :math:`A t > 0` gives one.
+        r"""Bound of the row sums of the inverse, which is not negative anywhere.
 
         .. math:: A t \geq c > 0 \quad\Rightarrow\quad 0 \leq A^{-1} 1 \leq t / c
 
-        (Berman & Plemmons 1994, chapter 6). An approximate solution of :math:`A t = 1`, the times, serves.
+        (Berman & Plemmons 1994, chapter 6). The times, :math:`A t = 1`, serve even where they are rough.
 
         Parameters
         ----------

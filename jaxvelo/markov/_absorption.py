@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxvelo.graph import NeighborGraph, TransitionMatrix, call_on_host, full_precision
-from jaxvelo.markov._absorbing_chain import AbsorbingChain, Effort, Outcome
+from jaxvelo.graph import NeighborGraph, TransitionMatrix, call_on_host
+from jaxvelo.markov._absorbing_chain import AbsorbingChain, Effort
 from jaxvelo.markov._metrics import expected_displacement
 
 TOLERANCE = 1e-6
@@ -43,9 +43,9 @@ class Absorption(NamedTuple):
         the type of the transition probabilities: residual and rounding errors times the largest row sum of the inverse
         of the equations. Infinite if nothing is known.
     outcome
-        An :class:`Outcome` as an integer: zero if ``error`` is within the tolerance, otherwise why not. Where there is
-        no solution, probabilities and times are NaN; one that is not accurate enough is given as it is, and its
-        gradient is NaN.
+        An :class:`~jaxvelo.markov.Outcome` as an integer: zero if ``error`` is within the tolerance, otherwise why
+        not. Where there is no solution, probabilities and times are NaN; one that is not accurate enough is given as it
+        is, and its gradient is NaN.
     """
 
     probabilities: Float[Array, "cells fates"]
@@ -56,7 +56,6 @@ class Absorption(NamedTuple):
     outcome: Int[Array, ""]
 
 
-@full_precision
 @partial(jax.jit, static_argnames=("n_fates", "tolerance", "max_steps", "direct_cells"))
 def absorption_probabilities(
     transitions: TransitionMatrix,
@@ -134,17 +133,17 @@ def _absorb(values, pattern: NeighborGraph, terminal: Array, n_fates: int, effor
         found = AbsorbingChain(rows, columns, position, values, terminal).absorb(n_fates, effort)
         exact = found.fates_and_times[position]
         high = exact.astype(dtype)
-        numbers = (found.residual, found.row_sum_defect, found.error, found.inverse, found.outcome, found.direct)
-        return _Found(high, exact - high, *map(np.asarray, numbers))
+        numbers: Any = (found.residual, found.row_sum_defect, found.error, found.inverse, found.outcome, found.direct)
+        return _Found(high, exact - high, *numbers)
 
-    both = jax.ShapeDtypeStruct((pattern.n_cells, n_fates + 1), dtype)
-    number, code = jax.ShapeDtypeStruct((), dtype), jax.ShapeDtypeStruct((), jnp.int32)
+    both: Any = jax.ShapeDtypeStruct((pattern.n_cells, n_fates + 1), dtype)
+    number: Any = jax.ShapeDtypeStruct((), dtype)
+    code: Any = jax.ShapeDtypeStruct((), jnp.int32)
     results = _Found(both, both, number, number, number, number, code, code)
     return call_on_host(solve, results, pattern.rows, pattern.columns, pattern.position, values, terminal)
 
 
 @_absorb.defjvp
-@full_precision
 def _absorb_jvp(n_fates, effort, primals, tangents):
     r"""From :math:`A x = b`: :math:`(A \dot x)_i = \sum_j \dot T_{ij} (x_j - x_i)`, with all of the digits of x."""
     values, pattern, terminal = primals

@@ -162,7 +162,7 @@ def test_a_chain_that_takes_long():
 @pytest.mark.parametrize("seed", range(4))
 def test_equal_to_an_elimination_without_subtractions(seed):
     """Also where absorption takes a million steps."""
-    transitions, dense, stored = messy_chain(N_CELLS, seed)
+    transitions, dense, _ = messy_chain(N_CELLS, seed)
     terminal = classes(dense, seed)
     expected = eliminated(dense, terminal, N_FATES)
     np.testing.assert_allclose(expected, solved(dense, terminal), rtol=0, atol=1e-12)
