@@ -63,7 +63,7 @@ class TestWhereItGoesWrong:
 
     def test_fates_that_are_lost_on_the_way(self, velocity):
         """Where a sharp softmax makes probabilities zero, no fate is known: the error says so, and what to do."""
-        fates = objectives.FateLikelihood(velocity.adata, {"a": [9], "b": [8]}, {"a": [58], "b": [59]})
+        fates = objectives.FateLikelihood(velocity.adata, {"a": [9], "b": [8]}, {"a": [30], "b": [31]})
         starts = [{"softmax_scale": 1e6}]
         with pytest.raises(ValueError, match=r"not finite at step 0, with .*reach no terminal cell.*softmax scale"):
             tl.fit_kernel(velocity, fates, starts=starts, validation=None, **QUICK)
