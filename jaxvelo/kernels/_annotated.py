@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import require_anndata, require_key, stored_parameters
+from jaxvelo.annotated.checksums import checksum
+from jaxvelo.annotated.entries import require_anndata, require_key, stored_parameters
+from jaxvelo.annotated.transition_keys import DIRECTIONS, default_key
 from jaxvelo.kernels._combination import Combination
 from jaxvelo.kernels._description import KERNELS, build, describe, plain, restore, without_none
 from jaxvelo.kernels._kernel import Kernel, KernelExpression
-from jaxvelo.kernels._precomputed_kernel import DIRECTIONS, PrecomputedKernel, stochastic, sums_to_one
+from jaxvelo.kernels._precomputed_kernel import PrecomputedKernel, stochastic, sums_to_one
 
 AnyKernel = TypeVar("AnyKernel", bound=Kernel)
-
-
-def default_key(backward: bool | None) -> str:
-    """Key of a transition matrix."""
-    return "T_bwd" if backward else "T_fwd"
 
 
 def write_to_adata(kernel: KernelExpression, key: str | None, copy: bool) -> None:
@@ -43,7 +39,7 @@ def write_to_adata(kernel: KernelExpression, key: str | None, copy: bool) -> Non
         init |= without_none({"obsp_key": key, "backward": kernel.backward})
     known = stored_parameters(adata, f"{key}_params")
     # CellRank, writing to the same key, would leave our description in place: the checksum tells whose matrix it is.
-    description = {**describe(kernel), "checksum": _checksum(matrix)}
+    description = {**describe(kernel), "checksum": checksum(matrix.data)}
     params = {"params": without_none(kernel.params), "init": init, "kernel": description}
     for name, values in matrices.items():
         adata.obsp[name] = values.copy() if copy else values
@@ -126,7 +122,7 @@ def kernel_from_adata(cls: type[AnyKernel], adata: AnnData, key: str, copy: bool
 
 
 def _is_described(stored: dict[str, Any], matrix: sp.csr_matrix) -> bool:
-    return "kernel" in stored and stored["kernel"].get("checksum") == _checksum(matrix)
+    return "kernel" in stored and stored["kernel"].get("checksum") == checksum(matrix.data)
 
 
 def _kind(stored: dict[str, Any], matrix: sp.csr_matrix) -> str:
@@ -143,10 +139,6 @@ def _is_whole(adata: AnnData, key: str) -> bool:
     """Whether all rows of a stored matrix sum to one, as they do when it is written."""
     sums = np.asarray(sp.csr_matrix(adata.obsp[key]).sum(axis=1)).ravel()
     return bool(sums_to_one(sums).all())
-
-
-def _checksum(matrix: sp.csr_matrix) -> int:
-    return zlib.crc32(np.ascontiguousarray(matrix.data).tobytes())
 
 
 def _stored(adata: AnnData, key: str) -> dict[str, Any]:

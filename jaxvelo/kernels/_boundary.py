@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvelo.annotated.annotations import read_graph, read_representation
-from jaxvelo.annotated.choices import read_clusters, require_cluster
+from jaxvelo.annotated.arrays import read_representation
+from jaxvelo.annotated.clusters import read_clusters, require_cluster
+from jaxvelo.annotated.graphs import read_graph
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.kernels._kernel import KernelExpression
 from jaxvelo.markov import cross_boundary_correctness as correctness

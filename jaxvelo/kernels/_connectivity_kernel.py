@@ -5,7 +5,8 @@ from __future__ import annotations
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import find_graph, read_graph, require_anndata
+from jaxvelo.annotated.entries import require_anndata
+from jaxvelo.annotated.graphs import find_graph, read_graph
 from jaxvelo.configuration import timed
 from jaxvelo.kernels._graph_data import GraphData, warn_about_graph
 from jaxvelo.kernels._kernel import Kernel

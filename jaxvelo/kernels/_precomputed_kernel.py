@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import Any
 
 import jax
@@ -11,17 +10,17 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import require_anndata, require_key
-from jaxvelo.annotated.choices import square_in_order, text_of
+from jaxvelo.annotated.checksums import checksum
+from jaxvelo.annotated.entries import require_anndata, require_key
+from jaxvelo.annotated.names import text_of
+from jaxvelo.annotated.order import square_in_order
+from jaxvelo.annotated.transition_keys import DIRECTIONS
 from jaxvelo.configuration import logger
 from jaxvelo.kernels._graph_data import GraphData, normalize_rows
 from jaxvelo.kernels._kernel import Kernel, KernelExpression
 from jaxvelo.transitions import Precomputed
 
 _UNKNOWN = object()
-
-DIRECTIONS = {"T_fwd": False, "T_bwd": True}
-"""Whether the process behind a default key is a backward one."""
 
 
 class PrecomputedKernel(Kernel):
@@ -154,10 +153,7 @@ def _locate(object: Any, adata: AnnData | None, obsp_key: str | None, backward: 
 
 def _checksum(matrix: sp.csr_matrix) -> int:
     """Number that tells matrices apart, those of equal values at other entries included."""
-    total = 0
-    for part in (matrix.indptr, matrix.indices, matrix.data):
-        total = zlib.crc32(np.ascontiguousarray(part).tobytes(), total)
-    return total
+    return checksum(matrix.indptr, matrix.indices, matrix.data)
 
 
 def sums_to_one(sums: np.ndarray) -> np.ndarray:

@@ -9,12 +9,15 @@ import numpy as np
 import scipy.sparse as sp
 
 from jaxvelo import pl
-from jaxvelo.annotated.annotations import check_graph, dense, read_embedding, stored_parameters
-from jaxvelo.annotated.choices import square_in_order
+from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.embeddings import read_embedding
+from jaxvelo.annotated.entries import stored_parameters
+from jaxvelo.annotated.graphs import check_graph
+from jaxvelo.annotated.order import square_in_order
 from jaxvelo.annotated.quiver_scale import automatic_quiver_scale
+from jaxvelo.annotated.transition_keys import default_key
 from jaxvelo.annotated.velocity_arrows import warn_about_places
 from jaxvelo.configuration import logger, timed
-from jaxvelo.kernels._annotated import default_key
 from jaxvelo.kernels._connectivity_kernel import ConnectivityKernel
 from jaxvelo.kernels._graph_data import GraphData
 from jaxvelo.kernels._kernel import KernelExpression

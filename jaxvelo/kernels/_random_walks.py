@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvelo import pl
-from jaxvelo.annotated.annotations import check_integer, read_embedding
-from jaxvelo.annotated.choices import chosen_cells
+from jaxvelo.annotated.arguments import check_integer
+from jaxvelo.annotated.cells import chosen_cells
+from jaxvelo.annotated.embeddings import read_embedding
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels._kernel import KernelExpression
 from jaxvelo.kernels._randomness import random_key

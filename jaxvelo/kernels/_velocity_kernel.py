@@ -11,8 +11,10 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import check_integer, find_graph, read_graph, require_anndata
+from jaxvelo.annotated.arguments import check_integer
+from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.feature_data import FeatureData
+from jaxvelo.annotated.graphs import find_graph, read_graph
 from jaxvelo.configuration import ignore_arguments, logger, timed
 from jaxvelo.graph import TransitionMatrix
 from jaxvelo.kernels._graph_data import GraphData, warn_about_graph

@@ -102,10 +102,7 @@ def absorption_probabilities(
     Probabilities and times, and whether to believe them. Look at ``outcome``.
     """
     effort = Effort(tolerance, max_steps, min(DIRECT_FIRST, direct_cells), direct_cells)
-    graph = transitions.graph
-    # No more than the pattern: derivatives by other values of the graph would be carried along.
-    pattern = NeighborGraph(graph.rows, graph.columns, graph.position, {})
-    found = _absorb(transitions.values, pattern, terminal, n_fates, effort)
+    found = _absorb(transitions.values, transitions.graph.bare, terminal, n_fates, effort)
     known = jax.nn.one_hot(terminal, n_fates, dtype=found.high.dtype)
     return Absorption(
         known + found.high[:, :-1], found.high[:, -1], found.residual, found.row_sum_defect, found.error, found.outcome
@@ -126,7 +123,7 @@ class _Found(NamedTuple):
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
-def _absorb(values, pattern: NeighborGraph, terminal: Array, n_fates: int, effort: Effort) -> _Found:
+def _absorb(values, graph: NeighborGraph, terminal: Array, n_fates: int, effort: Effort) -> _Found:
     dtype = values[0].dtype
 
     def solve(rows, columns, position, values, terminal) -> _Found:
@@ -136,28 +133,28 @@ def _absorb(values, pattern: NeighborGraph, terminal: Array, n_fates: int, effor
         numbers: Any = (found.residual, found.row_sum_defect, found.error, found.inverse, found.outcome, found.direct)
         return _Found(high, exact - high, *numbers)
 
-    both: Any = jax.ShapeDtypeStruct((pattern.n_cells, n_fates + 1), dtype)
+    both: Any = jax.ShapeDtypeStruct((graph.position.shape[0], n_fates + 1), dtype)
     number: Any = jax.ShapeDtypeStruct((), dtype)
     code: Any = jax.ShapeDtypeStruct((), jnp.int32)
     results = _Found(both, both, number, number, number, number, code, code)
-    return call_on_host(solve, results, pattern.rows, pattern.columns, pattern.position, values, terminal)
+    return call_on_host(solve, results, graph.rows, graph.columns, graph.position, values, terminal)
 
 
 @_absorb.defjvp
 def _absorb_jvp(n_fates, effort, primals, tangents):
     r"""From :math:`A x = b`: :math:`(A \dot x)_i = \sum_j \dot T_{ij} (x_j - x_i)`, with all of the digits of x."""
-    values, pattern, terminal = primals
+    values, graph, terminal = primals
     moved, _, _ = tangents
-    found = _absorb(values, pattern, terminal, n_fates, effort)
+    found = _absorb(values, graph, terminal, n_fates, effort)
     transient = (terminal < 0)[:, None]
     known = jnp.pad(jax.nn.one_hot(terminal, n_fates, dtype=found.high.dtype), ((0, 0), (0, 1)))
     ends = jnp.concatenate([known + found.high, found.low], axis=1)
-    changes = expected_displacement(TransitionMatrix(pattern, moved), ends)
+    changes = expected_displacement(TransitionMatrix(graph, moved), ends)
     change = jnp.where(transient, changes[:, : n_fates + 1] + changes[:, n_fates + 1 :], 0)
 
     def left_side(x: Array) -> Array:
         inside = jnp.where(transient, x, 0)
-        return jnp.where(transient, -expected_displacement(TransitionMatrix(pattern, values), inside), x)
+        return jnp.where(transient, -expected_displacement(TransitionMatrix(graph, values), inside), x)
 
     def solve(_, right_side: Array, transposed: bool = False) -> Array:
         def on_host(rows, columns, position, values, terminal, inverse, direct, right_side):
@@ -169,7 +166,7 @@ def _absorb_jvp(n_fates, effort, primals, tangents):
         solution = call_on_host(
             on_host,
             jax.ShapeDtypeStruct(right_side.shape, right_side.dtype),
-            *(pattern.rows, pattern.columns, pattern.position, values, terminal, found.inverse, found.direct),
+            *(graph.rows, graph.columns, graph.position, values, terminal, found.inverse, found.direct),
             right_side,
         )
         return jnp.where(transient, solution, right_side)

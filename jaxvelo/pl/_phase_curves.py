@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from jaxvelo.annotated.annotations import listed, require_key
+from jaxvelo.annotated.entries import require_key
+from jaxvelo.annotated.fit_columns import STATUS, number_of_gene, read_covariances
+from jaxvelo.dynamics import splicing_solution
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,20 +68,20 @@ def read_phase_curves(adata: "AnnData", gene: int, vkey: str, n_samples: int, se
     """
     nothing = np.empty((0, 2))
     if "fit_alpha" not in adata.var:
-        slope = _number(adata, f"{vkey}_gamma", gene, np.nan)
-        origin = np.array([0.0, _number(adata, f"{vkey}_offset", gene, 0.0)])
+        slope = number_of_gene(adata, f"{vkey}_gamma", gene, np.nan)
+        origin = np.array([0.0, number_of_gene(adata, f"{vkey}_offset", gene, 0.0)])
         return PhaseCurves(nothing, nothing, np.empty((0, 0, 2)), slope, origin, "")
 
     remedy = "Fit the dynamical model again, or remove `adata.var['fit_alpha']` to draw without it."
     for key in ("fit_beta", "fit_gamma", "fit_t_"):
         require_key(adata.var, key, "adata.var", remedy)
     alpha, beta, gamma, switch = (
-        _number(adata, f"fit_{key}", gene, np.nan) for key in ("alpha", "beta", "gamma", "t_")
+        number_of_gene(adata, f"fit_{key}", gene, np.nan) for key in ("alpha", "beta", "gamma", "t_")
     )
-    scaling = _number(adata, "fit_scaling", gene, 1.0)
-    origin = np.array([_number(adata, "fit_s0", gene, 0.0), _number(adata, "fit_u0", gene, 0.0)])
+    scaling = number_of_gene(adata, "fit_scaling", gene, 1.0)
+    origin = np.array([number_of_gene(adata, "fit_s0", gene, 0.0), number_of_gene(adata, "fit_u0", gene, 0.0)])
     rates = np.array([alpha, beta, gamma, switch, scaling])
-    covariance = _covariance(adata, gene)
+    covariances = read_covariances(adata, "Fit the dynamical model again, or pass `n_samples=0`.")
     if not (np.isfinite(rates).all() and (rates > 0).all()):
         return PhaseCurves(nothing, nothing, np.empty((0, 0, 2)), np.nan, origin, _note(adata, gene, "no fit"))
 
@@ -87,7 +89,8 @@ def read_phase_curves(adata: "AnnData", gene: int, vkey: str, n_samples: int, se
     center = np.log([alpha / beta, alpha / gamma, gamma / (beta * scaling), switch * beta * scaling])
     samples = np.empty((0, 0, 2))
     note = ""
-    if covariance is not None and n_samples:
+    if covariances is not None and n_samples:
+        covariance = covariances[gene].astype(float)
         if np.isfinite(covariance).all():
             draws = _draw(center, covariance, n_samples, seed)
             samples = np.concatenate(_branches(draws), axis=1) + origin
@@ -99,21 +102,14 @@ def read_phase_curves(adata: "AnnData", gene: int, vkey: str, n_samples: int, se
     )
 
 
-def _number(adata: "AnnData", key: str, gene: int, default: float) -> float:
-    """Give one gene's number from a column of ``var`` that need not exist."""
-    if key not in adata.var:
-        return default
-    return float(adata.var[key].to_numpy(dtype=float, na_value=np.nan)[gene])
-
-
 def _note(adata: "AnnData", gene: int, about_fit: str) -> str:
     """Say in a few words how good the fit is."""
     parts = []
-    likelihood = _number(adata, "fit_likelihood", gene, np.nan)
+    likelihood = number_of_gene(adata, "fit_likelihood", gene, np.nan)
     if np.isfinite(likelihood):
         parts.append(f"likelihood {likelihood:.2f}")
-    if "fit_status" in adata.var:
-        status = adata.var["fit_status"].iloc[gene]
+    if STATUS in adata.var:
+        status = adata.var[STATUS].iloc[gene]
         if status == status and status is not None and str(status):  # a missing value is not equal to itself
             parts.append(str(status))
     if about_fit != "no fit":
@@ -121,19 +117,6 @@ def _note(adata: "AnnData", gene: int, about_fit: str) -> str:
     elif parts != ["not fitted"]:  # which says it already
         parts.insert(0, about_fit)
     return ", ".join(filter(None, parts))
-
-
-def _covariance(adata: "AnnData", gene: int) -> Float[np.ndarray, "4 4"] | None:
-    """Give one gene's covariance, or :obj:`None` if there are none."""
-    if "fit_covariance" not in adata.varm:
-        return None
-    covariances = np.asarray(adata.varm["fit_covariance"])
-    if covariances.shape != (adata.n_vars, 4, 4):
-        raise ValueError(
-            f"Expected `adata.varm['fit_covariance']` to have the shape {(adata.n_vars, 4, 4)}, found "
-            f"{covariances.shape} among {listed(adata.varm)}. Fit the dynamical model again, or pass `n_samples=0`."
-        )
-    return covariances[gene].astype(float)
 
 
 def _draw(
@@ -174,16 +157,9 @@ def _normalized_solution(
 ) -> Float[np.ndarray, "curves points 2"]:
     r"""Solve :math:`\hat u' = k - \hat u, \hat s' = g (\hat u - \hat s)`, spliced first, at any ratio of the rates.
 
-    The same as :func:`jaxvelo.dynamics.splicing_solution`, in double precision whatever JAX is set to, as rates drawn
-    from the tails of an uncertain fit need it, and without compiling anything for a picture. The response of spliced to
-    unspliced is :math:`g (e^{-\tau} - e^{-g\tau}) / (g - 1)`, written with the slower exponential outside, so that
-    nothing cancels or overflows; at g = 1 it is :math:`\tau e^{-\tau}`.
+    With :math:`\hat u = u` and :math:`\hat s = g s` that is the kinetics of splicing with :math:`\alpha = k`,
+    :math:`\beta = 1`, :math:`\gamma = g`. In double precision: rates drawn from the tails of an uncertain fit need it.
     """
     s0, u0 = initial[:, :1], initial[:, 1:]
-    difference = np.abs(g - 1.0)
-    equal = difference == 0.0
-    ratio = np.where(equal, tau, -np.expm1(-difference * tau) / np.where(equal, 1.0, difference))
-    response = g * np.exp(-np.minimum(1.0, g) * tau) * ratio
-    u = u0 * np.exp(-tau) - target * np.expm1(-tau)
-    s = s0 * np.exp(-g * tau) + u0 * response - target * (np.expm1(-g * tau) + response)
-    return np.stack([s, u], axis=-1)
+    u, s = splicing_solution(tau, u0, s0 / g, target, 1.0, g, xp=np)
+    return np.stack([g * s, u], axis=-1)

@@ -6,12 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import graph_key, require_anndata
+from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.feature_data import FeatureData
+from jaxvelo.annotated.graphs import graph_key
+from jaxvelo.annotated.neighbors import read_neighbors, warn_about_isolated
 from jaxvelo.configuration import accepts_data, timed
 from jaxvelo.dynamics import velocity_coherence
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated
 
 
 @accepts_data
@@ -69,9 +70,8 @@ def velocity_confidence(
     v = FeatureData(adata, "layers", vkey, vkey).v
     warn_about_isolated(neighbors, graph_key(adata, "distances", neighbors_key), "their confidence is 0")
     with timed("Computing the confidence of velocities"):
-        length, confidence = velocity_coherence(NeighborGraph.from_csr(neighbors), jnp.asarray(v))
-        length, confidence = np.array(length).round(2), np.clip(np.array(confidence), 0, 1)
+        length, confidence = map(np.array, velocity_coherence(NeighborGraph.from_csr(neighbors), jnp.asarray(v)))
     result = adata.copy() if copy else adata
-    result.obs[f"{vkey}_length"] = length
-    result.obs[f"{vkey}_confidence"] = confidence
+    result.obs[f"{vkey}_length"] = length.round(2)
+    result.obs[f"{vkey}_confidence"] = np.clip(confidence, 0, 1)
     return result if copy else None

@@ -18,7 +18,7 @@ PROGRAM = """
     import jax.numpy as jnp
     import numpy as np
     from jaxvelo import objectives, tl
-    from jaxvelo.dynamics import dynamical_model
+    from jaxvelo.dynamics import _dynamical_model as dynamical_model
     from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
     from jaxvelo.fitting import _fit_kernel
     from tests.fitting.conftest import make_known
@@ -37,7 +37,7 @@ PROGRAM = """
 
         setattr(module, name, watching)
 
-    watched(_fit_kernel, "_item_losses")
+    watched(_fit_kernel, "item_losses")
     watched(_fit_kernel, "_covariance")
     watched(dynamical_model, "fit_curves")
 
@@ -58,7 +58,7 @@ PROGRAM = """
     second = jax.devices()[1]
     with jax.enable_x64(True), jax.default_device(second):
         found = everything()
-    assert seen == {(name, second.id) for name in ("_item_losses", "_covariance", "fit_curves")}, seen
+    assert seen == {(name, second.id) for name in ("item_losses", "_covariance", "fit_curves")}, seen
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_device", second)
     expected = everything()
@@ -97,14 +97,15 @@ def test_an_error_of_the_losses_comes_out(mixed, fates, monkeypatch):
     def fails(*args):
         raise ArithmeticError("no losses")
 
-    monkeypatch.setattr("jaxvelo.fitting._fit_kernel._item_losses", fails)
+    monkeypatch.setattr("jaxvelo.fitting._fit_kernel.item_losses", fails)
     with pytest.raises(ArithmeticError, match="no losses"):
         tl.fit_kernel(mixed, fates, **QUICK)
 
 
 def test_the_fit_of_genes_can_be_interrupted(known, monkeypatch):
     """Batches that have not begun are given up."""
-    from jaxvelo.dynamics import dynamical_model, fit_dynamics, neighborhood_weights
+    from jaxvelo.dynamics import _dynamical_model as dynamical_model
+    from jaxvelo.dynamics import fit_dynamics, neighborhood_weights
 
     batches = []
 
