@@ -21,7 +21,7 @@ DIRECT_FIRST = 500
 DIRECT_CELLS = 10_000
 """Up to so many transient cells, equations that the iteration does not solve are factorised. The factors hold at most
 as many numbers as a dense matrix, 1.2 GB with indices; those of 10,000 cells with 30 neighbours each take 0.2 GB and
-ten seconds, and five times as long for twice as many cells."""
+ten seconds, and about seven times as long for twice as many cells."""
 
 
 class Absorption(NamedTuple):
