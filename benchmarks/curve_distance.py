@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import cKDTree
 
+from jaxvelo.dynamics import splicing_solution
+
 RATES = ("alpha", "beta", "gamma", "t_", "scaling")
 
 
@@ -76,14 +78,9 @@ def curve(
     end = np.log(1e4) / min(beta, gamma)
     off = np.concatenate([_equal_steps(rate, end, n_points) for rate in (beta, gamma)])
 
-    def induced(time):
-        unspliced = -alpha / beta * np.expm1(-beta * time)
-        return unspliced, -alpha / gamma * np.expm1(-gamma * time) - alpha * _mixed(beta, gamma, time)
-
-    u_on, s_on = induced(on)
-    peak_u, peak_s = induced(np.array(switch))
-    u_off = peak_u * np.exp(-beta * off)
-    s_off = peak_s * np.exp(-gamma * off) + beta * peak_u * _mixed(beta, gamma, off)
+    u_on, s_on = splicing_solution(on, 0.0, 0.0, alpha, beta, gamma, xp=np)
+    peak = splicing_solution(np.array(switch), 0.0, 0.0, alpha, beta, gamma, xp=np)
+    u_off, s_off = splicing_solution(off, *peak, 0.0, beta, gamma, xp=np)
     return np.concatenate([u_on, u_off]), np.concatenate([s_on, s_off])
 
 
@@ -92,10 +89,3 @@ def _equal_steps(rate: float, end: float, n_points: int) -> Float[np.ndarray, " 
     steps = np.linspace(0.0, 1.0, n_points)
     with np.errstate(divide="ignore"):  # where nothing is left at the end, the last time is infinite before the minimum
         return np.minimum(-np.log1p(steps * np.expm1(-rate * end)) / rate, end)
-
-
-def _mixed(beta: float, gamma: float, time: Float[np.ndarray, "*times"]) -> Float[np.ndarray, "*times"]:
-    """Give (exp(-beta t) - exp(-gamma t)) / (gamma - beta), which is t exp(-beta t) at equal rates."""
-    slow = min(beta, gamma)
-    x = abs(beta - gamma) * time
-    return time * np.exp(-slow * time) * np.where(x < 1e-8, 1.0, -np.expm1(-x) / np.where(x < 1e-8, 1.0, x))

@@ -31,7 +31,7 @@ import psutil
 import jaxvelo as jv
 from benchmarks import splicing_truth
 from benchmarks.timing import seconds
-from jaxvelo.annotated.annotations import layer_names
+from jaxvelo.annotated.entries import layer_names
 
 # Imports are no part of what is timed, and lazy ones happen here.
 RECOVER = jv.tl.recover_dynamics

@@ -23,7 +23,7 @@ import optax
 
 import jaxvelo as jv
 from benchmarks.our_fits import convention, dyngen, fates, folds
-from jaxvelo.tl._splicing_kinetics import read_kinetics
+from jaxvelo.annotated.fit_columns import read_kinetics
 from jaxvelo.transitions import Features
 
 N_GENES, N_STEPS = 40, 60

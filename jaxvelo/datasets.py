@@ -8,8 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from jaxvelo.annotated.annotations import layer_names
+from jaxvelo.annotated.entries import layer_names
 from jaxvelo.configuration import logger
+from jaxvelo.dynamics import splicing_solution
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -195,42 +196,21 @@ def splicing_state(
     r"""Give unspliced and spliced molecules of genes that are on from ``on`` to ``off``, at ``time``.
 
     A gene is empty before it is switched on; one that was always on (``on`` = -∞) is at its steady state
-    :math:`(\alpha/\beta, \alpha/\gamma)`. With :math:`\tau` the time since the last switch and :math:`(u_0, s_0)` the
-    state at it,
-
-    .. math::
-        u &= u_0 e^{-\beta\tau} + \tfrac{\alpha}{\beta}(1 - e^{-\beta\tau}), \\
-        s &= s_0 e^{-\gamma\tau} + \tfrac{\alpha}{\gamma}(1 - e^{-\gamma\tau})
-             + \frac{\alpha - \beta u_0}{\gamma - \beta}(e^{-\gamma\tau} - e^{-\beta\tau}).
+    :math:`(\alpha/\beta, \alpha/\gamma)`. From one switch to the next it follows
+    :func:`jaxvelo.dynamics.splicing_solution`.
 
     All arguments broadcast against each other. Times in hours, rates per hour.
-
-    References
-    ----------
-    Bergen et al., Nature Biotechnology 2020, equations (2) and (3).
     """
-
-    def solve(tau, u0, s0, alpha):
-        decay_u, decay_s = np.exp(-beta * tau), np.exp(-gamma * tau)
-        # (e^{-γτ} - e^{-βτ}) / (γ - β), with the slower decay in front: that overflows nowhere, and holds at γ = β
-        x = np.abs(beta - gamma) * tau
-        mixed = (
-            -tau
-            * np.exp(-np.minimum(beta, gamma) * tau)
-            * np.where(x < 1e-8, 1.0, -np.expm1(-x) / np.where(x == 0, 1.0, x))
-        )
-        u = u0 * decay_u + alpha / beta * (1 - decay_u)
-        s = s0 * decay_s + alpha / gamma * (1 - decay_s) + (alpha - beta * u0) * mixed
-        return u, s
-
     always = np.isneginf(on)
     # A gene that was always on is one that starts at the steady state: any finite start gives the same.
     begin = np.where(always, 0.0, np.where(np.isfinite(on), on, 0.0))
     u0, s0 = np.where(always, alpha / beta, 0.0), np.where(always, alpha / gamma, 0.0)
     end = np.minimum(time, off)
-    u1, s1 = solve(np.maximum(end - begin, 0.0), u0, s0, np.where(on < end, alpha, 0.0))
+    transcribed = np.where(on < end, alpha, 0.0)
+    u1, s1 = splicing_solution(np.maximum(end - begin, 0.0), u0, s0, transcribed, beta, gamma, xp=np)
     u1, s1 = np.where(on < time, u1, 0.0), np.where(on < time, s1, 0.0)
-    return solve(np.maximum(time - np.where(np.isfinite(off), off, time), 0.0), u1, s1, 0.0)
+    silent = np.maximum(time - np.where(np.isfinite(off), off, time), 0.0)
+    return splicing_solution(silent, u1, s1, 0.0, beta, gamma, xp=np)
 
 
 def _check_simulation(

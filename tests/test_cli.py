@@ -98,8 +98,9 @@ def test_demo_reports_what_it_does_and_finds_the_truth(demo):
     error, n_off, n_never = re.search(
         r"median: ([\d.]+) for the (\d+) genes that are switched off on the trunk,\n +[\d.]+ for the (\d+)", report
     ).groups()
-    assert float(error) < 0.9
     assert int(n_off) + int(n_never) > 45
+    # Too few cells to find the ratios themselves: fits come out near the prior's mean, which by itself is off by 0.86.
+    assert float(error) < 0.82
     assert re.search(r"once more, it takes \d\.\d+ s\n", report)
     assert float(re.search(r"([\d.]+)% of cells expect to be later", report)[1]) > 65
     ends = [float(x) for x in re.findall(r"([\d.]+)% \(true: 50.0%\)", report)]
@@ -108,6 +109,20 @@ def test_demo_reports_what_it_does_and_finds_the_truth(demo):
     assert sum(ends) > 90
     assert "(0.8 * VelocityKernel[n=150] + 0.2 * ConnectivityKernel[n=150])" in report
     assert re.search(r"Progenitor -> Intermediate: [\d.]+", report)
+
+
+def test_demo_ranks_the_genes_by_their_ratio_of_rates(demo):
+    """Of the genes that are switched off on the trunk; one value for all of them, or one for another's, does not."""
+    var = ad.read_h5ad(demo[0] / "kernel.h5ad")
+    is_switched_off = np.isfinite(var.varm["true_off"]).all(axis=1) & var.var["fit_gamma"].notna().to_numpy()
+    genes = var.var[is_switched_off]
+    fitted = np.log(genes["fit_gamma"] / (genes["fit_beta"] * genes["fit_scaling"]))
+    true = np.log(genes["true_gamma"] / genes["true_beta"])
+    found = fitted.corr(true, method="spearman")
+    rng = np.random.default_rng(0)
+    shuffled = [fitted.corr(true.sample(frac=1, random_state=rng).set_axis(true.index), "spearman") for _ in range(500)]
+    assert found > np.quantile(shuffled, 0.975)
+    assert found > 0.5
 
 
 def test_demo_report_agrees_with_what_it_wrote(demo):
@@ -120,6 +135,8 @@ def test_demo_report_agrees_with_what_it_wrote(demo):
     assert adata.uns["velocity_params"]["mode"] == "dynamical"
     ranks = adata.obs[["latent_time", "true_time"]].corr(method="spearman").iloc[0, 1]
     assert f"Rank correlation of latent time and true time: {ranks:.2f}\n" in report
+    error, is_switched_off = _demo.ratio_errors(adata)
+    assert f"median: {np.median(error[is_switched_off]):.2f} for the {is_switched_off.sum()} genes" in report
     share = np.mean(kernel.transition_matrix @ hours > hours)
     assert f"{share:.1%} of cells expect to be later in true time after a step" in report
     assert adata.obsm["T_fwd_umap"].shape == (N_CELLS, 2)

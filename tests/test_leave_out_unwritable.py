@@ -14,7 +14,7 @@ import pytest
 import scipy.sparse as sp
 
 import jaxvelo as jv
-from jaxvelo.cli._files import leave_out_unwritable, write_h5ad
+from jaxvelo.cli._h5ad_files import leave_out_unwritable, write_h5ad
 
 pytestmark = pytest.mark.any_precision
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,10 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import listed, place_of, read_array
-from jaxvelo.annotated.choices import chosen_genes
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.arrays import place_of, read_array
+from jaxvelo.annotated.checksums import checksum
+from jaxvelo.annotated.genes import chosen_genes, velocity_genes
 from jaxvelo.configuration import logger
 from jaxvelo.graph import next_size
 from jaxvelo.transitions import Features
@@ -84,7 +85,7 @@ class FeatureData:
         _check_expression(padded_x, place_of(xkey, attr))
         self.name = vkey if is_default and xkey == "Ms" and vkey is not None else f"{attr}:{xkey}:{vkey}"
         if not is_default and genes is not None:
-            self.name += f":{zlib.crc32(genes.tobytes()):08x}"
+            self.name += f":{checksum(genes):08x}"
 
     def features(self, pad: bool = True) -> Features:
         """Arrays for the device; padded to sizes of a ladder, so that data sets of similar size share programs."""
@@ -118,10 +119,15 @@ def _selected_genes(adata: AnnData, vkey: str | None, subset: Any, n_genes: int)
     """Boolean mask of the chosen genes, ``None`` for all."""
     if n_genes != adata.n_vars:
         raise ValueError(f"Expected {adata.n_vars} genes, found {n_genes}.")
-    key = f"{vkey}_genes"
     if subset is not None:
         return chosen_genes(adata, subset, "gene_subset")
-    return chosen_genes(adata, key, "gene_subset") if key in adata.var else None
+    marked = velocity_genes(adata, vkey)
+    if marked is not None and not marked.any():
+        raise ValueError(
+            f"Expected `adata.var['{vkey}_genes']` to choose some of the {adata.n_vars} genes, found none. Compute "
+            "velocities anew, or name genes by `gene_subset`."
+        )
+    return marked
 
 
 def _padded_columns(array, columns: np.ndarray, dtype: np.dtype) -> np.ndarray:

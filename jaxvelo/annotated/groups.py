@@ -1,97 +1,64 @@
-"""Cells of some groups, which a tool looks at by themselves."""
+"""Groups of cells for pictures: any column of ``obs``, or any values, as names and the number of each cell's group."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData
-from jaxtyping import Bool
+from jaxtyping import Int
 
-from jaxvelo.annotated.annotations import listed
-from jaxvelo.annotated.choices import chosen_groups, cluster_names, read_clusters
-
-GROUP_KEYS = ("clusters", "louvain")
-"""Where groups are looked up if nothing is said (as scVelo)."""
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.clusters import cluster_names
+from jaxvelo.annotated.names import find_name, is_name
 
 
-class Part(NamedTuple):
-    """Cells that are looked at by themselves.
-
-    Attributes
-    ----------
-    cells
-        Which cells they are, of shape (cells,).
-    group
-        Name of the group, where each is looked at by itself; None otherwise.
-    """
-
-    cells: Bool[np.ndarray, " cells"]
-    group: str | None
-
-    @property
-    def label(self) -> str:
-        """What to add to a log line."""
-        return "" if self.group is None else f" of the group {self.group!r}"
-
-    def within(self, matrix: sp.csr_matrix) -> sp.csr_matrix:
-        """Return what a matrix of all cells has between these."""
-        return matrix if self.cells.all() else sp.csr_matrix(matrix[self.cells][:, self.cells])
-
-
-def parts_of(adata: AnnData, groupby: str | None, groups: Any) -> list[Part]:
-    """Return the cells of the named groups together; without names, those of each group by itself.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    groupby
-        Key of a clustering in ``adata.obs``; None for all cells, or, if groups are named, for the first of
-        ``GROUP_KEYS`` that is there.
-    groups
-        Name of a group or names of several; None for each group.
+def group_codes(adata: AnnData, key: Any) -> tuple[list[str], Int[np.ndarray, " cells"]]:
+    """Read a column of ``obs`` as groups: their names, and the number of each cell's group, -1 where it is missing.
 
     Raises
     ------
     KeyError
-        If there is no such clustering.
+        If there is no such column.
     ValueError
-        If none of the groups is there. Those that are absent while others are there are left out with a warning.
+        If there are two, or no cell has a group.
     """
-    if groupby is None and groups is None:
-        return [Part(np.ones(adata.n_obs, dtype=bool), None)]
-    if groupby is None:
-        groupby = next((key for key in GROUP_KEYS if key in adata.obs), None)
-    if groupby is None:
-        raise KeyError(
-            f"Expected `groupby` beside `groups`, the key of a clustering, found neither it nor "
-            f"`adata.obs[{GROUP_KEYS[0]!r}]`. There are the keys {listed(adata.obs)}."
+    names, codes = coded(group_values(adata, key), str(key))
+    if not (codes >= 0).any():
+        raise ValueError(
+            f"Expected groups in `adata.obs[{key!r}]`, found none: the value of all {len(codes)} cells is missing."
         )
-    values = read_clusters(adata, groupby)
-    where = f"adata.obs[{groupby!r}]"
-    if groups is not None:
-        return [Part(_members(values, chosen_groups(values, groups, where, "groups")), None)]
-    values = values.cat.remove_unused_categories()
-    names = cluster_names(values, where)
-    if not names:
-        raise ValueError(f"Expected groups of cells in `{where}`, found none. Pass the key of another clustering.")
-    return [
-        Part(_members(values, [category]), name) for category, name in zip(values.cat.categories, names, strict=True)
-    ]
+    return names, codes
 
 
-def column_of(adata: AnnData, key: str, parts: list[Part], values: np.ndarray, otherwise: float) -> np.ndarray:
-    """Return a column of numbers with the values of the parts; the other cells keep theirs, if they have some."""
-    covered = np.any([part.cells for part in parts], axis=0)
-    if covered.all():
-        return values
-    has_numbers = key in adata.obs and pd.api.types.is_numeric_dtype(adata.obs[key].dtype)
-    before = adata.obs[key].to_numpy(dtype=float, na_value=np.nan) if has_numbers else np.full(adata.n_obs, otherwise)
-    return np.where(covered, values, before)
+def group_values(adata: AnnData, key: Any) -> pd.Series:
+    """Give the column of ``obs`` with the cells' groups; raises as :func:`group_codes` does."""
+    place = find_name(adata.obs.columns, key, "adata.obs.columns", "groupby") if is_name(key) else None
+    if place is None:
+        raise KeyError(
+            f"Expected `adata.obs[{key!r}]` with the cells' groups, found the columns {listed(adata.obs)}. Name one of "
+            "these."
+        )
+    return as_groups(adata.obs.iloc[:, place], str(key))
 
 
-def _members(values: pd.Series, categories: list[Any]) -> Bool[np.ndarray, " cells"]:
-    return np.asarray(values.isin(categories), dtype=bool)
+def as_groups(column: pd.Series, key: str) -> pd.Series:
+    """Give values of the cells as categories; ``key`` is the column's name for messages, empty for the user's own."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column
+    try:
+        return column.astype("object").where(column.notna()).astype("category")
+    except TypeError as error:  # lists and other things that are no names
+        where = f"adata.obs[{key!r}]" if key else "color"
+        example = next(value for value in column if not pd.api.types.is_hashable(value))
+        raise TypeError(
+            f"Expected numbers or names of groups in `{where}`, found values such as `{example!r}` of the type "
+            f"{type(example).__name__}. Make them names, as by `{where}.astype(str)`."
+        ) from error
+
+
+def coded(column: pd.Series, key: str) -> tuple[list[str], Int[np.ndarray, " cells"]]:
+    """Give the names of categories, and the number of each cell's, -1 where it is missing; ``key`` as above."""
+    names = cluster_names(column, f"adata.obs[{key!r}]" if key else "color")
+    return names, column.cat.codes.to_numpy().astype(int)

@@ -8,8 +8,10 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float
 
-from jaxvelo.annotated.annotations import listed, require_key
-from jaxvelo.annotated.choices import one_name, truth_of
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.entries import require_key
+from jaxvelo.annotated.masks import truth_of
+from jaxvelo.annotated.names import one_name
 
 
 def score_of(values: pd.Series) -> Float[np.ndarray, " cells"]:

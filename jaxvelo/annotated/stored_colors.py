@@ -5,9 +5,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from jaxtyping import Float
 
-from jaxvelo.annotated.choices import text_of
+from jaxvelo.annotated.names import text_of
+
+
+def stored_colors(adata: AnnData, key: str, names: Sequence[str]) -> tuple[list[str | None], str] | None:
+    """Read the colours of the groups of ``adata.obs[key]``, as :func:`read_colors`; None if nothing is stored."""
+    stored = adata.uns.get(f"{key}_colors")
+    return None if stored is None else read_colors(stored, names)
 
 
 def read_colors(stored: Any, names: Sequence[str]) -> tuple[list[str | None], str]:

@@ -10,10 +10,10 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float
 
-from jaxvelo.annotated.annotations import listed, read_embedding
-from jaxvelo.annotated.choices import square_in_order
+from jaxvelo.annotated.embeddings import read_embedding
+from jaxvelo.annotated.order import square_in_order
 from jaxvelo.annotated.quiver_scale import automatic_quiver_scale
-from jaxvelo.annotated.velocity_graph_origin import check_origin
+from jaxvelo.annotated.velocity_graph import read_velocity_graph, stored_velocity_graph
 from jaxvelo.configuration import is_positive, logger
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.markov import project
@@ -21,24 +21,6 @@ from jaxvelo.markov import project
 SELF_TRANSITION_PERCENTILE = 98
 N_COMPARED, LEAST_COMPARED, UNRELATED = 100, 10, 0.3
 """Of how many cells arrows are compared with those of the graph, how many can tell, and the least mean cosine."""
-BASES = ("umap", "tsne", "pca")
-
-
-def default_basis(adata: AnnData) -> str:
-    """Name of the embedding to take if none is named: UMAP, t-SNE or PCA, the first that is there.
-
-    Raises
-    ------
-    KeyError
-        If there is none of them.
-    """
-    for basis in BASES:
-        if f"X_{basis}" in adata.obsm:
-            return basis
-    raise KeyError(
-        f"Expected one of {[f'X_{basis}' for basis in BASES]} in `adata.obsm`, found {listed(adata.obsm)}. Compute an "
-        "embedding, for example `scanpy.tl.umap(adata)`, or name one in `basis`."
-    )
 
 
 def velocity_arrows(
@@ -91,11 +73,10 @@ def belong_to(adata: AnnData, arrows: Float[np.ndarray, "cells dims"], basis: st
     arguments. Where there is no velocity graph of these cells, there is nothing to compare with.
     """
     embedding = read_embedding(adata, basis)[:, : arrows.shape[1]].astype(float)
-    keys = f"{vkey}_graph", f"{vkey}_graph_neg"
-    stored = [slot[key] for key in keys for slot in (adata.uns, adata.obsp) if key in slot]
-    if len(stored) != 2 or any(np.shape(part) != (adata.n_obs, adata.n_obs) for part in stored):
+    stored = stored_velocity_graph(adata, vkey)
+    if stored is None:
         return True
-    positive, negative = map(sp.csr_matrix, stored)
+    positive, negative = stored
     cosines = []
     for cell in np.linspace(0, adata.n_obs - 1, min(N_COMPARED, adata.n_obs)).astype(int):
         row = sp.csr_matrix(np.expm1(10.0 * positive[cell]) - np.expm1(-10.0 * negative[cell]))
@@ -156,42 +137,3 @@ def expected_displacements(
     return np.asarray(
         project(TransitionMatrix(graph, graph.edges["connectivities"].values), jnp.asarray(embedding, dtype=float))
     )
-
-
-def has_velocity_graph(adata: AnnData, vkey: str) -> bool:
-    """Whether there is a velocity graph to read."""
-    return f"{vkey}_graph" in adata.uns or f"{vkey}_graph" in adata.obsp
-
-
-def read_velocity_graph(adata: AnnData, vkey: str) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-    """Read positive and negative correlations, of jaxvelo or of scVelo, from ``uns`` or, as older files, ``obsp``.
-
-    Raises
-    ------
-    KeyError
-        If they are missing.
-    ValueError
-        If they are those of other cells, older than the velocities, not finite, or none at all.
-    """
-    remedy = f"Compute it with `jaxvelo.tl.velocity_graph(adata, vkey={vkey!r})`."
-    parts = []
-    for key in (f"{vkey}_graph", f"{vkey}_graph_neg"):
-        slot = "uns" if key in adata.uns else "obsp"
-        where = f"adata.{slot}[{key!r}]"
-        if key not in getattr(adata, slot):
-            raise KeyError(
-                f"Expected the velocity graph in `adata.uns[{key!r}]`, found the keys {listed(adata.uns)}. {remedy}"
-            )
-        part = sp.csr_matrix(getattr(adata, slot)[key])
-        if part.shape != (adata.n_obs, adata.n_obs):
-            raise ValueError(
-                f"Expected `{where}` to be of the {adata.n_obs} cells of `adata`, found shape {part.shape}: it does "
-                f"not follow when cells are chosen. {remedy}"
-            )
-        if not np.isfinite(part.data).all():
-            raise ValueError(f"Expected finite correlations in `{where}`, found some that are not. {remedy}")
-        parts.append(part)
-    if not any(part.count_nonzero() for part in parts):
-        raise ValueError(f"Expected correlations in `adata.{slot}['{vkey}_graph']`, found none. {remedy}")
-    check_origin(adata, vkey, sp.csr_matrix(parts[0] + parts[1]), f"adata.{slot}['{vkey}_graph']", remedy)
-    return parts[0], parts[1]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from jaxvelo.annotated.annotations import dense, require_key, stored_parameters
-from jaxvelo.annotated.choices import read_mask
+from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.entries import stored_parameters
+from jaxvelo.annotated.genes import velocity_genes
 from jaxvelo.configuration import logger
 
 N_CELLS, N_EDGES = 50, 100
@@ -50,7 +51,8 @@ def check_origin(adata: AnnData, vkey: str, graph: sp.csr_matrix, where: str, re
 
 def _agreement(adata: AnnData, vkey: str, graph: sp.csr_matrix) -> float:
     """Pearson correlation of stored correlations with those of the layers, plain or of roots."""
-    genes = _velocity_genes(adata, vkey)
+    chosen = velocity_genes(adata, vkey)
+    genes = np.ones(adata.n_vars, dtype=bool) if chosen is None else chosen
     stored, plain, of_roots = [], [], []
     for cell in _spread(np.flatnonzero(np.diff(graph.indptr)), N_CELLS):
         edges = _spread(np.arange(graph.indptr[cell], graph.indptr[cell + 1]), N_EDGES)
@@ -65,13 +67,6 @@ def _agreement(adata: AnnData, vkey: str, graph: sp.csr_matrix) -> float:
     with np.errstate(invalid="ignore", divide="ignore"):
         found = [np.corrcoef(known, np.concatenate(values))[0, 1] for values in (plain, of_roots)]
     return max(found)
-
-
-def _velocity_genes(adata: AnnData, vkey: str) -> Bool[np.ndarray, " genes"]:
-    key = f"{vkey}_genes"
-    if key not in adata.var:
-        return np.ones(adata.n_vars, dtype=bool)
-    return read_mask(require_key(adata.var, key, "adata.var", ""), f"adata.var[{key!r}]", "Compute velocities anew.")
 
 
 def _spread(values: Int[np.ndarray, " n"], most: int) -> Int[np.ndarray, " some"]:

@@ -12,8 +12,9 @@ import scipy.sparse as sp
 from scipy.stats import spearmanr
 
 from jaxvelo import datasets, tl
-from jaxvelo.cli import _flow as flow
+from jaxvelo.annotated.transition_keys import FORWARD
 from jaxvelo.cli import _pictures as pictures
+from jaxvelo.cli import _workflow as workflow
 from jaxvelo.cli._plan import new_graph
 from jaxvelo.cli._results import check_folder, save
 from jaxvelo.configuration import logger, timed
@@ -26,38 +27,38 @@ if TYPE_CHECKING:
 N_CELLS = 500
 ROOT = "Progenitor"
 WEIGHT = 0.8
-KEY = "T_fwd"
+KEY = FORWARD
 
 
 def demo(out: Path, seed: int, written: list[Path]) -> None:
     """Run the flow on the simulation, and add the files that were written to a list."""
-    flow.require_drawing()
+    workflow.require_drawing()
     check_folder(out)
 
-    flow.heading("Simulated cells")
+    workflow.heading("Simulated cells")
     with timed("Simulating cells on a branching splicing process"):
         adata = datasets.simulate(N_CELLS, seed=seed)
     logger.info("%d cells and %d genes: a trunk of 10 hours, then two fates until 24 hours", *adata.shape)
 
-    flow.heading("From counts to velocities")
-    flow.filter_and_normalize(adata, n_top_genes=2000)
+    workflow.heading("From counts to velocities")
+    workflow.filter_and_normalize(adata, n_top_genes=2000)
     graph = new_graph(None)
-    flow.add_neighbors(adata, graph, seed)
-    flow.add_moments(adata, graph, enforce=False)
-    flow.add_velocities(adata, "dynamical", graph)
-    flow.add_latent_time(adata, graph)
+    workflow.add_neighbors(adata, graph, seed)
+    workflow.add_moments(adata, graph, enforce=False)
+    workflow.add_velocities(adata, "dynamical", graph)
+    workflow.add_latent_time(adata, graph)
     report_truth(adata)
 
-    flow.heading("Transition matrix")
+    workflow.heading("Transition matrix")
     velocity = compute_velocity_kernel(adata)
-    kernel = flow.combine(velocity, WEIGHT, graph)
+    kernel = workflow.combine(velocity, WEIGHT, graph)
     logger.info(
         "%s of cells expect to be later in true time after a step", _share_forward(kernel.require_transitions(), adata)
     )
-    flow.report_flow(kernel, "clusters")
+    workflow.report_flow(kernel, "clusters")
 
-    flow.heading("Random walks and pictures")
-    walks = flow.simulate_walks(kernel, (adata.obs["clusters"] == ROOT).to_numpy(), seed)
+    workflow.heading("Random walks and pictures")
+    walks = workflow.simulate_walks(kernel, (adata.obs["clusters"] == ROOT).to_numpy(), seed)
     report_fates(adata, walks)
     kernel.add_projection("umap", KEY, recompute=True)
     failure = save(kernel, KEY, out, written)
@@ -72,7 +73,7 @@ def demo(out: Path, seed: int, written: list[Path]) -> None:
 
 def report_truth(adata: AnnData) -> None:
     """Tell how well velocities, times and rates are found, and velocities of the steady-state model beside."""
-    with flow.only_warnings():
+    with workflow.only_warnings():
         steady = tl.velocity(adata, mode="deterministic", copy=True)
     lines = []
     for model, cells in (("dynamical", adata), ("steady-state", steady)):
@@ -120,7 +121,7 @@ def compute_velocity_kernel(adata: AnnData) -> VelocityKernel:
     """Compute the transition matrix of the velocities, and tell how long it takes once it is compiled."""
     kernel = VelocityKernel(adata).compute_transition_matrix()
     start = time.perf_counter()
-    with flow.only_warnings():
+    with workflow.only_warnings():
         jax.block_until_ready(VelocityKernel(adata).compute_transition_matrix().transitions)
     logger.info("    Most of that is compiling: once more, it takes %.3f s", time.perf_counter() - start)
     return kernel

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxvelo import pl
-from jaxvelo.annotated.annotations import read_embedding
+from jaxvelo.annotated.embeddings import read_embedding
 from jaxvelo.cli._errors import described, is_foreseen, message_of
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import KernelExpression

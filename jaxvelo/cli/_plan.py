@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from jaxvelo.annotated.annotations import dense, graph_key, layer_names, listed, read_array, read_graph
-from jaxvelo.annotated.choices import read_mask
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.arrays import dense, read_array
 from jaxvelo.annotated.counts import check_finite
+from jaxvelo.annotated.entries import layer_names
+from jaxvelo.annotated.fit_columns import has_fit
+from jaxvelo.annotated.genes import highly_variable_genes
+from jaxvelo.annotated.graphs import NEIGHBORS, graph_key, noted_neighbors, read_graph, usual_key
+from jaxvelo.annotated.transition_keys import default_key
 from jaxvelo.configuration import logger
 
 if TYPE_CHECKING:
@@ -22,7 +26,6 @@ MIN_CELLS, MIN_GENES = 10, 2
 N_TOP_GENES = 2000
 VELOCITY = "velocity"
 # What a fit of the dynamical model must have left for velocities to be computed from it.
-FIT = ("fit_alpha", "fit_beta", "fit_gamma", "fit_t_", "fit_scaling", "fit_likelihood")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Options:
     @property
     def kernel_key(self) -> str:
         """Key of the transition matrix."""
-        return self.key or ("T_bwd" if self.backward else "T_fwd")
+        return self.key or default_key(self.backward)
 
     @property
     def enforce(self) -> bool | None:
@@ -91,7 +94,7 @@ class Graph:
     @property
     def is_default(self) -> bool:
         """Whether functions find these neighbours without being told."""
-        return self.key == "neighbors"
+        return self.key == NEIGHBORS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +164,7 @@ def make_plan(adata: AnnData, options: Options) -> Plan:
             f"{listed(sorted(layers))}. Choose another --velocity-mode."
         )
 
-    graph = None if options.asks_for("neighbors") else find_graph(adata, options.neighbors_key)
+    graph = None if options.asks_for("neighbors") else choose_graph(adata, options.neighbors_key)
     neighbors = graph is None
     if graph is None:
         graph = new_graph(options.neighbors_key)
@@ -174,8 +177,9 @@ def make_plan(adata: AnnData, options: Options) -> Plan:
             _check_expression(adata, xkey)
 
     dynamical = velocities and mode == "dynamical"
-    has_fit = set(FIT) <= set(adata.var) and "fit_t" in layers
-    fit = dynamical and (moments or not has_fit or any(s in options.recompute for s in ("velocity", "moments", "all")))
+    fit = dynamical and (
+        moments or not has_fit(adata) or any(s in options.recompute for s in ("velocity", "moments", "all"))
+    )
     replaced = vkey in layers and velocities
     latent_time = dynamical and ("latent_time" not in adata.obs or replaced)
     if dynamical and not latent_time:
@@ -228,7 +232,7 @@ def _what_is_missing(layers: set[str], options: Options, velocities: bool) -> st
     )
 
 
-def find_graph(adata: AnnData, key: str | None) -> Graph | None:
+def choose_graph(adata: AnnData, key: str | None) -> Graph | None:
     """Return the neighbours that the file holds under a name, or the usual ones, or the only ones.
 
     Raises
@@ -238,12 +242,7 @@ def find_graph(adata: AnnData, key: str | None) -> Graph | None:
     ValueError
         If there are several, and none of the usual name.
     """
-    entries = {}
-    for name, entry in adata.uns.items():
-        connectivities = entry.get("connectivities_key") if isinstance(entry, Mapping) else None
-        if connectivities is not None and str(connectivities) in adata.obsp:
-            distances = str(entry.get("distances_key", "distances" if name == "neighbors" else f"{name}_distances"))
-            entries[name] = Graph(name, str(connectivities), distances if distances in adata.obsp else None)
+    entries = {name: Graph(name, *keys) for name, keys in noted_neighbors(adata).items()}
     if key is not None:
         if key in entries:
             return entries[key]
@@ -253,12 +252,12 @@ def find_graph(adata: AnnData, key: str | None) -> Graph | None:
             f"Expected neighbours called `{key}` in `uns` or `obsp`, found {listed(entries)} in `uns` and "
             f"{listed(adata.obsp)} in `obsp`. Name one of these as --neighbors-key, or leave it out."
         )
-    if "neighbors" in entries:
-        return entries["neighbors"]
+    if NEIGHBORS in entries:
+        return entries[NEIGHBORS]
     if "connectivities" in adata.obsp:
         # Says so if there is an entry that names another graph, which is not there.
         connectivities = graph_key(adata, "connectivities")
-        return Graph("neighbors", connectivities, "distances" if "distances" in adata.obsp else None)
+        return Graph(NEIGHBORS, connectivities, "distances" if "distances" in adata.obsp else None)
     if len(entries) > 1:
         raise ValueError(
             f"Expected neighbours in `obsp['connectivities']`, found several of other names: {listed(entries)}. "
@@ -269,9 +268,8 @@ def find_graph(adata: AnnData, key: str | None) -> Graph | None:
 
 def new_graph(key: str | None) -> Graph:
     """Return where neighbours are written that are computed."""
-    if key in (None, "neighbors"):
-        return Graph("neighbors", "connectivities", "distances")
-    return Graph(str(key), f"{key}_connectivities", f"{key}_distances")
+    name = NEIGHBORS if key is None else str(key)
+    return Graph(name, usual_key("connectivities", name), usual_key("distances", name))
 
 
 def _check_graph(adata: AnnData, graph: Graph) -> None:
@@ -332,15 +330,13 @@ def _check_representation(adata: AnnData, options: Options, has_counts: bool) ->
 
 def _n_top_genes(adata: AnnData, options: Options) -> int | None:
     """Return how many highly variable genes are to be found; None if the file marks some."""
-    if options.n_top_genes is not None or "highly_variable" not in adata.var or "all" in options.recompute:
+    chooses = options.n_top_genes is not None or "all" in options.recompute
+    where, remedy = "var['highly_variable']", "Choose genes anew with --n-top-genes."
+    marked = None if chooses else highly_variable_genes(adata, remedy, where)
+    if marked is None:
         return options.n_top_genes or N_TOP_GENES
-    where = "var['highly_variable']"
-    marked = read_mask(adata.var["highly_variable"], where, "Choose genes anew with --n-top-genes.")
     if marked.sum() < MIN_GENES:
-        raise ValueError(
-            f"Expected `{where}` to mark {MIN_GENES} genes or more, found {marked.sum()}. Choose genes anew with "
-            "--n-top-genes."
-        )
+        raise ValueError(f"Expected `{where}` to mark {MIN_GENES} genes or more, found {marked.sum()}. {remedy}")
     # As other packages expect it: whole numbers would be taken for places.
     adata.var["highly_variable"] = marked
     logger.info("Using the %d highly variable genes in `var['highly_variable']`", marked.sum())

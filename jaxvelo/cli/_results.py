@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxvelo.cli._errors import described, message_of
-from jaxvelo.cli._files import KERNEL, prepare_folder, write_h5ad
+from jaxvelo.cli._h5ad_files import KERNEL, prepare_folder, write_h5ad
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import KernelExpression
 

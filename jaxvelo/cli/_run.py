@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxvelo.annotated.annotations import layer_names, listed
-from jaxvelo.cli import _flow as flow
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.entries import layer_names
 from jaxvelo.cli import _pictures as pictures
-from jaxvelo.cli._clusters import choose_clusters, starting_cells
+from jaxvelo.cli import _workflow as workflow
+from jaxvelo.cli._clustering import choose_clusters, starting_cells
 from jaxvelo.cli._errors import described, is_foreseen, message_of, step
-from jaxvelo.cli._files import leave_out_unwritable, read_data
+from jaxvelo.cli._h5ad_files import leave_out_unwritable, read_data
 from jaxvelo.cli._plan import Graph, Options, Plan, make_plan
 from jaxvelo.cli._results import check_folder, default_folder, salvage, save
 from jaxvelo.cli._stale import forget_components, forget_fits, forget_kernel
@@ -32,7 +33,7 @@ def run(options: Options, written: list[Path]) -> None:
     """
     file, seed = options.file, options.seed
     out = default_folder(file) if options.out is None else options.out
-    flow.require_drawing()
+    workflow.require_drawing()
     with timed(f"Reading `{file}`"):
         adata = read_data(file)
     with step("Looking at what the file holds"):
@@ -48,12 +49,12 @@ def run(options: Options, written: list[Path]) -> None:
     check_folder(out, file)
 
     if plan.velocities:
-        flow.heading("From counts to velocities")
+        workflow.heading("From counts to velocities")
     elif plan.neighbors or plan.moments:
-        flow.heading("What the file lacks")
+        workflow.heading("What the file lacks")
     mode = compute_velocities(adata, plan, options)
 
-    flow.heading("Transition matrix")
+    workflow.heading("Transition matrix")
     try:
         kernel, features = compute_kernel(adata, plan, options)
     except Exception:
@@ -64,12 +65,12 @@ def run(options: Options, written: list[Path]) -> None:
     add_arrows(kernel, basis, options.kernel_key)
     failure = save(kernel, options.kernel_key, out, written)
     if cluster_key is not None:
-        flow.report_flow(kernel, cluster_key)
+        workflow.report_flow(kernel, cluster_key)
 
-    flow.heading("Random walks and pictures")
-    walks = flow.simulate_walks(kernel, starts, seed)
+    workflow.heading("Random walks and pictures")
+    walks = workflow.simulate_walks(kernel, starts, seed)
     if cluster_key is not None:
-        flow.report_ends(adata, walks, cluster_key)
+        workflow.report_ends(adata, walks, cluster_key)
     drawn = list(pictures.of_kernel(kernel, options.kernel_key, walks, basis, cluster_key))
     if mode == "dynamical":
         drawn += pictures.of_dynamics(adata, basis, cluster_key)
@@ -86,10 +87,10 @@ def compute_velocities(adata: AnnData, plan: Plan, options: Options) -> str | No
         name_graph(adata, plan.graph)
     if plan.counts:
         with step("Filtering genes and normalising cells"):
-            flow.filter_and_normalize(adata, plan.n_top_genes, options.min_shared_counts, options.enforce)
+            workflow.filter_and_normalize(adata, plan.n_top_genes, options.min_shared_counts, options.enforce)
     if plan.neighbors:
         with step("Computing neighbours", "Name another representation of the cells as --use-rep."):
-            flow.add_neighbors(
+            workflow.add_neighbors(
                 adata,
                 plan.graph,
                 options.seed,
@@ -100,17 +101,17 @@ def compute_velocities(adata: AnnData, plan: Plan, options: Options) -> str | No
     if plan.moments:
         with step("Computing moments"):
             # Whether counts are normalised has been decided where genes have been filtered.
-            flow.add_moments(adata, plan.graph, False if plan.counts else options.enforce)
+            workflow.add_moments(adata, plan.graph, False if plan.counts else options.enforce)
     if not plan.velocities:
         return None
     if plan.moments:
         forget_fits(adata)
     with step("Computing velocities", "Choose another model as --velocity-mode."):
-        mode = flow.add_velocities(
+        mode = workflow.add_velocities(
             adata, plan.mode, plan.graph, fit=plan.fit, may_fall_back=options.velocity_mode is None
         )
     if mode == "dynamical" and plan.latent_time:
-        flow.add_latent_time(adata, plan.graph)
+        workflow.add_latent_time(adata, plan.graph)
     elif mode == "dynamical":
         logger.info("Using the latent time in `obs['latent_time']`")
     return mode
@@ -139,7 +140,7 @@ def compute_kernel(adata: AnnData, plan: Plan, options: Options) -> tuple[Kernel
             softmax_scale=options.softmax_scale,
             seed=options.seed,
         )
-        kernel = flow.combine(velocity, options.weight, plan.graph)
+        kernel = workflow.combine(velocity, options.weight, plan.graph)
     return kernel, np.asarray(velocity.features[velocity.features_name].x)[: adata.n_obs]
 
 

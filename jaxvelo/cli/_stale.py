@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from jaxvelo.annotated.annotations import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS
+from jaxvelo.annotated.fit_columns import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS
 from jaxvelo.configuration import logger
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from importlib.util import find_spec
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import dense, read_graph
+from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.graphs import read_graph
 from jaxvelo.cli._errors import described, message_of
 from jaxvelo.cli._plan import Graph
 from jaxvelo.configuration import logger, timed

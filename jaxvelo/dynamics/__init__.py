@@ -3,24 +3,26 @@
 Pure functions over arrays; :mod:`jaxvelo.pp` and :mod:`jaxvelo.tl` apply them to an AnnData.
 """
 
-from jaxvelo.dynamics.coherence import velocity_coherence
-from jaxvelo.dynamics.dynamical_model import DynamicalFit, fit_dynamics, genes_per_batch, standard_deviations
-from jaxvelo.dynamics.gene_likelihood import gene_likelihood
-from jaxvelo.dynamics.latent_time import latent_time, local_confidence, rooted_times, shared_time
-from jaxvelo.dynamics.moments import first_moments, neighborhood_weights, second_moments
-from jaxvelo.dynamics.nearest_times import nearest_times
-from jaxvelo.dynamics.pseudotime import diffusion_pseudotime
-from jaxvelo.dynamics.splicing import SplicingKinetics, decay_difference, splicing_solution, velocities_in_blocks
-from jaxvelo.dynamics.steady_state import (
+from jaxvelo.dynamics._coherence import velocity_coherence
+from jaxvelo.dynamics._dynamical_model import DynamicalFit, fit_dynamics, genes_per_batch, standard_deviations
+from jaxvelo.dynamics._gene_likelihood import gene_likelihood
+from jaxvelo.dynamics._latent_time import latent_time, local_confidence, rooted_times, shared_time
+from jaxvelo.dynamics._moments import first_moments, neighborhood_weights, second_moments
+from jaxvelo.dynamics._nearest_times import nearest_times
+from jaxvelo.dynamics._pseudotime import diffusion_pseudotime
+from jaxvelo.dynamics._splicing import SplicingKinetics, decay_difference, splicing_solution, velocities_in_blocks
+from jaxvelo.dynamics._steady_state import (
+    Percentiles,
     SteadyState,
     StochasticSteadyState,
     steady_state,
     stochastic_steady_state,
 )
-from jaxvelo.dynamics.time_alignment import align_total_time
+from jaxvelo.dynamics._time_alignment import align_total_time
 
 __all__ = [
     "DynamicalFit",
+    "Percentiles",
     "SplicingKinetics",
     "SteadyState",
     "StochasticSteadyState",

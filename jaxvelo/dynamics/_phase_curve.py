@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxvelo.dynamics.splicing import splicing_solution
+from jaxvelo.dynamics._splicing import splicing_solution
 
 # Shape of the curve beyond these is no longer seen in data, and float32 still resolves it there.
 LOWER = np.log([1e-3, 1e-3, 0.02, 0.05])

@@ -37,6 +37,11 @@ class CrossBoundary(Objective):
     weight: Float[Array, " items"]
     is_likelihood = False
 
+    @property
+    def n_cells(self):
+        """Those of ``x``."""
+        return len(self.x)
+
     def item_losses(self, transitions, features, key):
         """One minus the correlation of expected step and known direction; one where there is no expected step."""
         step = expected_displacement(transitions[0], self.x)[self.cell]

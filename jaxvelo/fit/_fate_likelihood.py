@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.fit._objective import Objective
-from jaxvelo.markov import absorption_probabilities
+from jaxvelo.markov import absorption_probabilities, cannot_reach
 
 
 class FateLikelihood(Objective):
@@ -36,6 +37,21 @@ class FateLikelihood(Objective):
     cell: Int[Array, " items"]
     weight: Float[Array, " items"]
     is_likelihood = True
+
+    @property
+    def n_cells(self):
+        """Those of ``terminal``."""
+        return len(self.terminal)
+
+    def check(self, transitions, cells):
+        """All cells must reach a terminal cell."""
+        lost = np.flatnonzero(cannot_reach(transitions.to_csr(), np.asarray(self.terminal)))
+        if len(lost):
+            names = ", ".join(repr(str(cells[i])) for i in lost[:5]) + (", ..." if len(lost) > 5 else "")
+            raise ValueError(
+                f"Expected all cells to reach a terminal cell, found {len(lost)} that cannot: [{names}]. Make some of "
+                "them terminal, remove them, or add a `ConnectivityKernel`."
+            )
 
     def item_losses(self, transitions, features, key):
         """Negative log-probability of the known fate."""

@@ -37,6 +37,11 @@ class FutureLikelihood(Objective):
     weight: Float[Array, " items"]
     is_likelihood = True
 
+    @property
+    def n_cells(self):
+        """Those of ``future``."""
+        return len(self.future)
+
     def item_losses(self, transitions, features, key):
         """Negative log-probability to be in the known set after the given number of steps."""
         (matrix,) = transitions

@@ -41,6 +41,11 @@ class HeldOutVelocity(Objective):
     is_likelihood = False
 
     @property
+    def feature_names(self):
+        """The features whose velocities are predicted."""
+        return (self.features,)
+
+    @property
     def n_expressions(self):
         """One for each split."""
         return self.n_splits

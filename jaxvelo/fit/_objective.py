@@ -1,10 +1,12 @@
 """What a fit makes small: losses of transition matrices, item by item, on any set of cells."""
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix, full_precision
@@ -16,7 +18,8 @@ Transitions = tuple[TransitionMatrix, ...]
 class Loss(eqx.Module):
     """A loss of a kernel expression: an objective, or a weighted sum of some.
 
-    Losses are added and multiplied by numbers: ``fates + 0.1 * gain``. A loss is a pytree, its data are leaves.
+    Losses are added, subtracted, and multiplied and divided by numbers: ``fates + 0.1 * gain``, ``sum(losses) / 3``.
+    A loss is a pytree, its data are leaves.
     """
 
     @property
@@ -78,15 +81,37 @@ class Loss(eqx.Module):
             (*terms_of(self), *terms_of(other)), jnp.concatenate([coefficients_of(self), coefficients_of(other)])
         )
 
-    def __mul__(self, coefficient: float) -> "Total":
+    def __radd__(self, other: int) -> "Loss":
+        # ``sum`` begins with zero.
+        return self if is_scalar(other) and other == 0 else NotImplemented
+
+    def __mul__(self, coefficient: float | Array) -> "Total":
+        if not is_scalar(coefficient):
+            return NotImplemented
         return Total(terms_of(self), jnp.asarray(coefficient, dtype=float) * coefficients_of(self))
 
-    def __rmul__(self, coefficient: float) -> "Total":
+    def __rmul__(self, coefficient: float | Array) -> "Total":
         return self * coefficient
+
+    def __truediv__(self, divisor: float | Array) -> "Total":
+        if not is_scalar(divisor):
+            return NotImplemented
+        return Total(terms_of(self), coefficients_of(self) / jnp.asarray(divisor, dtype=float))
+
+    def __neg__(self) -> "Total":
+        return self * -1
+
+    def __sub__(self, other: "Loss") -> "Total":
+        if not isinstance(other, Loss):
+            return NotImplemented
+        return self + -other
 
 
 class Objective(Loss):
     """A loss that is a weighted mean over items, each of which belongs to one cell.
+
+    A new objective is a subclass with its item losses. It also says what it can be computed of, where the answers here
+    do not hold for it: :attr:`n_cells`, :attr:`feature_names`, :meth:`check`.
 
     Attributes
     ----------
@@ -107,6 +132,29 @@ class Objective(Loss):
         self, transitions: Transitions, features: Mapping[str, Features], key: Array
     ) -> Float[Array, " items"]:
         """Loss of each item, finite."""
+
+    @property
+    def n_cells(self) -> int | None:
+        """Number of cells that it was built on; None if it fits any that are not fewer than those of its items."""
+        return None
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the features that it reads, which the kernel must have."""
+        return ()
+
+    def check(self, transitions: TransitionMatrix, cells: Sequence[str]) -> None:
+        """Raise a ValueError, with cause and remedy, unless it can be computed of this transition matrix.
+
+        A fit calls this once, with the matrix that it starts from.
+
+        Parameters
+        ----------
+        transitions
+            The transition matrix, on as many cells as :attr:`n_cells` says.
+        cells
+            Names of the cells, for the message.
+        """
 
     @property
     def n_expressions(self):
@@ -187,6 +235,22 @@ class FunctionOf(Objective):
         self.cell = jnp.arange(n_cells)
         self.weight = jnp.ones(n_cells)
 
+    @property
+    def n_cells(self):
+        """As many as items."""
+        return len(self.cell)
+
+    def check(self, transitions, cells):
+        """The function must return one loss for each cell."""
+        returned = eqx.filter_eval_shape(self.function, transitions)
+        shape = getattr(returned, "shape", None)
+        if shape != (len(self.cell),):
+            found = f"`{type(returned).__name__}`" if shape is None else f"shape {shape}"
+            raise ValueError(
+                f"Expected the function of the transition matrix to return one loss for each cell, shape "
+                f"{(len(self.cell),)}, found {found}. The mean over cells is taken for you."
+            )
+
     def item_losses(self, transitions, features, key):
         """The function's values."""
         return self.function(transitions[0])
@@ -201,6 +265,11 @@ def evaluate(
         if id(expression) not in known:
             known[id(expression)] = expression(graph, features, key=key)
     return tuple(known[id(expression)] for expression in expressions)
+
+
+def is_scalar(value: Any) -> bool:
+    """Whether ``value`` is a number, or an array of one."""
+    return isinstance(value, int | float | np.generic | np.ndarray | Array) and np.ndim(value) == 0
 
 
 def terms_of(loss: Loss) -> tuple[Objective, ...]:

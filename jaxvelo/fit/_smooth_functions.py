@@ -3,7 +3,8 @@
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
-from scipy.sparse.linalg import eigsh
+
+from jaxvelo.leading_eigenvectors import leading_eigenvectors
 
 
 def smooth_functions(connectivities: sp.csr_matrix, n_functions: int) -> Float[np.ndarray, "cells functions"]:
@@ -23,10 +24,8 @@ def smooth_functions(connectivities: sp.csr_matrix, n_functions: int) -> Float[n
     degree = np.asarray(weights.sum(axis=1)).ravel()
     root = np.divide(1, np.sqrt(degree), out=np.zeros_like(degree), where=degree > 0)
     scaled = sp.diags_array(root) @ weights @ sp.diags_array(root)
-    # A start of its own makes the solver's result the same each time.
-    start = np.random.default_rng(0).normal(size=len(degree))
-    eigenvalues, vectors = eigsh(sp.csr_matrix(scaled), k=n_functions, which="LA", v0=start)
-    functions = (vectors * root[:, None])[:, np.argsort(-eigenvalues)]
+    leading = leading_eigenvectors(sp.csr_matrix(scaled), n_functions, "real", symmetric=True)
+    functions = leading.vectors * root[:, None]
     functions[:, 0] = 1
     functions /= np.sqrt(np.mean(functions**2, axis=0))
     return functions * np.sign(functions[np.argmax(np.abs(functions), axis=0), np.arange(n_functions)])

@@ -28,6 +28,11 @@ class TimeGain(Objective):
     weight: Float[Array, " items"]
     is_likelihood = False
 
+    @property
+    def n_cells(self):
+        """Those of ``time``."""
+        return len(self.time)
+
     def item_losses(self, transitions, features, key):
         """Negative expected gain over the root mean square of the gain."""
         (matrix,) = transitions

@@ -14,7 +14,7 @@ import optax
 from tqdm import tqdm
 
 from jaxvelo import fit
-from jaxvelo.annotated.annotations import check_integer, is_number
+from jaxvelo.annotated.arguments import check_integer, is_number
 from jaxvelo.configuration import logger, timed
 from jaxvelo.fitting._fit_result import FitResult
 from jaxvelo.fitting._kernel_problem import KernelProblem, check_kernel_and_objective, split_cells

@@ -9,7 +9,8 @@ import numpy as np
 from anndata import AnnData
 
 from jaxvelo import fit, pl
-from jaxvelo.annotated.annotations import require_key
+from jaxvelo.annotated.entries import require_key
+from jaxvelo.annotated.transition_keys import FORWARD, default_key
 from jaxvelo.configuration import logger
 from jaxvelo.kernels import KernelExpression, from_adata
 
@@ -156,7 +157,7 @@ class FitResult:
             Whether to copy the matrix.
         """
         self.kernel.write_to_adata(key, copy)
-        key = ("T_bwd" if self.kernel.backward else "T_fwd") if key is None else key
+        key = default_key(self.kernel.backward) if key is None else key
         plain: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             if field.name in ("kernel", "state"):
@@ -171,7 +172,7 @@ class FitResult:
         logger.info("Adding `adata.uns[%r]`", f"{key}_fit")
 
     @classmethod
-    def from_adata(cls, adata: AnnData, key: str = "T_fwd", copy: bool = False) -> FitResult:
+    def from_adata(cls, adata: AnnData, key: str = FORWARD, copy: bool = False) -> FitResult:
         """Read what :meth:`write_to_adata` wrote.
 
         Parameters

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvelo import fit
-from jaxvelo.annotated.annotations import listed
-from jaxvelo.annotated.choices import chosen_cells, cluster_names, read_clusters
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.cells import chosen_cells
+from jaxvelo.annotated.clusters import cluster_codes
 from jaxvelo.kernels import KernelAdd, KernelExpression, VelocityKernel
-from jaxvelo.markov import cannot_reach
 from jaxvelo.transitions import Expression, Features, Velocity
 
 N_FUNCTIONS = 10
@@ -72,7 +72,7 @@ class KernelProblem:
             Random key.
         """
         check_kernel_and_objective(kernel, objective)
-        matrix = kernel.require_transitions()
+        kernel.require_transitions()
         velocity_kernels = {i: leaf for i, leaf in enumerate(kernel.kernels) if isinstance(leaf, VelocityKernel)}
         places = [i for i in kernel.occurrences if i in velocity_kernels]
         distinct, sums = tuple(velocity_kernels.values()), kernel.weighted_sums
@@ -81,7 +81,7 @@ class KernelProblem:
         if "gene_weights" in wishes:
             # Gene weights do not cover padding. Otherwise, padded features share the programs of the kernels.
             features = {name: _unpadded(f, kernel.shape[0]) for name, f in features.items()}
-        _check_objective(objective, kernel, matrix, features)
+        _check_objective(objective, kernel, features)
         expression = kernel.expression
         if "scale" in wishes:
             expression = _without_scales(expression)
@@ -268,54 +268,27 @@ def _cells(kernel: KernelExpression, wish: Any, name: str) -> tuple[fit.Cells, i
         return jnp.asarray(fit.smooth_functions(weights, n_functions), dtype=float), n_functions, []
     if not isinstance(wish, str):
         raise TypeError(f"Expected `train[{name!r}]` to be True, 'smooth' or a key in `adata.obs`, found `{wish!r}`.")
-    clusters = read_clusters(kernel.adata, wish).cat.remove_unused_categories()
-    names = cluster_names(clusters, f"adata.obs[{wish!r}]")
-    codes = clusters.cat.codes.to_numpy()
+    codes, names = cluster_codes(kernel.adata, wish)
     if (codes < 0).any():
         raise ValueError(f"Expected a level of `adata.obs[{wish!r}]` for each cell, found {(codes < 0).sum()} without.")
     return jnp.asarray(codes, dtype=jnp.int32), len(names), names
 
 
-def _check_objective(objective: fit.Loss, kernel: KernelExpression, matrix: Any, features: Any) -> None:
+def _check_objective(objective: fit.Loss, kernel: KernelExpression, features: Mapping[str, Features]) -> None:
+    """Raise a ValueError unless the objective can be computed of the kernel; it says itself what must hold."""
     n_cells = kernel.shape[0]
     for term in fit.terms_of(objective):
-        n_found = _n_cells(term)
-        if n_found != n_cells and not (n_found is None and (np.asarray(term.cell) < n_cells).all()):
-            found = "more" if n_found is None else n_found
-            raise ValueError(f"Expected an objective on the kernel's {n_cells} cells, found one on {found}.")
-        if isinstance(term, fit.FunctionOf):
-            returned = eqx.filter_eval_shape(term.function, kernel.transitions)
-            shape = getattr(returned, "shape", None)
-            if shape != (n_cells,):
-                found = f"`{type(returned).__name__}`" if shape is None else f"shape {shape}"
-                raise ValueError(
-                    f"Expected the function of the transition matrix to return one loss for each cell, shape "
-                    f"{(n_cells,)}, found {found}. The mean over cells is taken for you."
-                )
-        if isinstance(term, fit.FateLikelihood):
-            lost = np.flatnonzero(cannot_reach(matrix, np.asarray(term.terminal)))
-            if len(lost):
-                raise ValueError(
-                    f"Expected all cells to reach a terminal cell, found {len(lost)} that cannot: "
-                    f"{listed(kernel.adata.obs_names[lost], 5)}. Make some of them terminal, remove them, or add a "
-                    "`ConnectivityKernel`."
-                )
-        if isinstance(term, fit.HeldOutVelocity) and term.features not in features:
+        if term.n_cells not in (None, n_cells):
+            raise ValueError(f"Expected an objective on the kernel's {n_cells} cells, found one on {term.n_cells}.")
+        if term.n_cells is None and (np.asarray(term.cell) >= n_cells).any():
+            raise ValueError(f"Expected an objective on the kernel's {n_cells} cells, found one on more.")
+        missing = [name for name in term.feature_names if name not in features]
+        if missing:
             raise ValueError(
-                f"Expected a kernel on the features {term.features!r} of the objective, found {listed(features)}. "
+                f"Expected a kernel on the features {missing[0]!r} of the objective, found {listed(features)}. "
                 "Build the objective with the kernel's `xkey`, `vkey`, `attr` and `gene_subset`."
             )
-
-
-def _n_cells(term: fit.Objective) -> int | None:
-    """Number of cells that an objective was built on; ``None`` if it does not tell."""
-    if isinstance(term, fit.FunctionOf):
-        return len(term.cell)
-    arrays = {
-        fit.CrossBoundary: "x", fit.FateLikelihood: "terminal", fit.FutureLikelihood: "future", fit.TimeGain: "time",
-    }  # fmt: skip
-    name = arrays.get(type(term))
-    return None if name is None else len(getattr(term, name))
+        term.check(kernel.transitions, kernel.adata.obs_names)
 
 
 def _without_scales(expression: Expression) -> Expression:

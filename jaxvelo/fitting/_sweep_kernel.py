@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvelo import fit, pl
-from jaxvelo.annotated.annotations import check_integer
+from jaxvelo.annotated.arguments import check_integer
 from jaxvelo.configuration import timed
 from jaxvelo.fitting._kernel_problem import KernelProblem, split_cells
 from jaxvelo.kernels import KernelExpression

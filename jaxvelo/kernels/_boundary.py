@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import read_graph, read_representation
-from jaxvelo.annotated.choices import read_clusters, require_cluster
+from jaxvelo.annotated.arrays import read_representation
+from jaxvelo.annotated.clusters import read_clusters, require_cluster
+from jaxvelo.annotated.graphs import read_graph
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.markov import cross_boundary_correctness as correctness
 

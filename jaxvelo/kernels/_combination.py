@@ -15,8 +15,8 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import listed
-from jaxvelo.annotated.choices import aligned
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.order import aligned
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.kernels._exploration import Exploration
 from jaxvelo.kernels._graph_data import GraphData, Transitions

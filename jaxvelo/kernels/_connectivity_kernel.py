@@ -6,7 +6,7 @@ from typing import Any
 
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import require_anndata
+from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.configuration import timed
 from jaxvelo.kernels._graph_data import read_neighbors
 from jaxvelo.kernels._kernel import Kernel

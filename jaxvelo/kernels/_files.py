@@ -15,8 +15,9 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import listed, require_anndata
-from jaxvelo.annotated.choices import text_of
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.entries import require_anndata
+from jaxvelo.annotated.names import text_of
 from jaxvelo.configuration import logger
 
 

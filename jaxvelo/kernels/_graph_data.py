@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from scipy.sparse.csgraph import connected_components
 
-from jaxvelo.annotated.annotations import find_graph, read_graph
+from jaxvelo.annotated.graphs import find_graph, read_graph
 from jaxvelo.configuration import logger
 from jaxvelo.graph import CsrLayout, Edges, NeighborGraph, TransitionMatrix
 from jaxvelo.transitions import Expression, Precomputed

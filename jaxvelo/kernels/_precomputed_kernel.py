@@ -10,14 +10,16 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import require_anndata, require_key
-from jaxvelo.annotated.choices import square_in_order, text_of
+from jaxvelo.annotated.checksums import checksum
+from jaxvelo.annotated.entries import require_anndata, require_key
+from jaxvelo.annotated.names import text_of
+from jaxvelo.annotated.order import square_in_order
+from jaxvelo.annotated.transition_keys import DIRECTIONS
 from jaxvelo.configuration import logger
 from jaxvelo.kernels._combination import KernelExpression
-from jaxvelo.kernels._entry import DIRECTIONS
 from jaxvelo.kernels._graph_data import GraphData
 from jaxvelo.kernels._kernel import Kernel
-from jaxvelo.kernels._stochastic_matrix import checksum, stochastic
+from jaxvelo.kernels._stochastic_matrix import stochastic
 from jaxvelo.transitions import Precomputed
 
 _UNKNOWN = object()

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import dense, read_embedding, stored_parameters
+from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.embeddings import read_embedding
+from jaxvelo.annotated.entries import stored_parameters
 from jaxvelo.annotated.quiver_scale import automatic_quiver_scale
 from jaxvelo.annotated.velocity_arrows import warn_about_places
 from jaxvelo.configuration import logger, timed

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import check_integer
-from jaxvelo.annotated.choices import chosen_cells
+from jaxvelo.annotated.arguments import check_integer
+from jaxvelo.annotated.cells import chosen_cells
 from jaxvelo.configuration import timed
 from jaxvelo.graph import TransitionMatrix
 from jaxvelo.kernels._randomness import random_key

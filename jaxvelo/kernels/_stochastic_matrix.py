@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import Any
 
 import numpy as np
@@ -10,14 +9,6 @@ import scipy.sparse as sp
 
 from jaxvelo.configuration import logger
 from jaxvelo.kernels._graph_data import normalize_rows
-
-
-def checksum(*arrays: np.ndarray) -> int:
-    """Number that tells arrays apart."""
-    total = 0
-    for array in arrays:
-        total = zlib.crc32(np.ascontiguousarray(array).tobytes(), total)
-    return total
 
 
 def sums_to_one(sums: np.ndarray) -> np.ndarray:

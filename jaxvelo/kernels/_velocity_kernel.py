@@ -10,7 +10,8 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import check_integer, require_anndata
+from jaxvelo.annotated.arguments import check_integer
+from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.feature_data import FeatureData
 from jaxvelo.configuration import ignore_arguments, logger, timed
 from jaxvelo.graph import TransitionMatrix

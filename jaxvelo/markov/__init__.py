@@ -1,6 +1,7 @@
-"""What a transition matrix tells: random walks, arrows in an embedding, fates, agreement with known transitions."""
+"""What a transition matrix tells: random walks, arrows in an embedding, fates, flow, known transitions."""
 
 from jaxvelo.markov._absorption import Absorption, absorption_probabilities, cannot_reach
+from jaxvelo.markov._flow import cluster_proportions, compute_flow, mass_between_clusters
 from jaxvelo.markov._metrics import (
     boundary_directions,
     cross_boundary_correctness,
@@ -17,8 +18,11 @@ __all__ = [
     "boundary_directions",
     "cannot_reach",
     "closed_classes",
+    "cluster_proportions",
+    "compute_flow",
     "cross_boundary_correctness",
     "expected_displacement",
+    "mass_between_clusters",
     "project",
     "random_walks",
     "row_correlation",

@@ -6,10 +6,9 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import ArpackNoConvergence, eigs
+from scipy.sparse.linalg import ArpackNoConvergence
 
-DENSE_CELLS = 200
-"""Up to this size a dense solver is as fast, and has no iteration that might fail."""
+from jaxvelo.leading_eigenvectors import leading_eigenvectors
 
 
 def closed_classes(transitions: sp.csr_matrix) -> list[Int[np.ndarray, " members"]]:
@@ -85,21 +84,14 @@ def stationary_distributions(
 
 def _leading_left_eigenvectors(transitions: sp.csr_matrix, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Real parts of the eigenvalues with the largest real part, falling, and of their left eigenvectors."""
-    n_cells = transitions.shape[0]
-    if n_cells <= max(DENSE_CELLS, count + 2):
-        values, vectors = np.linalg.eig(transitions.T.toarray())
-    else:
-        # A start vector of one's own makes the result repeatable; an even one might have no part of what is looked for.
-        start = np.random.default_rng(0).uniform(0.5, 1.5, n_cells)
-        try:
-            values, vectors = eigs(sp.csr_matrix(transitions.T), k=count, which="LR", v0=start)
-        except ArpackNoConvergence as error:
-            if not len(error.eigenvalues) or error.eigenvalues.real.max() < 1 - 1e-6:
-                raise ArithmeticError(
-                    f"Expected the stationary distribution of a transition matrix of {n_cells} cells, found no "
-                    "convergence. The graph may hang together by a few edges only: use more neighbours, or take its "
-                    "parts by themselves."
-                ) from error
-            values, vectors = error.eigenvalues, error.eigenvectors
-    order = np.argsort(-values.real, kind="stable")[:count]
-    return values.real[order], vectors.real[:, order]
+    try:
+        values, vectors = leading_eigenvectors(sp.csr_matrix(transitions.T), count, "real", symmetric=False)
+    except ArpackNoConvergence as error:
+        if not len(error.eigenvalues) or error.eigenvalues.real.max() < 1 - 1e-6:
+            raise ArithmeticError(
+                f"Expected the stationary distribution of a transition matrix of {transitions.shape[0]} cells, found "
+                "no convergence. The graph may hang together by a few edges only: use more neighbours, or take its "
+                "parts by themselves."
+            ) from error
+        values, vectors = error.eigenvalues, error.eigenvectors
+    return values.real, vectors.real

@@ -9,9 +9,13 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from jaxvelo.annotated.annotations import is_number, layer_names, listed
-from jaxvelo.annotated.choices import chosen_groups, cluster_names, find_name, in_order, is_name, text_of
-from jaxvelo.annotated.stored_colors import read_colors, read_each
+from jaxvelo.annotated.arguments import is_number, listed
+from jaxvelo.annotated.clusters import chosen_groups
+from jaxvelo.annotated.entries import layer_names
+from jaxvelo.annotated.groups import as_groups, coded, group_codes
+from jaxvelo.annotated.names import find_name, is_name, text_of
+from jaxvelo.annotated.order import in_order
+from jaxvelo.annotated.stored_colors import read_colors, read_each, stored_colors
 from jaxvelo.configuration import logger
 
 from ._figure import pyplot
@@ -158,54 +162,6 @@ def grouped(adata: "AnnData", key: str, palette: Palette = None) -> Categorical:
     return Categorical(str(key), codes, names, _group_colors(adata, str(key), names, palette))
 
 
-def group_codes(adata: "AnnData", key: Any) -> tuple[list[str], Int[np.ndarray, " cells"]]:
-    """Read a column of ``obs`` as groups: their names, and the number of each cell's group, -1 where it is missing.
-
-    Raises
-    ------
-    KeyError
-        If there is no such column.
-    ValueError
-        If there are two, or no cell has a group.
-    """
-    names, codes = _coded(group_values(adata, key), str(key))
-    if not (codes >= 0).any():
-        raise ValueError(
-            f"Expected groups in `adata.obs[{key!r}]`, found none: the value of all {len(codes)} cells is missing."
-        )
-    return names, codes
-
-
-def group_values(adata: "AnnData", key: Any) -> pd.Series:
-    """Give the column of ``obs`` with the cells' groups; raises as :func:`group_codes` does."""
-    place = find_name(adata.obs.columns, key, "adata.obs.columns", "groupby") if is_name(key) else None
-    if place is None:
-        raise KeyError(
-            f"Expected `adata.obs[{key!r}]` with the cells' groups, found the columns {listed(adata.obs)}. Name one of "
-            "these."
-        )
-    return _as_groups(adata.obs.iloc[:, place], str(key))
-
-
-def _as_groups(column: pd.Series, key: str) -> pd.Series:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return column
-    try:
-        return column.astype("object").where(column.notna()).astype("category")
-    except TypeError as error:  # lists and other things that are no names
-        where = f"adata.obs[{key!r}]" if key else "color"
-        example = next(value for value in column if not pd.api.types.is_hashable(value))
-        raise TypeError(
-            f"Expected numbers or names of groups in `{where}`, found values such as `{example!r}` of the type "
-            f"{type(example).__name__}. Make them names, as by `{where}.astype(str)`."
-        ) from error
-
-
-def _coded(column: pd.Series, key: str) -> tuple[list[str], Int[np.ndarray, " cells"]]:
-    names = cluster_names(column, f"adata.obs[{key!r}]" if key else "color")
-    return names, column.cat.codes.to_numpy().astype(int)
-
-
 def _of_column(
     adata: "AnnData", key: str, column: pd.Series, palette: Palette, groups: Any
 ) -> Categorical | Continuous:
@@ -217,8 +173,8 @@ def _of_column(
         if not np.isfinite(values).any():
             logger.warning("`%s` has no finite value in any cell: all are grey", key or "color")
         return Continuous(key, values)
-    column = _as_groups(column, key)
-    names, codes = _coded(column, key)
+    column = as_groups(column, key)
+    names, codes = coded(column, key)
     if not (codes >= 0).any():
         logger.warning("`%s` is missing in all cells: all are grey", key or "color")
     missing = "NA"
@@ -322,10 +278,10 @@ def _group_colors(adata: "AnnData", key: str, names: list[str], palette: Palette
     """Give one hexadecimal colour for each group."""
     if palette is not None:
         return _palette_colors(palette, key, names)
-    stored = adata.uns.get(f"{key}_colors") if key else None
+    stored = stored_colors(adata, key, names) if key else None
     if stored is None:
         return default_palette(len(names))
-    colors, problem = read_colors(stored, names)
+    colors, problem = stored
     if problem:
         others = "other colours" if not any(colors) else "other colours there"
         logger.warning(

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxvelo.annotated.annotations import dense, read_embedding, require_key
-from jaxvelo.annotated.velocity_arrows import belong_to, default_basis, has_velocity_graph, velocity_arrows
+from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.embeddings import default_basis, read_embedding
+from jaxvelo.annotated.entries import require_key
+from jaxvelo.annotated.velocity_arrows import belong_to, velocity_arrows
+from jaxvelo.annotated.velocity_graph import has_velocity_graph
 from jaxvelo.configuration import logger
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxvelo.annotated.annotations import check_integer
+from jaxvelo.annotated.arguments import check_integer
 
 from ._figure import INK, Canvas, check_size, checked_path, finish_figure, new_figure, pyplot
 from ._looks import checked_cmap, picture

@@ -1,19 +1,17 @@
-"""Flow between clusters over experimental time: how much of it there is, and its picture as a vein plot."""
+"""The picture of the flow out of a cluster over experimental time: a vein plot."""
 
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float
 
-from jaxvelo.annotated.annotations import require_key
-from jaxvelo.annotated.choices import chosen_groups
+from jaxvelo.annotated.outgoing_flow import outgoing_flow
 from jaxvelo.configuration import logger
 
-from ._colors import MOST_GROUPS, Palette, group_values, grouped
+from ._colors import MOST_GROUPS, Palette, grouped
 from ._figure import INK, Canvas, text_size
 from ._legend import legend_place, legend_style, legend_width
 from ._looks import check_opacity, picture
@@ -23,80 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GAP = 0.16  # between the bands, in units of a band that holds all cells
-
-
-def compute_flow(
-    transition_matrix: sp.spmatrix | sp.sparray | np.ndarray,
-    clusters: Int[np.ndarray, " cells"],
-    times: Shaped[np.ndarray, " cells"],
-    n_clusters: int | None = None,
-) -> tuple[Shaped[np.ndarray, " points"], Float[np.ndarray, "steps clusters clusters"]]:
-    r"""Compute the flow between clusters from each time point to the next.
-
-    With :math:`C_a(t)` the cells of cluster :math:`a` at time point :math:`t`,
-
-    .. math::
-        F^k_{ab} \propto \sum_{i \in C_a(t_k)} \; \sum_{j \in C_b(t_{k+1})} T_{ij},
-        \qquad \sum_b F^k_{ab} = 1.
-
-    Transitions within a time point, and over more than one, do not count. A cluster from which nothing arrives at the
-    next time point has a row of zeros.
-
-    Parameters
-    ----------
-    transition_matrix
-        Transition matrix of shape (cells, cells).
-    clusters
-        Cluster of each cell, numbered from 0; -1 for cells that belong to none and are left out.
-    times
-        Experimental time of each cell.
-    n_clusters
-        Number of clusters; the largest number in ``clusters`` plus 1 by default.
-
-    Returns
-    -------
-    array of shape (points,)
-        The time points, sorted.
-    array of shape (points - 1, clusters, clusters)
-        The flow, source by target.
-
-    References
-    ----------
-    Mittnenzweig et al., A single-embryo, single-cell time-resolved model for mouse gastrulation, Cell 2021, figure 4,
-    with the transition matrix in place of the metacell flow, as in CellRank.
-    """
-    n_clusters = int(clusters.max()) + 1 if n_clusters is None else n_clusters
-    matrix = sp.csr_array(transition_matrix)
-    points = np.unique(times)
-    known = clusters >= 0
-    flow = np.zeros((max(len(points) - 1, 0), n_clusters, n_clusters))
-    for k in range(len(flow)):
-        sources = np.flatnonzero(known & (times == points[k]))
-        targets = np.flatnonzero(known & (times == points[k + 1]))
-        mass = matrix[sources][:, targets]
-        flow[k] = (
-            _membership(clusters[sources], n_clusters).T @ mass @ _membership(clusters[targets], n_clusters)
-        ).toarray()
-    total = flow.sum(axis=2, keepdims=True)
-    return points, np.divide(flow, total, out=np.zeros_like(flow), where=total > 0)
-
-
-def cluster_proportions(
-    clusters: Int[np.ndarray, " cells"], times: Shaped[np.ndarray, " cells"], n_clusters: int | None = None
-) -> Float[np.ndarray, "points clusters"]:
-    """Compute which share of the cells of each time point is in which cluster; arguments as in :func:`compute_flow`."""
-    n_clusters = int(clusters.max()) + 1 if n_clusters is None else n_clusters
-    known = clusters >= 0
-    points = np.unique(times)
-    counts = np.zeros((len(points), n_clusters))
-    np.add.at(counts, (np.searchsorted(points, times[known]), clusters[known]), 1.0)
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
-
-
-def _membership(clusters: Int[np.ndarray, " cells"], n_clusters: int) -> sp.csr_array:
-    """Give the matrix of shape (cells, clusters) with a 1 where a cell belongs to a cluster."""
-    n = len(clusters)
-    return sp.csr_array((np.ones(n), clusters, np.arange(n + 1)), shape=(n, n_clusters))
 
 
 @picture()
@@ -126,8 +50,9 @@ def single_flow(
     """Draw the flow out of one cluster over time as a vein plot.
 
     Every cluster is a band whose thickness is its share of the cells at each time point. From the band of ``cluster``
-    ribbons lead to the clusters that its cells go to between one time point and the next (:func:`compute_flow`). A
-    ribbon is as thick as the share of all cells that takes this way: flow times share of ``cluster``.
+    ribbons lead to the clusters that its cells go to between one time point and the next
+    (:func:`jaxvelo.markov.compute_flow`). A ribbon is as thick as the share of all cells that takes this way: flow
+    times share of ``cluster``.
 
     Parameters
     ----------
@@ -178,54 +103,36 @@ def single_flow(
         If ``cluster`` does not exist, fewer than two clusters or time points are left, nothing flows, or the
         transition matrix does not fit the cells.
     """
-    groups = grouped(adata, cluster_key, palette)
-    times = _checked_times(adata, time_key)
     check_opacity("alpha", alpha)
-    if transition_matrix.shape != (adata.n_obs, adata.n_obs):
-        raise ValueError(
-            f"Expected a transition matrix of shape {(adata.n_obs, adata.n_obs)}, found {transition_matrix.shape}."
-        )
-    source, kept = _checked_clusters(group_values(adata, cluster_key), cluster, cluster_key, clusters)
     place = legend_place(legend_loc)
     if place.kind == "data":
         raise ValueError("Expected `legend_loc` to be 'none' or a place of a legend, found 'on data'.")
     if xticks_step_size is not None and (not isinstance(xticks_step_size, int | np.integer) or xticks_step_size < 1):
         raise ValueError(f"Expected `xticks_step_size` to be None or at least 1, found `{xticks_step_size}`.")
-    cells = np.isin(groups.codes, kept) & np.isfinite(times)
-    if time_points is not None:
-        cells &= _at_times(times, cells, time_points, time_key)
-    if len(np.unique(times[cells])) < 2:
-        raise ValueError(
-            f"Expected at least 2 time points in `adata.obs[{time_key!r}]`, found {np.unique(times[cells]).tolist()}."
-        )
-
-    index = np.flatnonzero(cells)
-    matrix = sp.csr_array(transition_matrix)[index][:, index]
-    days, flow = compute_flow(matrix, groups.codes[index], times[index], len(groups.names))
-    shares = cluster_proportions(groups.codes[index], times[index], len(groups.names))
-    outgoing = flow[:, source]
-    kept = [i for i in kept if np.any(shares[:, i] > 0)]
+    groups = grouped(adata, cluster_key, palette)
+    flow = outgoing_flow(adata, transition_matrix, cluster, cluster_key, time_key, clusters, time_points)
+    kept = flow.clusters
     if remove_empty_clusters:
-        kept = [i for i in kept if i == source or np.any(outgoing[:, i] > min_flow)]
+        kept = [i for i in kept if i == flow.source or np.any(flow.outgoing[:, i] > min_flow)]
         if len(kept) < 2:
             raise ValueError(
                 f"Expected flow from `{cluster}` to another cluster above `min_flow={min_flow}`, found none. Lower "
                 "`min_flow`, or draw the clusters alone with `remove_empty_clusters=False`."
             )
 
-    bands = _order_bands(kept, source, outgoing, ascending)
+    bands = _order_bands(kept, flow.source, flow.outgoing, ascending)
     names = [groups.names[i] for i in reversed(bands)] if place.kind != "none" else []
     if len(names) > MOST_GROUPS:
         logger.warning("Drawing without a legend: %d clusters are more than the %d that fit", len(names), MOST_GROUPS)
         names = []
     room = max(0.0, legend_width(names) - 1.6) if place.kind == "outside" else 0.0
     canvas = Canvas(ax, figsize=figsize, default_size=(8.0, 4.8), room=room, dpi=dpi, save=save, show=show)
-    x = (days - days[0]) / np.min(np.diff(days))  # the closest time points are one unit apart
+    x = (flow.times - flow.times[0]) / np.min(np.diff(flow.times))  # the closest time points are one unit apart
     colors = [groups.colors[i] for i in bands]
-    middle = bands.index(source)
+    middle = bands.index(flow.source)
     with canvas:
-        _draw_veins(canvas.ax, x, shares[:, bands], outgoing[:, bands], middle, colors, min_flow, alpha)
-        _label(canvas.ax, x, days, xticks_step_size, time_key, str(cluster) if title is None else title)
+        _draw_veins(canvas.ax, x, flow.shares[:, bands], flow.outgoing[:, bands], middle, colors, min_flow, alpha)
+        _label(canvas.ax, x, flow.times, xticks_step_size, time_key, str(cluster) if title is None else title)
         if names:
             from matplotlib.patches import Patch
 
@@ -235,51 +142,6 @@ def single_flow(
             style = {"frameon": False, "labelcolor": INK, "handlelength": 1.0, **legend_style(len(names))}
             canvas.ax.legend(handles=handles, **style, **place.arguments)
         return canvas.finish()
-
-
-def _checked_times(adata: "AnnData", key: str) -> Float[np.ndarray, " cells"]:
-    """Read the experimental time as numbers, NaN where it is missing."""
-    found = require_key(adata.obs, key, "adata.obs", "Name the column with the experimental time in `time_key`.")
-    try:
-        return found.astype(object).where(found.notna(), np.nan).astype(float).to_numpy()
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"Expected `adata.obs[{key!r}]` to hold numbers, or categories that are numbers, found type "
-            f"{found.dtype}. Write the time as a number, such as 7.5 for 'E7.5'."
-        ) from error
-
-
-def _checked_clusters(
-    values: pd.Series, cluster: Any, key: str, clusters: Sequence[Any] | None
-) -> tuple[int, list[int]]:
-    """Give the number of the source, and those of the clusters to look at, the source first if they are listed."""
-    where = f"adata.obs[{key!r}]"
-    names = list(values.cat.categories)
-    (source,) = chosen_groups(values, [cluster], where, "cluster")
-    kept = names if clusters is None else [source, *chosen_groups(values, clusters, where, "clusters")]
-    places = list(dict.fromkeys(names.index(name) for name in kept))
-    if len(places) < 2:
-        raise ValueError(f"Expected at least 2 clusters of `{where}`, found {[names[i] for i in places]}.")
-    return names.index(source), places
-
-
-def _at_times(
-    times: Float[np.ndarray, " cells"], cells: Bool[np.ndarray, " cells"], time_points: Sequence[float], key: str
-) -> Bool[np.ndarray, " cells"]:
-    """Tell which cells are at the time points that the user lists; absent ones are left out with a warning."""
-    existing = np.unique(times[cells])
-    wanted = np.array([float(point) for point in time_points])
-    absent = wanted[~np.isin(wanted, existing)].tolist()
-    if absent and np.isin(existing, wanted).sum() < 2:
-        raise ValueError(
-            f"Expected at least 2 `time_points` among {existing.tolist()} of `adata.obs[{key!r}]`, found {absent}, "
-            "which are not there."
-        )
-    if absent:
-        logger.warning(
-            "Leaving out %s of `time_points`: no such times in `adata.obs[%r]`, which has %s", absent, key, existing
-        )
-    return np.isin(times, wanted)
 
 
 def _order_bands(

@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import cKDTree
 
-from ._cells import draw_embedding
 from ._colors import Categorical, Colors, PerCell
 from ._embedding import Embedding, finite_rows, read_arrows, read_positions
 from ._figure import INK
 from ._looks import Looks, check_color, check_positive, picture
+from ._panels import draw_embedding
 
 if TYPE_CHECKING:
     from anndata import AnnData

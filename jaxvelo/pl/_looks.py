@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxvelo.annotated.annotations import check_integer, listed
+from jaxvelo.annotated.arguments import check_integer, listed
 from jaxvelo.configuration import is_positive, settings
 
 from ._colors import Continuous, Palette

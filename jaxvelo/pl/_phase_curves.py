@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from jaxvelo.annotated.annotations import listed, require_key
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.entries import require_key
+from jaxvelo.dynamics import splicing_solution
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -174,16 +176,9 @@ def _normalized_solution(
 ) -> Float[np.ndarray, "curves points 2"]:
     r"""Solve :math:`\hat u' = k - \hat u, \hat s' = g (\hat u - \hat s)`, spliced first, at any ratio of the rates.
 
-    The same as :func:`jaxvelo.dynamics.splicing_solution`, in double precision whatever JAX is set to, as rates drawn
-    from the tails of an uncertain fit need it, and without compiling anything for a picture. The response of spliced to
-    unspliced is :math:`g (e^{-\tau} - e^{-g\tau}) / (g - 1)`, written with the slower exponential outside, so that
-    nothing cancels or overflows; at g = 1 it is :math:`\tau e^{-\tau}`.
+    With :math:`\hat u = u` and :math:`\hat s = g s` that is the kinetics of splicing with :math:`\alpha = k`,
+    :math:`\beta = 1`, :math:`\gamma = g`. In double precision: rates drawn from the tails of an uncertain fit need it.
     """
     s0, u0 = initial[:, :1], initial[:, 1:]
-    difference = np.abs(g - 1.0)
-    equal = difference == 0.0
-    ratio = np.where(equal, tau, -np.expm1(-difference * tau) / np.where(equal, 1.0, difference))
-    response = g * np.exp(-np.minimum(1.0, g) * tau) * ratio
-    u = u0 * np.exp(-tau) - target * np.expm1(-tau)
-    s = s0 * np.exp(-g * tau) + u0 * response - target * (np.expm1(-g * tau) + response)
-    return np.stack([s, u], axis=-1)
+    u, s = splicing_solution(tau, u0, s0 / g, target, 1.0, g, xp=np)
+    return np.stack([g * s, u], axis=-1)

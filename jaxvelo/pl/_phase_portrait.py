@@ -9,14 +9,15 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from jaxvelo.annotated.annotations import check_integer, layer_names, listed, require_key
-from jaxvelo.annotated.choices import is_name, places_of, text_of
+from jaxvelo.annotated.arguments import check_integer, listed
+from jaxvelo.annotated.entries import layer_names, require_key
+from jaxvelo.annotated.names import is_name, places_of, text_of
 
-from ._cells import MANY_CELLS, cell_size, color_name, draw_color_bar, draw_points
 from ._colors import Categorical, Colors, Continuous, Palette, cell_colors
 from ._figure import INK, Canvas, check_size, checked_path, text_size
 from ._legend import Place, draw_legend, group_handles, legend_place, warn_about_many
 from ._looks import check_opacity, check_positive, checked_cmap, picture
+from ._panels import MANY_CELLS, cell_size, color_name, draw_color_bar, draw_points
 from ._phase_curves import PhaseCurves, read_phase_curves
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""How many of the counts are spliced, unspliced and ambiguous, in all and by cluster."""
+"""The picture of how many of the counts are spliced, unspliced and ambiguous, in all and by cluster."""
 
 import os
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxvelo.annotated.annotations import layer_names
+from jaxvelo.annotated.count_proportions import read_proportions
 from jaxvelo.configuration import logger
 
-from ._colors import MOST_GROUPS, group_codes
+from ._colors import MOST_GROUPS
 from ._figure import INK, Canvas, text_size
 from ._looks import check_color, picture
 
@@ -18,85 +18,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-LAYERS = ("spliced", "unspliced", "ambiguous")
 COLORS = ("#4a7fb0", "#f2b36d", "#b9b9b9", "#8fb996", "#c8553d", "#7a5195")
 LEGEND: dict[str, Any] = {"frameon": False, "labelcolor": INK, "handlelength": 0.9, "handleheight": 0.9}
 MOST_HEIGHT = 20.0  # inches; more groups have thinner bars
-
-
-def count_proportions(
-    adata: "AnnData", groupby: str = "clusters", layers: Sequence[str] | None = None
-) -> tuple[Float[np.ndarray, " layers"], Float[np.ndarray, "groups layers"]]:
-    """Compute the share of each layer in the counts of all cells, and of every group of cells.
-
-    A cell's counts of a layer are ``obs[f"initial_size_{layer}"]`` where there is that column (the sizes before
-    normalisation, which would hide the proportions), else the sum of the layer. Where only some layers have it, as
-    scVelo leaves ambiguous counts without, a warning says so: genes may have been left out since.
-
-    Parameters
-    ----------
-    adata
-        The cells.
-    groupby
-        Column of ``obs`` with the groups. Cells without a group count in the total only.
-    layers
-        Names of the layers: by default those of spliced, unspliced and ambiguous that exist.
-
-    Returns
-    -------
-    array of shape (layers,)
-        Shares in all cells; they sum to 1.
-    array of shape (groups, layers)
-        Shares in each group, in the order of the categories; 0 for a group without counts.
-
-    Raises
-    ------
-    KeyError
-        If ``groupby`` or a layer does not exist.
-    ValueError
-        If there are no counts at all, or no groups.
-    """
-    groups, codes = group_codes(adata, groupby)
-    names = _layer_names(adata, layers)
-    sizes = _cell_sizes(adata, names)
-    total = sizes.sum(axis=0)
-    if not total.sum() > 0:
-        raise ValueError(f"Expected counts in layers {names}, found none: all sums are 0 or not finite.")
-    by_group = np.zeros((len(groups), len(names)))
-    np.add.at(by_group, codes[codes >= 0], sizes[codes >= 0])
-    sums = by_group.sum(axis=1, keepdims=True)
-    return total / total.sum(), np.where(sums > 0, by_group / np.where(sums > 0, sums, 1.0), 0.0)
-
-
-def _layer_names(adata: "AnnData", layers: Sequence[str] | None) -> list[str]:
-    names = [name for name in LAYERS if name in adata.layers] if layers is None else list(layers)
-    if missing := [name for name in names if name not in adata.layers]:
-        raise KeyError(f"Expected layers {names}, found no {missing} among {layer_names(adata)}.")
-    if not names:
-        raise KeyError(
-            f"Expected at least one of the layers {list(LAYERS)}, found {layer_names(adata)}. Name others in `layers`."
-        )
-    return names
-
-
-def _cell_sizes(adata: "AnnData", names: list[str]) -> Float[np.ndarray, "cells layers"]:
-    stored = {name: f"initial_size_{name}" for name in names if f"initial_size_{name}" in adata.obs}
-    counted = [name for name in names if name not in stored]
-    if stored and counted:
-        logger.warning(
-            "Found stored sizes of the cells in %s only: counting %s in the genes there are", list(stored), counted
-        )
-    sizes = np.empty((adata.n_obs, len(names)))
-    for column, name in zip(sizes.T, names, strict=True):
-        column[:] = (
-            adata.obs[stored[name]].to_numpy(dtype=float, na_value=np.nan)
-            if name in stored
-            else np.ravel(adata.layers[name].sum(axis=1))
-        )
-    known = np.asarray(np.isfinite(sizes).all(axis=1))
-    if not known.all():
-        logger.warning("Leaving out %d cells whose counts of %s are not finite", int((~known).sum()), names)
-    return np.where(known[:, None], sizes, 0.0)
 
 
 @picture()
@@ -139,14 +63,16 @@ def proportions(
     ValueError
         If there are no counts, or too few colours.
     """
-    total, by_group = count_proportions(adata, groupby, layers)
-    names, (groups, codes) = _layer_names(adata, layers), group_codes(adata, groupby)
+    shares = read_proportions(adata, groupby, layers)
     shades = list(COLORS if colors is None else colors)
-    if len(shades) < len(names):
-        raise ValueError(f"Expected `colors` to hold {len(names)} colours for {names}, found {len(shades)}.")
+    if len(shades) < len(shares.layers):
+        raise ValueError(
+            f"Expected `colors` to hold {len(shares.layers)} colours for {shares.layers}, found {len(shades)}."
+        )
     for shade in shades:
         check_color("colors", shade)
-    present = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=len(groups)))
+    present = np.flatnonzero(shares.n_cells)
+    groups = [shares.groups[i] for i in present]
     thickness = min(0.34, (MOST_HEIGHT if len(present) <= MOST_GROUPS else 8.0) / len(present))
     canvas = Canvas(
         ax,
@@ -157,14 +83,14 @@ def proportions(
         show=show,
     )
     with canvas:
-        _draw_bars(canvas.ax, by_group[present], names, shades, [groups[i] for i in present], thickness)
+        _draw_bars(canvas.ax, shares.by_group[present], shares.layers, shades, groups, thickness)
         if canvas.own:
             # Left of the bars, at most as high as they are and half as wide; the pie keeps its circle in there.
             high = min(1.0, 5.0 / canvas.ax.figure.get_figheight())
-            _draw_pie(canvas.ax.inset_axes((-0.62, 1.0 - high, 0.55, high)), total, names, shades)
+            _draw_pie(canvas.ax.inset_axes((-0.62, 1.0 - high, 0.55, high)), shares.total, shares.layers, shades)
         else:
             legend = {**LEGEND, "fontsize": text_size(10)}
-            canvas.ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(names), **legend)
+            canvas.ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(shares.layers), **legend)
         if title is not None:
             canvas.ax.set_title(title, color=INK, fontsize=text_size(13))
         return canvas.finish()

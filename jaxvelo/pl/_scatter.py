@@ -3,9 +3,9 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from ._cells import draw_embedding
 from ._embedding import read_positions
 from ._looks import Looks, picture
+from ._panels import draw_embedding
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._cells import draw_embedding
 from ._colors import Colors
 from ._figure import INK
 from ._grid import (
@@ -18,6 +17,7 @@ from ._grid import (
     smooth_on_grid,
 )
 from ._looks import Looks, picture
+from ._panels import draw_embedding
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from ._cells import cell_size, draw_embedding
 from ._colors import Colors
 from ._embedding import finite_rows, read_positions
 from ._figure import INK, text_size
 from ._legend import Place, legend_place
 from ._looks import Looks, check_opacity, check_positive, checked_cmap, picture
+from ._panels import cell_size, draw_embedding
 
 if TYPE_CHECKING:
     from anndata import AnnData

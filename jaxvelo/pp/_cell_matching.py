@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxvelo.annotated.annotations import listed
+from jaxvelo.annotated.arguments import listed
 
 # A run of bases, also of several parts, or bases and a number. velocyto puts an x behind it.
 _BARCODE = re.compile(r"(?<![A-Za-z0-9])(?:[ACGTN]{8,}(?:[-_+][ACGTN]{6,})*|[ACGT]{4,}[0-9]+)(?=x?(?![A-Za-z0-9]))")

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import require_key
 from jaxvelo.annotated.counts import cell_sizes, check_non_negative, readable
+from jaxvelo.annotated.entries import require_key
 from jaxvelo.configuration import logger
 from jaxvelo.pp._state_of_counts import ADVICE, State, state_of, together
 

@@ -8,8 +8,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import check_integer, is_number, layer_names, listed, read_numbers, require_anndata
-from jaxvelo.annotated.choices import aligned, is_name, places_by_name
+from jaxvelo.annotated.arguments import check_integer, is_number, listed
 from jaxvelo.annotated.counts import (
     cell_sizes,
     check_finite,
@@ -20,6 +19,9 @@ from jaxvelo.annotated.counts import (
     scale_cells,
     to_size,
 )
+from jaxvelo.annotated.entries import layer_names, read_numbers, require_anndata
+from jaxvelo.annotated.names import is_name, places_by_name
+from jaxvelo.annotated.order import aligned
 from jaxvelo.configuration import accepts_data, logger
 from jaxvelo.pp._count_layers import (
     COUNT_LAYERS,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxvelo.annotated.annotations import listed
+from jaxvelo.annotated.arguments import listed
 
 # Columns in which Cell Ranger, scanpy, velocyto, kb-python, alevin-fry and CELLxGENE put identifiers and names.
 _COLUMNS = (

@@ -7,8 +7,9 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import layer_names, listed, require_anndata
+from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.counts import cell_sizes
+from jaxvelo.annotated.entries import layer_names, require_anndata
 from jaxvelo.configuration import accepts_data, logger
 from jaxvelo.pp._cell_matching import CellMatches, match_cells
 from jaxvelo.pp._count_layers import LAYERS

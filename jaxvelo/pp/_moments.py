@@ -5,16 +5,17 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import graph_key, neighbors_params, read_graph, require_anndata
-from jaxvelo.annotated.choices import text_of
 from jaxvelo.annotated.counts import scale_cells, to_size
+from jaxvelo.annotated.entries import require_anndata
+from jaxvelo.annotated.graphs import KINDS, has_neighbors, neighbors_params, read_neighbor_graph
+from jaxvelo.annotated.names import text_of
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
 from jaxvelo.dynamics import first_moments, neighborhood_weights
 from jaxvelo.pp._count_layers import COUNT_LAYERS, LAYERS, initial_size, read_layer, report, size_key, states_of_layers
 from jaxvelo.pp._neighbors import Neighbors, compute_neighbors, write_neighbors
 
 N_NEIGHBORS = 30
-_MODES, _METHODS = ("connectivities", "distances"), ("umap", "sklearn", "hnsw")
+_METHODS = ("umap", "sklearn", "hnsw")
 
 
 @accepts_data
@@ -81,7 +82,7 @@ def moments(
     Bergen et al. (2020), first-order moments.
     """
     require_anndata(adata)
-    if mode not in _MODES:
+    if mode not in KINDS:
         raise ValueError(f"Expected `mode` to be 'connectivities' or 'distances', found `{mode!r}`.")
     if method is not None and method not in _METHODS:
         raise ValueError(
@@ -97,14 +98,14 @@ def moments(
             report(states)
         raw = [name for name, state in states.items() if state.kind == "raw"]
     computed: Neighbors | None = None
-    if neighbors_key is None and "neighbors" not in adata.uns and not set(_MODES) & set(adata.obsp):
+    if neighbors_key is None and not has_neighbors(adata):
         logger.info("Found no neighbors in `adata`: computing them as `jaxvelo.pp.neighbors`")
         n_computed = min(N_NEIGHBORS, adata.n_obs) if n_neighbors is None else n_neighbors
         computed = compute_neighbors(adata, n_computed, n_pcs, use_rep, use_highly_variable=bool(use_highly_variable))
         graph = getattr(computed, mode)
     else:
         _check_asked(adata, neighbors_key, n_neighbors=n_neighbors, n_pcs=n_pcs, use_rep=use_rep)
-        graph = read_graph(adata, graph_key(adata, mode, neighbors_key))
+        graph = read_neighbor_graph(adata, mode, neighbors_key)
 
     if raw:
         logger.warning("Found raw counts in %s: normalizing them first.", " and ".join(raw))

@@ -9,9 +9,12 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float
 
-from jaxvelo.annotated.annotations import check_integer, dense, listed, read_array, require_anndata
-from jaxvelo.annotated.choices import read_mask
+from jaxvelo.annotated.arguments import check_integer, listed
+from jaxvelo.annotated.arrays import dense, read_array
 from jaxvelo.annotated.counts import check_finite, readable
+from jaxvelo.annotated.entries import require_anndata
+from jaxvelo.annotated.genes import highly_variable_genes
+from jaxvelo.annotated.graphs import write_graphs
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.graph import fuzzy_connectivities
 from jaxvelo.pp._neighbor_search import find_neighbors
@@ -186,11 +189,7 @@ def write_neighbors(adata: AnnData, found: Neighbors, key_added: str | None) -> 
             "variance": found.components.variance,
             "variance_ratio": found.components.variance_ratio,
         }
-    prefix = "" if key_added is None else f"{key_added}_"
-    entry = {"connectivities_key": f"{prefix}connectivities", "distances_key": f"{prefix}distances"}
-    adata.obsp[entry["distances_key"]] = found.distances
-    adata.obsp[entry["connectivities_key"]] = found.connectivities
-    adata.uns["neighbors" if key_added is None else key_added] = {**entry, "params": found.params}
+    write_graphs(adata, key_added, found.connectivities, found.distances, found.params)
 
 
 def _representation(adata: AnnData, n_pcs: int | None, use_rep: str | None) -> str:
@@ -242,9 +241,9 @@ def _compute_components(
     matrix = readable("adata.X", read_array(adata, "X", "layers"))
     check_finite("adata.X", matrix, "Put normalised and logarithmised counts there.")
     genes = np.ones(adata.n_vars, dtype=bool)
-    if use_highly_variable and "highly_variable" in adata.var:
-        remedy = "Mark genes by booleans, or delete the column."
-        genes = read_mask(adata.var["highly_variable"], "adata.var['highly_variable']", remedy)
+    if use_highly_variable:
+        marked = highly_variable_genes(adata, "Mark genes by booleans, or delete the column.")
+        genes = genes if marked is None else marked
     most = min(adata.n_obs, int(genes.sum())) - 1
     n_components = min(N_PCS, most) if n_pcs is None else n_pcs
     if not 0 < n_components <= most:

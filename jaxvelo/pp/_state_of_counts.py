@@ -26,7 +26,7 @@ _MANY_WHOLE = 0.5
 # In how many cells the small values are how much the same, as differences of logarithms, in raw counts.
 _MOST, _ABOUT_THE_SAME = 0.6, 0.2
 # Evenly spaced cells that are enough to see what a molecule is worth, and stored values that a cell needs for that.
-_MOST_CELLS, _LEAST_CELLS, _LEAST_VALUES = 2000, 10, 5
+_MOST_CELLS, _LEAST_CELLS_WITH_VALUES, _LEAST_VALUES = 2000, 10, 5
 
 
 class State(NamedTuple):
@@ -135,7 +135,7 @@ def _worth_of_a_molecule(cells: sp.csr_matrix, stored_sizes: np.ndarray | None) 
     n_genes = np.diff(cells.indptr)
     rows = np.repeat(np.arange(len(n_genes)), n_genes)
     used = n_genes >= _LEAST_VALUES
-    if used.sum() < _LEAST_CELLS:
+    if used.sum() < _LEAST_CELLS_WITH_VALUES:
         return 0
     # A tenth of a cell's values are smaller: the smallest ones may be rests of what was subtracted.
     small = cells.data[np.lexsort((cells.data, rows))][(cells.indptr[:-1] + n_genes // 10)[used]]

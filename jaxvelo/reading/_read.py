@@ -9,7 +9,7 @@ import anndata
 import h5py
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import listed
+from jaxvelo.annotated.arguments import listed
 from jaxvelo.configuration import logger
 from jaxvelo.reading._conversion import about_folder, about_hdf5, about_other, about_zarr, about_zip
 from jaxvelo.reading._layer_names import could_be_counts, find_counts

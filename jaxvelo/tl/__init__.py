@@ -1,8 +1,6 @@
 """Tools on AnnData objects and kernels: velocities and times under scVelo's names, and fits of kernels."""
 
-from jaxvelo.fitting._fit_kernel import fit_kernel
-from jaxvelo.fitting._fit_result import FitResult
-from jaxvelo.fitting._sweep_kernel import SweepResult, sweep_kernel
+from jaxvelo.fitting import FitResult, SweepResult, fit_kernel, sweep_kernel
 from jaxvelo.tl._latent_time import latent_time
 from jaxvelo.tl._recover_dynamics import recover_dynamics
 from jaxvelo.tl._terminal_states import terminal_states

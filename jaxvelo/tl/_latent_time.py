@@ -8,17 +8,11 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float, Int
 
-from jaxvelo.annotated.annotations import (
-    graph_key,
-    is_number,
-    listed,
-    read_graph,
-    read_numbers,
-    require_anndata,
-    require_key,
-)
+from jaxvelo.annotated.arguments import is_number, listed
+from jaxvelo.annotated.entries import read_numbers, require_anndata, require_key
+from jaxvelo.annotated.graphs import graph_key, read_graph
 from jaxvelo.annotated.marked_cells import cell_at, score_of
-from jaxvelo.annotated.velocity_arrows import has_velocity_graph, read_velocity_graph
+from jaxvelo.annotated.velocity_graph import has_velocity_graph, read_velocity_graph
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import latent_time as latent_time_of_roots
 from jaxvelo.dynamics import local_confidence, neighborhood_weights

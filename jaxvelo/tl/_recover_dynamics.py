@@ -9,22 +9,14 @@ import pandas as pd
 from anndata import AnnData
 from tqdm import tqdm
 
-from jaxvelo.annotated.annotations import (
-    FIT_ARRAYS,
-    FIT_COLUMNS,
-    FIT_LAYERS,
-    check_integer,
-    dense,
-    graph_key,
-    is_number,
-    read_graph,
-    read_numbers,
-    require_anndata,
-)
-from jaxvelo.annotated.choices import chosen_genes
+from jaxvelo.annotated.arguments import check_integer, is_number
+from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.entries import read_numbers, require_anndata
+from jaxvelo.annotated.fit_columns import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS, kinetics_columns
+from jaxvelo.annotated.genes import chosen_genes
+from jaxvelo.annotated.graphs import read_neighbor_graph
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
 from jaxvelo.dynamics import DynamicalFit, SplicingKinetics, align_total_time, fit_dynamics, neighborhood_weights
-from jaxvelo.tl._splicing_kinetics import kinetics_columns
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 
 LEAST_CELLS = 10
@@ -155,7 +147,7 @@ def recover_dynamics(
             f"Expected at least {LEAST_CELLS} cells, found {adata.n_obs}. Four parameters of each gene need more cells."
         )
     spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
-    weights = neighborhood_weights(read_graph(adata, graph_key(adata, "connectivities", neighbors_key)))
+    weights = neighborhood_weights(read_neighbor_graph(adata, "connectivities", neighbors_key))
 
     steady = fit_steady_state(spliced, unspliced, r2_adjusted=True)
     genes = _genes(adata, var_names, find=lambda: _velocity_genes(adata, steady, spliced, unspliced))

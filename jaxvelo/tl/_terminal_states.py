@@ -9,12 +9,13 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float
 
-from jaxvelo.annotated.annotations import graph_key, require_anndata
-from jaxvelo.annotated.groups import Part, column_of, parts_of
-from jaxvelo.annotated.velocity_arrows import read_velocity_graph
+from jaxvelo.annotated.entries import require_anndata
+from jaxvelo.annotated.graphs import graph_key
+from jaxvelo.annotated.neighbors import read_neighbors, warn_about_isolated
+from jaxvelo.annotated.parts import Part, column_of, parts_of
+from jaxvelo.annotated.velocity_graph import read_velocity_graph
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.markov import stationary_distributions
-from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated
 
 SCALE = 10.0
 PERCENTILES = (2, 98)

@@ -8,8 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import dense, graph_key, read_graph, read_numbers, require_anndata, require_key
-from jaxvelo.annotated.groups import Part, parts_of
+from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.entries import read_numbers, require_anndata, require_key
+from jaxvelo.annotated.fit_columns import FIT_FIRST, read_kinetics
+from jaxvelo.annotated.graphs import read_neighbor_graph
+from jaxvelo.annotated.parts import Part, parts_of
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import (
     neighborhood_weights,
@@ -18,7 +21,6 @@ from jaxvelo.dynamics import (
     stochastic_steady_state,
     velocities_in_blocks,
 )
-from jaxvelo.tl._splicing_kinetics import FIT_FIRST, read_kinetics
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 
 LEAST_GENES = 10
@@ -144,7 +146,7 @@ def velocity(
     if mode == "stochastic":
         for name in ("spliced", "unspliced"):
             read_counts(adata, name)
-        graph = read_graph(adata, graph_key(adata, "connectivities", neighbors_key))
+        graph = read_neighbor_graph(adata, "connectivities", neighbors_key)
 
     def fitted_to(part: Part) -> _SteadyStates:
         s, u = (moments if part.cells.all() else moments[part.cells] for moments in (spliced, unspliced))

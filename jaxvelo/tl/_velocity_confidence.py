@@ -6,12 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import graph_key, require_anndata
+from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.feature_data import FeatureData
+from jaxvelo.annotated.graphs import graph_key
+from jaxvelo.annotated.neighbors import read_neighbors, warn_about_isolated
 from jaxvelo.configuration import accepts_data, timed
 from jaxvelo.dynamics import velocity_coherence
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated
 
 
 @accepts_data

@@ -6,8 +6,9 @@ from typing import Any
 
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import require_anndata, stored_parameters
-from jaxvelo.annotated.velocity_arrows import default_basis, velocity_arrows
+from jaxvelo.annotated.embeddings import default_basis
+from jaxvelo.annotated.entries import require_anndata, stored_parameters
+from jaxvelo.annotated.velocity_arrows import velocity_arrows
 from jaxvelo.configuration import accepts_data, logger, timed
 
 

@@ -7,12 +7,11 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import require_key
-from jaxvelo.annotated.choices import read_mask
 from jaxvelo.annotated.counts import check_non_negative, readable
+from jaxvelo.annotated.entries import require_key
+from jaxvelo.annotated.genes import highly_variable_genes
 from jaxvelo.configuration import logger
-from jaxvelo.dynamics import SteadyState, steady_state
-from jaxvelo.dynamics.steady_state import Percentiles
+from jaxvelo.dynamics import Percentiles, SteadyState, steady_state
 
 
 def read_counts(adata: AnnData, name: str) -> np.ndarray:
@@ -25,14 +24,15 @@ def read_counts(adata: AnnData, name: str) -> np.ndarray:
 
 
 def highly_variable(adata: AnnData) -> np.ndarray:
-    """Mask of the highly variable genes; all, if none are marked."""
-    if "highly_variable" not in adata.var:
-        return np.ones(adata.n_vars, dtype=bool)
-    where = "adata.var['highly_variable']"
+    """Mask of the highly variable genes; all, if there is no such mask."""
     remedy = "Convert the column, delete it, or pass `use_highly_variable=False` to `jaxvelo.tl.velocity`."
-    mask = read_mask(require_key(adata.var, "highly_variable", "adata.var", remedy), where, remedy)
+    mask = highly_variable_genes(adata, remedy)
+    if mask is None:
+        return np.ones(adata.n_vars, dtype=bool)
     if not mask.any():
-        raise ValueError(f"Expected `{where}` to mark some of the {adata.n_vars} genes, found none. {remedy}")
+        raise ValueError(
+            f"Expected `adata.var['highly_variable']` to mark some of the {adata.n_vars} genes, found none. {remedy}"
+        )
     return mask
 
 

@@ -12,12 +12,15 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Array, Float
 
-from jaxvelo.annotated.annotations import check_integer, graph_key, require_anndata, stored_parameters
+from jaxvelo.annotated.arguments import check_integer
+from jaxvelo.annotated.entries import require_anndata, stored_parameters
 from jaxvelo.annotated.feature_data import FeatureData
+from jaxvelo.annotated.graphs import graph_key
+from jaxvelo.annotated.neighbors import read_neighbors, warn_about_isolated
 from jaxvelo.annotated.velocity_arrows import SELF_TRANSITION_PERCENTILE
 from jaxvelo.configuration import accepts_data, ignore_arguments, timed
 from jaxvelo.graph import CsrLayout, NeighborGraph
-from jaxvelo.tl._neighborhood import read_neighbors, warn_about_isolated, within_steps
+from jaxvelo.tl._steps import within_steps
 from jaxvelo.transitions import Velocity, evaluate_logits
 
 

@@ -8,10 +8,12 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import check_integer, graph_key, read_graph, require_anndata
-from jaxvelo.annotated.groups import Part, column_of, parts_of
+from jaxvelo.annotated.arguments import check_integer
+from jaxvelo.annotated.entries import require_anndata
+from jaxvelo.annotated.graphs import read_neighbor_graph
 from jaxvelo.annotated.marked_cells import cell_at, is_informative, number_at, score_at
-from jaxvelo.annotated.velocity_arrows import read_velocity_graph
+from jaxvelo.annotated.parts import Part, column_of, parts_of
+from jaxvelo.annotated.velocity_graph import read_velocity_graph
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import diffusion_pseudotime, neighborhood_weights
 from jaxvelo.graph import NeighborGraph
@@ -97,7 +99,7 @@ def velocity_pseudotime(
     require_anndata(adata)
     check_integer("n_dcs", n_dcs, 2)
     parts = parts_of(adata, groupby, groups)
-    connectivities = read_graph(adata, graph_key(adata, "connectivities", neighbors_key))
+    connectivities = read_neighbor_graph(adata, "connectivities", neighbors_key)
     without = [part for part in parts if root_key is None and not has_score(adata, "root_cells", part=part)]
     graph = read_velocity_graph(adata, vkey) if use_velocity_graph or without else None
     states: dict[str, np.ndarray] = {}

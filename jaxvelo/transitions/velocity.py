@@ -1,19 +1,23 @@
 r"""Transition probabilities from RNA velocity.
 
-What differs from CellRank 2.0, on purpose:
+What differs from CellRank 2.0, on purpose, as for kernels on AnnData (this is the only list of it):
 
 1. CellRank's ``monte_carlo`` passes the variance of the velocity where a standard deviation belongs. Here samples have
    the variance of the velocities.
-2. There, ``seed`` does not make this model repeatable. Here the same key gives the same result.
+2. There, ``seed`` does not make this model repeatable. Here the same key, or seed, gives the same result.
 3. There, ``backward_mode="negate"`` with the automatic scale returns the forward matrix: velocities are negated in
    place on a view, once for the scale and once more for the matrix. Here they are negated once.
 4. There, softmax scale, weights and random state live in caches. Here they are leaves of the expression.
 5. There, the stochastic and Monte Carlo models fall back to the deterministic one for all backward processes. Here they
-   do so for ``"transpose"`` only, and work for ``"negate"``.
+   do so for ``"transpose"`` only, with a warning by the kernel, and work for ``"negate"``.
 6. A cell without neighbours, a cell all of whose neighbours are its duplicates, or one whose neighbours' velocities are
-   all zero under ``"transpose"`` makes CellRank fail. Here the first stays where it is, and the others become uniform.
+   all zero under ``"transpose"`` makes CellRank fail. Here the first stays where it is, and the others move to each
+   neighbour with equal probability.
 7. A similarity is a function ``(v, displacements) -> logits``, and its second derivatives are taken automatically;
    CellRank's also takes the scale and returns probabilities.
+
+Everything else equals CellRank: in float64 to 1e-10, in float32 to 1e-6 (for the dot product, to 1e-6 of the largest
+scaled logit).
 """
 
 from __future__ import annotations

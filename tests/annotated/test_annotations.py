@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from jaxvelo.annotated.annotations import dense, graph_key, read_array, read_embedding, read_representation
+from jaxvelo.annotated.arrays import dense, read_array, read_representation
+from jaxvelo.annotated.embeddings import read_embedding
+from jaxvelo.annotated.graphs import graph_key
 from tests.kernels.snapshot import unchanged
 
 VALUES = np.array([[0.5, 1.0], [np.nan, 2.0], [3.0, 4.5]])

@@ -7,22 +7,13 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from jaxvelo.annotated.annotations import require_key
-from jaxvelo.annotated.choices import (
-    aligned,
-    chosen_cells,
-    chosen_genes,
-    chosen_groups,
-    cluster_names,
-    find_name,
-    one_name,
-    places_of,
-    read_clusters,
-    read_mask,
-    require_cluster,
-    square_in_order,
-    text_of,
-)
+from jaxvelo.annotated.cells import chosen_cells
+from jaxvelo.annotated.clusters import chosen_groups, cluster_names, read_clusters, require_cluster
+from jaxvelo.annotated.entries import require_key
+from jaxvelo.annotated.genes import chosen_genes
+from jaxvelo.annotated.masks import read_mask
+from jaxvelo.annotated.names import find_name, one_name, places_of, text_of
+from jaxvelo.annotated.order import aligned, square_in_order
 from tests.kernels.snapshot import unchanged
 
 pytestmark = pytest.mark.any_precision

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import layer_names, read_array
+from jaxvelo.annotated.arrays import read_array
+from jaxvelo.annotated.entries import layer_names
 
 
 @pytest.mark.parametrize("layers", [[], ["spliced"], ["unspliced", "spliced", "Ms"]])

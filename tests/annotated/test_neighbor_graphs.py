@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 import jaxvelo as jv
-from jaxvelo.annotated.annotations import graph_key, neighbors_params, read_graph
+from jaxvelo.annotated.graphs import graph_key, neighbors_params, read_graph
 from tests.kernels.snapshot import unchanged
 from tests.tl.trajectory import simulated
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import jaxvelo as jv
-from jaxvelo.cli import _flow, _pictures, _run, main
+from jaxvelo.cli import _pictures, _run, _workflow, main
 from jaxvelo.kernels import read
 from tests.cli.conftest import STOCHASTIC, same
 
@@ -111,7 +111,7 @@ def test_velocities_survive_an_error_in_the_kernel(cells, run, tmp_path, monkeyp
 
 
 def test_walks_that_fail_leave_the_kernel(quickly, run, monkeypatch):
-    monkeypatch.setattr(_flow, "random_walks", raising(MemoryError()))
+    monkeypatch.setattr(_workflow, "random_walks", raising(MemoryError()))
     result = run(quickly)
     assert result.status == 1
     assert result.files == ["kernel.h5ad"]

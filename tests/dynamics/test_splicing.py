@@ -55,6 +55,16 @@ def integrated(times, start, alpha, beta, gamma):
     return result.y
 
 
+@pytest.mark.any_precision
+@pytest.mark.parametrize(("beta", "gamma"), RATES)
+def test_with_numpy_in_double_precision(beta, gamma):
+    times = np.r_[0.0, np.geomspace(1e-3 / max(beta, gamma), 12 / min(beta, gamma), 25)]
+    found = np.stack(splicing_solution(times, 0.3, 0.2, 2.0, beta, gamma, xp=np))
+    assert found.dtype == np.float64
+    expected = integrated(times, [0.3, 0.2], 2.0, beta, gamma)
+    np.testing.assert_allclose(found, expected, atol=1e-9 * expected.max())
+
+
 @pytest.mark.parametrize(("beta", "gamma"), RATES)
 def test_solution_equals_integration(beta, gamma):
     times = np.r_[0.0, np.geomspace(1e-3 / max(beta, gamma), 12 / min(beta, gamma), 25)]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxvelo.annotated.choices import chosen_cells
+from jaxvelo.annotated.cells import chosen_cells
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
 from jaxvelo.kernels._random_walks import n_steps
 from tests.kernels.conftest import N_CELLS

@@ -1,7 +1,9 @@
 """Pictures of fits and sweeps, from results made by hand."""
 
+import copy
 import itertools
 
+import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -230,10 +232,15 @@ def test_heat_map_saved_shown_and_on_own_axes(tmp_path, monkeypatch):
     assert shown == [1]
 
 
-def test_results_of_fits(tmp_path):
-    """Drawing leaves a result as it is."""
-    result = make_result(genes=True, penalties=True, n_starts=2)
-    before = {name: value.copy() for name, value in result.parameters.items()}
-    pl.fit(result, save=tmp_path / "fit.png")
-    for name, value in before.items():
-        np.testing.assert_array_equal(result.parameters[name], value)
+def test_drawing_leaves_a_result_as_it_is(tmp_path):
+    for draw, result in (
+        (pl.fit, make_result(genes=True, penalties=True, n_starts=2)),
+        (pl.fit, make_result(scale=[1.0, 2.0, 4.0], weights=[[0.9, 0.4], [0.1, 0.6]])),
+        (pl.sweep, make_sweep()),
+    ):
+        before = copy.deepcopy(vars(result))
+        draw(result, save=tmp_path / "picture.png")
+        assert vars(result).keys() == before.keys()
+        for name, value in before.items():
+            # Dictionaries of arrays, arrays, and what is neither.
+            jax.tree.map(np.testing.assert_array_equal, getattr(result, name), value)

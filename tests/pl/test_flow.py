@@ -2,60 +2,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from jaxvelo import pl
+from jaxvelo import markov, pl
 
 pytestmark = pytest.mark.any_precision
-
-
-def random_chain(n, seed):
-    rng = np.random.default_rng(seed)
-    matrix = rng.uniform(size=(n, n)) * (rng.uniform(size=(n, n)) < 0.4)
-    return matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-12)
-
-
-def loops(matrix, clusters, times, n_clusters):
-    """The sum over pairs of cells, one pair at a time."""
-    points = sorted(set(times))
-    flow = np.zeros((len(points) - 1, n_clusters, n_clusters))
-    for i in range(len(times)):
-        for j in range(len(times)):
-            for k in range(len(points) - 1):
-                if times[i] == points[k] and times[j] == points[k + 1] and clusters[i] >= 0 and clusters[j] >= 0:
-                    flow[k, clusters[i], clusters[j]] += matrix[i, j]
-    for k in range(len(points) - 1):
-        for a in range(n_clusters):
-            if flow[k, a].sum() > 0:
-                flow[k, a] /= flow[k, a].sum()
-    return points, flow
-
-
-@given(st.integers(2, 25), st.integers(1, 4), st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
-def test_flow_against_loops(n, n_clusters, seed):
-    rng = np.random.default_rng(seed)
-    matrix = random_chain(n, seed)
-    clusters, times = rng.integers(-1, n_clusters, n), rng.choice([0.0, 1.5, 4.0], n)
-    points, flow = pl.compute_flow(sp.csr_matrix(matrix), clusters, times, n_clusters)
-    expected_points, expected = loops(matrix, clusters, times, n_clusters)
-    np.testing.assert_array_equal(points, expected_points)
-    np.testing.assert_allclose(flow, expected, atol=1e-12)
-    np.testing.assert_array_equal(pl.compute_flow(matrix, clusters, times, n_clusters)[1], flow)  # dense
-
-
-def test_flow_by_hand():
-    matrix = np.zeros((5, 5))
-    matrix[0, [2, 3]] = 0.6, 0.4  # cell 0 (a, day 0) to cells 2 (a) and 3 (b) of day 1
-    matrix[1, 1] = 1.0  # stays within its day: no flow
-    matrix[2, 4] = 1.0
-    clusters, times = np.array([0, 1, 0, 1, 1]), np.array([0, 0, 1, 1, 2])
-    points, flow = pl.compute_flow(matrix, clusters, times)
-    np.testing.assert_array_equal(points, [0, 1, 2])
-    np.testing.assert_allclose(flow[0], [[0.6, 0.4], [0.0, 0.0]])
-    np.testing.assert_allclose(flow[1], [[0.0, 1.0], [0.0, 0.0]])
-    np.testing.assert_allclose(pl.cluster_proportions(clusters, times), [[0.5, 0.5], [0.5, 0.5], [0.0, 1.0]])
 
 
 @pytest.fixture
@@ -79,7 +29,7 @@ def test_bands_are_the_shares(unchanged, chain):
     assert sorted(legend_labels(ax)) == ["early", "late", "middle"]
     assert legend_labels(ax)[1] == "middle"  # the source is between the others
     codes, day = unchanged.obs["clusters"].cat.codes.to_numpy(), unchanged.obs["day"].astype(float).to_numpy()
-    shares = pl.cluster_proportions(codes, day)
+    shares = markov.cluster_proportions(codes, day)
     for band, label in zip(ax.collections, reversed(legend_labels(ax)), strict=True):
         outline = band.get_paths()[0].vertices
         cluster = ["early", "middle", "late"].index(label)
@@ -92,8 +42,8 @@ def test_bands_are_the_shares(unchanged, chain):
 def test_ribbons_are_the_flow(unchanged, chain):
     ax = pl.single_flow(unchanged, chain, "middle", "clusters", "day", remove_empty_clusters=False, show=False)
     codes, day = unchanged.obs["clusters"].cat.codes.to_numpy(), unchanged.obs["day"].astype(float).to_numpy()
-    _, flow = pl.compute_flow(chain, codes, day)
-    shares = pl.cluster_proportions(codes, day)
+    _, flow = markov.compute_flow(chain, codes, day)
+    shares = markov.cluster_proportions(codes, day)
     widths = [flow[k, 1, b] * shares[k, 1] for k in range(5) for b in (0, 2) if flow[k, 1, b] > 0]
     assert len(ax.images) == len(ax.patches) == len(widths) > 0
     found = [np.ptp(patch.get_xy()[np.isclose(patch.get_xy()[:, 0], patch.get_xy()[0, 0]), 1]) for patch in ax.patches]
@@ -107,7 +57,7 @@ def test_small_flows_and_empty_clusters_are_left_out(unchanged, chain):
     other.obs["clusters"] = other.obs["clusters"].astype("category")
     codes, day = other.obs["clusters"].cat.codes.to_numpy(), other.obs["day"].astype(float).to_numpy()
     names = list(other.obs["clusters"].cat.categories)
-    out = pl.compute_flow(chain, codes, day)[1][:, names.index("middle")]
+    out = markov.compute_flow(chain, codes, day)[1][:, names.index("middle")]
     out[:, names.index("middle")] = 0.0
     every = pl.single_flow(other, chain, "middle", "clusters", "day", remove_empty_clusters=False, show=False)
     assert len(every.images) == (out > 0).sum()

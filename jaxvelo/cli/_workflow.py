@@ -14,13 +14,13 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo import pp, tl
-from jaxvelo.annotated.choices import cluster_names
+from jaxvelo.annotated.clusters import cluster_names
 from jaxvelo.cli._errors import message_of
 from jaxvelo.cli._plan import Graph
 from jaxvelo.cli._stale import forget_velocities
 from jaxvelo.configuration import logger, settings, timed
 from jaxvelo.kernels import ConnectivityKernel, KernelExpression, VelocityKernel
-from jaxvelo.markov import random_walks, sample_starts
+from jaxvelo.markov import mass_between_clusters, random_walks, sample_starts
 
 ROOT_KEYS = ("root_cells", "starting_cells", "root_states_probs")
 N_PCS, N_NEIGHBORS = 30, 30
@@ -255,10 +255,8 @@ def report_ends(adata: AnnData, walks: np.ndarray, cluster_key: str) -> None:
 def report_flow(kernel: KernelExpression, cluster_key: str, n_shown: int = 8) -> None:
     """Tell between which clusters the net flow is strongest."""
     column = kernel.adata.obs[cluster_key].cat
-    codes = column.codes.to_numpy()
-    cells = np.flatnonzero(codes >= 0)  # the others are in no cluster
-    member = sp.csr_matrix((np.ones(len(cells)), (cells, codes[cells])), shape=(len(codes), len(column.categories)))
-    flow = member.T @ (kernel.require_transitions() @ member)
+    codes = column.codes.to_numpy()  # -1: in no cluster
+    flow = mass_between_clusters(kernel.require_transitions(), codes, codes, len(column.categories))
     net = sp.coo_matrix(flow - flow.T)
     strongest = np.argsort(-net.data, kind="stable")[:n_shown]
     names = cluster_names(kernel.adata.obs[cluster_key], cluster_key)

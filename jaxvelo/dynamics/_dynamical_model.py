@@ -27,10 +27,10 @@ from scipy.special import expit
 from jaxvelo.dynamics._blocks import N_GENES
 from jaxvelo.dynamics._cell_times import OnBranch, compile_nearest_in_blocks, nearest_in_blocks
 from jaxvelo.dynamics._curve_fit import FREE, N_PROBLEMS, OFF, ON, CurveFit, Prior, fit_curves
+from jaxvelo.dynamics._gene_likelihood import gene_likelihood
 from jaxvelo.dynamics._phase_bins import N_POINTS, Points, phase_bins
 from jaxvelo.dynamics._phase_curve import LOWER, UPPER
-from jaxvelo.dynamics.gene_likelihood import gene_likelihood
-from jaxvelo.dynamics.splicing import SplicingKinetics
+from jaxvelo.dynamics._splicing import SplicingKinetics
 from jaxvelo.graph import worker_threads
 
 # Of log g and log T: what one expects before seeing a gene.
@@ -50,7 +50,7 @@ CLEAR = 1.8
 # Neighbouring cells share most of their moments: as evidence for a branch, their mean squared distance counts a fifth.
 EVIDENCE = 0.2
 # Fewer cells with unspliced and spliced counts say nothing about four parameters.
-LEAST_CELLS = 10
+LEAST_CELLS_OF_GENE = 10
 # Neither do counts whose standard deviation is smaller than that, relative to the largest.
 LEAST_DEVIATION = 1e-5
 # More threads wait for each other: on 16 cores, 16 of them took 1.3 times as long.
@@ -241,7 +241,7 @@ def standard_deviations(
     deviation = np.full((2, u.shape[1]), np.nan, dtype=u.dtype)
     for gene, (x, y) in enumerate(zip(u.T, s.T, strict=True)):
         both = (x > 0) & (y > 0)
-        if both.sum() < LEAST_CELLS:
+        if both.sum() < LEAST_CELLS_OF_GENE:
             continue
         both &= (x <= np.percentile(x[both], 99)) & (y <= np.percentile(y[both], 99))
         deviation[:, gene] = np.std(x[both]), np.std(y[both])

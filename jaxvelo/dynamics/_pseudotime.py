@@ -14,10 +14,11 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import LinearOperator, cg, eigsh
+from scipy.sparse.linalg import LinearOperator, cg
 
 from jaxvelo.dynamics._largest import largest
 from jaxvelo.graph import NeighborGraph, TransitionMatrix, call_on_host, full_precision
+from jaxvelo.leading_eigenvectors import leading_eigenvectors
 
 STATIONARY = 0.9994
 """From this eigenvalue on, a component counts as the stationary one, where :math:`\\lambda / (1 - \\lambda)` would be
@@ -296,7 +297,8 @@ def _components_of_part(walk: sp.csr_matrix, member: np.ndarray, n_components: i
     cells = np.flatnonzero(member)
     values, vectors = np.zeros(n_components), np.zeros((len(member), n_components))
     count = max(min(len(cells) - 1, n_components), 1)
-    values[:count], vectors[cells, :count] = _leading_eigenvectors(walk[cells][:, cells], count)
+    part = walk[cells][:, cells]
+    values[:count], vectors[cells, :count] = leading_eigenvectors(part, count, "magnitude", symmetric=True)
     # Components that do not count must not be divided by what is left of their eigenvalues.
     values[np.abs(values) < ROUNDING] = 0
     moving = values < STATIONARY
@@ -316,19 +318,6 @@ def _scaled(matrix: sp.csr_matrix, factor_of: Callable[[np.ndarray], np.ndarray]
     total = np.asarray(matrix.sum(axis=0)).ravel()
     diagonal = sp.diags_array(factor_of(np.where(total == 0, 1, total)))
     return sp.csr_matrix(diagonal @ matrix @ diagonal)
-
-
-def _leading_eigenvectors(symmetric: sp.csr_matrix, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues of largest magnitude and their eigenvectors."""
-    n_cells = symmetric.shape[0]
-    if n_cells <= 2 * count + 2:
-        # ARPACK wants room to work in.
-        values, vectors = np.linalg.eigh(symmetric.toarray())
-        leading = np.argsort(-np.abs(values), kind="stable")[:count]
-        return values[leading], vectors[:, leading]
-    # A start vector of one's own makes the result repeatable; an even one might have no part of what is looked for.
-    start = np.random.default_rng(0).uniform(0.5, 1.5, n_cells)
-    return eigsh(symmetric, k=count, which="LM", v0=start)
 
 
 def _symmetric(matrix: TransitionMatrix, y: Float[Array, "cells k"]) -> Float[Array, "cells k"]:

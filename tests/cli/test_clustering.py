@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxvelo.cli._clusters import choose_clusters, guess_clusters, starting_cells
+from jaxvelo.cli._clustering import choose_clusters, guess_clusters, starting_cells
 from tests.cli.conftest import STOCHASTIC
 
 pytestmark = pytest.mark.any_precision

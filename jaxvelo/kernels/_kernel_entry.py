@@ -10,17 +10,10 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import require_anndata, require_key, stored_parameters
+from jaxvelo.annotated.checksums import checksum
+from jaxvelo.annotated.entries import require_anndata, require_key, stored_parameters
 from jaxvelo.kernels._plain_values import plain
-from jaxvelo.kernels._stochastic_matrix import checksum, stochastic, sums_to_one
-
-DIRECTIONS = {"T_fwd": False, "T_bwd": True}
-"""Whether the process behind a default key is a backward one."""
-
-
-def default_key(backward: bool | None) -> str:
-    """Key of a transition matrix."""
-    return "T_bwd" if backward else "T_fwd"
+from jaxvelo.kernels._stochastic_matrix import stochastic, sums_to_one
 
 
 def write_entry(

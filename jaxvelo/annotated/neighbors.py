@@ -1,4 +1,4 @@
-"""Which cells are compared with which: the neighbours of each cell, and theirs."""
+"""The neighbours of each cell, whatever their weights."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import COMPUTE_NEIGHBORS, check_integer, graph_key, read_graph
+from jaxvelo.annotated.arguments import check_integer
+from jaxvelo.annotated.graphs import COMPUTE_NEIGHBORS, KINDS, graph_key, read_graph
 from jaxvelo.configuration import logger
-
-MODES = ("distances", "connectivities")
 
 
 def read_neighbors(
@@ -36,8 +35,8 @@ def read_neighbors(
     ValueError
         If the mode is unknown, there are fewer neighbours than asked for, or there are none at all.
     """
-    if mode not in MODES:
-        raise ValueError(f"Expected `mode_neighbors` to be one of {MODES}, found `{mode!r}`.")
+    if mode not in KINDS:
+        raise ValueError(f"Expected `mode_neighbors` to be one of {KINDS[::-1]}, found `{mode!r}`.")
     key = graph_key(adata, mode, neighbors_key)
     where = f"adata.obsp[{key!r}]"
     matrix = read_graph(adata, key).tocoo()
@@ -66,16 +65,3 @@ def warn_about_isolated(neighbors: sp.csr_matrix, key: str, consequence: str) ->
     isolated = int(np.count_nonzero(np.diff(neighbors.indptr) == 0))
     if isolated:
         logger.warning("%d cells have no neighbours in `adata.obsp[%r]`; %s", isolated, key, consequence)
-
-
-def within_steps(neighbors: sp.csr_matrix, n_steps: int) -> sp.csr_matrix:
-    """Pattern of the cells that are reached within ``n_steps`` steps from neighbour to neighbour, without the start."""
-    here = sp.identity(neighbors.shape[0], format="csr")
-    step = neighbors + here
-    reached = step
-    for _ in range(n_steps - 1):
-        reached = sp.csr_matrix(reached @ step)
-        reached.data[:] = 1.0
-    others = reached.tocoo()
-    keep = others.row != others.col
-    return sp.csr_matrix((np.ones(np.count_nonzero(keep)), (others.row[keep], others.col[keep])), reached.shape)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxvelo.annotated.annotations import listed
-from jaxvelo.annotated.choices import cluster_names
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.clusters import cluster_names
 from jaxvelo.configuration import logger
 
 if TYPE_CHECKING:

@@ -1,14 +1,30 @@
-"""Rates of the dynamical model in ``adata.var``, under scVelo's names, and back."""
+"""What a fit of the dynamical model leaves in an AnnData object, under scVelo's names, and its rates."""
 
 import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotated.annotations import read_numbers
+from jaxvelo.annotated.entries import read_numbers
 from jaxvelo.dynamics import SplicingKinetics
 
+# Numbers that a fit of the dynamical model leaves for each gene, jaxvelo's or scVelo's, and times of the cells.
+FIT_COLUMNS = tuple(
+    f"fit_{name}"
+    for name in (
+        *("alpha", "beta", "gamma", "t_", "scaling", "std_u", "std_s", "likelihood", "variance", "residual"),
+        *("u0", "s0", "steady_u", "steady_s", "alignment_scaling", "pval_steady"),
+        *("log_alpha_se", "log_gamma_se", "log_t__se", "log_scaling_se"),
+    )
+)
+FIT_LAYERS = ("fit_t", "fit_tau", "fit_tau_", "fit_on")
+FIT_ARRAYS = ("fit_covariance", "loss")
 FIT_FIRST = "Fit the dynamical model first: `jaxvelo.tl.recover_dynamics(adata)`."
 RATES = ("fit_alpha", "fit_beta", "fit_gamma", "fit_t_", "fit_scaling")
+
+
+def has_fit(adata: AnnData) -> bool:
+    """Whether there are rates, likelihoods and times of genes."""
+    return {*RATES, "fit_likelihood"} <= set(adata.var) and "fit_t" in adata.layers
 
 
 def read_kinetics(adata: AnnData) -> tuple[SplicingKinetics, np.ndarray]:

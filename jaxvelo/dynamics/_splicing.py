@@ -6,6 +6,7 @@ with transcription rate :math:`\alpha` until the switching time :math:`T` and 0 
 and rates have any unit, as long as it is the same for both.
 """
 
+from types import ModuleType
 from typing import Any
 
 import equinox as eqx
@@ -18,8 +19,8 @@ from jaxvelo.dynamics._blocks import in_blocks
 
 
 def decay_difference(
-    tau: Float[Array, "*#shape"], beta: Float[Array, "*#shape"], gamma: Float[Array, "*#shape"]
-) -> Float[Array, "*shape"]:
+    tau: Float[Any, "*#shape"], beta: Float[Any, "*#shape"], gamma: Float[Any, "*#shape"], *, xp: ModuleType = jnp
+) -> Float[Any, "*shape"]:
     r"""Compute :math:`(e^{-\gamma\tau} - e^{-\beta\tau}) / (\beta - \gamma)`, the way from unspliced to spliced.
 
     That is the convolution of both decays. Written as
@@ -33,30 +34,34 @@ def decay_difference(
         Time since the last switch, not negative.
     beta, gamma
         Rates of splicing and degradation, positive. All three broadcast.
+    xp
+        Module of the functions of arrays, ``jax.numpy`` or ``numpy``.
 
     Returns
     -------
-    jax.Array
+    array of ``xp``
         Values in the unit of time.
     """
     # Selected together, so that at equal rates the derivative is that of one formula, not a mean over ties.
     splicing_slower = beta <= gamma
-    slower = jnp.where(splicing_slower, beta, gamma)
-    x = jnp.where(splicing_slower, gamma - beta, beta - gamma) * tau
+    slower = xp.where(splicing_slower, beta, gamma)
+    x = xp.where(splicing_slower, gamma - beta, beta - gamma) * tau
     small = x < 1e-2
-    x_near, x_away = jnp.where(small, x, 0.0), jnp.where(small, 1.0, x)
+    x_near, x_away = xp.where(small, x, 0.0), xp.where(small, 1.0, x)
     # The gradient of the quotient loses digits near 0, so that the series takes over.
     series = 1 + x_near * (-1 / 2 + x_near * (1 / 6 + x_near * (-1 / 24 + x_near * (1 / 120 - x_near / 720))))
-    return tau * jnp.exp(-slower * tau) * jnp.where(small, series, -jnp.expm1(-x_away) / x_away)
+    return tau * xp.exp(-slower * tau) * xp.where(small, series, -xp.expm1(-x_away) / x_away)
 
 
 def splicing_solution(
-    tau: Float[Array, "*#shape"],
-    unspliced: Float[Array, "*#shape"],
-    spliced: Float[Array, "*#shape"],
+    tau: Float[Any, "*#shape"],
+    unspliced: Float[Any, "*#shape"],
+    spliced: Float[Any, "*#shape"],
     alpha: Float[Any, "*#shape"],
     beta: Float[Any, "*#shape"],
     gamma: Float[Any, "*#shape"],
+    *,
+    xp: ModuleType = jnp,
 ) -> tuple[Float[Any, "*shape"], Float[Any, "*shape"]]:
     r"""Unspliced and spliced molecules at time :math:`\tau` after they were :math:`u_0, s_0`.
 
@@ -73,20 +78,23 @@ def splicing_solution(
         :math:`u_0` and :math:`s_0`, in molecules.
     alpha, beta, gamma
         Rates of transcription (molecules per time), splicing and degradation (per time). All arguments broadcast.
+    xp
+        Module of the functions of arrays: ``jax.numpy``; or ``numpy``, for double precision whatever JAX is set to,
+        without compiling anything.
 
     Returns
     -------
-    tuple of jax.Array
+    tuple of arrays of ``xp``
         :math:`u` and :math:`s`; finite, and differentiable in everything, at :math:`\beta = \gamma` too.
 
     References
     ----------
     Bergen et al. (2020), equations (2) and (3).
     """
-    new_unspliced, new_spliced = -jnp.expm1(-beta * tau) / beta, -jnp.expm1(-gamma * tau) / gamma
-    u = unspliced * jnp.exp(-beta * tau) + alpha * new_unspliced
-    mixed = (alpha - beta * unspliced) * decay_difference(tau, beta, gamma)
-    s = spliced * jnp.exp(-gamma * tau) + alpha * new_spliced - mixed
+    new_unspliced, new_spliced = -xp.expm1(-beta * tau) / beta, -xp.expm1(-gamma * tau) / gamma
+    u = unspliced * xp.exp(-beta * tau) + alpha * new_unspliced
+    mixed = (alpha - beta * unspliced) * decay_difference(tau, beta, gamma, xp=xp)
+    s = spliced * xp.exp(-gamma * tau) + alpha * new_spliced - mixed
     return u, s
 
 

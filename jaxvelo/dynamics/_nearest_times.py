@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxvelo.dynamics._cell_times import times_on_branches
 from jaxvelo.dynamics._phase_curve import curve_at, decay_end, tangents_at
-from jaxvelo.dynamics.splicing import SplicingKinetics
+from jaxvelo.dynamics._splicing import SplicingKinetics
 
 MOST_STEPS = 30
 

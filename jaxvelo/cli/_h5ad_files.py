@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxvelo.annotated.annotations import listed
+from jaxvelo.annotated.arguments import listed
 from jaxvelo.cli._writable import leave_out_unwritable as leave_out_unwritable
 from jaxvelo.configuration import logger
 from jaxvelo.reading import read
