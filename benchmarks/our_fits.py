@@ -283,7 +283,7 @@ def gradients() -> dict[str, Any]:
             "by level": {"scale": "lineage", "weights": "lineage"},
             "smooth": {"scale": "smooth", "weights": "smooth"},
         }.items():
-            problem = KernelProblem.of(kernel, objective, train, jax.random.key(0)).problem
+            problem = KernelProblem.of(kernel, objective, train, 0).problem
             everywhere = jnp.ones((1, adata.n_obs))
             loss = jax.jit(lambda p, problem=problem, cells=everywhere: problem.on_cells(p, cells)[0])
             errors.setdefault(name, {}).update(

@@ -11,7 +11,7 @@ import pytest
 from jaxvelo.dynamics import diffusion_pseudotime, local_confidence, velocity_coherence
 from jaxvelo.dynamics._curve_fit import Prior, fit_curves
 from jaxvelo.fit import FunctionOf, Run, laplace_covariance, minimize, standard_errors, sweep
-from jaxvelo.fitting._fit_kernel import _item_losses
+from jaxvelo.fitting._scores import item_losses
 from jaxvelo.graph import TransitionMatrix, full_precision, neighborhood_moments
 from jaxvelo.markov import absorption_probabilities, expected_displacement, project
 from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Connectivity, Velocity
@@ -63,11 +63,10 @@ def test_transitions(model, similarity, backward_mode):
     _, graph, features = dataset()
     velocity = Velocity(4.0, GENE_WEIGHTS, model=model, similarity=similarity, backward_mode=backward_mode, n_samples=3)
     key = jax.random.key(0)
-    assert_precise(velocity.probabilities, graph, features, key)
-    assert_precise(velocity.logits, graph, features["velocity"])
-    assert_precise(
-        lambda *a: gradient(lambda velocity: velocity.probabilities(*a[1:]), a[0]), velocity, graph, features, key
-    )
+    arguments = graph.pattern, graph.edges, features, key
+    assert_precise(velocity.probabilities, *arguments)
+    assert_precise(velocity.logits, graph.pattern, graph.mask, features["velocity"])
+    assert_precise(lambda *a: gradient(lambda velocity: velocity.probabilities(*a[1:]), a[0]), velocity, *arguments)
 
 
 def test_products_with_transitions():
@@ -82,7 +81,7 @@ def test_products_with_transitions():
     assert_precise(lambda *a: gradient(after, *a), transitions.values, y)
     assert_precise(project, transitions, y)
     assert_precise(expected_displacement, transitions, y)
-    assert_precise(neighborhood_moments, graph, y)
+    assert_precise(neighborhood_moments, graph.pattern, graph.edges["connectivities"].values, y)
     assert_precise(velocity_coherence, graph, y)
 
 
@@ -155,7 +154,7 @@ def test_solvers_within_are_precise(monkeypatch):
     start = jax.tree.map(lambda x: x[None], problem.parametrization.start())
     everyone = jnp.ones((1, N_CELLS))
     sweep(problem, start, everyone)
-    _item_losses(problem, problem.parametrization.start())
+    item_losses(problem, problem.parametrization.start())
     laplace_covariance(problem, problem.parametrization.start(), everyone[0])
     run = Run(everyone, everyone, jnp.zeros(1), jnp.zeros(1))
     minimize(problem, start, run, optax.adam(0.1), 1)

@@ -22,6 +22,9 @@ class Loss(eqx.Module):
     A loss is a pytree, its data are leaves.
     """
 
+    # Otherwise NumPy's arrays would be multiplied number by number, into arrays of losses.
+    __array_ufunc__ = None
+
     @property
     @abc.abstractmethod
     def n_expressions(self) -> int:

@@ -14,13 +14,9 @@ import numpy as np
 
 from jaxvelo import fit
 from jaxvelo.annotated.arguments import listed
-from jaxvelo.annotated.cells import chosen_cells
-from jaxvelo.annotated.clusters import cluster_codes
+from jaxvelo.fitting._trained import differing_cells, wishes
 from jaxvelo.kernels import KernelAdd, KernelExpression, VelocityKernel
 from jaxvelo.transitions import Expression, Features, Velocity
-
-N_FUNCTIONS = 10
-"""Smooth functions on the graph behind weights or scales that differ from cell to cell."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +37,8 @@ class KernelProblem:
         Sums with at least two weighted terms, in the order of the parameters.
     levels
         Names of the levels of scale and weights, where they differ by level.
+    seed
+        Random seed, of everything that is drawn.
     """
 
     kernel: KernelExpression
@@ -49,6 +47,7 @@ class KernelProblem:
     velocity_kernels: tuple[VelocityKernel, ...]
     sums: tuple[KernelAdd, ...]
     levels: dict[str, list[str]]
+    seed: int
 
     @classmethod
     def of(
@@ -56,7 +55,7 @@ class KernelProblem:
         kernel: KernelExpression,
         objective: fit.Loss,
         train: Mapping[str, Any] | Sequence[str] | None,
-        key: jax.Array,
+        seed: int,
     ) -> KernelProblem:
         """Check what the user wants, and prepare it.
 
@@ -68,42 +67,47 @@ class KernelProblem:
             The loss.
         train
             What to fit, see :func:`jaxvelo.tl.fit_kernel`.
-        key
-            Random key.
+        seed
+            Random seed.
         """
         check_kernel_and_objective(kernel, objective)
         kernel.require_transitions()
         velocity_kernels = {i: leaf for i, leaf in enumerate(kernel.kernels) if isinstance(leaf, VelocityKernel)}
         places = [i for i in kernel.occurrences if i in velocity_kernels]
         distinct, sums = tuple(velocity_kernels.values()), kernel.weighted_sums
-        wishes = _wishes(train, bool(distinct), bool(sums))
+        wished = wishes(train, bool(distinct), bool(sums))
         features = kernel.features
-        if "gene_weights" in wishes:
+        if "gene_weights" in wished:
             # Gene weights do not cover padding. Otherwise, padded features share the programs of the kernels.
             features = {name: _unpadded(f, kernel.shape[0]) for name, f in features.items()}
         _check_objective(objective, kernel, features)
         expression = kernel.expression
-        if "scale" in wishes:
+        if "scale" in wished:
             expression = _without_scales(expression)
         expression = fit.with_scales(expression, kernel.graph, features)
-        scale_cells, n_scale, scale_levels = _cells(kernel, wishes.get("scale"), "scale")
-        weight_cells, n_weight, weight_levels = _cells(kernel, wishes.get("weights"), "weights")
+        scale_cells, n_scale, scale_levels = differing_cells(kernel, wished.get("scale"), "scale")
+        weight_cells, n_weight, weight_levels = differing_cells(kernel, wished.get("weights"), "weights")
         numbers = {place: number for number, place in enumerate(velocity_kernels)}
         parametrization = fit.Parametrization(
             template=expression,
             scale_cells=scale_cells,
             weight_cells=weight_cells,
             n_genes=tuple(len(velocity_kernels[i].genes) for i in places),
-            train=tuple(wishes),
+            train=tuple(wished),
             scale_coefficients=n_scale,
             weight_coefficients=n_weight,
             sharing=tuple(numbers[i] for i in places),
-            penalty="sparse" if wishes.get("gene_weights") == "sparse" else "near_one",
+            penalty="sparse" if wished.get("gene_weights") == "sparse" else "near_one",
         )
-        problem = fit.Problem.prepare(parametrization, objective, kernel.graph, features, key)
+        problem = fit.Problem.prepare(parametrization, objective, kernel.graph, features, jax.random.key(seed))
         levels = {"softmax_scale": scale_levels, "weights": weight_levels}
         found = {name: values for name, values in levels.items() if values}
-        return cls(kernel, objective, problem, distinct, sums, found)
+        return cls(kernel, objective, problem, distinct, sums, found, seed)
+
+    @property
+    def name(self) -> str:
+        """Name of the objective."""
+        return objective_name(self.objective)
 
     @functools.cached_property
     def start(self) -> fit.Parameters:
@@ -116,6 +120,19 @@ class KernelProblem:
         terms, factors = fit.terms_of(self.objective), np.asarray(fit.coefficients_of(self.objective))
         is_likelihood = len(terms) == 1 and terms[0].is_likelihood and bool(factors[0] > 0)
         return is_likelihood and bool(self.start.log_scales or self.start.weight_logits)
+
+    @property
+    def has_gene_weights(self) -> bool:
+        """Whether gene weights are fitted."""
+        return "gene_weights" in self.problem.parametrization.train
+
+    def gene_names(self, parameters: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Names of the genes of each of the gene weights among readable parameters."""
+        named = (name for name in parameters if name.startswith("gene_weights"))
+        return {
+            name: kernel.genes.astype(str).astype(object)
+            for name, kernel in zip(named, self.velocity_kernels, strict=False)
+        }
 
     def shares(self) -> np.ndarray:
         """Weights of the convention that are fitted."""
@@ -134,7 +151,7 @@ class KernelProblem:
                 named[name if len(values) == 1 else f"{name}_{i}"] = np.asarray(value, dtype=np.float64)
         return named
 
-    def fitted_kernel(self, parameters: fit.Parameters, seed: Any) -> KernelExpression:
+    def fitted_kernel(self, parameters: fit.Parameters) -> KernelExpression:
         """The kernel with these parameters, computed."""
         expression, weights = _expression(self.problem.parametrization, parameters)
         terms = fit.velocity_terms(expression)
@@ -150,7 +167,7 @@ class KernelProblem:
             genes = leaf.params.get("gene_weights")
             if parameters.log_gene_weights:
                 genes = np.asarray(term.gene_weights, dtype=np.float64)
-            computed.append(leaf.with_parameters(scale, genes, seed))
+            computed.append(leaf.with_parameters(scale, genes, self.seed))
         new = iter(computed)
         kernels = [next(new) if isinstance(leaf, VelocityKernel) else leaf for leaf in self.kernel.kernels]
         if not parameters.weight_logits:
@@ -189,38 +206,10 @@ def _expression(parametrization: fit.Parametrization, parameters: fit.Parameters
     return expression, tuple(node.normalized_weights() for node in fit.weighted_sums(expression))
 
 
-def split_cells(problem: KernelProblem, validation: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Masks of the training and of the validation cells.
-
-    Parameters
-    ----------
-    problem
-        The problem.
-    validation
-        ``None``, a fraction of the cells that the objective has items of, or cells.
-    seed
-        Random seed for a fraction.
-    """
-    known = problem.item_cells()
-    n_known = int(known.sum())
-    if validation is None:
-        return known, np.zeros_like(known)
-    if isinstance(validation, (float, np.floating)):
-        if not 0 < validation < 1:
-            raise ValueError(f"Expected `validation` to be a fraction between 0 and 1, found `{validation}`.")
-        chosen = np.random.default_rng(seed).permutation(np.flatnonzero(known))[: round(validation * n_known)]
-        held_out = np.zeros_like(known)
-        held_out[chosen] = True
-    else:
-        held_out = chosen_cells(problem.kernel.adata, validation, "validation") & known
-    if held_out.sum() < 2:
-        raise ValueError(
-            f"Expected at least two validation cells that the objective has items of, found {held_out.sum()} (it has "
-            f"items of {n_known} cells). Pass a larger fraction, other cells, or `validation=None`."
-        )
-    if not (known & ~held_out).any():
-        raise ValueError("Expected some cells to fit on, found all of them in `validation`.")
-    return known & ~held_out, held_out
+def objective_name(objective: fit.Loss) -> str:
+    """Name an objective by its terms and their coefficients."""
+    terms = zip(np.asarray(fit.coefficients_of(objective)), fit.terms_of(objective), strict=True)
+    return " + ".join(("" if c == 1 else f"{c:.3g} * ") + type(term).__name__ for c, term in terms)
 
 
 def check_kernel_and_objective(kernel: Any, objective: Any) -> None:
@@ -232,46 +221,6 @@ def check_kernel_and_objective(kernel: Any, objective: Any) -> None:
             f"Expected an objective of `jaxvelo.objectives`, found `{type(objective).__name__}`. Wrap a function "
             "of the transition matrix as `jaxvelo.objectives.FunctionOf(adata, function)`."
         )
-
-
-def _wishes(train: Mapping[str, Any] | Sequence[str] | None, has_velocity: bool, has_sum: bool) -> dict[str, Any]:
-    """What to fit, in the order of :data:`jaxvelo.fit.TRAINABLE`, and how it differs among cells."""
-    possible = {"scale": has_velocity, "weights": has_sum, "gene_weights": has_velocity}
-    if train is None:
-        train = [name for name in ("scale", "weights") if possible[name]]
-    if isinstance(train, str):
-        train = [train]
-    given = dict(train) if isinstance(train, Mapping) else dict.fromkeys(train, True)
-    unknown = [name for name in given if name not in fit.TRAINABLE]
-    if unknown:
-        raise ValueError(f"Expected `train` to name some of {fit.TRAINABLE}, found {listed(unknown)}.")
-    given = {name: given[name] for name in fit.TRAINABLE if given.get(name) not in (None, False)}
-    if not given:
-        raise ValueError(f"Expected `train` to name some of {fit.TRAINABLE}, found none that this kernel has.")
-    for name in given:
-        if not possible[name]:
-            needed = "a sum of at least two weighted kernels" if name == "weights" else "a `VelocityKernel`"
-            raise ValueError(f"Expected {needed} to fit {name!r}, found none in the kernel.")
-    kind = given.get("gene_weights")
-    if kind not in (None, True, *fit.PENALTIES):
-        raise ValueError(f"Expected `train['gene_weights']` to be True or one of {fit.PENALTIES}, found `{kind!r}`.")
-    return given
-
-
-def _cells(kernel: KernelExpression, wish: Any, name: str) -> tuple[fit.Cells, int, list[str]]:
-    """How a parameter differs among cells, by how many coefficients, and the names of its levels."""
-    if wish in (None, True):
-        return None, 1, []
-    if wish == "smooth":
-        n_functions = min(N_FUNCTIONS, kernel.shape[0] - 1)
-        weights = next(iter(kernel.graph_data.matrices.values()))
-        return jnp.asarray(fit.smooth_functions(weights, n_functions), dtype=float), n_functions, []
-    if not isinstance(wish, str):
-        raise TypeError(f"Expected `train[{name!r}]` to be True, 'smooth' or a key in `adata.obs`, found `{wish!r}`.")
-    codes, names = cluster_codes(kernel.adata, wish)
-    if (codes < 0).any():
-        raise ValueError(f"Expected a level of `adata.obs[{wish!r}]` for each cell, found {(codes < 0).sum()} without.")
-    return jnp.asarray(codes, dtype=jnp.int32), len(names), names
 
 
 def _check_objective(objective: fit.Loss, kernel: KernelExpression, features: Mapping[str, Features]) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from jaxvelo import fit, pl
 from jaxvelo.annotated.arguments import check_integer
 from jaxvelo.configuration import timed
-from jaxvelo.fitting._kernel_problem import KernelProblem, split_cells
+from jaxvelo.fitting._kernel_problem import KernelProblem
+from jaxvelo.fitting._split import split_cells
 from jaxvelo.kernels import KernelExpression
 
 
@@ -99,9 +100,7 @@ def sweep_kernel(
     check_integer("seed", seed, least=0)
     with timed("Evaluating kernel on a grid"):
         has_sum = len(kernel) > 1
-        setup = KernelProblem.of(
-            kernel, objective, ["scale", "weights"] if has_sum else ["scale"], jax.random.key(int(seed))
-        )
+        setup = KernelProblem.of(kernel, objective, ["scale", "weights"] if has_sum else ["scale"], int(seed))
         start = setup.start
         if has_sum and (len(start.weight_logits) != 1 or start.weight_logits[0].shape[1] != 1):
             raise ValueError(f"Expected a sum of two weighted kernels to sweep weights, found `{kernel}`.")
@@ -114,7 +113,7 @@ def sweep_kernel(
             raise ValueError(f"Expected `weights` between 0 and 1, found `{weights}`.")
         if not has_sum:
             shares = np.ones(1)
-        chosen = setup.item_cells() if cells is None else split_cells(setup, cells, seed)[1]
+        chosen = setup.item_cells() if cells is None else split_cells(setup, cells).held_out
         scale, share = (axis.ravel() for axis in np.meshgrid(scales, shares, indexing="ij"))
         # A weight of exactly zero or one has an infinite logit, which the softmax cannot take.
         tiny = float(np.finfo(np.float32).tiny)
@@ -127,5 +126,5 @@ def sweep_kernel(
         if np.isnan(losses).all():
             raise ValueError("Expected a finite loss at some point of the grid, found none. Check the objective.")
         best = jax.tree.map(lambda leaf: leaf[int(np.nanargmin(losses))], grid)
-        fitted = setup.fitted_kernel(best, seed)
+        fitted = setup.fitted_kernel(best)
     return SweepResult(scales, shares, losses.reshape(len(scales), len(shares)), chosen, fitted)

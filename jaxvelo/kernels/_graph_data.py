@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from jaxvelo.annotated.graphs import find_graph, read_graph
 from jaxvelo.configuration import logger
-from jaxvelo.graph import CsrLayout, Edges, NeighborGraph, TransitionMatrix
+from jaxvelo.graph import CsrLayout, Edges, NeighborGraph, Pattern, TransitionMatrix, graph_and_layout
 from jaxvelo.transitions import Expression, Precomputed
 
 _STORED = "transition matrix"
@@ -52,12 +53,16 @@ class GraphData:
     @functools.cached_property
     def graph(self) -> NeighborGraph:
         """The graph as arrays on the device."""
-        return NeighborGraph.from_csr(self.matrices)
+        return self._graph_and_layout[0]
 
     @functools.cached_property
     def layout(self) -> CsrLayout:
         """Where the entries of a CSR matrix stand in the graph."""
-        return CsrLayout.of(self.graph)
+        return self._graph_and_layout[1]
+
+    @functools.cached_property
+    def _graph_and_layout(self) -> tuple[NeighborGraph, CsrLayout]:
+        return graph_and_layout(self.matrices)
 
     @functools.cached_property
     def is_symmetric(self) -> bool:
@@ -133,13 +138,14 @@ class GraphData:
             graph = data.graph
             # A cell without neighbours stays in a transition matrix. That makes no edge, as it makes none in the
             # expression.
-            own = {name: graph.edges[name] for name in self.matrices}
-            mask = NeighborGraph(graph.rows, graph.columns, graph.position, own).mask
+            own = [graph.edges[name].mask for name in self.matrices]
+            mask = tuple(functools.reduce(operator.or_, bucket) for bucket in zip(*own, strict=True))
             values = [graph.edges[name].values for name in matrices]
         graph = data.graph
         edges = {f"kernel {i}": Edges(value, mask) for i, value in enumerate(values)}
-        bare = NeighborGraph(graph.rows, graph.columns, graph.position, edges)
-        return Transitions.of_values(data, formula([Precomputed(name) for name in edges])(bare).values)
+        pattern = Pattern(graph.rows, graph.columns, mask, graph.pattern.n_cells)
+        known = NeighborGraph(pattern, graph.position, edges)
+        return Transitions.of_values(data, formula([Precomputed(name) for name in edges])(known).values)
 
 
 _in_use: weakref.WeakSet[GraphData] = weakref.WeakSet()

@@ -1,5 +1,6 @@
 """Open a figure and finish it: size and background, saving in one piece, showing."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,26 @@ def text_size(size: float) -> float:
     return size * settings.figure_params.fontsize / 10.0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """What a picture is drawn on, and what becomes of it; explained in :func:`jaxvelo.pl.scatter`."""
+
+    figsize: tuple[float, float] | None = None
+    dpi: float | None = None
+    ax: "Axes | None" = None
+    save: str | os.PathLike | None = None
+    show: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before there is a figure."""
+        check_size(self.figsize, self.dpi)
+        checked_path(self.save)
+
+    def of_size(self, width: float, height: float) -> "Sheet":
+        """Give the sheet with a size in inches where the user gave none."""
+        return self if self.figsize else dataclasses.replace(self, figsize=(width, height))
+
+
 class Canvas:
     """The axes that a picture is drawn on, and what happens to them at the end.
 
@@ -37,51 +58,43 @@ class Canvas:
 
     Parameters
     ----------
-    ax
-        Axes of the caller, or :obj:`None` for a new figure.
+    sheet
+        The caller's axes, or None for a new figure; its size and resolution, by default ``default_size`` for each panel
+        and matplotlib's ``figure.dpi``; the file to write; and whether to show the figure at the end, by default if it
+        is neither saved nor drawn on the caller's axes.
     n_dims
         2, or 3 for axes in three dimensions.
     n_panels, ncols
         Number of axes, and how many of them stand in a row.
-    figsize, dpi
-        Of a new figure; ``default_size`` (the size of one panel) and matplotlib's ``figure.dpi`` by default.
     default_size
         Size of a panel where the user gave none.
     room
         Width in inches that each panel needs for a legend beside it, added where the user gave no size.
-    save
-        File to write, or :obj:`None`.
-    show
-        Whether to show the figure at the end; by default if it is neither saved nor drawn on the caller's axes.
 
     Raises
     ------
     TypeError
-        If ``ax`` is something else.
+        If the axes are something else.
     ValueError
-        If ``ax`` has another number of dimensions, a size is none, or ``save`` cannot be written.
+        If the axes have another number of dimensions.
     """
 
     def __init__(
         self,
-        ax: "Axes | None" = None,
+        sheet: Sheet,
         *,
         n_dims: int = 2,
         n_panels: int = 1,
         ncols: int = 4,
-        figsize: tuple[float, float] | None = None,
         default_size: tuple[float, float] | None = None,
         room: float = 0.0,
-        dpi: float | None = None,
-        save: str | os.PathLike | None = None,
-        show: bool | None = None,
     ):
-        self.path = checked_path(save)
-        self.dpi = dpi
+        ax, figsize, show = sheet.ax, sheet.figsize, sheet.show
+        self.path = checked_path(sheet.save)
+        self.dpi = sheet.dpi
         self.own = ax is None
         self.show = (self.path is None and self.own) if show is None else bool(show)
         self.keep = show is False or not self.own  # the caller gets the axes and closes the figure
-        check_size(figsize, dpi)
         if ax is not None:
             check_axes(ax, n_dims)
             self.axes: list[Any] = [ax]
@@ -91,7 +104,7 @@ class Canvas:
         if figsize is None:
             width, height = default_size or (settings.figure_params.figsize or (6.0, 4.8))
             figsize = (n_columns * (width + room), n_rows * height)
-        figure = new_figure(figsize, dpi)
+        figure = new_figure(figsize, sheet.dpi)
         # In the order of depth, lines and marks would vanish among the cells.
         style: dict[str, Any] = {"projection": "3d", "computed_zorder": False} if n_dims == 3 else {}
         self.axes = [figure.add_subplot(n_rows, n_columns, i + 1, **style) for i in range(n_panels)]

@@ -7,8 +7,9 @@ import numpy as np
 
 from jaxvelo.annotated.arguments import check_integer
 
-from ._figure import INK, Canvas, check_size, checked_path, finish_figure, new_figure, pyplot
-from ._looks import checked_cmap, picture
+from ._checks import checked_cmap
+from ._figure import INK, Canvas, Sheet, check_size, checked_path, finish_figure, new_figure, pyplot
+from ._looks import picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,12 +84,8 @@ def fit(
 def sweep(
     result: Any,
     *,
-    ax: "Axes | None" = None,
     cmap: Any = "viridis_r",
-    figsize: tuple[float, float] | None = None,
-    dpi: float | None = None,
-    save: str | os.PathLike | None = None,
-    show: bool | None = None,
+    sheet: Sheet,
 ) -> "Axes | None":
     """Draw the losses of :func:`jaxvelo.tl.sweep_kernel` as a heat map; the smallest is framed.
 
@@ -96,16 +93,12 @@ def sweep(
     ----------
     result
         A :class:`jaxvelo.tl.SweepResult`.
-    ax
-        Axes to draw on; a new figure if ``None``.
     cmap
         Colour map.
-    figsize, dpi
-        Size of a new figure in inches, and its resolution.
-    save
-        File to write.
-    show
-        Whether to show the figure; by default if it is neither saved nor drawn on the caller's axes.
+    sheet
+        ``ax``, axes to draw on, or None for a new figure; ``figsize`` and ``dpi``, its size in inches and resolution;
+        ``save``, a file to write; ``show``, whether to show the figure: by default if it is neither saved nor drawn on
+        the caller's axes.
 
     Returns
     -------
@@ -120,9 +113,7 @@ def sweep(
     """
     cmap = checked_cmap("cmap", cmap)
     n_scales, n_weights = result.losses.shape
-    canvas = Canvas(
-        ax, figsize=figsize or (1.6 + 0.75 * n_weights, 1.4 + 0.42 * n_scales), dpi=dpi, save=save, show=show
-    )
+    canvas = Canvas(sheet.of_size(1.6 + 0.75 * n_weights, 1.4 + 0.42 * n_scales))
     axes = canvas.ax
     finite = result.losses[np.isfinite(result.losses)]
     # A few points far from the best would take all the colours: those far beyond the median share the last.

@@ -1,6 +1,6 @@
 """The picture of the flow out of a cluster over experimental time: a vein plot."""
 
-import os
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,13 +8,14 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
-from jaxvelo.annotated.outgoing_flow import outgoing_flow
+from jaxvelo.annotated.outgoing_flow import OutgoingFlow, outgoing_flow
 from jaxvelo.configuration import logger
 
+from ._checks import check_opacity
 from ._colors import MOST_GROUPS, Palette, grouped
-from ._figure import INK, Canvas, text_size
+from ._figure import INK, Canvas, Sheet, text_size
 from ._legend import legend_place, legend_style, legend_width
-from ._looks import check_opacity, picture
+from ._looks import picture
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -41,11 +42,7 @@ def single_flow(
     xticks_step_size: int | None = 1,
     palette: Palette = None,
     title: str | None = None,
-    figsize: tuple[float, float] | None = None,
-    dpi: float | None = None,
-    ax: "Axes | None" = None,
-    save: str | os.PathLike | None = None,
-    show: bool | None = None,
+    sheet: Sheet,
 ) -> "Axes | None":
     """Draw the flow out of one cluster over time as a vein plot.
 
@@ -85,8 +82,10 @@ def single_flow(
         Opacity of the bands.
     xticks_step_size
         Name every n-th time point; :obj:`None` names none.
-    palette, title, figsize, dpi, ax, save, show
+    palette, title
         See :func:`scatter`; the title is ``cluster`` by default.
+    sheet
+        ``figsize``, ``dpi``, ``ax``, ``save`` and ``show``: see :func:`scatter`.
 
     Returns
     -------
@@ -126,13 +125,14 @@ def single_flow(
         logger.warning("Drawing without a legend: %d clusters are more than the %d that fit", len(names), MOST_GROUPS)
         names = []
     room = max(0.0, legend_width(names) - 1.6) if place.kind == "outside" else 0.0
-    canvas = Canvas(ax, figsize=figsize, default_size=(8.0, 4.8), room=room, dpi=dpi, save=save, show=show)
-    x = (flow.times - flow.times[0]) / np.min(np.diff(flow.times))  # the closest time points are one unit apart
+    canvas = Canvas(sheet, default_size=(8.0, 4.8), room=room)
     colors = [groups.colors[i] for i in bands]
-    middle = bands.index(flow.source)
+    veins = _Veins(flow, bands, colors, min_flow, alpha)
     with canvas:
-        _draw_veins(canvas.ax, x, flow.shares[:, bands], flow.outgoing[:, bands], middle, colors, min_flow, alpha)
-        _label(canvas.ax, x, flow.times, xticks_step_size, time_key, str(cluster) if title is None else title)
+        _draw_veins(canvas.ax, veins)
+        _label(canvas.ax, veins, xticks_step_size)
+        canvas.ax.set_xlabel(time_key, color=INK, fontsize=text_size(11))
+        canvas.ax.set_title(str(cluster) if title is None else title, color=INK, fontsize=text_size(13))
         if names:
             from matplotlib.patches import Patch
 
@@ -157,19 +157,30 @@ def _order_bands(
     return [*others[0::2][::-1], source, *others[1::2]]
 
 
-def _draw_veins(
-    ax: Any,
-    x: Float[np.ndarray, " points"],
-    shares: Float[np.ndarray, "points bands"],
-    outgoing: Float[np.ndarray, "steps bands"],
-    source: int,
-    colors: list[str],
-    min_flow: float,
-    alpha: float,
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Veins:
+    """What is drawn: the clusters of ``bands``, from bottom to top, each in its colour."""
+
+    flow: OutgoingFlow
+    bands: list[int]
+    colors: list[str]
+    min_flow: float
+    alpha: float
+
+    @property
+    def x(self) -> Float[np.ndarray, " points"]:
+        """The time points; the closest are one unit apart."""
+        times = self.flow.times
+        return (times - times[0]) / np.min(np.diff(times))
+
+
+def _draw_veins(ax: Any, veins: _Veins) -> None:
     """Draw the bands, stacked from bottom to top, and the ribbons between them."""
     from scipy.interpolate import PchipInterpolator
 
+    x, colors, alpha, min_flow = veins.x, veins.colors, veins.alpha, veins.min_flow
+    shares, outgoing = veins.flow.shares[:, veins.bands], veins.flow.outgoing[:, veins.bands]
+    source = veins.bands.index(veins.flow.source)
     # Monotone between the points: a band never gets thicker than its neighbours in time, nor negative.
     half = PchipInterpolator(x, 0.5 * shares, axis=0)
     fine = np.linspace(x[0], x[-1], 60 * len(x))
@@ -192,33 +203,39 @@ def _draw_veins(
                 edge -= width
                 outer = middle[band] - side * 0.5 * shares[k + 1, band]
                 stop = outer + side * np.array([0.0, min(width, shares[k + 1, band])])
-                _draw_ribbon(ax, (x[k], x[k + 1]), start, stop, colors[source], colors[band], alpha)
+                shades = colors[source], colors[band]
+                _draw_ribbon(ax, _Ribbon((x[k], x[k + 1]), start, stop, shades, alpha))
     ax.set(xlim=limits[0], ylim=limits[1])
 
 
-def _draw_ribbon(
-    ax: Any,
-    span: tuple[float, float],
-    start: Float[np.ndarray, " 2"],
-    stop: Float[np.ndarray, " 2"],
-    start_color: str,
-    stop_color: str,
-    alpha: float,
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Ribbon:
+    """From one place to another, both from the inner to the outer edge: where, and in which colours."""
+
+    span: tuple[float, float]
+    start: Float[np.ndarray, " 2"]
+    stop: Float[np.ndarray, " 2"]
+    colors: tuple[str, str]
+    alpha: float
+
+
+def _draw_ribbon(ax: Any, ribbon: _Ribbon) -> None:
     """Draw a band that bends from one place to another and changes its colour on the way."""
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Polygon
 
     way = np.linspace(0.0, 1.0, 80)
+    span = ribbon.span
     x = span[0] + way * (span[1] - span[0])
     bend = (way**3 * (10 - 15 * way + 6 * way**2))[:, None]  # flat at both ends
-    inner, outer = ((1 - bend) * start + bend * stop).T
+    inner, outer = ((1 - bend) * ribbon.start + bend * ribbon.stop).T
     outline = np.concatenate([np.stack([x, inner], axis=1), np.stack([x, outer], axis=1)[::-1]])
     shape = Polygon(outline, closed=True, transform=ax.transData, facecolor="none", edgecolor="none")
     ax.add_artist(shape)  # not as a patch: finding out how far each reaches takes longer than all the rest
-    shade = (1 - way[:, None]) * to_rgb(start_color) + way[:, None] * np.array(to_rgb(stop_color))
+    before, after = map(to_rgb, ribbon.colors)
+    shade = (1 - way[:, None]) * before + way[:, None] * np.array(after)
     # It grows out of one band and melts into the other, without an edge in either.
-    opacity = 0.9 * alpha * np.minimum(1.0, np.minimum(way / 0.3, (1 - way) / 0.15))
+    opacity = 0.9 * ribbon.alpha * np.minimum(1.0, np.minimum(way / 0.3, (1 - way) / 0.15))
     shade = np.concatenate([shade, opacity[:, None]], axis=1)
     image = ax.imshow(
         shade[None],
@@ -231,14 +248,10 @@ def _draw_ribbon(
     image.set_clip_path(shape)
 
 
-def _label(
-    ax: Any, x: Float[np.ndarray, " points"], days: np.ndarray, step: int | None, time_key: str, title: str
-) -> None:
+def _label(ax: Any, veins: _Veins, step: int | None) -> None:
     """Name the time points below the picture."""
     shown = slice(0, 0) if step is None else slice(None, None, step)
-    ax.set_xticks(x[shown], [f"{point:g}" for point in days[shown]])
+    ax.set_xticks(veins.x[shown], [f"{point:g}" for point in veins.flow.times[shown]])
     ax.set_yticks([])
-    ax.set_xlabel(time_key, color=INK, fontsize=text_size(11))
     ax.tick_params(length=0, labelcolor=INK, labelsize=text_size(10))
     ax.spines[:].set_visible(False)
-    ax.set_title(title, color=INK, fontsize=text_size(13))

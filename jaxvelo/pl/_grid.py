@@ -1,15 +1,17 @@
 """Arrows in an embedding: smoothed onto a regular grid, or one for each cell."""
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial import cKDTree
 
+from ._checks import check_color, check_positive
 from ._colors import Categorical, Colors, PerCell
 from ._embedding import Embedding, finite_rows, read_arrows, read_positions
 from ._figure import INK
-from ._looks import Looks, check_color, check_positive, picture
+from ._looks import Looks, picture
 from ._panels import draw_embedding
 
 if TYPE_CHECKING:
@@ -150,9 +152,10 @@ def projection_grid(
     ValueError
         If the arrows do not fit the embedding or an argument is out of range.
     """
+    arrows = Arrows(arrow_size, arrow_length, arrow_color)
+    check_positive("density", density)
+    check_smoothing(smooth, n_neighbors)
     embedding, vectors = read_field(adata, basis, vkey, recompute, looks)
-    check_field(embedding, vectors, vkey, n_neighbors, arrow_color, density=density, smooth=smooth,
-                arrow_size=arrow_size, arrow_length=arrow_length)  # fmt: skip
     positions = embedding.positions
     lines = max(2, round(grid_lines(len(positions), LINES[positions.shape[1]]) * density))
     grid, average = smooth_on_grid(
@@ -160,7 +163,7 @@ def projection_grid(
     )
 
     def over(ax: Any, _: Colors) -> None:
-        draw_grid(ax, grid, average, arrow_size, arrow_length, arrow_color)
+        draw_grid(ax, grid, average, arrows)
 
     return draw_embedding(adata, embedding, looks, enlarged=BACKGROUND_SIZE, over=over)
 
@@ -200,23 +203,24 @@ def projection_cells(
     KeyError, TypeError, ValueError
         As :func:`projection_grid`.
     """
-    embedding, vectors = read_field(adata, basis, vkey, recompute, looks)
-    check_field(embedding, vectors, vkey, density=density, arrow_size=arrow_size, arrow_length=arrow_length)
+    arrows = Arrows(arrow_size, arrow_length)
+    check_positive("density", density)
     if density > 1:
         raise ValueError(f"Expected `density` to be a share of the cells, at most 1, found `{density}`.")
+    embedding, vectors = read_field(adata, basis, vkey, recompute, looks)
     positions = embedding.positions
     cells = np.flatnonzero(finite_rows(positions, vectors))
     if density < 1:
         n_drawn = max(1, round(density * len(cells)))
         cells = np.sort(np.random.default_rng(0).permutation(cells)[:n_drawn])
-    length = 0.04 * np.max(np.ptp(positions[cells], axis=0)) * arrow_length
+    longest = 0.04 * np.max(np.ptp(positions[cells], axis=0))
 
     def over(ax: Any, colors: Colors) -> None:
         shades: Any = INK
         if isinstance(colors, Categorical | PerCell):
             own = colors.rgba() if isinstance(colors, Categorical) else colors.colors
             shades = 0.75 * own[cells] + 0.25 * np.array([0.0, 0.0, 0.0, 1.0])  # darker than the cell under it
-        draw_arrows(ax, positions[cells], vectors[cells], length, 0.7 * arrow_size, shades)
+        draw_arrows(ax, positions[cells], vectors[cells], arrows.scaled(0.7, longest, shades))
 
     return draw_embedding(adata, embedding, looks, enlarged=BACKGROUND_SIZE, over=over)
 
@@ -224,69 +228,94 @@ def projection_cells(
 def read_field(
     adata: "AnnData", basis: str | None, vkey: str, recompute: bool, looks: Looks
 ) -> tuple[Embedding, Float[np.ndarray, "cells dims"]]:
-    """Read an embedding and the arrows on it."""
+    """Read an embedding and the arrows on it; raise if no cell has a place and an arrow."""
     embedding = read_positions(adata, basis, looks.components, looks.projection)
-    return embedding, read_arrows(adata, embedding, vkey, recompute)
-
-
-def check_field(
-    embedding: Embedding,
-    vectors: Float[np.ndarray, "cells dims"],
-    vkey: str,
-    n_neighbors: int | None = None,
-    arrow_color: Any = INK,
-    **positive: float,
-) -> None:
-    """Raise if no cell has a place and an arrow, or if an argument cannot be used."""
-    for name, value in positive.items():
-        check_positive(name, value)
-    check_color("arrow_color", arrow_color)
-    if n_neighbors is not None and (not isinstance(n_neighbors, int | np.integer) or n_neighbors < 1):
-        raise ValueError(f"Expected `n_neighbors` to be a positive integer or None, found `{n_neighbors!r}`.")
+    vectors = read_arrows(adata, embedding, vkey, recompute)
     if not finite_rows(embedding.positions, vectors).any():
         raise ValueError(
             f"Expected cells with a finite place and a finite arrow in `{vkey}`, found none in {len(vectors)} cells. "
             "Compute the projection again."
         )
+    return embedding, vectors
+
+
+def check_smoothing(smooth: float, n_neighbors: int | None) -> None:
+    """Raise if an argument of :func:`smooth_on_grid` cannot be used."""
+    check_positive("smooth", smooth)
+    if n_neighbors is not None and (not isinstance(n_neighbors, int | np.integer) or n_neighbors < 1):
+        raise ValueError(f"Expected `n_neighbors` to be a positive integer or None, found `{n_neighbors!r}`.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrows:
+    """How arrows look: thickness and length, as the user gives them relative to the default, and colour."""
+
+    arrow_size: float = 1.0
+    arrow_length: float = 1.0
+    arrow_color: Any = INK
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        check_positive("arrow_size", self.arrow_size)
+        check_positive("arrow_length", self.arrow_length)
+        check_color("arrow_color", self.arrow_color)
+
+    def scaled(self, width: float, length: float, color: Any = None) -> "ScaledArrows":
+        """Give the arrows for a default width and length, in the user's colour or another."""
+        color = self.arrow_color if color is None else color
+        return ScaledArrows(width * self.arrow_size, length * self.arrow_length, color)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaledArrows:
+    """How arrows look in a picture.
+
+    Attributes
+    ----------
+    width
+        In points.
+    length
+        Of the 95th percentile of the arrows, in the embedding's units.
+    color
+        A colour, or one for each arrow, of shape (arrows, 4).
+    """
+
+    width: float
+    length: float
+    color: Any
 
 
 def draw_grid(
-    ax: Any,
-    grid: list[Float[np.ndarray, " _"]],
-    average: Float[np.ndarray, "*grid dims"],
-    arrow_size: float,
-    arrow_length: float,
-    arrow_color: Any,
+    ax: Any, grid: list[Float[np.ndarray, " _"]], average: Float[np.ndarray, "*grid dims"], arrows: Arrows
 ) -> None:
     """Draw the arrows of the populated points of a grid."""
     points = np.stack(np.meshgrid(*grid, indexing="ij"), axis=-1)
     populated = np.isfinite(average).all(axis=-1)
     spacing = grid[0][1] - grid[0][0]
-    draw_arrows(ax, points[populated], average[populated], 1.3 * spacing * arrow_length, 1.0 * arrow_size, arrow_color)
+    draw_arrows(ax, points[populated], average[populated], arrows.scaled(1.0, 1.3 * spacing))
 
 
 def draw_arrows(
     ax: Any,
     positions: Float[np.ndarray, "arrows dims"],
     vectors: Float[np.ndarray, "arrows dims"],
-    length: float,
-    width: float,
-    color: Any,
+    look: ScaledArrows,
 ) -> None:
-    """Draw arrows whose 95th percentile has the given length in the embedding's units and the given width in points."""
+    """Draw arrows; those that would be dots, or cross the picture, are left out or cut."""
     speed = np.linalg.norm(vectors, axis=1)
     if not np.any(speed > 0):
         return
     reference = np.percentile(speed[speed > 0], 95)
     moving = speed > 0.05 * reference  # shorter ones would be dots
-    vectors = vectors[moving] * (length / reference)
+    vectors = vectors[moving] * (look.length / reference)
     # One arrow much longer than the rest would cross the picture: none is drawn longer than 1.5 times the reference.
     vectors = vectors * np.minimum(1.0, 1.5 * reference / speed[moving])[:, None]
+    color = look.color
     color = color[moving] if isinstance(color, np.ndarray) and color.ndim == 2 else color
     if ax.name == "3d":
         # Each arrow is three lines there, and their colours are asked for in this order.
         colors = np.concatenate([color, np.repeat(color, 2, axis=0)]) if isinstance(color, np.ndarray) else color
-        ax.quiver(*positions[moving].T, *vectors.T, linewidths=width, colors=colors, arrow_length_ratio=0.35)
+        ax.quiver(*positions[moving].T, *vectors.T, linewidths=look.width, colors=colors, arrow_length_ratio=0.35)
         return
     ax.quiver(
         *positions[moving].T,
@@ -296,7 +325,7 @@ def draw_arrows(
         scale_units="xy",
         scale=1.0,
         units="dots",
-        width=width * ax.figure.figure.dpi / 72,
+        width=look.width * ax.figure.figure.dpi / 72,
         headwidth=4.5,
         headlength=5.0,
         headaxislength=4.2,

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from jaxvelo.configuration import logger
 
+from ._checks import check_positive
 from ._colors import MISSING, MOST_GROUPS, Categorical, Colors
 from ._embedding import finite_rows
 from ._figure import INK, text_size
@@ -92,6 +93,27 @@ def _outside(words: list[str]) -> Place:
     return Place("outside", {"loc": loc, "bbox_to_anchor": anchor, "borderaxespad": 0.0})
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Legend:
+    """Where and how groups are named; explained in :func:`jaxvelo.pl.scatter`."""
+
+    legend_loc: Any = "right margin"
+    legend_fontsize: float | None = None
+    legend_fontweight: Any = None
+    legend_fontoutline: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        for name in ("legend_fontsize", "legend_fontoutline"):
+            check_positive(name, getattr(self, name))
+        _ = self.place
+
+    @property
+    def place(self) -> Place:
+        """Where the groups are named."""
+        return legend_place(self.legend_loc, right_is_outside=True)
+
+
 def legend_style(n_names: int, size: float | None = None) -> dict[str, Any]:
     """Give size of the text and number of columns of a legend: smaller and closer for many names."""
     usual, n_rows = next(((s, rows) for most, s, rows in LEGEND_SIZES if n_names <= most), LEGEND_SIZES[-1][1:])
@@ -106,11 +128,12 @@ def legend_width(names: list[str], size: float | None = None) -> float:
     return style["ncols"] * style["fontsize"] * (2.6 + 0.58 * max(map(len, names))) / 72
 
 
-def room_beside(colors: list[Colors], place: Place, size: float | None = None) -> float:
+def room_beside(colors: list[Colors], legend: Legend) -> float:
     """Give the width in inches that a figure needs beyond its usual one for the legends beside it."""
+    place = legend.place
     if place.kind != "outside" or place.arguments["loc"].endswith("center"):
         return 0.0
-    widths = [legend_width(entry_names(c), size) for c in colors if isinstance(c, Categorical)]
+    widths = [legend_width(entry_names(c), legend.legend_fontsize) for c in colors if isinstance(c, Categorical)]
     return max(0.0, max(widths, default=0.0) - 1.6)
 
 
@@ -154,22 +177,14 @@ def group_handles(colors: Categorical) -> list[Any]:
     ]
 
 
-def draw_legend(
-    ax: Any,
-    positions: Float[np.ndarray, "cells dims"],
-    colors: Colors,
-    place: Place,
-    *,
-    size: float | None = None,
-    weight: Any = None,
-    outline: float | None = None,
-) -> None:
+def draw_legend(ax: Any, positions: Float[np.ndarray, "cells dims"], colors: Colors, legend: Legend) -> None:
     """Name the groups, beside the picture, in it or on the cells."""
+    place, size = legend.place, legend.legend_fontsize
     if not isinstance(colors, Categorical) or place.kind == "none":
         return
     warn_about_many(colors)
     if place.kind == "data" and ax.name != "3d":  # names on a cloud that can be turned would lie about its depth
-        _names_on_data(ax, positions, colors, size, "bold" if weight is None else weight, outline)
+        _names_on_data(ax, positions, colors, legend)
         return
     handles = group_handles(colors)
     if not handles:
@@ -197,24 +212,17 @@ def draw_legend(
     if "bbox_to_anchor" in arguments and arguments["loc"].endswith("center"):  # above or below: wide rather than high
         style["ncols"] = max(1, int(0.8 * figure.get_figwidth() * style["ncols"] / legend_width(names, size)))
     other = ax.get_legend()
-    legend = ax.legend(handles=handles, **style, **arguments)
-    legend.set_gid("groups")
+    drawn = ax.legend(handles=handles, **style, **arguments)
+    drawn.set_gid("groups")
     if other is not None and other.get_gid() == "ends":
         ax.add_artist(other)  # a second legend would replace the first
         other.set_clip_on(False)  # which that turns on
-    if weight is not None:
-        for text in legend.get_texts():
-            text.set_fontweight(weight)
+    if legend.legend_fontweight is not None:
+        for text in drawn.get_texts():
+            text.set_fontweight(legend.legend_fontweight)
 
 
-def _names_on_data(
-    ax: Any,
-    positions: Float[np.ndarray, "cells dims"],
-    colors: Categorical,
-    size: float | None,
-    weight: Any,
-    outline: float | None,
-) -> None:
+def _names_on_data(ax: Any, positions: Float[np.ndarray, "cells dims"], colors: Categorical, legend: Legend) -> None:
     """Write each group's name at its median, moved until no two overlap."""
     from matplotlib.patheffects import withStroke
 
@@ -225,10 +233,11 @@ def _names_on_data(
     present = [i for i, group in enumerate(cells) if len(group)]
     if not present or len(present) > MOST_GROUPS:
         return
-    if size is None:
-        size = text_size(next(s for most, s in NAME_SIZES if len(present) <= most))
+    weight, outline = legend.legend_fontweight, legend.legend_fontoutline
+    size = legend.legend_fontsize or text_size(next(s for most, s in NAME_SIZES if len(present) <= most))
     halo = [withStroke(linewidth=0.3 * size if outline is None else outline, foreground="white")]
-    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size, "fontweight": weight, "color": INK}
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size, "color": INK}
+    style["fontweight"] = "bold" if weight is None else weight
     medians = np.array([np.median(positions[cells[i]], axis=0) for i in present])
     texts = [
         ax.text(*median, colors.names[i], path_effects=halo, zorder=10, **style)

@@ -3,78 +3,39 @@
 import dataclasses
 import functools
 import inspect
-import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jaxvelo.annotated.arguments import check_integer, listed
-from jaxvelo.configuration import is_positive, settings
 
+from ._checks import check_opacity, check_positive, checked_cmap
 from ._colors import Continuous, Palette
-from ._figure import check_size, checked_path, pyplot
-from ._legend import legend_place
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from ._figure import Sheet, pyplot
+from ._legend import Legend
 
 SYNONYMS = {"c": "color", "color_map": "cmap", "s": "size"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Looks:
-    """How cells, legend and figure look; explained in :func:`jaxvelo.pl.scatter`."""
+class ColorScale:
+    """How numbers become colours."""
 
-    color: Any = None
-    layer: str | None = None
-    use_raw: bool | None = None
-    groups: Any = None
-    palette: Palette = None
     cmap: Any = None
     vmin: float | None = None
     vmax: float | None = None
     perc: Any = None
     sort_order: bool = True
     colorbar: bool = True
-    size: float | None = None
-    alpha: float = 1.0
-    components: Any = None
-    projection: str | None = None
-    legend_loc: Any = "right margin"
-    legend_fontsize: float | None = None
-    legend_fontweight: Any = None
-    legend_fontoutline: float | None = None
-    title: str | Sequence[str] | None = None
-    fontsize: float | None = None
-    frameon: bool | None = None
-    xlabel: str | None = None
-    ylabel: str | None = None
-    ncols: int = 4
-    figsize: tuple[float, float] | None = None
-    dpi: float | None = None
-    ax: "Axes | None" = None
-    save: str | os.PathLike | None = None
-    show: bool | None = None
 
     def __post_init__(self) -> None:
-        """Check what can be checked without the cells."""
-        for name in ("size", "legend_fontsize", "legend_fontoutline", "fontsize"):
-            check_positive(name, getattr(self, name))
-        check_opacity("alpha", self.alpha)
+        """Check what can be checked without the numbers."""
         for name in ("vmin", "vmax"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, int | float | np.number):
                 raise ValueError(f"Expected `{name}` to be a number, found `{value!r}`.")
-        for name in ("layer", "xlabel", "ylabel"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, str):
-                raise TypeError(f"Expected `{name}` to be a text, found `{value!r}`.")
-        check_integer("ncols", self.ncols, 1)
         checked_cmap("cmap", self.cmap)
-        legend_place(self.legend_loc, right_is_outside=True)
-        check_size(self.figsize, self.dpi)
-        checked_path(self.save)
 
     def limits(self, colors: Continuous) -> tuple[float, float]:
         """Give the numbers at the ends of the colour map: all values, or what the user chose."""
@@ -96,75 +57,74 @@ class Looks:
         return low, high
 
 
-def check_positive(name: str, value: Any) -> None:
-    """Raise a ValueError unless ``value`` is a positive number, or :obj:`None`."""
-    if value is not None and not is_positive(value):
-        raise ValueError(f"Expected `{name}` to be positive and finite, found `{value!r}`.")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Looks:
+    """How cells, legend and figure look; explained in :func:`jaxvelo.pl.scatter`."""
 
+    color: Any = None
+    layer: str | None = None
+    use_raw: bool | None = None
+    groups: Any = None
+    palette: Palette = None
+    scale: ColorScale = dataclasses.field(default_factory=ColorScale)
+    size: float | None = None
+    alpha: float = 1.0
+    components: Any = None
+    projection: str | None = None
+    legend: Legend = dataclasses.field(default_factory=Legend)
+    title: str | Sequence[str] | None = None
+    fontsize: float | None = None
+    frameon: bool | None = None
+    xlabel: str | None = None
+    ylabel: str | None = None
+    ncols: int = 4
+    sheet: Sheet = dataclasses.field(default_factory=Sheet)
 
-def check_opacity(name: str, value: Any) -> None:
-    """Raise a ValueError unless ``value`` is a number from 0 to 1."""
-    if not isinstance(value, int | float | np.number) or not 0 <= value <= 1:
-        raise ValueError(f"Expected `{name}` to be an opacity from 0 to 1, found `{value!r}`.")
-
-
-def checked_cmap(name: str, cmap: Any) -> Any:
-    """Give a colour map: of matplotlib by its name, as it is, or made from a list of colours.
-
-    :obj:`None` stands for that of ``settings.set_figure_params``.
-    """
-    from matplotlib import colormaps
-    from matplotlib.colors import Colormap, LinearSegmentedColormap, is_color_like
-
-    cmap = settings.figure_params.color_map if cmap is None else cmap
-    if isinstance(cmap, Colormap):
-        return cmap
-    if isinstance(cmap, str) and cmap in list(colormaps):
-        return colormaps[cmap]
-    if isinstance(cmap, list | tuple) and len(cmap) > 1 and all(map(is_color_like, cmap)):
-        return LinearSegmentedColormap.from_list("listed", list(cmap))
-    raise ValueError(
-        f"Expected `{name}` to be a colour map of matplotlib, such as 'viridis', or a list of colours, found "
-        f"`{cmap!r}`."
-    )
-
-
-def check_color(name: str, color: Any) -> None:
-    """Raise a ValueError unless matplotlib knows the colour."""
-    from matplotlib.colors import is_color_like
-
-    if not is_color_like(color):
-        raise ValueError(f"Expected `{name}` to be a colour, such as 'red' or '#ff0000', found `{color!r}`.")
+    def __post_init__(self) -> None:
+        """Check what can be checked without the cells."""
+        for name in ("size", "fontsize"):
+            check_positive(name, getattr(self, name))
+        check_opacity("alpha", self.alpha)
+        for name in ("layer", "xlabel", "ylabel"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"Expected `{name}` to be a text, found `{value!r}`.")
+        check_integer("ncols", self.ncols, 1)
 
 
 def picture(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Let a function that draws take the shared arguments and their synonyms, and refuse all others by name.
 
-    A function with an argument ``looks`` gets the shared ones as :class:`Looks`; ``defaults`` are those of its own. For
-    it, :obj:`None` stands for an argument's default everywhere but in ``legend_loc``.
+    An argument whose annotation is one of the classes of looks (:class:`Looks`, :class:`Sheet`) stands for all fields
+    of it: these are the arguments that the user passes, and the function gets the object. ``defaults`` are those of its
+    own. For a function with :class:`Looks`, :obj:`None` stands for an argument's default everywhere but in
+    ``legend_loc``.
 
     Raises
     ------
     TypeError
         On calls with arguments that are not there, with a list of those that are.
     """
-    shared = {field.name: defaults.get(field.name, field.default) for field in dataclasses.fields(Looks)}
 
     def decorated(draw: Callable[..., Any]) -> Callable[..., Any]:
         own = dict(inspect.signature(draw).parameters)
-        is_of_cells = own.pop("looks", None) is not None
-        others = {name: default for name, default in shared.items() if name not in own} if is_of_cells else {}
+        objects = {name: p.annotation for name, p in own.items() if dataclasses.is_dataclass(p.annotation)}
+        for name in objects:
+            del own[name]
+        others: dict[str, Any] = {}
+        for kind in objects.values():
+            others |= {name: defaults.get(name, usual) for name, usual in _arguments(kind).items() if name not in own}
         names = [*own, *others]
+        none_is_default = Looks in objects.values()
 
         @functools.wraps(draw)
         def drawn(*args: Any, **given: Any) -> Any:
             pyplot()  # says how to install matplotlib before anything else asks for it
-            given = _in_our_words(draw.__name__, given, names)
-            if not is_of_cells:
-                return draw(*args, **given)
-            meant = {name: value for name, value in given.items() if value is not None or name == "legend_loc"}
-            looks = Looks(**{name: meant.pop(name, default) for name, default in others.items()})
-            return draw(*args, **meant, looks=looks)
+            meant = _in_our_words(draw.__name__, given, names)
+            if none_is_default:
+                meant = {name: value for name, value in meant.items() if value is not None or name == "legend_loc"}
+            shared = {name: meant.pop(name, default) for name, default in others.items()}
+            return draw(*args, **meant, **{name: _made_of(kind, shared) for name, kind in objects.items()})
 
         keyword_only = inspect.Parameter.KEYWORD_ONLY
         more = [inspect.Parameter(name, keyword_only, default=default) for name, default in others.items()]
@@ -172,6 +132,27 @@ def picture(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
         return drawn
 
     return decorated
+
+
+def _arguments(kind: Any) -> dict[str, Any]:
+    """Give names and defaults of the arguments that an object is made of, those of its parts among them."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        found |= _arguments(field.type) if dataclasses.is_dataclass(field.type) else {field.name: field.default}
+    return found
+
+
+def _made_of(kind: Any, arguments: dict[str, Any]) -> Any:
+    """Make an object of the arguments of a call."""
+    return kind(
+        **{
+            field.name: _made_of(field.type, arguments)
+            if dataclasses.is_dataclass(field.type)
+            else arguments[field.name]
+            for field in dataclasses.fields(kind)
+            if dataclasses.is_dataclass(field.type) or field.name in arguments
+        }
+    )
 
 
 def _in_our_words(function: str, given: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

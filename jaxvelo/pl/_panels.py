@@ -1,5 +1,6 @@
 """Cells in an embedding: points, colour bar, legend and axes, on one panel or several."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,12 @@ from jaxtyping import Float
 
 from jaxvelo.configuration import settings
 
+from ._checks import checked_cmap
 from ._colors import MISSING, Categorical, Colors, Continuous, PerCell, Uniform, cell_colors
 from ._embedding import Embedding, finite_rows
 from ._figure import INK, Canvas, text_size
-from ._legend import draw_legend, legend_place, room_beside
-from ._looks import Looks, checked_cmap
+from ._legend import draw_legend, room_beside
+from ._looks import Looks
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -48,7 +50,7 @@ def draw_embedding(
     """
     several = _panels(adata, looks.color)
     listed_colors = [looks.color] if several is None else several
-    if several is not None and len(several) > 1 and looks.ax is not None:
+    if several is not None and len(several) > 1 and looks.sheet.ax is not None:
         raise ValueError(
             f"Expected one thing to colour by for `ax`, found {len(several)} in `color`. Draw them one by one, or "
             "leave out `ax` for a figure with a panel for each."
@@ -58,39 +60,24 @@ def draw_embedding(
     ]
     for panel in colors:
         if isinstance(panel, Continuous):
-            looks.limits(panel)  # before anything is opened
+            looks.scale.limits(panel)  # before anything is opened
     titles = _titles(looks.title, colors)
-    place = legend_place(looks.legend_loc, right_is_outside=True)
-    n_dims = embedding.positions.shape[1]
     canvas = Canvas(
-        looks.ax,
-        n_dims=n_dims,
+        looks.sheet,
+        n_dims=embedding.positions.shape[1],
         n_panels=len(colors),
         ncols=looks.ncols,
-        figsize=looks.figsize,
         default_size=None if len(colors) == 1 else (4.8, 4.0),
-        room=room_beside(colors, place, looks.legend_fontsize),
-        dpi=looks.dpi,
-        save=looks.save,
-        show=looks.show,
+        room=room_beside(colors, looks.legend),
     )
+    size = looks.size or enlarged * cell_size(int(finite_rows(embedding.positions).sum()))
     with canvas:
         for ax, panel, title in zip(canvas.axes, colors, titles, strict=True):
-            n_cells = int(finite_rows(embedding.positions).sum())
-            size = enlarged * cell_size(n_cells) if looks.size is None else looks.size
             draw_cells(ax, embedding.positions, panel, looks, size=size)
             if over is not None:
                 over(ax, panel)
             dress(ax, embedding, looks, title)
-            draw_legend(
-                ax,
-                embedding.positions,
-                panel,
-                place,
-                size=looks.legend_fontsize,
-                weight=looks.legend_fontweight,
-                outline=looks.legend_fontoutline,
-            )
+            draw_legend(ax, embedding.positions, panel, looks.legend)
         done = canvas.finish()
     return done if several is None or done is None else canvas.axes
 
@@ -144,51 +131,59 @@ def draw_cells(
     """Draw the cells that have a place, and a colour bar if they are coloured by numbers."""
     from matplotlib.colors import Normalize
 
+    scale = looks.scale
     norm, extend = None, None
     if isinstance(colors, Continuous):
-        low, high = looks.limits(colors)
+        low, high = scale.limits(colors)
         norm = Normalize(low, high)
         known = colors.values[np.isfinite(colors.values)]
         below, above = bool(np.any(known < low)), bool(np.any(known > high))
         extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get((below, above))
-    drawn = draw_points(
-        ax,
-        positions,
-        colors,
-        cmap=checked_cmap("cmap", looks.cmap),
-        norm=norm,
-        size=size,
-        alpha=looks.alpha,
-        sort_order=looks.sort_order,
-    )
-    if drawn is not None and looks.colorbar:
+    cmap = checked_cmap("cmap", scale.cmap)
+    points = Points(size=size, cmap=cmap, norm=norm, alpha=looks.alpha, sort_order=scale.sort_order)
+    drawn = draw_points(ax, positions, colors, points)
+    if drawn is not None and scale.colorbar:
         draw_color_bar(drawn, ax, extend=extend)
 
 
-def draw_points(
-    ax: Any,
-    positions: Float[np.ndarray, "cells dims"],
-    colors: Colors,
-    *,
-    cmap: Any = None,
-    norm: Any = None,
-    size: float | None = None,
-    alpha: float = 1.0,
-    zorder: float = 1.0,
-    rasterized: bool | None = None,
-    sort_order: bool = True,
-) -> Any:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Points:
+    """How cells are drawn.
+
+    Attributes
+    ----------
+    size
+        Area in points².
+    cmap, norm
+        Colour map of numbers, and what brings them to the range from 0 to 1.
+    alpha
+        Opacity.
+    sort_order
+        Whether high numbers are drawn on top.
+    rasterized
+        Whether a vector file holds the cells as an image; by default if there are many.
+    """
+
+    size: float
+    cmap: Any = None
+    norm: Any = None
+    alpha: float = 1.0
+    sort_order: bool = True
+    rasterized: bool | None = None
+
+
+def draw_points(ax: Any, positions: Float[np.ndarray, "cells dims"], colors: Colors, points: Points) -> Any:
     """Draw the cells that have a place, no group systematically on top of another; missing values at the bottom.
 
     Returns what a colour bar is made from, or :obj:`None` if the colours are no numbers or none is known.
     """
     cells = np.random.default_rng(0).permutation(np.flatnonzero(finite_rows(positions)))
-    many = len(cells) > MANY_CELLS if rasterized is None else rasterized
+    many = len(cells) > MANY_CELLS if points.rasterized is None else points.rasterized
     style: dict[str, Any] = {
-        "s": cell_size(len(cells)) if size is None else size,
-        "alpha": alpha,
+        "s": points.size,
+        "alpha": points.alpha,
         "linewidths": 0,
-        "zorder": zorder,
+        "zorder": 1.0,
         # A vector file with so many circles is slow to open.
         "rasterized": many and settings.figure_params.vector_friendly,
     }
@@ -202,7 +197,7 @@ def draw_points(
             cells = cells[np.argsort(colors.codes[cells] >= 0, kind="stable")]
         shades = (colors.rgba() if isinstance(colors, Categorical) else colors.colors)[cells]
         if np.any(shades[:, 3] < 1):  # matplotlib would put `alpha` in the place of the opacity of the colours
-            shades = shades * [1.0, 1.0, 1.0, alpha]
+            shades = shades * [1.0, 1.0, 1.0, points.alpha]
             style["alpha"] = None
         ax.scatter(*positions[cells].T, c=shades, **style)
         return None
@@ -211,9 +206,9 @@ def draw_points(
     cells = cells[known]
     if not len(cells):
         return None
-    if sort_order:
+    if points.sort_order:
         cells = cells[np.argsort(colors.values[cells], kind="stable")]
-    return ax.scatter(*positions[cells].T, c=colors.values[cells], cmap=cmap, norm=norm, **style)
+    return ax.scatter(*positions[cells].T, c=colors.values[cells], cmap=points.cmap, norm=points.norm, **style)
 
 
 def draw_color_bar(drawn: Any, ax: Any, *, label: str = "", shrink: float = 0.6, extend: str | None = None) -> None:

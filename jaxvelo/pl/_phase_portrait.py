@@ -1,6 +1,6 @@
 """Phase portraits: unspliced against spliced abundance of single genes, with the curves that were fitted to them."""
 
-import os
+import dataclasses
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,12 @@ from jaxvelo.annotated.arguments import check_integer, listed
 from jaxvelo.annotated.entries import layer_names, require_key
 from jaxvelo.annotated.names import is_name, places_of, text_of
 
+from ._checks import check_opacity, check_positive, checked_cmap
 from ._colors import Categorical, Colors, Continuous, Palette, cell_colors
-from ._figure import INK, Canvas, check_size, checked_path, text_size
-from ._legend import Place, draw_legend, group_handles, legend_place, warn_about_many
-from ._looks import check_opacity, check_positive, checked_cmap, picture
-from ._panels import MANY_CELLS, cell_size, color_name, draw_color_bar, draw_points
+from ._figure import INK, Canvas, Sheet, text_size
+from ._legend import Legend, Place, draw_legend, group_handles, legend_place, warn_about_many
+from ._looks import picture
+from ._panels import MANY_CELLS, Points, cell_size, color_name, draw_color_bar, draw_points
 from ._phase_curves import PhaseCurves, read_phase_curves
 
 if TYPE_CHECKING:
@@ -49,11 +50,7 @@ def phase_portrait(
     alpha: float = 1.0,
     legend_loc: str | None = "right margin",
     title: str | None = None,
-    figsize: tuple[float, float] | None = None,
-    dpi: float | None = None,
-    ax: "Axes | None" = None,
-    save: str | os.PathLike | None = None,
-    show: bool | None = None,
+    sheet: Sheet,
 ) -> "Axes | list[Axes] | None":
     r"""Draw unspliced against spliced abundance, one panel for each gene, with the model that was fitted to them.
 
@@ -102,10 +99,10 @@ def phase_portrait(
         leaves out both.
     title
         Title: of the panel for one gene (its name by default), of the figure for several.
-    ax
-        Axes to draw on instead of a new figure; for one gene only.
-    palette, size, alpha, figsize, dpi, save, show
+    palette, size, alpha
         See :func:`scatter`.
+    sheet
+        ``figsize``, ``dpi``, ``save`` and ``show``: see :func:`scatter`; ``ax`` for one gene only.
 
     Returns
     -------
@@ -128,68 +125,102 @@ def phase_portrait(
     Bergen et al. (2020).
     """
     genes, places = _genes(adata, var_names)
-    place = legend_place(legend_loc, right_is_outside=True)
     for name, number, least in (("ncols", ncols, 1), ("n_samples", n_samples, 0), ("seed", seed, 0)):
         check_integer(name, number, least)
-    check_positive("linewidth", linewidth)
-    check_positive("size", size)
-    check_opacity("alpha", alpha)
-    check_size(figsize, dpi)
-    if cmap is not None:
-        cmap = checked_cmap("cmap", cmap)
-    if ax is not None and len(genes) > 1:
+    look = _Look(
+        ncols=ncols,
+        linewidth=linewidth,
+        cmap=None if cmap is None else checked_cmap("cmap", cmap),
+        size=size,
+        alpha=alpha,
+        legend=Legend(legend_loc=legend_loc),
+        title=title,
+        xlabel=NAMES.get(xkey, xkey),
+        ylabel=NAMES.get(ykey, ykey),
+    )
+    if sheet.ax is not None and len(genes) > 1:
         raise ValueError(
             f"Expected one gene to draw on `ax`, found {len(genes)}: {listed(genes)}. Draw them one by one, or leave "
             "out `ax` for a figure with a panel for each."
         )
-    checked_path(save)
     positions = [_abundance(adata, gene, i, xkey, ykey) for gene, i in zip(genes, places, strict=True)]
-    is_layer = _is_layer(adata, color)
-    if is_layer:
-        colors: list[Colors] = [Continuous(color, _of_gene(adata, color, i)) for i in places]
-    else:
+    layer_of_colors = color if _is_layer(adata, color) else None
+    if layer_of_colors is None:
         colors = [_common_colors(adata, color, palette, layer)] * len(genes)
+    else:
+        colors = [Continuous(color, _of_gene(adata, color, i)) for i in places]
     curves = [read_phase_curves(adata, i, vkey, n_samples, seed) for i in places]
+    portraits = [_Portrait(*one) for one in zip(genes, positions, colors, curves, strict=True)]
+    done, panels = _draw(portraits, layer_of_colors, look, sheet)
+    return done if is_name(var_names) or done is None else panels
 
-    handles = _legend_handles(colors[0], curves, place)
-    n_rows, n_columns = -(-len(genes) // ncols), min(ncols, len(genes))
-    n_bars = 0 if not isinstance(colors[0], Continuous) else n_columns if is_layer else 1
-    canvas = Canvas(
-        ax,
-        n_panels=len(genes),
-        ncols=ncols,
-        figsize=figsize or _figure_size(n_rows, n_columns, n_bars, handles),
-        dpi=dpi,
-        save=save,
-        show=show,
-    )
+
+@dataclasses.dataclass(frozen=True)
+class _Portrait:
+    """What a panel shows: the cells of one gene, spliced first, and what the model says."""
+
+    gene: str
+    positions: Float[np.ndarray, "cells 2"]
+    colors: Colors
+    curves: PhaseCurves
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Look:
+    """How portraits look, in the user's words; the colour map is None for the usual one."""
+
+    ncols: int
+    linewidth: float
+    cmap: Any
+    size: float | None
+    alpha: float
+    legend: Legend
+    title: str | None
+    xlabel: str
+    ylabel: str
+
+    def __post_init__(self) -> None:
+        check_positive("linewidth", self.linewidth)
+        check_positive("size", self.size)
+        check_opacity("alpha", self.alpha)
+
+
+def _draw(
+    portraits: list[_Portrait], layer: str | None, look: _Look, sheet: Sheet
+) -> tuple["Axes | None", list["Axes"]]:
+    """Draw a panel for each gene; ``layer`` is what all are coloured by, each with its own colour bar, or None."""
+    first, n_cells = portraits[0], len(portraits[0].positions)
+    handles = _legend_handles(first.colors, [portrait.curves for portrait in portraits], look.legend.place)
+    n_rows, n_columns = -(-len(portraits) // look.ncols), min(look.ncols, len(portraits))
+    n_bars = 0 if not isinstance(first.colors, Continuous) else 1 if layer is None else n_columns
+    sheet = sheet.of_size(*_figure_size(n_rows, n_columns, n_bars, handles))
+    canvas = Canvas(sheet, n_panels=len(portraits), ncols=look.ncols)
     panels = canvas.axes
     with canvas:
         if canvas.own:
             panels[0].figure.get_layout_engine().set(w_pad=0.08)
-        rasterized = adata.n_obs * len(genes) > MANY_CELLS
-        size = 0.4 * cell_size(adata.n_obs) if size is None else size
+        rasterized = n_cells * len(portraits) > MANY_CELLS
+        size = 0.4 * cell_size(n_cells) if look.size is None else look.size
         drawn = None
-        for i, panel in enumerate(panels):
-            norm, panel_cmap, extend = _color_scale(colors[i], cmap, is_layer)
-            style: dict[str, Any] = {"cmap": panel_cmap, "norm": norm, "size": size, "alpha": alpha}
-            drawn = draw_points(panel, positions[i], colors[i], **style, rasterized=rasterized)
-            if drawn is not None and is_layer:
-                draw_color_bar(drawn, panel, label=color, shrink=0.8, extend=extend)
-            _draw_curves(panel, curves[i], positions[i], linewidth)
-            name = title if title is not None and len(genes) == 1 else genes[i]
-            _label(panel, name, curves[i].note)
+        for i, (panel, portrait) in enumerate(zip(panels, portraits, strict=True)):
+            norm, cmap, extend = _color_scale(portrait.colors, look.cmap, layer is not None)
+            points = Points(size=size, cmap=cmap, norm=norm, alpha=look.alpha, rasterized=rasterized)
+            drawn = draw_points(panel, portrait.positions, portrait.colors, points)
+            if drawn is not None and layer is not None:
+                draw_color_bar(drawn, panel, label=layer, shrink=0.8, extend=extend)
+            _draw_curves(panel, portrait.curves, portrait.positions, look.linewidth)
+            name = look.title if look.title is not None and len(portraits) == 1 else portrait.gene
+            _label(panel, name, portrait.curves.note)
             if i % n_columns == 0:
-                panel.set_ylabel(NAMES.get(ykey, ykey), color=INK, fontsize=text_size(10))
-            if i + n_columns >= len(genes):
-                panel.set_xlabel(NAMES.get(xkey, xkey), color=INK, fontsize=text_size(10))
-        if drawn is not None and not is_layer:
-            draw_color_bar(drawn, panels, label=color_name(colors[0]), shrink=0.8 / n_rows)
-        if title is not None and len(genes) > 1:
-            panels[0].figure.suptitle(title, color=INK, fontsize=text_size(13))
-        _draw_legends(panels, positions[0], colors[0], handles, place, own=canvas.own)
-        done = canvas.finish()
-    return done if is_name(var_names) or done is None else panels
+                panel.set_ylabel(look.ylabel, color=INK, fontsize=text_size(10))
+            if i + n_columns >= len(portraits):
+                panel.set_xlabel(look.xlabel, color=INK, fontsize=text_size(10))
+        if drawn is not None and layer is None:
+            draw_color_bar(drawn, panels, label=color_name(first.colors), shrink=0.8 / n_rows)
+        if look.title is not None and len(portraits) > 1:
+            panels[0].figure.suptitle(look.title, color=INK, fontsize=text_size(13))
+        _draw_legends(panels, first, handles, look.legend, own=canvas.own)
+        return canvas.finish(), panels
 
 
 def _genes(adata: "AnnData", var_names: str | Sequence[str]) -> tuple[list[str], list[int]]:
@@ -335,17 +366,9 @@ def _legend_shape(n_entries: int, height: float) -> tuple[float, int]:
     return size, -(-n_entries // max(4, int((height - 0.3) / (0.21 * size / 9))))
 
 
-def _draw_legends(
-    panels: list[Any],
-    positions: Float[np.ndarray, "cells 2"],
-    colors: Colors,
-    handles: list[Any],
-    place: Place,
-    *,
-    own: bool,
-) -> None:
+def _draw_legends(panels: list[Any], first: _Portrait, handles: list[Any], legend: Legend, *, own: bool) -> None:
     """Draw the legend beside the picture, and the groups' names in the first panel if they belong there."""
-    figure = panels[0].figure
+    figure, place = panels[0].figure, legend.place
     size, n_columns = _legend_shape(len(handles), figure.get_figheight())
     style: dict[str, Any] = {"frameon": False, "fontsize": size, "labelcolor": INK, "handlelength": 1.6}
     beside = place if place.kind == "outside" else legend_place("right margin")
@@ -356,9 +379,9 @@ def _draw_legends(
             where = f"{'upper' if row == 'lower' else 'lower'} center"
         figure.legend(handles=handles, loc=f"outside {where}", ncols=n_columns, **style)
     elif handles:
-        legend = panels[0].legend(handles=handles, **beside.arguments, **style)
+        lines = panels[0].legend(handles=handles, **beside.arguments, **style)
         if place.kind == "inside":  # the second legend below would replace this one
-            panels[0].add_artist(legend)
-            legend.set_clip_on(False)
+            panels[0].add_artist(lines)
+            lines.set_clip_on(False)
     if place.kind == "inside":
-        draw_legend(panels[0], positions, colors, place)
+        draw_legend(panels[0], first.positions, first.colors, legend)

@@ -1,6 +1,5 @@
 """The picture of how many of the counts are spliced, unspliced and ambiguous, in all and by cluster."""
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +9,10 @@ from jaxtyping import Float
 from jaxvelo.annotated.count_proportions import read_proportions
 from jaxvelo.configuration import logger
 
+from ._checks import check_color
 from ._colors import MOST_GROUPS
-from ._figure import INK, Canvas, text_size
-from ._looks import check_color, picture
+from ._figure import INK, Canvas, Sheet, text_size
+from ._looks import picture
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,11 +31,7 @@ def proportions(
     layers: Sequence[str] | None = None,
     colors: Sequence[Any] | None = None,
     title: str | None = None,
-    figsize: tuple[float, float] | None = None,
-    dpi: float | None = None,
-    ax: "Axes | None" = None,
-    save: str | os.PathLike | None = None,
-    show: bool | None = None,
+    sheet: Sheet,
 ) -> "Axes | None":
     """Draw the shares of spliced, unspliced and ambiguous counts: a pie of all cells, and a bar for each group.
 
@@ -45,9 +41,11 @@ def proportions(
         See :func:`count_proportions`.
     colors
         One colour for each layer.
-    title, figsize, dpi, ax, save, show
-        See :func:`scatter`. With many groups the bars become thin, and more than 120 have no names. On the caller's
-        ``ax`` there is no room for the pie: a legend takes its place.
+    title
+        Title.
+    sheet
+        ``figsize``, ``dpi``, ``ax``, ``save`` and ``show``: see :func:`scatter`. With many groups the bars become thin,
+        and more than 120 have no names. On the caller's ``ax`` there is no room for the pie: a legend takes its place.
 
     Returns
     -------
@@ -74,14 +72,7 @@ def proportions(
     present = np.flatnonzero(shares.n_cells)
     groups = [shares.groups[i] for i in present]
     thickness = min(0.34, (MOST_HEIGHT if len(present) <= MOST_GROUPS else 8.0) / len(present))
-    canvas = Canvas(
-        ax,
-        figsize=figsize,
-        default_size=(8.0, max(2.4, thickness * len(present) + 0.7)),
-        dpi=dpi,
-        save=save,
-        show=show,
-    )
+    canvas = Canvas(sheet, default_size=(8.0, max(2.4, thickness * len(present) + 0.7)))
     with canvas:
         _draw_bars(canvas.ax, shares.by_group[present], shares.layers, shades, groups, thickness)
         if canvas.own:

@@ -1,16 +1,20 @@
 """Stream lines of the arrows in an embedding."""
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
+from ._checks import check_positive
 from ._colors import Colors
 from ._figure import INK
 from ._grid import (
     BACKGROUND_ALPHA,
     BACKGROUND_SIZE,
     LINES,
-    check_field,
+    Arrows,
+    check_smoothing,
     draw_grid,
     grid_lines,
     read_field,
@@ -76,13 +80,12 @@ def projection_stream(
     ValueError
         If the arrows do not fit the embedding or an argument is out of range.
     """
+    arrows = Arrows(arrow_size, arrow_color=arrow_color)
+    lines = _Lines(density, linewidth, cutoff_perc)
+    check_smoothing(0.8 if smooth is None else smooth, n_neighbors)
     embedding, vectors = read_field(adata, basis, vkey, recompute, looks)
     positions, n_dims = embedding.positions, embedding.positions.shape[1]
     smooth = (0.8 if n_dims == 2 else 0.5) if smooth is None else smooth
-    check_field(embedding, vectors, vkey, n_neighbors, arrow_color, density=density, smooth=smooth,
-                arrow_size=arrow_size, linewidth=linewidth)  # fmt: skip
-    if not isinstance(cutoff_perc, int | float | np.number) or not 0 <= cutoff_perc < 100:
-        raise ValueError(f"Expected `cutoff_perc` to be at least 0 and below 100, found `{cutoff_perc}`.")
     grid, average = smooth_on_grid(
         positions,
         vectors,
@@ -94,31 +97,39 @@ def projection_stream(
 
     def over(ax: Any, _: Colors) -> None:
         if n_dims == 3:
-            draw_grid(ax, grid, average, arrow_size, 1.0, arrow_color)
+            draw_grid(ax, grid, average, arrows)
         else:
-            draw_stream(ax, grid[0], grid[1], average, density, cutoff_perc, arrow_size, linewidth, arrow_color)
+            draw_stream(ax, grid, average, lines, arrows)
 
     return draw_embedding(adata, embedding, looks, enlarged=BACKGROUND_SIZE, over=over)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Lines:
+    """How stream lines look, in the user's words."""
+
+    density: float
+    linewidth: float
+    cutoff_perc: float
+
+    def __post_init__(self) -> None:
+        check_positive("density", self.density)
+        check_positive("linewidth", self.linewidth)
+        if not isinstance(self.cutoff_perc, int | float | np.number) or not 0 <= self.cutoff_perc < 100:
+            raise ValueError(f"Expected `cutoff_perc` to be at least 0 and below 100, found `{self.cutoff_perc}`.")
+
+
 def draw_stream(
-    ax: Any,
-    x: np.ndarray,
-    y: np.ndarray,
-    average: np.ndarray,
-    density: float,
-    cutoff_perc: float,
-    arrow_size: float,
-    linewidth: float,
-    color: Any,
+    ax: Any, grid: list[Float[np.ndarray, " _"]], average: Float[np.ndarray, "x y 2"], lines: _Lines, arrows: Arrows
 ) -> None:
     """Draw stream lines through a grid of arrows, NaN where there are none."""
+    x, y = grid
     average = average.transpose(1, 0, 2)  # streamplot has y first
     speed = np.linalg.norm(average, axis=-1)
     known = np.isfinite(speed)
     if not np.any(speed[known] > 0):
         return
-    drawn = known & (speed > 0) & (speed >= np.percentile(speed[known], cutoff_perc))
+    drawn = known & (speed > 0) & (speed >= np.percentile(speed[known], lines.cutoff_perc))
     field = np.where(drawn[..., None], average, np.nan)
     relative = np.where(drawn, np.minimum(speed / np.percentile(speed[drawn], 95), 1.0), 0.0)
     limits = ax.get_xlim(), ax.get_ylim()
@@ -129,10 +140,10 @@ def draw_stream(
         y,
         field[..., 0],
         field[..., 1],
-        density=tuple(np.maximum(density * sides / sides.max(), 0.1)),
-        linewidth=linewidth * (0.5 + 1.0 * relative),
-        arrowsize=arrow_size,
-        color=color,
+        density=tuple(np.maximum(lines.density * sides / sides.max(), 0.1)),
+        linewidth=lines.linewidth * (0.5 + 1.0 * relative),
+        arrowsize=arrows.arrow_size,
+        color=arrows.arrow_color,
         zorder=4,
     )
     # streamplot shrinks the axes to its grid, which cuts the outermost cells

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from ._checks import check_opacity, check_positive, checked_cmap
 from ._colors import Colors
 from ._embedding import finite_rows, read_positions
 from ._figure import INK, text_size
 from ._legend import Place, legend_place
-from ._looks import Looks, check_opacity, check_positive, checked_cmap, picture
+from ._looks import Looks, picture
 from ._panels import cell_size, draw_embedding
 
 if TYPE_CHECKING:
@@ -76,14 +77,12 @@ def random_walks(
     """
     embedding = read_positions(adata, basis, looks.components, looks.projection)
     positions = embedding.positions
-    looks = dataclasses.replace(looks, cmap=color_map)
+    looks = dataclasses.replace(looks, scale=dataclasses.replace(looks.scale, cmap=color_map))
     paths = _checked_walks(walks, adata.n_obs)
     ends_place = legend_place(ixs_legend_loc, "ixs_legend_loc") if ixs_legend_loc is not None else None
     if ends_place is not None and ends_place.kind == "data":
         raise ValueError("Expected `ixs_legend_loc` to be None, 'none' or a place of a legend, found 'on data'.")
-    cmap = checked_cmap("cmap", cmap)
-    check_positive("linewidth", linewidth)
-    check_opacity("linealpha", linealpha)
+    lines = _Lines(checked_cmap("cmap", cmap), linewidth, linealpha)
     finite = finite_rows(positions)
     paths = [path[finite[path]] for path in paths]
     paths = [path for path in paths if len(path)]
@@ -91,9 +90,9 @@ def random_walks(
 
     def over(ax: Any, _: Colors) -> None:
         if paths:
-            _draw_lines(ax, positions, paths, cmap, linewidth, linealpha)
-            _draw_ends(ax, positions, paths, cmap, marker)
-        _draw_ends_legend(ax, cmap, ends_place)
+            _draw_lines(ax, positions, paths, lines)
+            _draw_ends(ax, positions, paths, lines.cmap, marker)
+        _draw_ends_legend(ax, lines.cmap, ends_place)
 
     return draw_embedding(adata, embedding, looks, over=over)
 
@@ -120,13 +119,21 @@ def _checked_walks(walks: Sequence[Any], n_cells: int) -> list[Int[np.ndarray, "
     return paths
 
 
+@dataclasses.dataclass(frozen=True)
+class _Lines:
+    """How walks are drawn."""
+
+    cmap: Any
+    linewidth: float
+    linealpha: float
+
+    def __post_init__(self) -> None:
+        check_positive("linewidth", self.linewidth)
+        check_opacity("linealpha", self.linealpha)
+
+
 def _draw_lines(
-    ax: Any,
-    positions: Float[np.ndarray, "cells dims"],
-    paths: list[Int[np.ndarray, " _"]],
-    cmap: Any,
-    linewidth: float,
-    linealpha: float,
+    ax: Any, positions: Float[np.ndarray, "cells dims"], paths: list[Int[np.ndarray, " _"]], look: _Lines
 ) -> None:
     """Draw all walks as one collection of segments, coloured by how much of its walk lies behind each."""
     from matplotlib.collections import LineCollection
@@ -134,7 +141,7 @@ def _draw_lines(
 
     segments = [np.stack([positions[path[:-1]], positions[path[1:]]], axis=1) for path in paths]
     progress = np.concatenate([np.linspace(0.0, 1.0, len(steps)) for steps in segments])
-    style: dict[str, Any] = {"cmap": cmap, "linewidths": linewidth, "alpha": linealpha, "zorder": 3}
+    style: dict[str, Any] = {"cmap": look.cmap, "linewidths": look.linewidth, "alpha": look.linealpha, "zorder": 3}
     lines: Any = Line3DCollection if ax.name == "3d" else LineCollection
     collection = lines(np.concatenate(segments), **style)
     collection.set_array(progress)

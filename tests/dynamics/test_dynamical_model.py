@@ -12,8 +12,8 @@ from jaxvelo.dynamics import (
     _blocks,
     _cell_times,
     _curve_fit,
+    _dynamical_model,
     align_total_time,
-    dynamical_model,
     fit_dynamics,
     genes_per_batch,
     neighborhood_weights,
@@ -34,13 +34,13 @@ def optimised():
     options = {"xla_backend_optimization_level": 1}
     programs = [jax.jit(program.__wrapped__, compiler_options=options) for program in (fit_curves, _nearest_block)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dynamical_model, "fit_curves", programs[0])
+        patch.setattr(_dynamical_model, "fit_curves", programs[0])
         patch.setattr(_cell_times, "_nearest_block", programs[1])
         # Few genes at a time are padded less.
-        patch.setattr(dynamical_model, "N_PROBLEMS", 64)
+        patch.setattr(_dynamical_model, "N_PROBLEMS", 64)
         patch.setattr(_curve_fit, "BATCH", 4)
         patch.setattr(_blocks, "N_GENES", 4)
-        patch.setattr(dynamical_model, "N_GENES", 4)
+        patch.setattr(_dynamical_model, "N_GENES", 4)
         patch.setattr(_blocks, "N_CELLS", 512)
         yield programs
 
@@ -237,7 +237,7 @@ def test_order_of_cells_does_not_matter(cells, fit):
 
 @pytest.mark.parametrize("n_workers", [1, 3])
 def test_memory_and_cores_do_not_change_the_result(cells, fit, monkeypatch, n_workers):
-    monkeypatch.setattr(dynamical_model, "_n_usable_cores", lambda: n_workers)
+    monkeypatch.setattr(_dynamical_model, "_n_usable_cores", lambda: n_workers)
     reported = []
     memory = 5 * N_CELLS * 4 * 24
     found = fitted(cells, memory=n_workers * memory, report=reported.append)
@@ -276,13 +276,13 @@ def test_the_type_of_the_counts_is_kept(dtype, cells, fit):
 @pytest.mark.parametrize("double", [False, True])
 def test_precision_may_be_a_context(double, cells, monkeypatch):
     seen = set()
-    fit_curves = dynamical_model.fit_curves
+    fit_curves = _dynamical_model.fit_curves
 
     def recording(start, *arguments):
         seen.add(jax.numpy.asarray(start).dtype.itemsize)
         return fit_curves(start, *arguments)
 
-    monkeypatch.setattr(dynamical_model, "fit_curves", recording)
+    monkeypatch.setattr(_dynamical_model, "fit_curves", recording)
     few = of_genes(cells, slice(0, 4))
     few = few._replace(unspliced=few.unspliced.astype(float), spliced=few.spliced.astype(float))
     with jax.enable_x64(double):
@@ -443,7 +443,7 @@ def test_align_total_time():
 
 
 def test_genes_per_batch(monkeypatch):
-    monkeypatch.setattr(dynamical_model, "N_PROBLEMS", 256)
+    monkeypatch.setattr(_dynamical_model, "N_PROBLEMS", 256)
     assert genes_per_batch(1000, 24 * 4 * 1000 * 7) == 7
     assert genes_per_batch(1000, 24 * 4 * 1000 * 7 - 1) == 6
     assert genes_per_batch(1000, 24 * 8 * 1000 * 7, itemsize=8) == 7
@@ -453,16 +453,16 @@ def test_genes_per_batch(monkeypatch):
 
 def test_batches_are_whole_blocks(monkeypatch):
     """But not of none: few genes, or little memory, are a part of a block."""
-    monkeypatch.setattr(dynamical_model, "N_GENES", 32)
-    assert [dynamical_model._whole_blocks(n) for n in (1, 10, 31, 32, 63, 64, 76)] == [1, 10, 31, 32, 32, 64, 64]
+    monkeypatch.setattr(_dynamical_model, "N_GENES", 32)
+    assert [_dynamical_model._whole_blocks(n) for n in (1, 10, 31, 32, 63, 64, 76)] == [1, 10, 31, 32, 32, 64, 64]
 
 
 def test_number_of_threads(monkeypatch):
     """One for each core, up to eight, and half a block of genes for each."""
-    monkeypatch.setattr(dynamical_model, "N_GENES", 32)
+    monkeypatch.setattr(_dynamical_model, "N_GENES", 32)
     for n_cores, n_genes, n_workers in ((2, 256, 2), (64, 256, 8), (64, 111, 6), (64, 31, 1), (2, 1, 1)):
-        monkeypatch.setattr(dynamical_model, "_n_usable_cores", lambda n=n_cores: n)
-        assert dynamical_model._n_workers(n_genes) == n_workers
+        monkeypatch.setattr(_dynamical_model, "_n_usable_cores", lambda n=n_cores: n)
+        assert _dynamical_model._n_workers(n_genes) == n_workers
 
 
 def test_memory_is_bounded(monkeypatch):
@@ -474,7 +474,7 @@ def test_memory_is_bounded(monkeypatch):
     u, s = simulated.curve(position, 2.0, rng.uniform(0.3, 1.5, n_genes), rng.uniform(2, 4, n_genes))
     u, s = (np.abs(x + 0.05 * rng.normal(size=x.shape)).astype(np.float32) for x in (u, s))
     # Two batches of four genes side by side.
-    monkeypatch.setattr(dynamical_model, "_n_usable_cores", lambda: 2)
+    monkeypatch.setattr(_dynamical_model, "_n_usable_cores", lambda: 2)
     memory = 8 * n_cells * 4 * 24
     assert genes_per_batch(n_cells, memory / 2) == 4
     fit_dynamics(u[:, :2], s[:, :2], weights, iterations=5)  # compiled, and imported
@@ -582,9 +582,9 @@ def test_real_cells(small):
 
 def test_real_cells_are_closer_than_to_the_reference_without_priors(small, monkeypatch):
     """What the reference minimises: distances alone, each cell on either branch."""
-    monkeypatch.setattr(dynamical_model, "PRIOR_DEVIATION", 1e3 * dynamical_model.PRIOR_DEVIATION)
-    monkeypatch.setattr(dynamical_model, "REFIT_DEVIATION", 1e3 * dynamical_model.REFIT_DEVIATION)
-    monkeypatch.setattr(dynamical_model, "CLEAR", 1e9)
+    monkeypatch.setattr(_dynamical_model, "PRIOR_DEVIATION", 1e3 * _dynamical_model.PRIOR_DEVIATION)
+    monkeypatch.setattr(_dynamical_model, "REFIT_DEVIATION", 1e3 * _dynamical_model.REFIT_DEVIATION)
+    monkeypatch.setattr(_dynamical_model, "CLEAR", 1e9)
     genes = np.flatnonzero(np.isfinite(small.var["fit_alpha"]))
     weights = neighborhood_weights(small.obsp["connectivities"])
     fit = fit_dynamics(small.layers["Mu"][:, genes], small.layers["Ms"][:, genes], weights)

@@ -37,7 +37,7 @@ PROGRAM = """
 
         setattr(module, name, watching)
 
-    watched(_fit_kernel, "_item_losses")
+    watched(_fit_kernel, "item_losses")
     watched(_fit_kernel, "_covariance")
     watched(dynamical_model, "fit_curves")
 
@@ -58,7 +58,7 @@ PROGRAM = """
     second = jax.devices()[1]
     with jax.enable_x64(True), jax.default_device(second):
         found = everything()
-    assert seen == {(name, second.id) for name in ("_item_losses", "_covariance", "fit_curves")}, seen
+    assert seen == {(name, second.id) for name in ("item_losses", "_covariance", "fit_curves")}, seen
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_device", second)
     expected = everything()
@@ -97,7 +97,7 @@ def test_an_error_of_the_losses_comes_out(mixed, fates, monkeypatch):
     def fails(*args):
         raise ArithmeticError("no losses")
 
-    monkeypatch.setattr("jaxvelo.fitting._fit_kernel._item_losses", fails)
+    monkeypatch.setattr("jaxvelo.fitting._fit_kernel.item_losses", fails)
     with pytest.raises(ArithmeticError, match="no losses"):
         tl.fit_kernel(mixed, fates, **QUICK)
 

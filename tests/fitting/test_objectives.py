@@ -456,3 +456,39 @@ class TestFunctionsAndSums:
             assert np.isclose(loss_of(total, kernel, cell_mask), expected, **CLOSE)
         with pytest.raises(TypeError):
             gain + 1
+
+    def test_differences_quotients_and_sums_of_lists(self, cells, kernel):
+        gain = objectives.TimeGain(cells, "pseudotime")
+        late = objectives.TimeGain(cells, "pseudotime", {"clusters": "late"})
+        future = objectives.FutureLikelihood(cells, "day", steps=2)
+        losses = [gain, late, future]
+        values = [loss_of(loss, kernel) for loss in losses]
+        for found, expected in (
+            (sum(losses), sum(values)),
+            (sum(losses) / 3, sum(values) / 3),
+            (gain - late, values[0] - values[1]),
+            (-future, -values[2]),
+            (future - 2 * (gain - late) / np.float64(4), values[2] - (values[0] - values[1]) / 2),
+            (jnp.asarray(2.0) * gain, 2 * values[0]),
+        ):
+            assert np.isclose(loss_of(found, kernel), expected, **CLOSE)
+        assert sum([gain]) is gain
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            lambda a, b: a * b,
+            lambda a, b: a / b,
+            lambda a, b: 1 / a,
+            lambda a, b: a - 1,
+            lambda a, b: 1 + a,
+            lambda a, b: 1 - a,
+            lambda a, b: a * "2",
+            lambda a, b: a * np.ones(2),
+        ],
+    )
+    def test_what_is_no_loss(self, cells, wrong):
+        """A product of losses is none, nor is a loss and a number added."""
+        gain = objectives.TimeGain(cells, "pseudotime")
+        with pytest.raises(TypeError, match=r"operand|multiply"):
+            wrong(gain, gain)

@@ -107,9 +107,8 @@ def test_graph_of_a_combination_is_built_once(cells, monkeypatch):
     c = ConnectivityKernel(cells).compute_transition_matrix()
     o = ConnectivityKernel(cells, conn_key="other").compute_transition_matrix()
     built = []
-    build = graph_data.NeighborGraph.from_csr.__func__
-    counted = classmethod(lambda cls, *args, **kwargs: built.append(args) or build(cls, *args, **kwargs))
-    monkeypatch.setattr(graph_data.NeighborGraph, "from_csr", counted)
+    build = graph_data.graph_and_layout
+    monkeypatch.setattr(graph_data, "graph_and_layout", lambda matrices: built.append(matrices) or build(matrices))
     one_graph = 0.8 * v + 0.2 * c
     assert one_graph.graph is v.graph
     one_graph.add_projection()

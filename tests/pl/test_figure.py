@@ -325,7 +325,7 @@ class TestPlacesToWrite:
         assert not plt.get_fignums()
 
     def test_a_failure_closes_the_figure(self, cells, monkeypatch):
-        monkeypatch.setattr("jaxvelo.pl._cells.draw_legend", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr("jaxvelo.pl._panels.draw_legend", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             pl.scatter(cells, show=False)
         assert not plt.get_fignums()
