@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
+import equinox as eqx
 import jax
 import numpy as np
 import pandas as pd
@@ -115,8 +116,8 @@ class KernelExpression(Exploration, Storage):
 
     @property
     @abc.abstractmethod
-    def features(self) -> dict[str, Features]:
-        """Expression and velocity that the expression needs, by name."""
+    def features(self) -> dict[str, Any]:
+        """Data that the expression needs, by name: expression and velocity, or what else a kernel reads."""
 
     @property
     @abc.abstractmethod
@@ -387,9 +388,9 @@ class Combination(KernelExpression):
         return next((kernel.connectivities for kernel in self.kernels if kernel.conn_key is not None), None)
 
     @property
-    def features(self) -> dict[str, Features]:
-        """Expression and velocity of all basic kernels, by name."""
-        return _joined_features(self.kernels)
+    def features(self) -> dict[str, Any]:
+        """Data of all basic kernels, by name."""
+        return _joined_data(self.kernels)
 
     @property
     def adata(self) -> AnnData:
@@ -622,26 +623,33 @@ def format_weight(weight: float | np.ndarray) -> str:
     return repr(round(weight, 3))
 
 
-def _joined_features(kernels: Sequence[KernelExpression]) -> dict[str, Features]:
-    """Features of all kernels; those of one name must be the same."""
-    joined: dict[str, Features] = {}
+def _joined_data(kernels: Sequence[KernelExpression]) -> dict[str, Any]:
+    """Data of all kernels; those of one name must be the same."""
+    joined: dict[str, Any] = {}
     for kernel in kernels:
-        for name, features in kernel.features.items():
+        for name, data in kernel.features.items():
             known = joined.get(name)
-            if known is not None and not _same_features(known, features):
+            if known is not None and not _same_data(known, data):
+                what = "expressions or velocities" if isinstance(data, Features) else "data"
                 raise ValueError(
-                    f"Expected kernels on the same data, found two different expressions or velocities named {name!r}. "
+                    f"Expected kernels on the same data, found two different {what} named {name!r}. "
                     "Make the kernels anew, all after the last change of the AnnData object."
                 )
             # A user's similarity must not see padding; all others work with or without.
-            if known is None or features.n_genes is None:
-                joined[name] = features
+            if known is None or (isinstance(data, Features) and data.n_genes is None):
+                joined[name] = data
     return joined
 
 
-def _same_features(a: Features, b: Features) -> bool:
+def _same_data(a: Any, b: Any) -> bool:
     if a is b:
         return True
+    if isinstance(a, Features) and isinstance(b, Features):
+        return _same_features(a, b)
+    return bool(eqx.tree_equal(a, b))
+
+
+def _same_features(a: Features, b: Features) -> bool:
     n_genes = [features.x.shape[1] if features.n_genes is None else int(features.n_genes) for features in (a, b)]
     n_cells = min(a.x.shape[0], b.x.shape[0])
     return n_genes[0] == n_genes[1] and all(

@@ -70,8 +70,21 @@ class GraphData:
         return all(map(is_symmetric, self.matrices.values()))
 
     def stochastic_csr(self, values: tuple) -> sp.csr_matrix:
-        """Transition probabilities as CSR of float64, normalised once more: float32 rows sum to one to 1e-7 only."""
-        return normalize_rows(self.layout.to_csr(values, eliminate_zeros=True))
+        """Transition probabilities as CSR of float64, normalised once more: float32 rows sum to one to 1e-7 only.
+
+        Raises
+        ------
+        ValueError
+            If a row has no entry.
+        """
+        matrix = self.layout.to_csr(values, eliminate_zeros=True)
+        empty = np.flatnonzero(np.diff(matrix.indptr) == 0)
+        if len(empty):
+            raise ValueError(
+                f"Expected probabilities that sum to one in each row, found {len(empty)} rows without any, the first for "
+                f"cell {empty[0]}. A kernel gives such cells a probability to stay, or the same to all neighbours."
+            )
+        return normalize_rows(matrix)
 
     def with_matrices(self, others: dict[str, sp.csr_matrix]) -> GraphData:
         """Join with further matrices; the same name must stand for the same matrix.
