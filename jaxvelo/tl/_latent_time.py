@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from jaxvelo.annotated.arguments import is_number, listed
-from jaxvelo.annotated.entries import read_numbers, require_anndata, require_key
+from jaxvelo.annotated.entries import require_anndata, require_key
+from jaxvelo.annotated.fit_columns import read_times
 from jaxvelo.annotated.graphs import graph_key, read_graph
 from jaxvelo.annotated.marked_cells import cell_at, score_of
 from jaxvelo.annotated.velocity_graph import has_velocity_graph, read_velocity_graph
@@ -120,7 +121,7 @@ def latent_time(
     """
     require_anndata(adata)
     _check_ranges(min_likelihood, min_confidence, min_corr_diffusion, weight_diffusion, t_max)
-    times = _times(adata, min_likelihood)
+    times = read_times(adata, min_likelihood)
     conn_key = graph_key(adata, "connectivities", neighbors_key)
     neighborhoods = neighborhood_weights(read_graph(adata, conn_key))
     if end_key is not None:
@@ -203,26 +204,6 @@ def _check_ranges(min_likelihood, min_confidence, min_corr_diffusion, weight_dif
             raise ValueError(f"Expected `{name}` to be from {low} to {high}, found `{value!r}`.")
     if t_max is not None and (not is_number(t_max) or not 0 < t_max < np.inf):
         raise ValueError(f"Expected `t_max` to be positive, found `{t_max!r}`.")
-
-
-def _times(adata: AnnData, min_likelihood: float | None) -> Float[np.ndarray, "cells genes"]:
-    """Times of the genes with a fit that is good enough."""
-    remedy = "Fit the dynamical model first as `jaxvelo.tl.recover_dynamics(adata)`."
-    times = require_key(adata.layers, "fit_t", "adata.layers", remedy)
-    times = times.toarray() if sp.issparse(times) else np.asarray(times)
-    good = np.isfinite(times).all(axis=0)
-    n_fitted = int(np.count_nonzero(good))
-    if min_likelihood is not None:
-        likelihood = read_numbers(adata.var, "fit_likelihood", "adata.var", f"{remedy} Or pass `min_likelihood=None`.")
-        # A comparison with NaN, the likelihood of a gene without a fit, is false.
-        good &= likelihood >= min_likelihood
-    if not good.any():
-        raise ValueError(
-            f"Expected genes with finite times in `adata.layers['fit_t']` and `adata.var['fit_likelihood']` from "
-            f"{min_likelihood} on, found none ({n_fitted} with finite times). {remedy} Or choose a lower "
-            "`min_likelihood`."
-        )
-    return times[:, good]
 
 
 def _root_key(adata: AnnData, root_key: str | None) -> str | None:

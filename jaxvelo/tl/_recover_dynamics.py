@@ -5,14 +5,13 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from tqdm import tqdm
 
 from jaxvelo.annotated.arguments import check_integer, is_number
-from jaxvelo.annotated.arrays import dense
-from jaxvelo.annotated.entries import read_numbers, require_anndata
-from jaxvelo.annotated.fit_columns import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS, kinetics_columns
+from jaxvelo.annotated.earlier_fit import EarlierFit
+from jaxvelo.annotated.entries import require_anndata
+from jaxvelo.annotated.fit_columns import FIT_LAYERS, kinetics_columns
 from jaxvelo.annotated.genes import chosen_genes
 from jaxvelo.annotated.graphs import read_neighbor_graph
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
@@ -20,10 +19,8 @@ from jaxvelo.dynamics import DynamicalFit, SplicingKinetics, align_total_time, f
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 
 LEAST_CELLS = 10
-COVARIANCE, LOSS = FIT_ARRAYS
 # Sums of the logarithms of U, S, g, T that give those of the rates in units of beta.
 _LOGARITHMS = {"alpha": (0, 1, 1, 0), "gamma": (0, 0, 1, 0), "t_": (0, 0, 0, 1), "scaling": (1, -1, -1, 0)}
-NOT_FITTED, FITTED_BEFORE = "not fitted", "fitted before"
 
 
 @accepts_data
@@ -156,7 +153,7 @@ def recover_dynamics(
         genes = np.sort(genes[np.argsort(-spliced[:, genes].sum(axis=0), kind="stable")[:n_top_genes]])
 
     result = adata.copy() if copy else adata
-    before = _Before(adata, genes)
+    before = EarlierFit(adata, genes)
     with (
         timed(f"Recovering dynamics of {len(genes)} genes"),
         tqdm(total=len(genes), desc="Genes", disable=not show_progress_bar, leave=False) as bar,
@@ -217,77 +214,9 @@ def _report(fit: DynamicalFit) -> None:
     logger.info("    Genes: %s", ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True)))
 
 
-class _Before:
-    """What earlier fits have left, and where the new one goes; read first, so that writing does not fail halfway.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    genes
-        Places of the genes of the new fit.
-    """
-
-    def __init__(self, adata: AnnData, genes: np.ndarray) -> None:
-        self.genes = genes
-        self.shape = adata.shape
-        self.columns = {
-            name: read_numbers(adata.var, name, "adata.var", "Delete the column first.")
-            for name in adata.var
-            if name in FIT_COLUMNS
-        }
-        self.layers = {name: dense(adata.layers[name]) for name in FIT_LAYERS if name in adata.layers}
-        self.covariance = None
-        if COVARIANCE in adata.varm:
-            self.covariance = dense(adata.varm[COVARIANCE])
-            if self.covariance.shape != (adata.n_vars, 4, 4):
-                raise ValueError(
-                    f"Expected `adata.varm[{COVARIANCE!r}]` to have the shape {(adata.n_vars, 4, 4)}, found "
-                    f"{self.covariance.shape}. Delete it first."
-                )
-        # Anyone's, unless there is a fit; of which it is no number.
-        self.loss = adata.varm[LOSS] if LOSS in adata.varm and "fit_alpha" in adata.var else None
-        if self.loss is not None:
-            self.loss = dense(self.loss)
-            if self.loss.dtype.kind not in "fiu":
-                raise ValueError(
-                    f"Expected numbers in `adata.varm[{LOSS!r}]`, found the type {self.loss.dtype}. Delete it first."
-                )
-        if "fit_status" in adata.var:
-            status = adata.var["fit_status"]
-            self.status = np.where(status.isna(), NOT_FITTED, status.astype(str)).astype(object)
-        else:
-            has_rates = np.isfinite(self.columns.get("fit_alpha", np.full(adata.n_vars, np.nan)))
-            self.status = np.where(has_rates, FITTED_BEFORE, NOT_FITTED).astype(object)
-
-    def column(self, name: str, values: np.ndarray | float) -> np.ndarray:
-        """Values of the genes next to what was there; NaN where nothing was."""
-        return _placed(self.columns.get(name, np.full(self.shape[1], np.nan)), self.genes, values)
-
-    def layer(self, name: str, values: np.ndarray) -> np.ndarray:
-        """The same for a layer."""
-        if len(self.genes) == self.shape[1]:
-            return values
-        before = self.layers.get(name)
-        before = np.full(self.shape, np.nan, dtype=values.dtype) if before is None else before
-        return _placed(before, (slice(None), self.genes), values)
-
-    def rows(self, before: np.ndarray | None, values: np.ndarray | float) -> np.ndarray:
-        """The same for an array whose first axis are the genes."""
-        before = np.full((self.shape[1], *np.shape(values)[1:]), np.nan) if before is None else before
-        return _placed(before, self.genes, values)
-
-
-def _placed(before: np.ndarray, where: Any, values: np.ndarray | float) -> np.ndarray:
-    """Copy of an array of floats with other values in some places."""
-    result = np.array(before) if before.dtype.kind == "f" else before.astype(float)
-    result[where] = values
-    return result
-
-
 def _write(
     adata: AnnData,
-    before: _Before,
+    before: EarlierFit,
     fit: DynamicalFit,
     total_time: float | None,
     r2: np.ndarray,
@@ -312,30 +241,10 @@ def _write(
         "fit_alignment_scaling": np.where(known, factor, np.nan),
     }
     columns |= _standard_errors(fit.covariance) if standard_errors else {}
-    # What is not known of the new fit must not be that of the old one.
-    columns |= {name: np.nan for name in before.columns if name not in columns}
-    columns = {name: before.column(name, values) for name, values in columns.items()}
-    status = before.status.copy()
-    status[before.genes] = fit.status
-
     for times in (fit.time, fit.time_on, fit.time_off):
         times *= factor.astype(times.dtype)
     layers = dict(zip(FIT_LAYERS, (fit.time, fit.time_on, fit.time_off, fit.probability_on), strict=True))
-    layers = {name: before.layer(name, values) for name, values in layers.items()}
-    rows = {}
-    if standard_errors or before.covariance is not None:
-        rows[COVARIANCE] = before.rows(before.covariance, fit.covariance if standard_errors else np.nan)
-    if before.loss is not None:
-        rows[LOSS] = before.rows(before.loss, np.nan)
-
-    for name, values in columns.items():
-        adata.var[name] = values
-    adata.var["fit_r2"] = r2
-    adata.var["fit_status"] = pd.Categorical(status)
-    for name, values in layers.items():
-        adata.layers[name] = values
-    for name, values in rows.items():
-        adata.varm[name] = values
+    before.write(adata, columns, layers, fit.covariance if standard_errors else None, fit.status, r2)
     adata.uns["recover_dynamics"] = {"fit_connected_states": True, "use_raw": False}
 
 

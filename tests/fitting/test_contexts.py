@@ -18,7 +18,7 @@ PROGRAM = """
     import jax.numpy as jnp
     import numpy as np
     from jaxvelo import objectives, tl
-    from jaxvelo.dynamics import dynamical_model
+    from jaxvelo.dynamics import _dynamical_model as dynamical_model
     from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
     from jaxvelo.fitting import _fit_kernel
     from tests.fitting.conftest import make_known
@@ -104,7 +104,8 @@ def test_an_error_of_the_losses_comes_out(mixed, fates, monkeypatch):
 
 def test_the_fit_of_genes_can_be_interrupted(known, monkeypatch):
     """Batches that have not begun are given up."""
-    from jaxvelo.dynamics import dynamical_model, fit_dynamics, neighborhood_weights
+    from jaxvelo.dynamics import _dynamical_model as dynamical_model
+    from jaxvelo.dynamics import fit_dynamics, neighborhood_weights
 
     batches = []
 

@@ -1,0 +1,78 @@
+"""A new fit of some genes stands next to what earlier ones have left of others."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxvelo.annotated.earlier_fit import EarlierFit
+from jaxvelo.annotated.fit_columns import COVARIANCE, LOSS, R2, STATUS
+from tests.annotated.six_cells import N
+from tests.kernels.snapshot import unchanged
+
+pytestmark = pytest.mark.any_precision
+
+GENES = np.array([1, 3])
+NEW = np.array([10.0, 30.0])
+TIMES = np.full((N, 2), 7.0)
+COVARIANCES = np.stack([np.eye(4), 3 * np.eye(4)])
+
+
+def write(adata, covariance=None):
+    before = EarlierFit(adata, GENES)
+    columns = {"fit_alpha": NEW, "fit_gamma": NEW + 1}
+    before.write(adata, columns, {"fit_t": TIMES}, covariance, np.array(["good", "bad"]), np.arange(N) / N)
+
+
+def test_the_first_fit(adata):
+    paths = ("/var/fit_alpha", "/var/fit_gamma", "/var/fit_r2", "/var/fit_status", "/layers/fit_t")
+    with unchanged(adata, *paths):
+        write(adata)
+    np.testing.assert_array_equal(adata.var["fit_alpha"], [np.nan, 10, np.nan, 30, np.nan, np.nan])
+    np.testing.assert_array_equal(np.isnan(adata.layers["fit_t"]).all(axis=0), adata.var["fit_alpha"].isna())
+    np.testing.assert_array_equal(adata.layers["fit_t"][:, GENES], TIMES)
+    assert list(adata.var[STATUS]) == ["not fitted", "good", "not fitted", "bad", "not fitted", "not fitted"]
+    np.testing.assert_array_equal(adata.var[R2], np.arange(N) / N)
+    write(adata, COVARIANCES)
+    np.testing.assert_array_equal(adata.varm[COVARIANCE][3], 3 * np.eye(4))
+    assert np.isnan(adata.varm[COVARIANCE][[0, 2, 4, 5]]).all()
+
+
+def test_next_to_another(adata):
+    """What the new one does not know of its genes becomes missing; what it says nothing of stays."""
+    adata.var["fit_alpha"] = np.arange(N)
+    adata.var["fit_pval_steady"] = 0.5
+    adata.layers["fit_t"] = np.ones((N, N), dtype=np.float32)
+    adata.varm[COVARIANCE], adata.varm[LOSS] = np.ones((N, 4, 4)), np.ones((N, 3))
+    write(adata)
+    np.testing.assert_array_equal(adata.var["fit_alpha"], [0, 10, 2, 30, 4, 5])
+    np.testing.assert_array_equal(adata.var["fit_pval_steady"], [0.5, np.nan, 0.5, np.nan, 0.5, 0.5])
+    np.testing.assert_array_equal(adata.layers["fit_t"][0], [1, 7, 1, 7, 1, 1])
+    assert adata.layers["fit_t"].dtype == np.float32
+    for key in (COVARIANCE, LOSS):
+        np.testing.assert_array_equal(np.isnan(adata.varm[key].reshape(N, -1)).all(axis=1), np.isin(range(N), GENES))
+    status = ["fitted before", "good", "fitted before", "bad", "fitted before", "fitted before"]
+    assert list(adata.var[STATUS]) == status
+    adata.var[STATUS] = pd.Categorical(["fine", None, "fine", "fine", None, "fine"])
+    write(adata)
+    assert list(adata.var[STATUS]) == ["fine", "good", "fine", "bad", "not fitted", "fine"]
+
+
+@pytest.mark.parametrize(
+    ("slot", "key", "value", "message"),
+    [
+        ("var", "fit_beta", "fast", r"numbers in `adata.var\['fit_beta'\]`, found.*Delete the column first"),
+        ("varm", COVARIANCE, np.ones((N, 16)), r"shape \(6, 4, 4\), found \(6, 16\).*Delete it first"),
+        ("varm", LOSS, np.full((N, 2), "a"), r"numbers in `adata.varm\['loss'\]`, found.*Delete it first"),
+    ],
+)
+def test_what_cannot_stay_is_said_before_the_fit(adata, slot, key, value, message):
+    adata.var["fit_alpha"] = 1.0
+    getattr(adata, slot)[key] = value
+    with unchanged(adata), pytest.raises(ValueError, match=message):
+        EarlierFit(adata, GENES)
+
+
+def test_a_loss_without_a_fit_is_anyones(adata):
+    adata.varm[LOSS] = np.full((N, 2), "a")
+    with unchanged(adata, "/var", "/layers"):
+        write(adata)
