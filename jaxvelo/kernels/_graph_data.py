@@ -13,11 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from anndata import AnnData
-from scipy.sparse.csgraph import connected_components
 
-from jaxvelo.annotated.graphs import find_graph, read_graph
-from jaxvelo.configuration import logger
 from jaxvelo.graph import CsrLayout, Edges, NeighborGraph, Pattern, TransitionMatrix, graph_and_layout
 from jaxvelo.transitions import Expression, Precomputed
 
@@ -81,8 +77,8 @@ class GraphData:
         empty = np.flatnonzero(np.diff(matrix.indptr) == 0)
         if len(empty):
             raise ValueError(
-                f"Expected probabilities that sum to one in each row, found {len(empty)} rows without any, the first for "
-                f"cell {empty[0]}. A kernel gives such cells a probability to stay, or the same to all neighbours."
+                f"Expected probabilities that sum to one in each row, found {len(empty)} rows without any, the first "
+                f"for cell {empty[0]}. A kernel gives such cells a probability to stay, or the same to all neighbours."
             )
         return normalize_rows(matrix)
 
@@ -222,32 +218,6 @@ def on_neighbors(
         return transitions, name
     name = "connectivities"
     return GraphData({name: graph}).transitions(matrix), name
-
-
-def read_neighbors(adata: AnnData, conn_key: str | None, check_connectivity: bool) -> tuple[str, GraphData]:
-    """Find the neighbour graph of a kernel; also give its key in ``adata.obsp``.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    conn_key
-        Key in ``adata.obsp`` or name of neighbours; ``"connectivities"`` if ``None``.
-    check_connectivity
-        Whether to check that the graph is connected.
-    """
-    key = find_graph(adata, "connectivities" if conn_key is None else conn_key)
-    data = GraphData.shared(key, read_graph(adata, key))
-    matrix = data.matrices[key]
-    # What is unusual about a graph that works all the same.
-    isolated = int(np.count_nonzero(np.diff(matrix.indptr) == 0))
-    if isolated:
-        logger.warning("%d cells have no neighbours in `adata.obsp[%r]`; they stay where they are", isolated, key)
-    if check_connectivity and connected_components(matrix, directed=False, return_labels=False) > 1:
-        logger.warning("kNN graph is not connected")
-    if not data.is_symmetric:
-        logger.warning("kNN graph is not symmetric")
-    return key, data
 
 
 def normalize_rows(matrix: sp.csr_matrix) -> sp.csr_matrix:

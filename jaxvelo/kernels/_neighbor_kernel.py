@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
+from scipy.sparse.csgraph import connected_components
 
 from jaxvelo.annotated.entries import require_anndata
-from jaxvelo.kernels._graph_data import read_neighbors
+from jaxvelo.annotated.graphs import find_graph, read_graph
+from jaxvelo.configuration import logger
+from jaxvelo.kernels._graph_data import GraphData
 from jaxvelo.kernels._kernel import Kernel
 
 
@@ -43,8 +47,17 @@ class NeighborKernel(Kernel):
         check_connectivity: bool = False,
     ):
         require_anndata(adata)
-        self._conn_key, graph_data = read_neighbors(adata, conn_key, check_connectivity)
+        self._conn_key = key = find_graph(adata, "connectivities" if conn_key is None else conn_key)
+        graph_data = GraphData.shared(key, read_graph(adata, key))
         super().__init__(adata, graph_data, init)
+        # What is unusual about a graph that works all the same.
+        isolated = int(np.count_nonzero(np.diff(self.connectivities.indptr) == 0))
+        if isolated:
+            logger.warning("%d cells have no neighbours in `adata.obsp[%r]`; they stay where they are", isolated, key)
+        if check_connectivity and connected_components(self.connectivities, False, return_labels=False) > 1:
+            logger.warning("kNN graph is not connected")
+        if not graph_data.is_symmetric:
+            logger.warning("kNN graph is not symmetric")
 
     @property
     def conn_key(self) -> str:
