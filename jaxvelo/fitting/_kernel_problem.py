@@ -249,6 +249,8 @@ def _without_scales(expression: Expression) -> Expression:
     return jax.tree.map(forget, expression, is_leaf=lambda term: isinstance(term, Velocity))
 
 
-def _unpadded(features: Features, n_cells: int) -> Features:
+def _unpadded(features: Any, n_cells: int) -> Any:
+    if not isinstance(features, Features):
+        return features
     n_genes = features.x.shape[1] if features.n_genes is None else int(features.n_genes)
     return Features(features.x[:n_cells, :n_genes], features.v[:n_cells, :n_genes])

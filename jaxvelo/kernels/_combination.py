@@ -9,21 +9,18 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-import jax
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.arguments import listed
-from jaxvelo.annotated.order import aligned
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.kernels._exploration import Exploration
 from jaxvelo.kernels._graph_data import GraphData, Transitions
+from jaxvelo.kernels._named_data import joined_data
 from jaxvelo.kernels._storage import Storage, kernel_of_file
+from jaxvelo.kernels._weights import Constant, format_weight, read_weight
 from jaxvelo.transitions import (
     Expression,
-    Features,
     Product,
     Role,
     factors_of_product,
@@ -115,8 +112,8 @@ class KernelExpression(Exploration, Storage):
 
     @property
     @abc.abstractmethod
-    def features(self) -> dict[str, Features]:
-        """Expression and velocity that the expression needs, by name."""
+    def features(self) -> dict[str, Any]:
+        """Data that the expression needs, by name: expression and velocity, or what else a kernel reads."""
 
     @property
     @abc.abstractmethod
@@ -224,40 +221,6 @@ _NO_DIFFERENCE = (
     "Expected a sum or a product of kernels, found a difference: weights are positive, as probabilities are. Give the "
     "kernel that is to count less a smaller weight, as in `0.8 * a + 0.2 * b`."
 )
-
-
-class Constant:
-    """A weight in a combination.
-
-    Parameters
-    ----------
-    adata
-        Annotated data of the kernel that it weighs.
-    value
-        The positive weight, one for all cells or one for each, shape ``(cells,)``.
-    """
-
-    def __init__(self, adata: AnnData, value: float | np.ndarray):
-        array = np.array(value)  # a copy: the caller's array may change later
-        if array.dtype.kind not in "iuf":
-            raise TypeError(
-                f"Expected a weight to be a number, or one for each cell, found `{type(value).__name__}` of the type "
-                f"{array.dtype}. Convert it, as by `.astype(float)`, with a small positive number in place of 0."
-            )
-        array = array.astype(np.float64)
-        if array.shape not in ((), (adata.n_obs,)):
-            raise ValueError(f"Expected one weight, or one for each of the {adata.n_obs} cells, found {array.shape}.")
-        if not (np.isfinite(array).all() and (array > 0).all()):
-            bad = array[~(np.isfinite(array) & (array > 0))]
-            raise ValueError(f"Expected the scalar to be positive and finite, found {listed(np.atleast_1d(bad), 3)}.")
-        self.value: float | np.ndarray = float(array) if array.ndim == 0 else array
-
-    def format(self, full: bool, computed: bool = False) -> str:
-        """Write the weight."""
-        return format_weight(self.value)
-
-    def __repr__(self) -> str:
-        return format_weight(self.value)
 
 
 class Combination(KernelExpression):
@@ -387,9 +350,9 @@ class Combination(KernelExpression):
         return next((kernel.connectivities for kernel in self.kernels if kernel.conn_key is not None), None)
 
     @property
-    def features(self) -> dict[str, Features]:
-        """Expression and velocity of all basic kernels, by name."""
-        return _joined_features(self.kernels)
+    def features(self) -> dict[str, Any]:
+        """Data of all basic kernels, by name."""
+        return joined_data(kernel.features for kernel in self.kernels)
 
     @property
     def adata(self) -> AnnData:
@@ -599,52 +562,3 @@ def _numbered(
             tuple(next(i for i, known in enumerate(kernels) if known is kernel) for kernel in operand.kernels)
         )
     return tuple(kernels), tuple(places)
-
-
-def read_weight(value: Any, adata: AnnData) -> float | np.ndarray | None:
-    """Return a weight of any library as a number or as one for each cell; ``None`` if it is none."""
-    if isinstance(value, Constant):
-        return value.value
-    if isinstance(value, pd.Series):
-        values = aligned(value, adata.obs_names, "weight")
-        is_numeric = pd.api.types.is_numeric_dtype(value.dtype) and not pd.api.types.is_bool_dtype(value.dtype)
-        return values.astype(np.float64) if is_numeric else values
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number, np.ndarray, jax.Array)):
-        return None
-    array = np.asarray(value)
-    return float(array) if array.ndim == 0 and array.dtype.kind in "iuf" else array
-
-
-def format_weight(weight: float | np.ndarray) -> str:
-    """Write a weight; of one that differs among cells, its mean and its range."""
-    if isinstance(weight, np.ndarray):
-        return f"{weight.mean():.3f} ({weight.min():.3f} to {weight.max():.3f})"
-    return repr(round(weight, 3))
-
-
-def _joined_features(kernels: Sequence[KernelExpression]) -> dict[str, Features]:
-    """Features of all kernels; those of one name must be the same."""
-    joined: dict[str, Features] = {}
-    for kernel in kernels:
-        for name, features in kernel.features.items():
-            known = joined.get(name)
-            if known is not None and not _same_features(known, features):
-                raise ValueError(
-                    f"Expected kernels on the same data, found two different expressions or velocities named {name!r}. "
-                    "Make the kernels anew, all after the last change of the AnnData object."
-                )
-            # A user's similarity must not see padding; all others work with or without.
-            if known is None or features.n_genes is None:
-                joined[name] = features
-    return joined
-
-
-def _same_features(a: Features, b: Features) -> bool:
-    if a is b:
-        return True
-    n_genes = [features.x.shape[1] if features.n_genes is None else int(features.n_genes) for features in (a, b)]
-    n_cells = min(a.x.shape[0], b.x.shape[0])
-    return n_genes[0] == n_genes[1] and all(
-        np.array_equal(np.asarray(left)[:n_cells, : n_genes[0]], np.asarray(right)[:n_cells, : n_genes[0]])
-        for left, right in ((a.x, b.x), (a.v, b.v))
-    )

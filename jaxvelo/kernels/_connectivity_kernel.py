@@ -6,14 +6,12 @@ from typing import Any
 
 from anndata import AnnData
 
-from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.configuration import timed
-from jaxvelo.kernels._graph_data import read_neighbors
-from jaxvelo.kernels._kernel import Kernel
+from jaxvelo.kernels._neighbor_kernel import NeighborKernel
 from jaxvelo.transitions import Connectivity
 
 
-class ConnectivityKernel(Kernel):
+class ConnectivityKernel(NeighborKernel):
     """Kernel of similarities among cells; it has no direction.
 
     Parameters
@@ -35,10 +33,8 @@ class ConnectivityKernel(Kernel):
     """
 
     def __init__(self, adata: AnnData, conn_key: str | None = "connectivities", check_connectivity: bool = False):
-        require_anndata(adata)
-        self._neighbors, graph_data = read_neighbors(adata, conn_key, check_connectivity)
-        init = {"conn_key": self._neighbors, "check_connectivity": check_connectivity}
-        super().__init__(adata, graph_data, init, self._neighbors)
+        super().__init__(adata, {}, conn_key, check_connectivity)
+        self.init = {"conn_key": self.conn_key, "check_connectivity": check_connectivity}
 
     def compute_transition_matrix(self, density_normalize: bool = True) -> ConnectivityKernel:
         """Compute the transition matrix.
@@ -52,8 +48,8 @@ class ConnectivityKernel(Kernel):
         -------
         The kernel, with :attr:`transition_matrix` and :attr:`params` updated.
         """
-        with timed(f"Computing transition matrix based on `adata.obsp[{self._neighbors!r}]`"):
-            params = {"dnorm": bool(density_normalize), "key": self._neighbors}
+        with timed(f"Computing transition matrix based on `adata.obsp[{self.conn_key!r}]`"):
+            params = {"dnorm": bool(density_normalize), "key": self.conn_key}
             self.set_transitions(self._expression(params)(self.graph), params)
         return self
 
@@ -67,7 +63,7 @@ class ConnectivityKernel(Kernel):
         return self._expression(self.params)
 
     def _expression(self, params: dict[str, Any]) -> Connectivity:
-        return Connectivity(bool(params.get("dnorm", True)), self._neighbors)
+        return Connectivity(bool(params.get("dnorm", True)), self.conn_key)
 
     @classmethod
     def recognizes(cls, init: dict[str, Any]) -> bool:

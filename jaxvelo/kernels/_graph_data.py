@@ -13,11 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from anndata import AnnData
-from scipy.sparse.csgraph import connected_components
 
-from jaxvelo.annotated.graphs import find_graph, read_graph
-from jaxvelo.configuration import logger
 from jaxvelo.graph import CsrLayout, Edges, NeighborGraph, Pattern, TransitionMatrix, graph_and_layout
 from jaxvelo.transitions import Expression, Precomputed
 
@@ -70,8 +66,21 @@ class GraphData:
         return all(map(is_symmetric, self.matrices.values()))
 
     def stochastic_csr(self, values: tuple) -> sp.csr_matrix:
-        """Transition probabilities as CSR of float64, normalised once more: float32 rows sum to one to 1e-7 only."""
-        return normalize_rows(self.layout.to_csr(values, eliminate_zeros=True))
+        """Transition probabilities as CSR of float64, normalised once more: float32 rows sum to one to 1e-7 only.
+
+        Raises
+        ------
+        ValueError
+            If a row has no entry.
+        """
+        matrix = self.layout.to_csr(values, eliminate_zeros=True)
+        empty = np.flatnonzero(np.diff(matrix.indptr) == 0)
+        if len(empty):
+            raise ValueError(
+                f"Expected probabilities that sum to one in each row, found {len(empty)} rows without any, the first "
+                f"for cell {empty[0]}. A kernel gives such cells a probability to stay, or the same to all neighbours."
+            )
+        return normalize_rows(matrix)
 
     def with_matrices(self, others: dict[str, sp.csr_matrix]) -> GraphData:
         """Join with further matrices; the same name must stand for the same matrix.
@@ -209,32 +218,6 @@ def on_neighbors(
         return transitions, name
     name = "connectivities"
     return GraphData({name: graph}).transitions(matrix), name
-
-
-def read_neighbors(adata: AnnData, conn_key: str | None, check_connectivity: bool) -> tuple[str, GraphData]:
-    """Find the neighbour graph of a kernel; also give its key in ``adata.obsp``.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    conn_key
-        Key in ``adata.obsp`` or name of neighbours; ``"connectivities"`` if ``None``.
-    check_connectivity
-        Whether to check that the graph is connected.
-    """
-    key = find_graph(adata, "connectivities" if conn_key is None else conn_key)
-    data = GraphData.shared(key, read_graph(adata, key))
-    matrix = data.matrices[key]
-    # What is unusual about a graph that works all the same.
-    isolated = int(np.count_nonzero(np.diff(matrix.indptr) == 0))
-    if isolated:
-        logger.warning("%d cells have no neighbours in `adata.obsp[%r]`; they stay where they are", isolated, key)
-    if check_connectivity and connected_components(matrix, directed=False, return_labels=False) > 1:
-        logger.warning("kNN graph is not connected")
-    if not data.is_symmetric:
-        logger.warning("kNN graph is not symmetric")
-    return key, data
 
 
 def normalize_rows(matrix: sp.csr_matrix) -> sp.csr_matrix:

@@ -15,7 +15,7 @@ from jaxvelo.kernels._combination import KernelAdd, KernelExpression
 from jaxvelo.kernels._graph_data import GraphData, Transitions
 from jaxvelo.kernels._plain_values import plain, without_none
 from jaxvelo.kernels._storage import kernel_of_class, kernel_of_entry
-from jaxvelo.transitions import Expression, Features, Role
+from jaxvelo.transitions import Expression, Role
 
 
 class Kernel(KernelExpression):
@@ -33,14 +33,11 @@ class Kernel(KernelExpression):
         The sparse matrices of the kernel.
     init
         Arguments that the kernel was made with, to store.
-    conn_key
-        Name in ``graph_data`` of the neighbour graph that steps follow; ``None`` if they follow none.
     """
 
-    def __init__(self, adata: AnnData, graph_data: GraphData, init: dict[str, Any], conn_key: str | None = None):
+    def __init__(self, adata: AnnData, graph_data: GraphData, init: dict[str, Any]):
         self._adata = adata
         self._graph_data = graph_data
-        self._conn_key = conn_key
         self.init = init
         self._params: dict[str, Any] = {}
         self._result: Transitions | None = None
@@ -118,17 +115,17 @@ class Kernel(KernelExpression):
 
     @property
     def conn_key(self) -> str | None:
-        """Name of the neighbour graph that steps follow; ``None`` if they follow none."""
-        return self._conn_key
+        """No neighbour graph that steps follow; see :class:`~jaxvelo.kernels.NeighborKernel`."""
+        return None
 
     @property
     def connectivities(self) -> sp.csr_matrix | None:
-        """Weights of the neighbour graph; ``None`` if steps follow none."""
-        return None if self._conn_key is None else self._graph_data.matrices[self._conn_key]
+        """No neighbour graph."""
+        return None
 
     @property
-    def features(self) -> dict[str, Features]:
-        """No features: the kernel uses the graph alone."""
+    def features(self) -> dict[str, Any]:
+        """No data: the kernel uses the graph alone."""
         return {}
 
     @property

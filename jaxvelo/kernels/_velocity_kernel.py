@@ -15,15 +15,14 @@ from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.feature_data import FeatureData
 from jaxvelo.configuration import ignore_arguments, logger, timed
 from jaxvelo.graph import TransitionMatrix
-from jaxvelo.kernels._graph_data import read_neighbors
-from jaxvelo.kernels._kernel import Kernel
+from jaxvelo.kernels._neighbor_kernel import NeighborKernel
 from jaxvelo.kernels._randomness import random_key
 from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Features, Velocity, evaluate_velocity
 
 _PARAMETERS = ("model", "similarity", "softmax_scale", "gene_weights", "bwd_mode", "n_samples", "seed")
 
 
-class VelocityKernel(Kernel):
+class VelocityKernel(NeighborKernel):
     """Kernel of RNA velocity: cells move to neighbours that lie in the direction of their velocity.
 
     Parameters
@@ -75,14 +74,13 @@ class VelocityKernel(Kernel):
         if not isinstance(backward, (bool, np.bool_)):
             raise TypeError(f"Expected `backward` to be `bool`, found `{type(backward).__name__}`.")
         xkey, vkey = ("X" if key is None else key for key in (xkey, vkey))
-        self._neighbors, graph_data = read_neighbors(adata, conn_key, check_connectivity)
+        super().__init__(adata, {}, conn_key, check_connectivity)
         self._data = FeatureData(adata, attr, xkey, vkey, gene_subset)
-        init: dict[str, Any] = {"backward": bool(backward), "attr": attr, "xkey": xkey, "vkey": vkey}
+        self.init = {"backward": bool(backward), "attr": attr, "xkey": xkey, "vkey": vkey}
         if gene_subset is not None:
-            init["gene_subset"] = gene_subset if isinstance(gene_subset, str) else np.asarray(gene_subset)
-        if self._neighbors != "connectivities":
-            init["conn_key"] = self._neighbors
-        super().__init__(adata, graph_data, init, self._neighbors)
+            self.init["gene_subset"] = gene_subset if isinstance(gene_subset, str) else np.asarray(gene_subset)
+        if self.conn_key != "connectivities":
+            self.init["conn_key"] = self.conn_key
         self._backward = bool(backward)
         self._similarity: Callable[..., jax.Array] | None = None
         self._logits: tuple[jax.Array, ...] | None = None
@@ -250,7 +248,7 @@ class VelocityKernel(Kernel):
             backward_mode=params.get("bwd_mode", "transpose") if self.backward else None,
             n_samples=int(params.get("n_samples", 1000)),
             features=self._data.name,
-            edges=self._neighbors,
+            edges=self.conn_key,
         )
 
     @property

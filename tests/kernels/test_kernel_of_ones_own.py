@@ -3,29 +3,32 @@
 import inspect
 
 import anndata
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxvelo.graph import TransitionMatrix
 from jaxvelo.kernels import (
     ConnectivityKernel,
-    Kernel,
     KernelExpression,
+    NeighborKernel,
     PrecomputedKernel,
+    VelocityKernel,
     _description,
     from_adata,
     read,
 )
-from jaxvelo.kernels._graph_data import read_neighbors
-from jaxvelo.transitions import Connectivity
+from jaxvelo.objectives import CrossBoundary
+from jaxvelo.tl import fit_kernel
+from jaxvelo.transitions import Connectivity, Expression
 from tests.kernels.snapshot import unchanged
 
 
-class PlainKernel(Kernel):
+class PlainKernel(NeighborKernel):
     """Transition probabilities proportional to connectivities."""
 
     def __init__(self, adata, conn_key="connectivities", label=None):
-        key, graph_data = read_neighbors(adata, conn_key, check_connectivity=False)
-        super().__init__(adata, graph_data, {"conn_key": conn_key, "label": label}, key)
+        super().__init__(adata, {"conn_key": conn_key, "label": label}, conn_key)
 
     def compute_transition_matrix(self):
         self.set_transitions(self.expression(self.graph), {"scheme": "plain"})
@@ -44,6 +47,40 @@ class PlainKernel(Kernel):
         return set(init) == {"conn_key", "scheme_of_cellrank"}
 
 
+class Later(Expression):
+    """Probabilities of neighbours of a later time are twice those of others."""
+
+    def probabilities(self, pattern, edges, data, key):
+        time = data["time"]
+        later = (time[c] > time[r][:, None] for r, c in zip(pattern.rows, pattern.columns, strict=True))
+        weights = [jnp.where(m, 1 + a.astype(time.dtype), 0) for a, m in zip(later, pattern.mask, strict=True)]
+        return tuple(w / jnp.maximum(w.sum(axis=1, keepdims=True), 1) for w in weights)
+
+
+class LaterKernel(NeighborKernel):
+    """A kernel that needs more than graph and velocity: a time of each cell."""
+
+    def __init__(self, adata, time_key):
+        super().__init__(adata, {"time_key": time_key})
+        self._time_key = time_key
+
+    def compute_transition_matrix(self):
+        self.set_transitions(self.expression(self.graph, self.features), {})
+        return self
+
+    @property
+    def backward(self):
+        return False
+
+    @property
+    def features(self):
+        return {"time": jnp.asarray(self.adata.obs[self._time_key].to_numpy(), dtype=float)}
+
+    @property
+    def expression(self):
+        return Later()
+
+
 @pytest.fixture
 def kernel(cells):
     own = PlainKernel(cells, "other", label="mine").compute_transition_matrix()
@@ -59,6 +96,40 @@ def test_combined_and_drawn(cells, kernel, logged):
     assert "kNN" not in logged(), "its steps follow neighbours, as it says"
     assert kernel.conn_key == "other"
     assert kernel.connectivities is own.connectivities
+
+
+def test_data_of_its_own(cells, tmp_path):
+    """Data that a kernel reads stand beside those of others, by name, in combinations and fits."""
+    cells.obs["t"] = np.arange(cells.n_obs) % 7
+    later, velocity = LaterKernel(cells, "t"), VelocityKernel(cells).compute_transition_matrix(softmax_scale=2.0)
+    cells.obs["early"] = cells.obs["t"] - 9.0
+    kernel = 0.5 * later.compute_transition_matrix() + 0.5 * velocity
+    assert list(kernel.features) == ["time", "velocity"]
+    pure = kernel.expression(kernel.graph, kernel.features).to_csr()
+    np.testing.assert_allclose(pure.toarray(), kernel.transition_matrix.toarray(), rtol=0, atol=1e-6)
+    kernel.write(tmp_path / "kernel.npz")
+    assert repr(read(tmp_path / "kernel.npz")) == repr(kernel)
+    with pytest.raises(ValueError, match="two different data named 'time'"):
+        (later + LaterKernel(cells, "early")).features  # noqa: B018
+    assert list((later + LaterKernel(cells, "t")).features) == ["time"]
+    objective = CrossBoundary(cells, [("early", "middle")], "clusters")
+    train = ["scale", "gene_weights", "weights"]
+    fitted = fit_kernel(kernel, objective, train=train, steps=2, validation=None, progress=False).kernel
+    assert [type(k) for k in fitted.kernels] == [LaterKernel, VelocityKernel]
+
+
+def test_rows_without_probabilities(cells):
+    class Nowhere(PlainKernel):
+        def compute_transition_matrix(self):
+            values = tuple(
+                jnp.where(rows[:, None] == 59, 0, jnp.where(m, 1.0, 0.0))
+                for rows, m in zip(self.graph.rows, self.graph.mask, strict=True)
+            )
+            self.set_transitions(TransitionMatrix(self.graph, values), {})
+            return self
+
+    with pytest.raises(ValueError, match="found 1 rows without any, the first for cell 59"):
+        Nowhere(cells).compute_transition_matrix()
 
 
 def test_through_files(cells, kernel, tmp_path):
