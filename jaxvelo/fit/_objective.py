@@ -134,7 +134,14 @@ class Objective(Loss):
     def item_losses(
         self, transitions: Transitions, features: Mapping[str, Features], key: Array
     ) -> Float[Array, " items"]:
-        """Loss of each item, finite."""
+        """Loss of each item; NaN if it cannot be computed, which ends a fit."""
+
+    def why_not_finite(self, transitions: Transitions) -> str:
+        """Cause and remedy of losses that are not finite, for these transitions; empty if there is no more to say.
+
+        To be called outside of compiled programs.
+        """
+        return ""
 
     @property
     def n_cells(self) -> int | None:

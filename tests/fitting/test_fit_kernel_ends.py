@@ -61,6 +61,15 @@ class TestWhereItGoesWrong:
         with unchanged(mixed.adata), pytest.raises(ValueError, match=r"not finite at step 0, with .*softmax_scale"):
             tl.fit_kernel(mixed, broken, **QUICK)
 
+    def test_fates_that_are_lost_on_the_way(self, velocity):
+        """Where a sharp softmax makes probabilities zero, no fate is known: the error says so, and what to do."""
+        fates = objectives.FateLikelihood(velocity.adata, {"a": [9], "b": [8]}, {"a": [30], "b": [31]})
+        starts = [{"softmax_scale": 1e6}]
+        with pytest.raises(ValueError, match=r"not finite at step 0, with .*reach no terminal cell.*softmax scale"):
+            tl.fit_kernel(velocity, fates, starts=starts, validation=None, **QUICK)
+        with pytest.raises(ValueError, match=r"finite loss at some point of the grid.*reach no terminal cell"):
+            tl.sweep_kernel(velocity, fates, [1e6])
+
     def test_unreachable_cells_are_named(self):
         adata = make_known()
         graph = adata.obsp["connectivities"].tolil()
