@@ -14,7 +14,7 @@ import numpy as np
 
 import jaxvelo as jv
 from benchmarks.timing import seconds
-from jaxvelo.graph import NeighborGraph, block_rows, map_rows
+from jaxvelo.graph import NeighborGraph, map_rows
 from jaxvelo.transitions import Connectivity, Expression, Features, Velocity, evaluate_velocity
 
 
@@ -54,13 +54,9 @@ def mixed_loss(n_cells: int, n_genes: int) -> tuple[Expression, Callable[..., ja
     return 0.8 * Velocity(6.0, jnp.ones(n_genes)) + 0.2 * Connectivity(), loss
 
 
-def gather_and_sum(graph: NeighborGraph, x: jax.Array) -> list[jax.Array]:
+def gather_and_sum(graph: NeighborGraph, x: jax.Array) -> tuple[jax.Array, ...]:
     """The floor: gather every neighbour's row over the same buckets and blocks, and sum it."""
-    sums = []
-    for column in graph.columns:
-        block = block_rows(column.shape, x.shape[1] * x.dtype.itemsize)
-        sums.append(map_rows(lambda c: jnp.sum(x[c], axis=1), block, column))
-    return sums
+    return map_rows(lambda _, others: jnp.sum(others, axis=0), graph.pattern, x)
 
 
 def memory(graph: NeighborGraph, features: Features, mixed, loss) -> dict[str, float]:

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
-def order_statistic(x: Float[Array, " n"], rank: int | Int[Array, ""]) -> Float[Array, ""]:
+def order_statistic(
+    x: Float[Array, "..."] | tuple[Float[Array, "..."], ...], rank: int | Int[Array, ""]
+) -> Float[Array, ""]:
     """Return the element of ``x`` that has exactly ``rank`` elements before it in ascending order.
 
     The bits of a floating-point number, read as an unsigned integer with the sign turned round, are ordered as the
@@ -16,7 +18,8 @@ def order_statistic(x: Float[Array, " n"], rank: int | Int[Array, ""]) -> Float[
     Parameters
     ----------
     x
-        Finite numbers, of shape (n,). ``jax.vmap`` for many columns.
+        Finite numbers, in an array of any shape, or in several, which stay where they are. ``jax.vmap`` for many
+        columns.
     rank
         Position in ascending order, from 0 to n - 1.
 
@@ -25,16 +28,23 @@ def order_statistic(x: Float[Array, " n"], rank: int | Int[Array, ""]) -> Float[
     jax.Array
         The order statistic, an element of ``x``. No gradient flows through it.
     """
-    unsigned = jnp.uint64 if x.dtype == jnp.float64 else jnp.uint32
-    n_bits = jnp.finfo(x.dtype).bits
+    arrays = jax.tree.leaves(x)
+    dtype = arrays[0].dtype
+    unsigned = jnp.uint64 if dtype == jnp.float64 else jnp.uint32
+    n_bits = jnp.finfo(dtype).bits
     sign = unsigned(1 << (n_bits - 1))
-    # Adding zero turns -0.0 into 0.0: equal numbers must have equal bits.
-    bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(x) + 0, unsigned)
-    keys = jnp.where(bits >= sign, ~bits, bits | sign)
+
+    def key_of(number: Array) -> Array:
+        # Adding zero turns -0.0 into 0.0: equal numbers must have equal bits.
+        bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(number) + 0, unsigned)
+        return jnp.where(bits >= sign, ~bits, bits | sign)
+
+    keys = [key_of(array) for array in arrays]
 
     def fix_bit(position: Array, answer: Array) -> Array:
         candidate = answer | (sign >> position.astype(unsigned))
-        return jnp.where(jnp.sum(keys < candidate, dtype=jnp.int32) <= rank, candidate, answer)
+        below = sum(jnp.sum(key < candidate, dtype=jnp.int32) for key in keys)
+        return jnp.where(below <= rank, candidate, answer)
 
     key = jax.lax.fori_loop(0, n_bits, fix_bit, unsigned(0))
-    return jax.lax.bitcast_convert_type(jnp.where(key >= sign, key ^ sign, ~key), x.dtype)
+    return jax.lax.bitcast_convert_type(jnp.where(key >= sign, key ^ sign, ~key), dtype)

@@ -30,3 +30,10 @@ def test_float64():
         result = jax.vmap(order_statistic, in_axes=(1, None))(jnp.asarray(x), 475)
         assert result.dtype == np.float64
         np.testing.assert_array_equal(result, np.sort(x, axis=0)[475])
+
+
+def test_several_arrays_of_any_shape():
+    x = np.random.default_rng(0).normal(size=60).astype(np.float32)
+    parts = jnp.asarray(x[:12]).reshape(3, 4), jnp.asarray(x[12:13]), jnp.asarray(x[13:])
+    found = [float(order_statistic(parts, rank)) for rank in (0, 17, 59)]
+    assert found == [float(np.sort(x)[rank]) for rank in (0, 17, 59)]

@@ -1,13 +1,14 @@
 """Compiled programs over (cells, genes) arrays of any size, in blocks of one shape."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from jaxvelo.graph import on_cpu
+from jaxvelo.graph import filled_up, on_cpu, stream_rows
 
 # One shape for all data sets: neither memory nor compilation depends on their size. On a CPU, a block of some arrays
 # stays in the cache of a processor core; for another device, that would be many transfers of little.
@@ -44,19 +45,9 @@ def in_blocks(
     results = [np.empty((n_cells, n_genes), dtype=arrays[0].dtype) for _ in range(n_results)]
     for first_gene in range(0, n_genes, N_GENES):
         columns = slice(first_gene, first_gene + N_GENES)
-        of_genes = jax.tree.map(lambda x, columns=columns: _padded(np.asarray(x)[columns], N_GENES, 0), genes)
-        for first_cell in range(0, n_cells, n_at_once):
-            block = (slice(first_cell, first_cell + n_at_once), columns)
-            found = program(of_genes, *(_padded(_padded(x[block], n_at_once, 0), N_GENES, 1) for x in arrays))
-            for result, values in zip(results, found, strict=True):
-                view = result[block]
-                view[...] = np.asarray(values)[: view.shape[0], : view.shape[1]]
+        of_genes = jax.tree.map(lambda x, columns=columns: filled_up(np.asarray(x)[columns], N_GENES, 0), genes)
+        of_columns = (filled_up(x[:, columns], N_GENES, 1) for x in arrays)
+        found = stream_rows(partial(program, of_genes), n_at_once, *of_columns)
+        for result, values in zip(results, found, strict=True):
+            result[:, columns] = values[:, : n_genes - first_gene]
     return results
-
-
-def _padded(array: np.ndarray, size: int, axis: int) -> np.ndarray:
-    """Repeat the last entries along an axis up to a size."""
-    missing = size - array.shape[axis]
-    if not missing:
-        return array
-    return np.pad(array, [(0, missing if i == axis else 0) for i in range(array.ndim)], mode="edge")

@@ -1,6 +1,6 @@
 """Neighbour graphs and matrices on their edges, as padded arrays in degree buckets."""
 
-from jaxvelo.graph._blocks import block_rows, map_rows, on_cpu
+from jaxvelo.graph._blocks import filled_up, map_rows, on_cpu, stream_rows
 from jaxvelo.graph._buckets import next_size
 from jaxvelo.graph._csr_layout import CsrLayout
 from jaxvelo.graph._edge_matrix import AbstractEdgeMatrix, EdgeMatrix, TransitionMatrix
@@ -22,8 +22,8 @@ __all__ = [
     "NeighborGraph",
     "Pattern",
     "TransitionMatrix",
-    "block_rows",
     "call_on_host",
+    "filled_up",
     "full_precision",
     "fuzzy_connectivities",
     "graph_and_layout",
@@ -33,6 +33,7 @@ __all__ = [
     "next_size",
     "normalize_rows",
     "on_cpu",
+    "stream_rows",
     "uniform",
     "worker_threads",
 ]

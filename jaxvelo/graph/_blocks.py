@@ -1,8 +1,18 @@
 """Rows in blocks, so that gathered neighbours never fill an array of (cells, neighbours, genes)."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float
+
+from jaxvelo.graph._pattern import Pattern
 
 BLOCK_BYTES, DEVICE_BLOCK_BYTES = 1 << 22, 1 << 26
 """Bytes wanted for the gathered neighbours of one block: on a CPU, they stay in the cache of one processor core;
@@ -21,19 +31,22 @@ def on_cpu() -> bool:
     return (platform or jax.default_backend()) == "cpu"
 
 
-def block_rows(shape: tuple[int, ...], row_bytes: int) -> int:
+def block_rows(shape: tuple[int, ...], slot_bytes: int, block_bytes: int | None = None) -> int:
     """Number of rows to process at a time: the divisor of all rows whose block comes nearest to the bytes wanted.
 
     Parameters
     ----------
     shape
         Rows and width of the bucket.
-    row_bytes
+    slot_bytes
         Bytes of one gathered neighbour.
+    block_bytes
+        Bytes wanted for a block; what suits the device if ``None``.
     """
     n_rows, width = shape
-    wanted = BLOCK_BYTES if on_cpu() else DEVICE_BLOCK_BYTES
-    target = max(wanted / max(row_bytes * width, 1), 1.0)
+    if block_bytes is None:
+        block_bytes = BLOCK_BYTES if on_cpu() else DEVICE_BLOCK_BYTES
+    target = max(block_bytes / max(slot_bytes * width, 1), 1.0)
     return min(_divisors(n_rows), key=lambda d: abs(np.log(d / target)))
 
 
@@ -42,12 +55,137 @@ def _divisors(n: int) -> list[int]:
     return small + [n // d for d in small]
 
 
-def map_rows(function, block: int, *arrays: Array | None):
-    """Apply ``function`` to blocks of ``block`` rows of ``arrays``, one block after another.
+def map_rows(
+    function: Callable[..., Any],
+    pattern: Pattern,
+    of_cells: Any,
+    *of_rows: tuple[Any, ...],
+    slot_bytes: int | None = None,
+) -> Any:
+    """Apply a function of one row to all rows, one block of rows after another.
 
-    The result of a block is recomputed in the backward pass, so that the memory of one block is all that is ever held.
+    This is the one loop over the rows of a graph. On several devices (:attr:`Pattern.mesh`), each goes through its own
+    rows. The result of a block is recomputed in the backward pass, so that the memory of one block is all that is ever
+    held.
+
+    Parameters
+    ----------
+    function
+        Takes what belongs to the row's cell; the same of its neighbours, with a leading axis over the slots; and one
+        row of each of ``of_rows``. Returns one array for the row, or several as a tuple.
+    pattern
+        Pattern of the graph.
+    of_cells
+        Arrays whose first axis are the cells, in a tree: gathered for each row and each of its slots. Each block adds
+        a gradient of their whole size; what is of the row's own cell alone is better gathered before, as one of
+        ``of_rows``.
+    *of_rows
+        Arrays whose first axis are the rows (or trees of them), one for each bucket.
+    slot_bytes
+        Bytes that are held for one slot, which decide about the number of rows in a block; those that are gathered if
+        ``None``.
+
+    Returns
+    -------
+    One array for each bucket; if the function returns a tuple, a tuple of such.
     """
-    n_rows = jax.tree.leaves(arrays)[0].shape[0]
-    blocks = jax.tree.map(lambda a: a.reshape(n_rows // block, block, *a.shape[1:]), arrays)
-    result = jax.lax.map(jax.checkpoint(lambda block_arrays: function(*block_arrays)), blocks)
-    return jax.tree.map(lambda r: r.reshape(n_rows, *r.shape[2:]), result)
+    if slot_bytes is None:
+        slot_bytes = sum(leaf.dtype.itemsize * leaf[0].size for leaf in jax.tree.leaves(of_cells))
+
+    def on_block(of_cells, rows, columns, *of_rows):
+        own, others = (jax.tree.map(lambda a, i=i: a[i], of_cells) for i in (rows, columns))
+        return jax.vmap(function)(own, others, *of_rows)
+
+    def on_bucket(of_cells, rows, columns, *of_rows):
+        size = block_rows(columns.shape, slot_bytes, pattern.block_bytes)
+        blocks = _split((rows, columns, *of_rows), size)
+        results = jax.lax.map(jax.checkpoint(lambda block: on_block(of_cells, *block)), blocks)
+        return jax.tree.map(lambda r: r.reshape(-1, *r.shape[2:]), results)
+
+    if pattern.mesh is not None:
+        by_row = PartitionSpec(pattern.mesh.axis_names)
+        on_bucket = partial(_on_each_device, on_bucket, pattern.mesh, by_row)
+    buckets = zip(pattern.rows, pattern.columns, *of_rows, strict=True)
+    results = [on_bucket(of_cells, *bucket) for bucket in buckets]
+    return tuple(zip(*results, strict=True)) if isinstance(results[0], tuple) else tuple(results)
+
+
+def _on_each_device(on_bucket, mesh, by_row, of_cells, *of_rows):
+    specs = (PartitionSpec(), *[by_row] * len(of_rows))
+    return jax.shard_map(on_bucket, mesh=mesh, in_specs=specs, out_specs=by_row)(of_cells, *of_rows)
+
+
+def sum_to_neighbors(
+    pattern: Pattern, values: tuple[Float[Array, "rows width"], ...], of_cells: Float[Array, "cells features"]
+) -> Float[Array, "cells features"]:
+    r"""Send values of the cells along the edges, :math:`\sum_i w_{ij} y_i`, in blocks as :func:`map_rows`.
+
+    Parameters
+    ----------
+    pattern
+        Pattern of the graph.
+    values
+        Weight :math:`w` of each slot, one array for each bucket.
+    of_cells
+        Values :math:`y` of the cells.
+    """
+
+    def send(received, block):
+        rows, columns, weights = block
+        return received.at[columns].add(weights[:, :, None] * of_cells[rows][:, None, :]), None
+
+    received = jnp.zeros(of_cells.shape, jnp.result_type(values[0], of_cells))
+    # Unused rows lead the first bucket and point to cell 0, which is not theirs.
+    unused = pattern.n_rows - of_cells.shape[0]
+    for rows, columns, weights in zip(pattern.rows, pattern.columns, values, strict=True):
+        sent = jnp.where(jnp.arange(len(rows))[:, None] < unused, 0, weights)
+        size = block_rows(columns.shape, of_cells.shape[1] * of_cells.dtype.itemsize, pattern.block_bytes)
+        received, _ = jax.lax.scan(send, received, _split((rows, columns, sent), size))
+        unused = 0
+    return received
+
+
+def stream_rows(
+    program: Callable[..., Sequence[Array]], n_rows: int, *arrays: Float[np.ndarray, "rows *features"]
+) -> list[np.ndarray]:
+    """Run a compiled program on rows that are on the host, one block after another, all blocks of one shape.
+
+    Neither the device's memory nor the number of programs depends on the number of rows.
+
+    Parameters
+    ----------
+    program
+        Function of the blocks of all arrays that returns some with as many rows. Rows must not depend on each other:
+        the last one is repeated to fill the last block.
+    n_rows
+        Rows of a block.
+    *arrays
+        Arrays, or what gives arrays when it is sliced, with at least one row.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        The results of all rows.
+    """
+    total = arrays[0].shape[0]
+    results: list[np.ndarray] = []
+    for start in range(0, total, n_rows):
+        here = slice(start, start + n_rows)
+        found = [np.asarray(of_block) for of_block in program(*(filled_up(a[here], n_rows, 0) for a in arrays))]
+        results = results or [np.empty((total, *of_block.shape[1:]), of_block.dtype) for of_block in found]
+        for result, of_block in zip(results, found, strict=True):
+            result[here] = of_block[: total - start]
+    return results
+
+
+def filled_up(array: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Repeat the last entries along an axis up to a size."""
+    missing = size - array.shape[axis]
+    if not missing:
+        return array
+    return np.pad(array, [(0, missing if i == axis else 0) for i in range(array.ndim)], mode="edge")
+
+
+def _split(arrays: Any, size: int) -> Any:
+    """Blocks of rows along a new first axis."""
+    return jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), arrays)

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 
-from jaxvelo.graph._blocks import block_rows, map_rows
+from jaxvelo.graph._blocks import map_rows, sum_to_neighbors
 from jaxvelo.graph._csr_layout import CsrLayout
 from jaxvelo.graph._neighbor_graph import NeighborGraph
 from jaxvelo.graph._normalized_rows import normalize_rows, uniform
@@ -65,7 +65,7 @@ class AbstractEdgeMatrix(eqx.Module):
         y
             Shape ``(cells,)`` or ``(features, cells)``.
         """
-        return _rmatmul(self.graph.pattern, self.graph.position, self.values, jnp.asarray(y))
+        return _rmatmul(self.graph.pattern, self.values, jnp.asarray(y))
 
     def row_dot(self, values: tuple[Array, ...]) -> Float[Array, " cells"]:
         r"""Sum of each row against other values on the same edges, :math:`\sum_j M_{ij} y_{ij}`, shape ``(cells,)``."""
@@ -138,40 +138,16 @@ class TransitionMatrix(AbstractEdgeMatrix):
 def _matmul(
     pattern: Pattern, position: Int[Array, " cells"], matrix: tuple[Float[Array, "rows width"], ...], y: Array
 ) -> Array:
+    def expectation(_, others, values):
+        return jnp.einsum("k,kf->f", values, others)
+
+    # In blocks: products with all genes must not hold (cells, neighbours, genes) either.
     flat = y[:, None] if y.ndim == 1 else y
-
-    def expectation(values, columns):
-        return jnp.einsum("rk,rkf->rf", values, flat[columns])
-
-    product = jnp.concatenate(
-        tuple(map_rows(expectation, _block(c, flat), t, c) for t, c in zip(matrix, pattern.columns, strict=True))
-    )[position]
+    product = jnp.concatenate(map_rows(expectation, pattern, flat, matrix))[position]
     return product[:, 0] if y.ndim == 1 else product
 
 
 @jax.jit
-def _rmatmul(
-    pattern: Pattern, position: Int[Array, " cells"], matrix: tuple[Float[Array, "rows width"], ...], y: Array
-) -> Array:
-    flat = (y[None, :] if y.ndim == 1 else y).T
-
-    def send(received, block):
-        rows, columns, values = block
-        return received.at[columns].add(values[:, :, None] * flat[rows][:, None, :]), None
-
-    n_cells = position.shape[0]
-    product = jnp.zeros((n_cells, flat.shape[1]), matrix[0].dtype)
-    unused = pattern.n_rows - n_cells
-    for rows, columns, values in zip(pattern.rows, pattern.columns, matrix, strict=True):
-        # Unused rows lead the first bucket and point to cell 0, which is not theirs.
-        sent = jnp.where(jnp.arange(len(rows))[:, None] < unused, 0, values)
-        size = _block(columns, flat)
-        blocks = tuple(a.reshape(-1, size, *a.shape[1:]) for a in (rows, columns, sent))
-        product, _ = jax.lax.scan(send, product, blocks)
-        unused = 0
+def _rmatmul(pattern: Pattern, matrix: tuple[Float[Array, "rows width"], ...], y: Array) -> Array:
+    product = sum_to_neighbors(pattern, matrix, (y[None, :] if y.ndim == 1 else y).T)
     return product[:, 0] if y.ndim == 1 else product.T
-
-
-def _block(columns: Array, y: Array) -> int:
-    """Rows to process at a time: products with all genes must not hold (cells, neighbours, genes) either."""
-    return block_rows(columns.shape, y.shape[1] * y.dtype.itemsize)

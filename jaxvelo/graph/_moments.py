@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxvelo.graph._blocks import block_rows, map_rows
+from jaxvelo.graph._blocks import map_rows
 from jaxvelo.graph._pattern import Pattern
 from jaxvelo.graph._precision import full_precision
 
@@ -34,27 +34,18 @@ def neighborhood_moments(
     -------
     Means and variances of the rows, one array for each bucket.
     """
-    row_bytes = values.shape[1] * values.dtype.itemsize
-    means, variances = [], []
-    for rows, columns, weight in zip(pattern.rows, pattern.columns, weights, strict=True):
+
+    def moments(own, others, row, column, weight):
         # The cell itself is added once, so a stored diagonal does not count.
-        neighbor = (weight > 0) & (columns != rows[:, None])
+        member = ((weight > 0) & (column != row)).astype(values.dtype)
+        count = 1 + jnp.sum(member)
+        # scVelo holds these weights in single precision; so do we, to give its numbers at double precision too.
+        share = (1 / count).astype(jnp.float32).astype(values.dtype)
+        mean = share * (own + jnp.einsum("k,kf->f", member, others))
+        deviation = others - mean[None]
+        # Around the mean and not as a difference of squares, which cancels in float32. The last term is what that
+        # difference has besides, as the rounded weights do not quite sum to one.
+        squares = (own - mean) ** 2 + jnp.einsum("k,kf->f", member, deviation * deviation)
+        return mean, share * squares + (1 - count * share) * mean**2
 
-        def block_moments(row, column, is_neighbor):
-            member = is_neighbor.astype(values.dtype)
-            count = (1 + jnp.sum(member, axis=1))[:, None]
-            # scVelo holds these weights in single precision; so do we, to give its numbers at double precision too.
-            share = (1 / count).astype(jnp.float32).astype(values.dtype)
-            own, others = values[row], values[column]
-            mean = share * (own + jnp.einsum("rk,rkf->rf", member, others))
-            deviation = others - mean[:, None, :]
-            # Around the mean and not as a difference of squares, which cancels in float32. The last term is what that
-            # difference has besides, as the rounded weights do not quite sum to one.
-            squares = (own - mean) ** 2 + jnp.einsum("rk,rkf->rf", member, deviation * deviation)
-            return mean, share * squares + (1 - count * share) * mean**2
-
-        block = block_rows(columns.shape, row_bytes)
-        mean, variance = map_rows(block_moments, block, rows, columns, neighbor)
-        means.append(mean)
-        variances.append(variance)
-    return tuple(means), tuple(variances)
+    return map_rows(moments, pattern, values, pattern.rows, pattern.columns, weights)

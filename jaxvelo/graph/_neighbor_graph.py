@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,11 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int
 
 from jaxvelo.graph._buckets import bucket_shapes
 from jaxvelo.graph._csr_layout import CsrLayout
 from jaxvelo.graph._pattern import Edges, Pattern
+
+Buckets = tuple[np.ndarray, ...]
 
 
 class NeighborGraph(eqx.Module):
@@ -36,7 +40,11 @@ class NeighborGraph(eqx.Module):
 
     @classmethod
     def from_csr(
-        cls, matrix: sp.csr_matrix | Mapping[str, sp.csr_matrix], dtype=None, n_devices: int = 1
+        cls,
+        matrix: sp.csr_matrix | Mapping[str, sp.csr_matrix],
+        dtype=None,
+        mesh: Mesh | None = None,
+        block_bytes: int | None = None,
     ) -> NeighborGraph:
         """Build a graph from sparse matrices.
 
@@ -48,10 +56,13 @@ class NeighborGraph(eqx.Module):
             Explicitly stored zeros are edges, as in CellRank.
         dtype
             Floating-point type of the values; JAX's default if ``None``.
-        n_devices
-            Number of devices among which the rows are to be split: each bucket has a multiple of so many.
+        mesh
+            Devices that share the rows: each bucket has a multiple of their number. One device if ``None``.
+        block_bytes
+            Bytes wanted for the neighbours that are gathered at a time, the more the faster as long as they fit into
+            the cache; what suits the device if ``None``.
         """
-        return graph_and_layout(matrix, dtype, n_devices)[0]
+        return graph_and_layout(matrix, dtype, mesh, block_bytes)[0]
 
     def to_csr(self, name: str = "connectivities") -> sp.csr_matrix:
         """Give the named values back as a sparse matrix (float64, sorted, explicit zeros kept)."""
@@ -109,59 +120,88 @@ class NeighborGraph(eqx.Module):
 
 
 def graph_and_layout(
-    matrix: sp.csr_matrix | Mapping[str, sp.csr_matrix], dtype=None, n_devices: int = 1
+    matrix: sp.csr_matrix | Mapping[str, sp.csr_matrix],
+    dtype=None,
+    mesh: Mesh | None = None,
+    block_bytes: int | None = None,
 ) -> tuple[NeighborGraph, CsrLayout]:
     """Build a graph, see :meth:`NeighborGraph.from_csr`, and the layout that comes with it, see :class:`CsrLayout`."""
     matrices = matrix if isinstance(matrix, Mapping) else {"connectivities": matrix}
     csr = {name: _sorted_csr(m) for name, m in matrices.items()}
     union = _union(list(csr.values()))
     entries = {name: _entries(m, union) for name, m in csr.items()}
-    degrees = np.diff(union.indptr)
-    order = np.argsort(degrees, kind="stable").astype(np.int32)
-    shapes = bucket_shapes(degrees[order], n_devices)
-    widths = np.repeat([width for _, width in shapes], [count for count, _ in shapes])
-    n_cells, n_rows, n_slots = len(order), len(widths), int(widths.sum())
-    position = np.empty(n_cells, dtype=np.int32)
-    position[order] = np.arange(n_rows - n_cells, n_rows, dtype=np.int32)
-    # The entries of a row stand at the start of its slots.
-    first_slot = (np.cumsum(widths) - widths)[position]
-    slots = np.repeat(first_slot - union.indptr[:-1], degrees) + np.arange(union.nnz)
-
-    def filled(start: np.ndarray, values: Any, stored: np.ndarray = slots) -> np.ndarray:
-        start[stored] = values
-        return start
-
-    def buckets(of_slots: np.ndarray) -> tuple[Array, ...]:
-        parts = np.split(of_slots, np.cumsum([count * width for count, width in shapes])[:-1])
-        return tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
-
-    rows = np.concatenate([np.zeros(n_rows - n_cells, dtype=np.int32), order])
-    columns = filled(np.repeat(rows, widths), union.indices)
     is_edge = _all_of(entries.values(), union.nnz)
-    mask = filled(np.zeros(n_slots, dtype=bool), is_edge)
     dtype = np.dtype(jnp.result_type(float) if dtype is None else dtype)
-    values = {
-        name: buckets(filled(np.zeros(n_slots, dtype=dtype), csr[name].data, slots[here]))
+    slots = _Slots.of_entries(union.indptr, 1 if mesh is None else mesh.size)
+    of_rows = slots.rows, slots.filled(slots.own_cells(), union.indices), slots.filled(slots.zeros(bool), is_edge)
+    values = {name: slots.filled(slots.zeros(dtype), csr[name].data, here) for name, here in entries.items()}
+    # A name that has values on all edges has their mask.
+    masks = {
+        name: slots.filled(slots.zeros(bool), True, here)
         for name, here in entries.items()
+        if isinstance(here, np.ndarray)
     }
-    parts = {
-        name: buckets(filled(np.zeros(n_slots, dtype=bool), True, slots[here]))
-        for name, here in entries.items()
-        if not isinstance(here, slice)
-    }
-    host: Any = (
-        tuple(np.split(rows, np.cumsum([count for count, _ in shapes])[:-1])),
-        buckets(columns),
-        buckets(mask),
-        np.asarray(n_cells, dtype=np.int32),
-    )
+    by_row, everywhere = None, None
+    if mesh is not None:
+        mesh = Mesh(mesh.devices, mesh.axis_names)  # its axes are no part of the arrays' types
+        by_row = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        everywhere = NamedSharding(mesh, PartitionSpec())
     # All at once: the transfers of many small arrays one by one take longer than the rest.
-    arrays, device_position, values, parts = jax.device_put((host, position, values, parts))
-    pattern = Pattern(*arrays)
-    edges = {name: Edges(values[name], parts.get(name, pattern.mask)) for name in csr}
-    return NeighborGraph(pattern, device_position, edges), CsrLayout(
-        union.indptr.astype(np.int32), union.indices, slots, is_edge
-    )
+    host: Any = (of_rows, values, masks), (np.asarray(len(slots.position), dtype=np.int32), slots.position)
+    ((rows, columns, mask), values, masks), (n_cells, position) = jax.device_put(host, (by_row, everywhere))
+    edges = {name: Edges(values[name], masks.get(name, mask)) for name in csr}
+    graph = NeighborGraph(Pattern(rows, columns, mask, n_cells, mesh, block_bytes), position, edges)
+    return graph, CsrLayout(union.indptr.astype(np.int32), union.indices.astype(np.int32), slots.of_entry, is_edge)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Slots:
+    """Where the entries of a CSR matrix go.
+
+    Attributes
+    ----------
+    shapes
+        Rows and width of each bucket.
+    rows
+        Cell of each row, bucket by bucket.
+    position
+        Row of each cell.
+    of_entry
+        Slot of each entry, counted over all buckets: those of a row stand at its start.
+    """
+
+    shapes: list[tuple[int, int]]
+    rows: tuple[np.ndarray, ...]
+    position: np.ndarray
+    of_entry: np.ndarray
+
+    @classmethod
+    def of_entries(cls, indptr: np.ndarray, n_devices: int) -> _Slots:
+        degrees = np.diff(indptr)
+        order = np.argsort(degrees, kind="stable").astype(np.int32)
+        shapes = bucket_shapes(degrees[order], n_devices)
+        counts, widths = (np.array(x) for x in zip(*shapes, strict=True))
+        n_unused = counts.sum() - len(order)
+        rows = np.concatenate([np.zeros(n_unused, dtype=np.int32), order])
+        position = np.empty(len(order), dtype=np.int32)
+        position[order] = np.arange(n_unused, len(rows), dtype=np.int32)
+        width = np.repeat(widths, counts)
+        first = (np.cumsum(width) - width)[position]
+        of_entry = np.repeat(first - indptr[:-1], degrees) + np.arange(indptr[-1])
+        return cls(shapes, tuple(np.split(rows, np.cumsum(counts)[:-1])), position, of_entry)
+
+    def own_cells(self) -> np.ndarray:
+        """The row's own cell in each slot."""
+        return np.concatenate([np.repeat(r, width) for r, (_, width) in zip(self.rows, self.shapes, strict=True)])
+
+    def zeros(self, dtype: Any) -> np.ndarray:
+        return np.zeros(sum(count * width for count, width in self.shapes), dtype=dtype)
+
+    def filled(self, of_slots: np.ndarray, values: Any, entries: np.ndarray | slice = slice(None)) -> Buckets:
+        """Put values of some entries into their slots, and part these bucket by bucket."""
+        of_slots[self.of_entry[entries]] = values
+        ends = np.cumsum([count * width for count, width in self.shapes])[:-1]
+        return tuple(part.reshape(shape) for part, shape in zip(np.split(of_slots, ends), self.shapes, strict=True))
 
 
 def _sorted_csr(matrix) -> sp.csr_matrix:

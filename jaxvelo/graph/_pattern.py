@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import equinox as eqx
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 
@@ -26,12 +27,19 @@ class Pattern(eqx.Module):
         Whether a slot holds an edge, one array for each bucket.
     n_cells
         Number of cells.
+    mesh
+        Devices that share the rows of each bucket; all rows stand on one if ``None``.
+    block_bytes
+        Bytes wanted for the neighbours that are gathered at a time, see :func:`~jaxvelo.graph.map_rows`; what suits the
+        device if ``None``.
     """
 
     rows: tuple[Int[Array, " rows"], ...]
     columns: tuple[Int[Array, "rows width"], ...]
     mask: tuple[Bool[Array, "rows width"], ...]
     n_cells: Int[Array, ""]
+    mesh: Mesh | None = eqx.field(static=True, default=None)
+    block_bytes: int | None = eqx.field(static=True, default=None)
 
     @property
     def n_rows(self) -> int:

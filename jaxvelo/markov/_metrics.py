@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxvelo.graph import AbstractEdgeMatrix, EdgeMatrix, NeighborGraph, block_rows, full_precision, map_rows
+from jaxvelo.graph import AbstractEdgeMatrix, EdgeMatrix, NeighborGraph, full_precision, map_rows
 
 
 def cross_boundary_correctness(
@@ -94,23 +94,18 @@ def expected_displacement(
     transitions: AbstractEdgeMatrix, features: Float[Array, "cells features"]
 ) -> Float[Array, "cells features"]:
     r"""Expected step of each cell, :math:`\sum_j T_{ij} (x_j - x_i)`, from explicit differences."""
-    return _sum_displacements(transitions.graph, transitions.values, features.astype(transitions.values[0].dtype))
+    return _sum_displacements(transitions.graph.bare, transitions.values, features.astype(transitions.values[0].dtype))
 
 
+@jax.jit
 @full_precision
 def _sum_displacements(graph: NeighborGraph, weights, features: Array) -> Float[Array, "cells features"]:
     r"""Weighted sum of displacements, :math:`\sum_j w_{ij} (x_j - x_i)`."""
 
-    def sums(row, column, weight):
-        displacement = features[column] - features[row][:, None, :]
-        return jnp.einsum("rk,rkf->rf", weight, displacement.astype(weight.dtype))
+    def total(own, others, weight):
+        return jnp.einsum("k,kf->f", weight, (others - own[None]).astype(weight.dtype))
 
-    row_bytes = features.shape[1] * features.dtype.itemsize
-    result = []
-    for row, column, weight in zip(graph.rows, graph.columns, weights, strict=True):
-        block = block_rows(column.shape, row_bytes)
-        result.append(map_rows(sums, block, row, column, weight))
-    return graph.gather_rows(tuple(result))
+    return graph.gather_rows(map_rows(total, graph.pattern, features, weights))
 
 
 def row_correlation(

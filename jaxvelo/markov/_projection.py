@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxvelo.graph import AbstractEdgeMatrix, block_rows, full_precision, map_rows
+from jaxvelo.graph import AbstractEdgeMatrix, full_precision, map_rows
 
 
 def project(
@@ -41,26 +41,21 @@ def project(
 @jax.jit
 @full_precision
 def _project(transitions: AbstractEdgeMatrix, mask: tuple[Bool[Array, "rows width"], ...], embedding: Array) -> Array:
-    graph = transitions.graph
     # Cells without coordinates are marked at the end; until then nothing is NaN, so that no gradient is either.
     finite = jnp.all(jnp.isfinite(embedding), axis=1)
     coordinates = jnp.where(finite[:, None], embedding, 0)
 
-    def arrows(row, column, probability, edge):
+    def arrow(own, others, probability, edge):
+        (place, is_finite), (places, are_finite) = own, others
         dtype = probability.dtype
-        displacement = coordinates[column] - coordinates[row][:, None, :]
-        squared = jnp.sum(displacement**2, axis=2)
+        displacement = places - place[None]
+        squared = jnp.sum(displacement**2, axis=1)
         apart = edge & (squared > 0)
         distance = jnp.sqrt(jnp.where(apart, squared, 1)).astype(dtype)
-        degree = jnp.maximum(jnp.sum(edge, axis=1, keepdims=True), 1).astype(dtype)
+        degree = jnp.maximum(jnp.sum(edge), 1).astype(dtype)
         weight = jnp.where(apart, (probability - 1 / degree) / distance, 0)
-        known = finite[row] & jnp.all(finite[column] | ~edge, axis=1)
-        arrow = jnp.einsum("rk,rkd->rd", weight, displacement.astype(dtype))
-        return jnp.where(known[:, None], arrow, jnp.nan)
+        known = is_finite & jnp.all(are_finite | ~edge)
+        return jnp.where(known, jnp.einsum("k,kd->d", weight, displacement.astype(dtype)), jnp.nan)
 
-    row_bytes = embedding.shape[1] * embedding.dtype.itemsize
-    result = []
-    for row, column, value, edge in zip(graph.rows, graph.columns, transitions.values, mask, strict=True):
-        block = block_rows(column.shape, row_bytes)
-        result.append(map_rows(arrows, block, row, column, value, edge))
-    return graph.gather_rows(tuple(result))
+    graph = transitions.graph
+    return graph.gather_rows(map_rows(arrow, graph.pattern, (coordinates, finite), transitions.values, mask))

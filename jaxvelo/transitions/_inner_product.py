@@ -48,47 +48,54 @@ class InnerProduct(eqx.Module):
         total = count if weights is None else jnp.sum(weights)
         return cls(is_gene, count, weights, total, center)
 
-    def expression(self, x: Float[Array, "cells genes"]) -> tuple[Float[Array, "cells genes"], Array | None]:
-        """Centred expression, whose differences are centred displacements, and its remaining weighted mean.
+    def expression(self, x: Float[Array, " genes"]) -> tuple[Float[Array, " genes"], Float[Array, ""] | None]:
+        """Centred expression of a cell, whose differences are centred displacements, and its remaining weighted mean.
 
         The unweighted mean is taken off first: then the remaining one is small, and subtracting its square in
         :meth:`norms` does not cancel in float32. It is ``None`` where nothing remains.
         """
         if not self.center:
             return x, None
-        x = (x - (jnp.sum(x, axis=1) / self.count)[:, None]) * self.is_gene[None]
+        x = (x - jnp.sum(x) / self.count) * self.is_gene
         return x, None if self.weights is None else safe_divide(x @ self.weights, self.total)
 
-    def velocity(self, v: Float[Array, "cells genes"]) -> tuple[Float[Array, "cells genes"], Float[Array, " cells"]]:
-        """Velocity :math:`u` as it enters the sums, and its norm, zero for velocities without direction."""
+    def velocity(self, v: Float[Array, " genes"]) -> tuple[Float[Array, " genes"], Float[Array, ""]]:
+        """Velocity :math:`u` of a cell as it enters the sums, and its norm, zero for a velocity without direction."""
         if not self.center:
-            u = v if self.weights is None else v * self.weights[None]
-            return u, safe_sqrt(jnp.sum(u * v, axis=1))
-        size = jnp.sum(v * v, axis=1)
-        v = (v - (jnp.sum(v, axis=1) / self.count)[:, None]) * self.is_gene[None]
+            u = v if self.weights is None else v * self.weights
+            return u, safe_sqrt(jnp.sum(u * v))
+        size = jnp.sum(v * v)
+        v = (v - jnp.sum(v) / self.count) * self.is_gene
         if self.weights is None:
-            return v, safe_sqrt(_without_rounding(jnp.sum(v * v, axis=1), size))
-        v = (v - safe_divide(v @ self.weights, self.total)[:, None]) * self.is_gene[None]
-        u = v * self.weights[None]
-        return u, safe_sqrt(_without_rounding(jnp.sum(u * v, axis=1), size * self.total / self.count))
+            return v, safe_sqrt(_without_rounding(jnp.sum(v * v), size))
+        v = (v - safe_divide(v @ self.weights, self.total)) * self.is_gene
+        u = v * self.weights
+        return u, safe_sqrt(_without_rounding(jnp.sum(u * v), size * self.total / self.count))
 
     def norms(
-        self, delta: Float[Array, "rows width genes"], mean: Float[Array, "rows width"] | None
-    ) -> Float[Array, "rows width"]:
+        self, delta: Float[Array, "neighbors genes"], mean: Float[Array, " neighbors"] | None
+    ) -> Float[Array, " neighbors"]:
         """Norms of displacements, given what remains of their weighted means."""
         # From explicit differences: |x_j|² + |x_i|² - 2 x_i·x_j would be a matrix product, but cancels in float32.
         if self.weights is None:
-            return safe_sqrt(jnp.einsum("rkg,rkg->rk", delta, delta))
-        squared = jnp.einsum("rkg,rkg->rk", delta * self.weights[None, None], delta)
+            return safe_sqrt(jnp.einsum("kg,kg->k", delta, delta))
+        squared = jnp.einsum("kg,kg->k", delta * self.weights[None], delta)
         return safe_sqrt(squared if mean is None else jnp.maximum(squared - self.total * mean**2, 0))
 
 
 def displacements(
-    x: Float[Array, "cells genes"], x_mean: Float[Array, " cells"] | None, row: Array, column: Array
-) -> tuple[Float[Array, "rows width genes"], Float[Array, "rows width"] | None]:
-    """Displacements of a block of rows to their neighbours, and what remains of their weighted means."""
-    delta = x[column] - x[row][:, None, :]
-    return delta, None if x_mean is None else x_mean[column] - x_mean[row][:, None]
+    own: tuple[Float[Array, " genes"], Float[Array, ""] | None],
+    others: tuple[Float[Array, "neighbors genes"], Float[Array, " neighbors"] | None],
+) -> tuple[Float[Array, "neighbors genes"], Float[Array, " neighbors"] | None]:
+    """Displacements of a cell to its neighbours, and what remains of their weighted means.
+
+    Parameters
+    ----------
+    own, others
+        Of the cell and its neighbours, as :meth:`InnerProduct.expression` gives them.
+    """
+    (x, mean), (x_others, mean_of_others) = own, others
+    return x_others - x[None], None if mean is None or mean_of_others is None else mean_of_others - mean
 
 
 def _without_rounding(squared_norm: Array, size: Array) -> Array:

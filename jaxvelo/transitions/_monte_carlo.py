@@ -1,14 +1,16 @@
 """The Monte Carlo model: velocity uncertainty propagated by samples."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxvelo.graph import Pattern, block_rows, map_rows, uniform
+from jaxvelo.graph import Pattern, map_rows, uniform
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide, safe_sqrt
-from jaxvelo.transitions._similarity import SIMILARITIES, Similarity
-from jaxvelo.transitions._softmax import scale_of_rows, softmax
+from jaxvelo.transitions._similarity import SIMILARITIES, Similarity, scaled_by_weights, slot_bytes
+from jaxvelo.transitions._softmax import scales_of_rows, softmax
 
 
 def monte_carlo_probabilities(
@@ -48,69 +50,52 @@ def monte_carlo_probabilities(
     if isinstance(similarity, str):
         center, normalize = SIMILARITIES[similarity]
         product = InnerProduct.over_genes(features, gene_weights, center)
-        block = _built_in(product, features.x, normalize, softmax_scale, noise)
+        x: Any = jax.vmap(product.expression)(features.x)
+        of_row = _built_in(product, normalize, noise)
     else:
-        block = _custom(similarity, features, gene_weights, softmax_scale, noise)
-    row_bytes = (features.x.shape[1] + 2 * noise.shape[0]) * features.x.dtype.itemsize
-    probabilities, logits = [], []
-    for *bucket, m, s2 in zip(pattern.rows, pattern.columns, mask, mean, variance, strict=True):
-        size = block_rows(bucket[1].shape, row_bytes)
-        p, logit = map_rows(block, size, *bucket, m, s2)
-        probabilities.append(p)
-        logits.append(logit)
-    return tuple(probabilities), tuple(logits)
+        x, root = scaled_by_weights(features, gene_weights)
+        of_row = _custom(similarity, root, noise)
+    n_bytes = slot_bytes(features) + 2 * noise.shape[0] * features.x.dtype.itemsize
+    of_rows = pattern.rows, pattern.columns, mask, scales_of_rows(softmax_scale, pattern.rows), mean, variance
+    return map_rows(of_row, pattern, x, *of_rows, slot_bytes=n_bytes)
 
 
-def _built_in(product: InnerProduct, expression: Array, normalize: bool, scale: Array, noise: Array):
-    x, x_mean = product.expression(expression)
+def _built_in(product: InnerProduct, normalize: bool, noise: Array):
     weights = product.is_gene if product.weights is None else product.weights
 
-    def block(row, column, edge, mean, variance):
-        delta, delta_mean = displacements(x, x_mean, row, column)
+    def of_row(own, others, row, column, edge, scale, mean, variance):
+        delta, delta_mean = displacements(own, others)
         u, n = product.velocity(mean)
-        spread = safe_sqrt(variance) * weights[None]
-        logits = jnp.einsum("rkg,rg->rk", delta, u)[:, :, None] + jnp.einsum(
-            "rkg,sg->rks", delta * spread[:, None, :], noise
-        )
+        spread = safe_sqrt(variance) * weights
+        logits = jnp.einsum("kg,g->k", delta, u)[:, None] + jnp.einsum("kg,sg->ks", delta * spread[None], noise)
         shift = spread @ noise.T
         if delta_mean is not None:
-            logits = logits - delta_mean[:, :, None] * shift[:, None, :]
+            logits = logits - delta_mean[:, None] * shift[None]
         if normalize:
-            squared = (
-                n[:, None] ** 2 + 2 * (u * safe_sqrt(variance)) @ noise.T + (variance * weights[None]) @ (noise**2).T
-            )
+            squared = n**2 + 2 * (u * safe_sqrt(variance)) @ noise.T + (variance * weights) @ (noise**2).T
             if product.center:
                 squared = squared - safe_divide(shift**2, product.total)
-            norm = product.norms(delta, delta_mean)[:, :, None] * safe_sqrt(jnp.maximum(squared, 0))[:, None, :]
+            norm = product.norms(delta, delta_mean)[:, None] * safe_sqrt(jnp.maximum(squared, 0))[None]
             logits = safe_divide(logits, norm)
-            defined = edge[:, :, None] & (norm > 0)
+            defined = edge[:, None] & (norm > 0)
         else:
-            defined = jnp.broadcast_to(edge[:, :, None], logits.shape)
-        logits = jnp.where(defined, logits, 0)
-        return _mean_over_samples(row, column, edge, logits, defined, scale)
+            defined = jnp.broadcast_to(edge[:, None], logits.shape)
+        return _mean_over_samples(row, column, edge, jnp.where(defined, logits, 0), defined, scale)
 
-    return block
+    return of_row
 
 
 def _mean_over_samples(row, column, edge, logits, defined, scale) -> tuple[Array, Array]:
     fallback = uniform(row, column, edge, logits.dtype)
-    p = jax.vmap(softmax, in_axes=(2, 2, None, None), out_axes=2)(logits, defined, scale_of_rows(scale, row), fallback)
-    return jnp.mean(p, axis=2), jnp.mean(logits, axis=2)
+    p = jax.vmap(softmax, in_axes=(1, 1, None, None), out_axes=1)(logits, defined, scale, fallback)
+    return jnp.mean(p, axis=1), jnp.mean(logits, axis=1)
 
 
-def _custom(similarity, features: Features, gene_weights: Array | None, scale: Array, noise: Array):
-    x = features.x
-    root = jnp.ones(x.shape[1], x.dtype) if gene_weights is None else safe_sqrt(gene_weights)
-    x = x * root[None]
+def _custom(similarity, root: Array, noise: Array):
+    def of_row(own, others, row, column, edge, scale, mean, variance):
+        delta, spread = others - own[None], safe_sqrt(variance)
+        logits = jax.lax.map(lambda z: similarity((mean + spread * z) * root, delta), noise).T
+        defined = jnp.broadcast_to(edge[:, None], logits.shape)
+        return _mean_over_samples(row, column, edge, jnp.where(defined, logits, 0), defined, scale)
 
-    def row_logits(row, column, mean, variance):
-        delta = x[column] - x[row][None]
-        spread = safe_sqrt(variance)
-        return jax.lax.map(lambda z: similarity((mean + spread * z) * root, delta), noise).T
-
-    def block(row, column, edge, mean, variance):
-        defined = jnp.broadcast_to(edge[:, :, None], (*edge.shape, noise.shape[0]))
-        logits = jnp.where(defined, jax.vmap(row_logits)(row, column, mean, variance), 0)
-        return _mean_over_samples(row, column, edge, logits, defined, scale)
-
-    return block
+    return of_row

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from jaxvelo.graph import block_rows, map_rows
+from jaxvelo.graph import Pattern, map_rows
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide, safe_sqrt
 
@@ -25,8 +25,7 @@ def similarity_logits(
     similarity: Similarity,
     features: Features,
     gene_weights: Float[Array, " genes"] | None,
-    rows: tuple[Int[Array, " rows"], ...],
-    columns: tuple[Int[Array, "rows width"], ...],
+    pattern: Pattern,
     mask: tuple[Bool[Array, "rows width"], ...],
     transpose: bool,
 ) -> Logits:
@@ -35,67 +34,80 @@ def similarity_logits(
     Forward, :math:`\ell_{ij}` compares the velocity :math:`v_i` with the displacement :math:`x_j - x_i`; with
     ``transpose``, :math:`v_j` with :math:`x_i - x_j`, still for the neighbours :math:`j` of :math:`i`.
 
+    Parameters
+    ----------
+    mask
+        Which slots have logits.
+
     Returns
     -------
     Logits, zero where there is no edge, and where they are defined: the edges without those whose displacement or
     velocity has norm zero (no direction; probability zero), for similarities that divide by the norms.
     """
     if isinstance(similarity, str):
-        center, normalize = SIMILARITIES[similarity]
-        product = InnerProduct.over_genes(features, gene_weights, center)
-        bucket_logits = _built_in(product, features, normalize, transpose)
+        return _built_in(similarity, features, gene_weights, pattern, mask, transpose)
+    return _custom(similarity, features, gene_weights, pattern, mask, transpose)
+
+
+def _built_in(similarity: str, features: Features, gene_weights, pattern: Pattern, mask, transpose: bool) -> Logits:
+    center, normalize = SIMILARITIES[similarity]
+    product = InnerProduct.over_genes(features, gene_weights, center)
+    x = jax.vmap(product.expression)(features.x)
+    u, norms = jax.vmap(product.velocity)(features.v)
+
+    def forward(own, others, u):
+        delta, mean = displacements(own, others)
+        return jnp.einsum("kg,g->k", delta, u), product.norms(delta, mean) if normalize else None
+
+    def backward(own, others):
+        (own, _), (others, u) = own, others
+        delta, mean = displacements(own, others)
+        return -jnp.einsum("kg,kg->k", delta, u), product.norms(delta, mean) if normalize else None
+
+    # Only the sums over genes stand in the loop: every further step there costs as often as there are blocks.
+    if transpose:
+        logits, lengths = map_rows(backward, pattern, (x, u), slot_bytes=slot_bytes(features))
     else:
-        bucket_logits = _custom(similarity, features, gene_weights, transpose)
-    row_bytes = features.x.shape[1] * features.x.dtype.itemsize
-    logits, defined = [], []
-    for row, column, edge in zip(rows, columns, mask, strict=True):
-        logit, is_defined = bucket_logits(block_rows(column.shape, row_bytes), row, column, edge)
-        logits.append(logit)
-        defined.append(is_defined)
-    return tuple(logits), tuple(defined)
+        of_rows = tuple(u[row] for row in pattern.rows)
+        logits, lengths = map_rows(forward, pattern, x, of_rows, slot_bytes=slot_bytes(features))
+    if not normalize:
+        return tuple(jnp.where(edge, logit, 0) for logit, edge in zip(logits, mask, strict=True)), mask
+    others = pattern.columns if transpose else tuple(row[:, None] for row in pattern.rows)
+    lengths = tuple(length * norms[cell] for length, cell in zip(lengths, others, strict=True))
+    return (
+        tuple(jnp.where(e, safe_divide(logit, n), 0) for logit, n, e in zip(logits, lengths, mask, strict=True)),
+        tuple(edge & (n > 0) for n, edge in zip(lengths, mask, strict=True)),
+    )
 
 
-def _built_in(product: InnerProduct, features: Features, normalize: bool, transpose: bool):
-    x, x_mean = product.expression(features.x)
-    all_u, all_norms = product.velocity(features.v)
-
-    def sums(row, column, u):
-        delta, mean = displacements(x, x_mean, row, column)
-        if transpose:
-            projection = -jnp.einsum("rkg,rkg->rk", delta, all_u[column])
-        else:
-            projection = jnp.einsum("rkg,rg->rk", delta, u)
-        return projection, product.norms(delta, mean) if normalize else None
-
-    # A cell's own velocity comes with its row: its gradient is then a result of the block. What is gathered from all
-    # cells instead gets a gradient of the size of all cells from every block. Only the sums over genes stand in blocks:
-    # every further step there costs as often as there are blocks.
-    def bucket_logits(block, row, column, edge):
-        logits, norms = map_rows(sums, block, row, column, None if transpose else all_u[row])
-        if not normalize:
-            return jnp.where(edge, logits, 0), edge
-        norms = norms * (all_norms[column] if transpose else all_norms[row][:, None])
-        return jnp.where(edge, safe_divide(logits, norms), 0), edge & (norms > 0)
-
-    return bucket_logits
-
-
-def _custom(similarity, features: Features, gene_weights, transpose: bool):
+def _custom(similarity, features: Features, gene_weights, pattern: Pattern, mask, transpose: bool) -> Logits:
     """Logits by a user's function. Gene weights scale velocity and displacement by their square roots."""
+    x, root = scaled_by_weights(features, gene_weights)
+
+    def forward(own, others, edge, v):
+        return jnp.where(edge, similarity(v * root, others - own[None]), 0)
+
+    def backward(own, others, edge):
+        (own, _), (others, v) = own, others
+        delta = others - own[None]
+        logits = jax.vmap(lambda v_j, delta_j: similarity(v_j, -delta_j[None])[0])(v * root[None], delta)
+        return jnp.where(edge, logits, 0)
+
+    if transpose:
+        return map_rows(backward, pattern, (x, features.v), mask, slot_bytes=slot_bytes(features)), mask
+    of_rows = tuple(features.v[row] for row in pattern.rows)
+    return map_rows(forward, pattern, x, mask, of_rows, slot_bytes=slot_bytes(features)), mask
+
+
+def scaled_by_weights(
+    features: Features, gene_weights: Float[Array, " genes"] | None
+) -> tuple[Float[Array, "cells genes"], Float[Array, " genes"]]:
+    """Expression times the square roots of the gene weights, and these roots."""
     x = features.x
     root = jnp.ones(x.shape[1], x.dtype) if gene_weights is None else safe_sqrt(gene_weights)
-    x = x * root[None]
+    return x * root[None], root
 
-    def row_logits(row, column, edge, v):
-        delta = x[column] - x[row][None]
-        if transpose:
-            v = features.v[column] * root[None]
-            logits = jax.vmap(lambda v_j, delta_j: similarity(v_j, -delta_j[None])[0])(v, delta)
-        else:
-            logits = similarity(v * root, delta)
-        return jnp.where(edge, logits, 0), edge
 
-    def bucket_logits(block, row, column, edge):
-        return map_rows(jax.vmap(row_logits), block, row, column, edge, features.v[row])
-
-    return bucket_logits
+def slot_bytes(features: Features) -> int:
+    """Bytes of one neighbour's displacement."""
+    return features.x.shape[1] * features.x.dtype.itemsize

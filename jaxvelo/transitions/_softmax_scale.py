@@ -1,5 +1,7 @@
 """The automatic softmax scale."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -25,21 +27,24 @@ def automatic_softmax_scale(
     -------
     The scale; one if all logits are zero. Not differentiated: it is where a fit starts, and then a parameter.
     """
-    magnitudes = jnp.concatenate(
-        [jnp.where(m, jnp.abs(logit), 0).ravel() for logit, m in zip(logits, mask, strict=True)]
-    )
+    # Bucket by bucket: what several devices share would else be brought onto each of them.
+    magnitudes = tuple(jnp.where(m, jnp.abs(logit), 0) for logit, m in zip(logits, mask, strict=True))
     median = _positive_median(jax.lax.stop_gradient(magnitudes))
     return jnp.where(median > 0, 1 / jnp.where(median > 0, median, 1), 1)
 
 
-def _positive_median(values: Float[Array, " n"]) -> Float[Array, ""]:
+def _positive_median(values: tuple[Float[Array, "..."], ...]) -> Float[Array, ""]:
     """Median of the positive ones among values that are not negative; zero if there are none."""
-    n_zeros = jnp.sum(values == 0, dtype=jnp.int32)
-    count = values.size - n_zeros
+
+    def count_where(is_so) -> Array:
+        return jnp.asarray(sum(jnp.sum(is_so(v), dtype=jnp.int32) for v in values))
+
+    n_zeros = count_where(lambda v: v == 0)
+    count = sum(v.size for v in values) - n_zeros
     # Selected, not sorted: XLA's sort takes longer than everything else in the kernel.
     lower = order_statistic(values, n_zeros + (count - 1) // 2)
     # An even count has a second middle value: the same again, or the next larger one.
-    repeated = jnp.sum(values <= lower, dtype=jnp.int32) > n_zeros + count // 2
-    following = jnp.min(jnp.where(values > lower, values, jnp.inf))
+    repeated = count_where(lambda v: v <= lower) > n_zeros + count // 2
+    following = functools.reduce(jnp.minimum, [jnp.min(jnp.where(v > lower, v, jnp.inf)) for v in values])
     upper = jnp.where(repeated, lower, following)
     return jnp.where(count > 0, (lower + upper) / 2, 0)

@@ -1,14 +1,16 @@
 """The stochastic model: velocity uncertainty propagated to second order, in closed form."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxvelo.graph import Pattern, block_rows, map_rows, uniform
+from jaxvelo.graph import Pattern, map_rows, uniform
 from jaxvelo.transitions._features import Features
-from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide, safe_sqrt
-from jaxvelo.transitions._similarity import SIMILARITIES, Similarity
-from jaxvelo.transitions._softmax import scale_of_rows, softmax
+from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide
+from jaxvelo.transitions._similarity import SIMILARITIES, Similarity, scaled_by_weights, slot_bytes
+from jaxvelo.transitions._softmax import scales_of_rows, softmax
 
 
 def stochastic_probabilities(
@@ -54,64 +56,59 @@ def stochastic_probabilities(
     """
     if isinstance(similarity, str):
         center, normalize = SIMILARITIES[similarity]
-        block = _built_in(InnerProduct.over_genes(features, gene_weights, center), features.x, normalize, softmax_scale)
+        product = InnerProduct.over_genes(features, gene_weights, center)
+        x: Any = jax.vmap(product.expression)(features.x)
+        of_row = _built_in(product, normalize)
     else:
-        block = _custom(similarity, features, gene_weights, softmax_scale)
-    row_bytes = 2 * features.x.shape[1] * features.x.dtype.itemsize
-    probabilities, logits = [], []
-    for *bucket, m, s2 in zip(pattern.rows, pattern.columns, mask, mean, variance, strict=True):
-        size = block_rows(bucket[1].shape, row_bytes)
-        p, logit = map_rows(block, size, *bucket, m, s2)
-        # Once more, outside the block: there, XLA computes the correction, which may be large and cancel, one time for
-        # the row's sum and another for its entries, and rounds differently.
-        probabilities.append(p / jnp.sum(p, axis=1, keepdims=True))
-        logits.append(logit)
-    return tuple(probabilities), tuple(logits)
+        x, root = scaled_by_weights(features, gene_weights)
+        of_row = _custom(similarity, root)
+    of_rows = pattern.rows, pattern.columns, mask, scales_of_rows(softmax_scale, pattern.rows), mean, variance
+    probabilities, logits = map_rows(of_row, pattern, x, *of_rows, slot_bytes=2 * slot_bytes(features))
+    # Once more, outside the loop: there, XLA computes the correction, which may be large and cancel, one time for the
+    # row's sum and another for its entries, and rounds differently.
+    return tuple(p / jnp.sum(p, axis=1, keepdims=True) for p in probabilities), logits
 
 
-def _built_in(product: InnerProduct, expression: Array, normalize: bool, scale: Array):
-    x, x_mean = product.expression(expression)
-
-    def block(row, column, edge, mean, variance):
-        delta, delta_mean = displacements(x, x_mean, row, column)
+def _built_in(product: InnerProduct, normalize: bool):
+    def of_row(own, others, row, column, edge, scale, mean, variance):
+        delta, delta_mean = displacements(own, others)
         u, n = product.velocity(mean)
         weighted = _weighted(product, delta, delta_mean)
         if normalize:
             norm = product.norms(delta, delta_mean)
-            logits = safe_divide(jnp.einsum("rkg,rg->rk", delta, u), norm * n[:, None])
-            defined = edge & (norm * n[:, None] > 0)
+            logits = safe_divide(jnp.einsum("kg,g->k", delta, u), norm * n)
+            defined = edge & (norm * n > 0)
             # Lengths in units of the velocity's norm: n itself is the only denominator.
-            unit = safe_divide(weighted, norm[:, :, None])
-            direction = safe_divide(u, n[:, None])
-            inverse = safe_divide(jnp.ones_like(n), n)[:, None]
-            gradient = (unit - logits[:, :, None] * direction[:, None, :]) * inverse[:, :, None]
-            curvature = _curvature_scale(product, variance)[:, None]
-            along = jnp.einsum("rkg,rg->rk", unit, variance * direction)
-            squared = jnp.sum(variance * direction**2, axis=1)[:, None]
+            unit = safe_divide(weighted, norm[:, None])
+            direction = safe_divide(u, n)
+            inverse = safe_divide(jnp.ones_like(n), n)
+            gradient = (unit - logits[:, None] * direction[None]) * inverse
+            curvature = _curvature_scale(product, variance)
+            along = jnp.einsum("kg,g->k", unit, variance * direction)
+            squared = jnp.sum(variance * direction**2)
             second = (-2 * along - logits * curvature + 3 * logits * squared) * inverse**2
         else:
-            logits, defined = jnp.einsum("rkg,rg->rk", delta, u), edge
+            logits, defined = jnp.einsum("kg,g->k", delta, u), edge
             gradient, second = weighted, jnp.zeros_like(logits)
         logits = jnp.where(defined, logits, 0)
         fallback = uniform(row, column, edge, logits.dtype)
-        row_scale = scale_of_rows(scale, row)
-        p = softmax(logits, defined, row_scale, fallback)
-        deviation = gradient - jnp.einsum("rk,rkg->rg", p, gradient)[:, None, :]
-        spread = jnp.einsum("rkg,rkg->rk", deviation, deviation * variance[:, None, :])
-        return _second_order(p, second, spread, row_scale, defined, fallback), logits
+        p = softmax(logits, defined, scale, fallback)
+        deviation = gradient - jnp.einsum("k,kg->g", p, gradient)[None]
+        spread = jnp.einsum("kg,kg->k", deviation, deviation * variance[None])
+        return _second_order(p, second, spread, scale, defined, fallback), logits
 
-    return block
+    return of_row
 
 
 def _weighted(product: InnerProduct, delta: Array, mean: Array | None) -> Array:
     if product.weights is None:
         return delta
-    return (delta if mean is None else delta - mean[:, :, None]) * product.weights[None, None]
+    return (delta if mean is None else delta - mean[:, None]) * product.weights[None]
 
 
 def _curvature_scale(product: InnerProduct, variance: Array) -> Array:
     if product.weights is None:
-        total = jnp.sum(variance, axis=1)
+        total = jnp.sum(variance)
         return total * (1 - 1 / product.count) if product.center else total
     weights = product.weights
     curvature = weights - safe_divide(weights**2, product.total) if product.center else weights
@@ -122,27 +119,26 @@ def _second_order(p: Array, second: Array, spread: Array, scale: Array, defined:
     r"""Add half the contracted curvature of the softmax to ``p``, clip and normalise."""
 
     def centered(value: Array) -> Array:
-        return value - jnp.sum(p * value, axis=1, keepdims=True)
+        return value - jnp.sum(p * value)
 
     change = 0.5 * p * (scale**2 * centered(spread) + scale * centered(second))
-    corrected = jnp.where(defined, jnp.clip(p + change, 0, 1), 0)
-    total = jnp.sum(corrected, axis=1, keepdims=True)
+    return _clipped(p + change, defined, fallback)
+
+
+def _clipped(p: Array, defined: Array, fallback: Array) -> Array:
+    corrected = jnp.where(defined, jnp.clip(p, 0, 1), 0)
+    total = jnp.sum(corrected)
     empty = total <= 0
     return jnp.where(empty, fallback, corrected / jnp.where(empty, 1, total))
 
 
-def _custom(similarity, features: Features, gene_weights: Array | None, scale: Array):
-    x = features.x
-    root = jnp.ones(x.shape[1], x.dtype) if gene_weights is None else safe_sqrt(gene_weights)
-    x = x * root[None]
-
-    def row_block(row, column, edge, mean, variance):
-        delta = x[column] - x[row][None]
-        fallback = uniform(row[None], column[None], edge[None], x.dtype)
-        row_scale = scale_of_rows(scale, row[None])
+def _custom(similarity, root: Array):
+    def of_row(own, others, row, column, edge, scale, mean, variance):
+        delta = others - own[None]
+        fallback = uniform(row, column, edge, delta.dtype)
 
         def probabilities(v):
-            return softmax(similarity(v * root, delta)[None], edge[None], row_scale, fallback)[0]
+            return softmax(similarity(v * root, delta), edge, scale, fallback)
 
         def curvature(gene):
             basis = jnp.zeros_like(mean).at[gene].set(1)
@@ -153,9 +149,6 @@ def _custom(similarity, features: Features, gene_weights: Array | None, scale: A
 
         p = probabilities(mean)
         total, _ = jax.lax.scan(add, jnp.zeros_like(p), jnp.arange(mean.shape[0]))
-        corrected = jnp.where(edge, jnp.clip(p + 0.5 * total, 0, 1), 0)
-        remaining = jnp.sum(corrected)
-        p = jnp.where(remaining > 0, corrected / jnp.where(remaining > 0, remaining, 1), fallback[0])
-        return p, jnp.where(edge, similarity(mean * root, delta), 0)
+        return _clipped(p + 0.5 * total, edge, fallback), jnp.where(edge, similarity(mean * root, delta), 0)
 
-    return jax.vmap(row_block)
+    return of_row

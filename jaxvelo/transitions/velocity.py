@@ -181,7 +181,7 @@ class Velocity(Expression):
         """
         transpose = self.backward_mode == "transpose"
         logits, defined = similarity_logits(
-            self.similarity, self._directed(features), self.gene_weights, pattern.rows, pattern.columns, mask, transpose
+            self.similarity, self._directed(features), self.gene_weights, pattern, mask, transpose
         )
         support = tuple(map(_support, pattern.rows, pattern.columns, mask, defined))
         scale = self.softmax_scale

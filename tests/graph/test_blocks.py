@@ -1,8 +1,8 @@
 import jax
 import pytest
 
-from jaxvelo.graph import block_rows, on_cpu
-from jaxvelo.graph._blocks import BLOCK_BYTES, DEVICE_BLOCK_BYTES
+from jaxvelo.graph import on_cpu
+from jaxvelo.graph._blocks import BLOCK_BYTES, DEVICE_BLOCK_BYTES, block_rows
 
 
 @pytest.mark.parametrize(("backend", "n_bytes"), [("cpu", BLOCK_BYTES), ("elsewhere", DEVICE_BLOCK_BYTES)])
@@ -13,6 +13,8 @@ def test_bytes_of_a_block(backend, n_bytes, monkeypatch):
     # Divisors of the number of rows alone; a row that is too large is a block, and so is a small bucket.
     assert block_rows((24, width), row_bytes) == 24
     assert block_rows((1 << 10, width), 1 << 30) == 1
+    # What is asked for counts, on any device.
+    assert block_rows((1 << 20, width), row_bytes, 1 << 18) == 4
 
 
 def test_the_default_device_counts(monkeypatch):

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.kernels import VelocityKernel
-from jaxvelo.markov import project
+from jaxvelo.markov import expected_displacement, project
 from jaxvelo.transitions import Connectivity, Expression, Features, Velocity
 
 
@@ -112,7 +112,7 @@ def test_names_that_are_not_read_do_not_count(compilations):
 
     def use(graph, data):
         connected, mixed = Connectivity()(graph, data), expression(graph, data)
-        return connected @ x[:, 0], x[:, 0] @ connected, mixed @ x, project(mixed, x)
+        return connected @ x[:, 0], x[:, 0] @ connected, mixed @ x, expected_displacement(mixed, x), project(mixed, x)
 
     expected = use(alone, {"velocity": features})
     assert len(compilations) > 4

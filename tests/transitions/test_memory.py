@@ -14,20 +14,14 @@ from jaxvelo.transitions import MODELS, Connectivity, Features, Velocity
 N_CELLS, N_GENES, N_NEIGHBORS = 8000, 300, 30
 
 
-@pytest.fixture(autouse=True, scope="module")
-def small_blocks():
-    """As on a CPU: elsewhere, data of this size are one block."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxvelo.graph._blocks.DEVICE_BLOCK_BYTES", BLOCK_BYTES)
-        yield
-
-
 @pytest.fixture(scope="module")
 def problem():
     rng = np.random.default_rng(0)
     near = rng.integers(0, N_CELLS, (N_CELLS, N_NEIGHBORS))
     indptr = np.arange(0, near.size + 1, N_NEIGHBORS)
-    graph = NeighborGraph.from_csr(sp.csr_matrix((np.ones(near.size), near.ravel(), indptr), shape=(N_CELLS, N_CELLS)))
+    matrix = sp.csr_matrix((np.ones(near.size), near.ravel(), indptr), shape=(N_CELLS, N_CELLS))
+    # As on a CPU: elsewhere, data of this size are one block.
+    graph = NeighborGraph.from_csr(matrix, block_bytes=BLOCK_BYTES)
     x = jnp.asarray(rng.random((N_CELLS, N_GENES)), dtype=float)
     v = jnp.asarray(rng.normal(size=(N_CELLS, N_GENES)), dtype=float)
     return graph, x, v

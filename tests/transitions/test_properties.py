@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxvelo.graph import NeighborGraph, TransitionMatrix, next_size
+from jaxvelo.graph import NeighborGraph, next_size
 from jaxvelo.transitions import Connectivity, Features, Velocity
 from tests.transitions.examples import GENE_WEIGHTS, KINDS, N_CELLS, N_GENES, default, example
 
@@ -133,21 +133,12 @@ def expected_matrix(model):
     return matrix_of(expression_of(model), *example("asymmetric"))
 
 
-@pytest.mark.parametrize(("name", "backend"), [("BLOCK_BYTES", "cpu"), ("DEVICE_BLOCK_BYTES", "elsewhere")])
 @pytest.mark.parametrize("block_bytes", [1, 3000])
 @pytest.mark.parametrize("model", MODELS)
-def test_size_of_the_blocks(model, block_bytes, name, backend, monkeypatch):
-    monkeypatch.setattr(f"jaxvelo.graph._blocks.{name}", block_bytes)
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+def test_size_of_the_blocks(model, block_bytes):
     matrix, x, v = example("asymmetric")
-    graph = NeighborGraph.from_csr(matrix)
-
-    @jax.jit  # traced here, with blocks of this size
-    def probabilities(expression, graph, x, v):
-        return expression(graph, x, v, key=KEY).values
-
-    values = probabilities(expression_of(model), graph, default(x), default(v))
-    found = TransitionMatrix(graph, values).to_csr().toarray()
+    graph = NeighborGraph.from_csr(matrix, block_bytes=block_bytes)
+    found = expression_of(model)(graph, default(x), default(v), key=KEY).to_csr().toarray()
     np.testing.assert_allclose(found, expected_matrix(model), rtol=0, atol=ATOL)
 
 
