@@ -71,7 +71,7 @@ def memory(graph: NeighborGraph, features: Features, mixed, loss) -> dict[str, f
 
     def evaluate(model):
         expression = Velocity(4.0, model=model)
-        run = jax.jit(lambda g, f, k: expression.probabilities(g, {"velocity": f}, k))
+        run = jax.jit(lambda g, f, k: expression(g, {"velocity": f}, key=k).values)
         return temporary(run, graph, features, jax.random.key(0))
 
     arrays, static = eqx.partition(mixed, eqx.is_array)

@@ -16,17 +16,18 @@ PACKAGES = ["jaxvelo", *(p.name for p in pkgutil.walk_packages(jaxvelo.__path__,
 
 # Names that several rooms have, and the one thing that all of them mean by it.
 SHARED_NAMES = {
-    **dict.fromkeys(
-        ("cross_boundary", "fate_likelihood", "future_likelihood", "held_out_velocity", "time_gain"),
-        "one objective of a fit: of arrays, made from the keys of an AnnData",
-    ),
     "blocks": "blocks of rows or genes that are computed at a time",
+    "cross_boundary": "an objective: of arrays, from keys of an AnnData",
+    "fate_likelihood": "an objective: of arrays, from keys of an AnnData",
     "flow": "flow between clusters over experimental time: computed, drawn, a kernel's",
+    "future_likelihood": "an objective: of arrays, from keys of an AnnData",
+    "held_out_velocity": "an objective: of arrays, from keys of an AnnData",
     "latent_time": "the time that all genes share: of arrays, of an AnnData",
     "moments": "means and variances over neighbourhoods: of a graph, of counts, of an AnnData",
-    "neighbors": "the neighbours of each cell: read, searched for",
+    "neighbors": "the nearest neighbours of the cells: read, computed",
     "objectives": "objectives of a fit: the room, and their public name",
     "projection": "transition matrices as arrows in an embedding: of arrays, a kernel's",
+    "time_gain": "an objective: of arrays, from keys of an AnnData",
     "velocity": "RNA velocity: the tool that estimates it, the probabilities that follow from it",
     "velocity_embedding": "velocities as arrows in an embedding: computed, drawn",
     "velocity_graph": "scVelo's graph of the velocities: read, computed",

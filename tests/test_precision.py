@@ -63,11 +63,10 @@ def test_transitions(model, similarity, backward_mode):
     _, graph, features = dataset()
     velocity = Velocity(4.0, GENE_WEIGHTS, model=model, similarity=similarity, backward_mode=backward_mode, n_samples=3)
     key = jax.random.key(0)
-    assert_precise(velocity.probabilities, graph, features, key)
-    assert_precise(velocity.logits, graph, features["velocity"])
-    assert_precise(
-        lambda *a: gradient(lambda velocity: velocity.probabilities(*a[1:]), a[0]), velocity, graph, features, key
-    )
+    arguments = graph.pattern, graph.edges, features, key
+    assert_precise(velocity.probabilities, *arguments)
+    assert_precise(velocity.logits, graph.pattern, graph.mask, features["velocity"])
+    assert_precise(lambda *a: gradient(lambda velocity: velocity.probabilities(*a[1:]), a[0]), velocity, *arguments)
 
 
 def test_products_with_transitions():
@@ -82,7 +81,7 @@ def test_products_with_transitions():
     assert_precise(lambda *a: gradient(after, *a), transitions.values, y)
     assert_precise(project, transitions, y)
     assert_precise(expected_displacement, transitions, y)
-    assert_precise(neighborhood_moments, graph, y)
+    assert_precise(neighborhood_moments, graph.pattern, graph.edges["connectivities"].values, y)
     assert_precise(velocity_coherence, graph, y)
 
 

@@ -15,7 +15,7 @@ from jaxvelo.annotated.order import square_in_order
 from jaxvelo.annotated.quiver_scale import automatic_quiver_scale
 from jaxvelo.annotated.velocity_graph import read_velocity_graph, stored_velocity_graph
 from jaxvelo.configuration import is_positive, logger
-from jaxvelo.graph import NeighborGraph, TransitionMatrix
+from jaxvelo.graph import EdgeMatrix, NeighborGraph
 from jaxvelo.markov import project
 
 SELF_TRANSITION_PERCENTILE = 98
@@ -135,5 +135,5 @@ def expected_displacements(
     matrix.data += np.repeat(1 / np.maximum(degree, 1) - mean, degree)
     graph = NeighborGraph.from_csr(matrix)
     return np.asarray(
-        project(TransitionMatrix(graph, graph.edges["connectivities"].values), jnp.asarray(embedding, dtype=float))
+        project(EdgeMatrix(graph, graph.edges["connectivities"].values), jnp.asarray(embedding, dtype=float))
     )

@@ -7,7 +7,6 @@ from jaxtyping import Array, Float
 from jaxvelo.graph import NeighborGraph, TransitionMatrix, uniform
 
 
-@jax.jit
 def velocity_coherence(
     graph: NeighborGraph, velocity: Float[Array, "cells genes"]
 ) -> tuple[Float[Array, " cells"], Float[Array, " cells"]]:
@@ -39,6 +38,11 @@ def velocity_coherence(
     ----------
     Bergen et al. (2020), Methods, confidence of velocities.
     """
+    return _velocity_coherence(graph.bare, velocity)
+
+
+@jax.jit
+def _velocity_coherence(graph: NeighborGraph, velocity: Float[Array, "cells genes"]) -> tuple[Array, Array]:
     centred = velocity - jnp.mean(velocity, axis=1, keepdims=True)
     squared = jnp.sum(jnp.square(centred), axis=1)
     # What rounding leaves of a velocity that is equal for all genes is no direction.

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import LinearOperator, cg
 
 from jaxvelo.dynamics._largest import largest
-from jaxvelo.graph import NeighborGraph, TransitionMatrix, call_on_host, full_precision
+from jaxvelo.graph import EdgeMatrix, NeighborGraph, call_on_host, full_precision
 from jaxvelo.leading_eigenvectors import leading_eigenvectors
 
 STATIONARY = 0.9994
@@ -29,7 +29,6 @@ TOLERANCE, MOST_STEPS = 1e-10, 5000
 """Of the solver of the derivative."""
 
 
-@partial(jax.jit, static_argnames=("n_components",))
 def diffusion_pseudotime(
     graph: NeighborGraph,
     weights: tuple[Float[Array, "rows width"], ...],
@@ -91,6 +90,11 @@ def diffusion_pseudotime(
     Haghverdi et al. (2016), eq. 15 of the supplement, in the form of Wolf et al. (2019); on the velocity graph, Bergen
     et al. (2020). The derivative of a function of a matrix: Daleckii & Krein (1965).
     """
+    return _diffusion_pseudotime(graph.bare, weights, root, end, n_components)
+
+
+@partial(jax.jit, static_argnames=("n_components",))
+def _diffusion_pseudotime(graph, weights, root, end, n_components):
     masked = tuple(jnp.where(mask, w, 0) for w, mask in zip(weights, graph.mask, strict=True))
     points = jnp.asarray([root]) if end is None else jnp.asarray([root, end])
     squared = _squared_distances(masked, graph, points, n_components)
@@ -155,7 +159,7 @@ def _squared_distances_jvp(n_components: int, primals: tuple, tangents: tuple) -
 
     def walk(weights):
         # All points at once, so that this is compiled once.
-        matrix = TransitionMatrix(graph, weights)
+        matrix = EdgeMatrix(graph, weights)
         return _walk(matrix, _scale(matrix), jnp.concatenate(all_vectors, axis=1))
 
     _, changes = jax.jvp(walk, (weights,), tangents[:1])
@@ -179,7 +183,7 @@ def _resolvent(
     right_side: Float[Array, "cells components"],
 ) -> Float[Array, "cells components"]:
     r"""Solve :math:`(\lambda_k - S) y_k = P b_k` for all components, with :math:`P y_k = y_k`."""
-    matrix = TransitionMatrix(graph, weights)
+    matrix = EdgeMatrix(graph, weights)
 
     def project(y: Array) -> Array:
         return y - vectors @ (vectors.T @ y)
@@ -320,20 +324,18 @@ def _scaled(matrix: sp.csr_matrix, factor_of: Callable[[np.ndarray], np.ndarray]
     return sp.csr_matrix(diagonal @ matrix @ diagonal)
 
 
-def _symmetric(matrix: TransitionMatrix, y: Float[Array, "cells k"]) -> Float[Array, "cells k"]:
+def _symmetric(matrix: EdgeMatrix, y: Float[Array, "cells k"]) -> Float[Array, "cells k"]:
     r"""Apply the weights of both directions, :math:`W y`."""
     return matrix @ y + (y.T @ matrix).T
 
 
-def _scale(matrix: TransitionMatrix) -> Float[Array, "cells 1"]:
+def _scale(matrix: EdgeMatrix) -> Float[Array, "cells 1"]:
     r"""Factors of the cells for which :math:`S_{ij} = c_i W_{ij} c_j`."""
     density = 1 / _positive(_symmetric(matrix, jnp.ones((matrix.shape[0], 1), matrix.values[0].dtype)))
     return density / jnp.sqrt(_positive(density * _symmetric(matrix, density)))
 
 
-def _walk(
-    matrix: TransitionMatrix, scale: Float[Array, "cells 1"], y: Float[Array, "cells k"]
-) -> Float[Array, "cells k"]:
+def _walk(matrix: EdgeMatrix, scale: Float[Array, "cells 1"], y: Float[Array, "cells k"]) -> Float[Array, "cells k"]:
     r"""Apply the symmetric transition matrix, :math:`S y`."""
     return scale * _symmetric(matrix, scale * y)
 

@@ -84,7 +84,7 @@ def _on_genes(
     """The expression with all other genes left out of the similarities of these features."""
 
     def restrict(term):
-        if not (isinstance(term, Velocity) and term.features == features):
+        if not (isinstance(term, Velocity) and term.features_name == features):
             return term
         weights = jnp.ones(genes.shape) if term.gene_weights is None else term.gene_weights
         weights = weights * is_gene.astype(weights.dtype)

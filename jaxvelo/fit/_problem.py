@@ -90,7 +90,7 @@ def _fix(template, objective, graph, features, key):
         if id(expression) not in known:
             known[id(expression)] = len(fixed)
             expression, with_edges = fix_logits(expression, graph, features, prefix=f"{len(fixed)}: ")
-            extended = eqx.tree_at(lambda g: g.edges, extended, {**extended.edges, **with_edges.edges})
+            extended = extended.with_edges(with_edges.edges)
             fixed.append(expression)
     return tuple(fixed), tuple(known[id(expression)] for expression in expressions), extended
 
@@ -101,7 +101,7 @@ def with_scales(expression: Expression, graph: NeighborGraph, features: Mapping[
     def complete(term):
         if not isinstance(term, Velocity) or term.log_scale is not None:
             return term
-        _, _, scale = evaluate_logits(term, graph, features[term.features])
+        _, _, scale = evaluate_logits(term, graph, features[term.features_name])
         return eqx.tree_at(lambda t: t.log_scale, term, jnp.log(scale), is_leaf=lambda leaf: leaf is None)
 
     return jax.tree.map(complete, expression, is_leaf=lambda term: isinstance(term, Velocity))

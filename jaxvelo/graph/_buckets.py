@@ -58,21 +58,34 @@ def _row_counts(n_rows: int) -> list[int]:
     return [*counts, tail]
 
 
-def bucket_shapes(degrees: np.ndarray) -> list[tuple[int, int]]:
+def _multiples(counts: list[int], divisor: int) -> list[int]:
+    """Make all counts multiples of a number; the first takes what the others lose, so that rows left over stand there.
+
+    A count below the number vanishes.
+    """
+    others = [count // divisor * divisor for count in counts[1:]]
+    first = sum(counts) - sum(others)
+    return [-(-first // divisor) * divisor, *(count for count in others if count)]
+
+
+def bucket_shapes(degrees: np.ndarray, n_devices: int = 1) -> list[tuple[int, int]]:
     """Choose the buckets for rows of the given degrees.
 
     Parameters
     ----------
     degrees
         Number of stored neighbours of each cell, in increasing order, shape ``(cells,)``.
+    n_devices
+        The rows of each bucket are a multiple of this number of devices.
 
     Returns
     -------
-    ``(rows, width)`` of each bucket. The rows, ``next_size(cells)`` in all, are filled in order of degree from the last
+    ``(rows, width)`` of each bucket. The rows, ``next_size(cells)`` in all and a few more for several devices, are
+    filled in order of degree from the last
     bucket backwards, so that rows left over stand first, where they are narrow.
     """
     n_cells = len(degrees)
-    counts = _row_counts(next_size(n_cells))
+    counts = _multiples(_row_counts(next_size(n_cells)), n_devices)
     ends = np.clip(np.cumsum(counts) - (sum(counts) - n_cells), 0, n_cells)
     largest = [int(degrees[end - 1]) if end else 0 for end in ends]
     last = len(counts) - 1

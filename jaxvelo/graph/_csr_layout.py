@@ -7,8 +7,6 @@ import dataclasses
 import numpy as np
 import scipy.sparse as sp
 
-from jaxvelo.graph._neighbor_graph import NeighborGraph
-
 
 @dataclasses.dataclass(frozen=True)
 class CsrLayout:
@@ -30,33 +28,30 @@ class CsrLayout:
     is_edge: np.ndarray
 
     @classmethod
-    def of(cls, graph: NeighborGraph) -> CsrLayout:
-        """Find the layout of ``graph``."""
-        names = list(graph.edges.values())
-        keep, is_edge = [], []
-        for bucket, (cell, column) in enumerate(zip(graph.rows, graph.columns, strict=True)):
-            masks = [np.asarray(edges.mask[bucket]) for edges in names]
-            edge = masks[0] if len(masks) == 1 else np.any(masks, axis=0)
-            kept = edge.copy()
-            # A cell without edges of some name stays, there, on the first slot of its own.
-            lonely = np.flatnonzero(~np.all([mask.any(axis=1) for mask in masks], axis=0))
-            own = np.asarray(column)[lonely] == np.asarray(cell)[lonely, None]
-            kept[lonely, np.argmax(own, axis=1)] = True
-            keep.append(kept)
-            is_edge.append(edge)
-        keep[0][: graph.n_unused_rows] = False
-        per_row = np.concatenate([np.count_nonzero(kept, axis=1) for kept in keep])
-        slots_of_rows = np.flatnonzero(np.concatenate([kept.ravel() for kept in keep]))
+    def of_slots(cls, rows, columns, kept, mask, position) -> CsrLayout:
+        """Find the layout from the arrays of a graph.
+
+        Parameters
+        ----------
+        rows, columns
+            Cell of each row and neighbour of each slot, bucket by bucket.
+        kept, mask
+            Which slots are entries, and which of these are edges.
+        position
+            Row of each cell.
+        """
+        position = np.asarray(position)
+        keep = [np.array(bucket) for bucket in kept]
+        keep[0][: sum(len(cell) for cell in rows) - len(position)] = False
+        per_row = np.concatenate([np.count_nonzero(bucket, axis=1) for bucket in keep])
+        slots_of_rows = np.flatnonzero(np.concatenate([bucket.ravel() for bucket in keep]))
         # Bring the rows' runs of slots into the order of the cells; within a row, slots are in order of the neighbours.
-        position = np.asarray(graph.position)
         counts = per_row[position]
         indptr = np.concatenate([[0], np.cumsum(counts)])
         first = (np.cumsum(per_row) - per_row)[position]
         slots = slots_of_rows[np.repeat(first - indptr[:-1], counts) + np.arange(indptr[-1])]
-        columns = np.concatenate([np.asarray(column).ravel() for column in graph.columns])
-        return cls(
-            indptr.astype(np.int32), columns[slots], slots, np.concatenate([edge.ravel() for edge in is_edge])[slots]
-        )
+        indices, is_edge = (np.concatenate([np.asarray(b).ravel() for b in x])[slots] for x in (columns, mask))
+        return cls(indptr.astype(np.int32), indices, slots, is_edge)
 
     def to_csr(self, values: tuple, eliminate_zeros: bool) -> sp.csr_matrix:
         """Collect the values of the slots, float64.
@@ -81,11 +76,3 @@ class CsrLayout:
         matrix.has_sorted_indices = True
         matrix.has_canonical_format = True
         return matrix
-
-
-def edges_to_csr(graph: NeighborGraph, name: str = "connectivities") -> sp.csr_matrix:
-    """Give the named values of a graph back as a sparse matrix (float64, sorted, explicit zeros kept)."""
-    edges = graph.edges[name]
-    own = NeighborGraph(graph.rows, graph.columns, graph.position, {name: edges})
-    layout = CsrLayout.of(own)
-    return layout.to_csr(edges.values, eliminate_zeros=False)

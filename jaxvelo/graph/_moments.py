@@ -4,13 +4,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxvelo.graph._blocks import block_rows, map_rows
-from jaxvelo.graph._neighbor_graph import NeighborGraph
+from jaxvelo.graph._pattern import Pattern
 from jaxvelo.graph._precision import full_precision
 
 
 @full_precision
 def neighborhood_moments(
-    graph: NeighborGraph, values: Float[Array, "cells features"], name: str = "connectivities"
+    pattern: Pattern, weights: tuple[Float[Array, "rows width"], ...], values: Float[Array, "cells features"]
 ) -> tuple[tuple[Float[Array, "rows features"], ...], tuple[Float[Array, "rows features"], ...]]:
     r"""Mean and variance over each cell and its neighbours.
 
@@ -23,12 +23,12 @@ def neighborhood_moments(
 
     Parameters
     ----------
-    graph
-        The neighbour graph.
+    pattern
+        Pattern of the graph.
+    weights
+        Weight of each slot, one array for each bucket.
     values
         Values of each cell.
-    name
-        Which of the graph's edges to use.
 
     Returns
     -------
@@ -36,22 +36,22 @@ def neighborhood_moments(
     """
     row_bytes = values.shape[1] * values.dtype.itemsize
     means, variances = [], []
-    for rows, columns, weights in zip(graph.rows, graph.columns, graph.edges[name].values, strict=True):
+    for rows, columns, weight in zip(pattern.rows, pattern.columns, weights, strict=True):
         # The cell itself is added once, so a stored diagonal does not count.
-        neighbor = (weights > 0) & (columns != rows[:, None])
+        neighbor = (weight > 0) & (columns != rows[:, None])
 
         def block_moments(row, column, is_neighbor):
             member = is_neighbor.astype(values.dtype)
             count = (1 + jnp.sum(member, axis=1))[:, None]
             # scVelo holds these weights in single precision; so do we, to give its numbers at double precision too.
-            weight = (1 / count).astype(jnp.float32).astype(values.dtype)
+            share = (1 / count).astype(jnp.float32).astype(values.dtype)
             own, others = values[row], values[column]
-            mean = weight * (own + jnp.einsum("rk,rkf->rf", member, others))
+            mean = share * (own + jnp.einsum("rk,rkf->rf", member, others))
             deviation = others - mean[:, None, :]
             # Around the mean and not as a difference of squares, which cancels in float32. The last term is what that
             # difference has besides, as the rounded weights do not quite sum to one.
             squares = (own - mean) ** 2 + jnp.einsum("rk,rkf->rf", member, deviation * deviation)
-            return mean, weight * squares + (1 - count * weight) * mean**2
+            return mean, share * squares + (1 - count * share) * mean**2
 
         block = block_rows(columns.shape, row_bytes)
         mean, variance = map_rows(block_moments, block, rows, columns, neighbor)

@@ -15,7 +15,7 @@ from anndata import AnnData
 
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.order import aligned
-from jaxvelo.graph import Edges, NeighborGraph, TransitionMatrix
+from jaxvelo.graph import Edges, NeighborGraph, Pattern, TransitionMatrix
 from jaxvelo.kernels._graph_data import GraphData, same_matrix
 from jaxvelo.kernels._kernel import Kernel, KernelExpression
 from jaxvelo.transitions import Expression, Features, Precomputed, Product
@@ -61,7 +61,8 @@ class Combination(KernelExpression):
         names = {id(kernel): f"kernel {i}" for i, kernel in enumerate(self.kernels)}
         graph = data.graph
         edges = {name: Edges(v, mask) for name, v in zip(names.values(), values, strict=True)}
-        bare = NeighborGraph(graph.rows, graph.columns, graph.position, edges)
+        pattern = Pattern(graph.rows, graph.columns, mask, graph.pattern.n_cells)
+        bare = NeighborGraph(pattern, graph.position, edges)
         combined = self.combined({key: Precomputed(name) for key, name in names.items()})(bare)
         self._take(data.stochastic_csr(combined.values), TransitionMatrix(graph, combined.values))
         return self
@@ -329,8 +330,8 @@ def _on_one_graph(kernels: tuple[Kernel, ...]) -> tuple[GraphData, tuple, list[t
     joined = functools.reduce(lambda data, k: data.with_matrices(k.graph_data.matrices), kernels, GraphData(matrices))
     graph = joined.graph
     # A cell without neighbours stays in a transition matrix. That makes no edge, as it makes none in the expression.
-    own = {name: edges for name, edges in graph.edges.items() if name not in matrices}
-    mask = NeighborGraph(graph.rows, graph.columns, graph.position, own).mask
+    own = [edges.mask for name, edges in graph.edges.items() if name not in matrices]
+    mask = tuple(functools.reduce(operator.or_, bucket) for bucket in zip(*own, strict=True))
     return joined, mask, [graph.edges[name].values for name in matrices]
 
 

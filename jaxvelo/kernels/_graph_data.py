@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
 from jaxvelo.configuration import logger
-from jaxvelo.graph import CsrLayout, NeighborGraph, TransitionMatrix
+from jaxvelo.graph import CsrLayout, NeighborGraph, TransitionMatrix, graph_and_layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +28,16 @@ class GraphData:
     @functools.cached_property
     def graph(self) -> NeighborGraph:
         """The graph as arrays on the device."""
-        return NeighborGraph.from_csr(self.matrices)
+        return self._graph_and_layout[0]
 
     @functools.cached_property
     def layout(self) -> CsrLayout:
         """Where the entries of a CSR matrix stand in the graph."""
-        return CsrLayout.of(self.graph)
+        return self._graph_and_layout[1]
+
+    @functools.cached_property
+    def _graph_and_layout(self) -> tuple[NeighborGraph, CsrLayout]:
+        return graph_and_layout(self.matrices)
 
     def stochastic_csr(self, values: tuple) -> sp.csr_matrix:
         """Transition probabilities as CSR of float64, normalised once more: float32 rows sum to one to 1e-7 only."""

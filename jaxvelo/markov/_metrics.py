@@ -1,17 +1,15 @@
 """How well a transition matrix agrees with transitions that are known."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxvelo.graph import NeighborGraph, TransitionMatrix, block_rows, full_precision, map_rows
+from jaxvelo.graph import AbstractEdgeMatrix, EdgeMatrix, NeighborGraph, block_rows, full_precision, map_rows
 
 
 def cross_boundary_correctness(
-    transitions: TransitionMatrix,
+    transitions: AbstractEdgeMatrix,
     features: Float[Array | np.ndarray, "cells features"],
     source: Bool[Array | np.ndarray, " cells"],
     target: Bool[Array | np.ndarray, " cells"],
@@ -48,19 +46,18 @@ def cross_boundary_correctness(
     displacement is the same in all features, so that there is no correlation; its gradient is zero there.
     """
     return _cross_boundary_correctness(
-        transitions, jnp.asarray(features), jnp.asarray(source), jnp.asarray(target), neighbors, edges
+        transitions.bare, jnp.asarray(features), jnp.asarray(source), jnp.asarray(target), _weights(neighbors, edges)
     )
 
 
-@partial(jax.jit, static_argnames="edges")
-def _cross_boundary_correctness(transitions, features, source, target, neighbors, edges):
-    observed, boundary = boundary_directions(features, source, target, neighbors, edges)
+@jax.jit
+def _cross_boundary_correctness(transitions, features, source, target, weights):
+    observed, boundary = _boundary_directions(features, source, target, weights)
     expected = expected_displacement(transitions, features)
     score, defined = row_correlation(expected, observed.astype(expected.dtype))
     return jnp.where(boundary & defined, score, jnp.nan), boundary
 
 
-@partial(jax.jit, static_argnames="edges")
 def boundary_directions(
     features: Float[Array, "cells features"],
     source: Bool[Array, " cells"],
@@ -76,16 +73,25 @@ def boundary_directions(
     -------
     :math:`\sum_{j \in \text{target}} w_{ij} (x_j - x_i)`, and the cells of the source with such neighbours.
     """
-    weights = tuple(
-        jnp.where(target[column], weight, 0)
-        for column, weight in zip(neighbors.columns, neighbors.edges[edges].values, strict=True)
+    return _boundary_directions(features, source, target, _weights(neighbors, edges))
+
+
+def _weights(neighbors: NeighborGraph, edges: str) -> EdgeMatrix:
+    return EdgeMatrix(neighbors.bare, neighbors.edges[edges].values)
+
+
+@jax.jit
+def _boundary_directions(features, source, target, weights):
+    graph = weights.graph
+    towards = tuple(
+        jnp.where(target[column], weight, 0) for column, weight in zip(graph.columns, weights.values, strict=True)
     )
-    boundary = source & neighbors.gather_rows(tuple(jnp.any(weight != 0, axis=1) for weight in weights))
-    return _sum_displacements(neighbors, weights, features), boundary
+    boundary = source & graph.gather_rows(tuple(jnp.any(weight != 0, axis=1) for weight in towards))
+    return _sum_displacements(graph, towards, features), boundary
 
 
 def expected_displacement(
-    transitions: TransitionMatrix, features: Float[Array, "cells features"]
+    transitions: AbstractEdgeMatrix, features: Float[Array, "cells features"]
 ) -> Float[Array, "cells features"]:
     r"""Expected step of each cell, :math:`\sum_j T_{ij} (x_j - x_i)`, from explicit differences."""
     return _sum_displacements(transitions.graph, transitions.values, features.astype(transitions.values[0].dtype))

@@ -1,17 +1,15 @@
 """Expected steps of the Markov chain as arrows in an embedding."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from jaxvelo.graph import TransitionMatrix, block_rows, full_precision, map_rows
+from jaxvelo.graph import AbstractEdgeMatrix, block_rows, full_precision, map_rows
 
 
 def project(
-    transitions: TransitionMatrix, embedding: Float[Array | np.ndarray, "cells dims"], edges: str = "connectivities"
+    transitions: AbstractEdgeMatrix, embedding: Float[Array | np.ndarray, "cells dims"], edges: str = "connectivities"
 ) -> Float[Array, "cells dims"]:
     r"""Expected direction of the next step, less that of a step to any neighbour with equal probability.
 
@@ -37,12 +35,12 @@ def project(
     Arrows. Zero for a cell without neighbours, NaN for a cell that has, or has a neighbour with, coordinates that are
     not finite.
     """
-    return _project(transitions, jnp.asarray(embedding), edges)
+    return _project(transitions.bare, transitions.graph.edges[edges].mask, jnp.asarray(embedding))
 
 
-@partial(jax.jit, static_argnames="edges")
+@jax.jit
 @full_precision
-def _project(transitions: TransitionMatrix, embedding: Array, edges: str) -> Array:
+def _project(transitions: AbstractEdgeMatrix, mask: tuple[Bool[Array, "rows width"], ...], embedding: Array) -> Array:
     graph = transitions.graph
     # Cells without coordinates are marked at the end; until then nothing is NaN, so that no gradient is either.
     finite = jnp.all(jnp.isfinite(embedding), axis=1)
@@ -62,9 +60,7 @@ def _project(transitions: TransitionMatrix, embedding: Array, edges: str) -> Arr
 
     row_bytes = embedding.shape[1] * embedding.dtype.itemsize
     result = []
-    for row, column, value, edge in zip(
-        graph.rows, graph.columns, transitions.values, graph.edges[edges].mask, strict=True
-    ):
+    for row, column, value, edge in zip(graph.rows, graph.columns, transitions.values, mask, strict=True):
         block = block_rows(column.shape, row_bytes)
         result.append(map_rows(arrows, block, row, column, value, edge))
     return graph.gather_rows(tuple(result))

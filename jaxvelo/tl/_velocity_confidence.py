@@ -70,9 +70,8 @@ def velocity_confidence(
     v = FeatureData(adata, "layers", vkey, vkey).v
     warn_about_isolated(neighbors, graph_key(adata, "distances", neighbors_key), "their confidence is 0")
     with timed("Computing the confidence of velocities"):
-        length, confidence = velocity_coherence(NeighborGraph.from_csr(neighbors), jnp.asarray(v))
-        length, confidence = np.array(length).round(2), np.clip(np.array(confidence), 0, 1)
+        length, confidence = map(np.array, velocity_coherence(NeighborGraph.from_csr(neighbors), jnp.asarray(v)))
     result = adata.copy() if copy else adata
-    result.obs[f"{vkey}_length"] = length
-    result.obs[f"{vkey}_confidence"] = confidence
+    result.obs[f"{vkey}_length"] = length.round(2)
+    result.obs[f"{vkey}_confidence"] = np.clip(confidence, 0, 1)
     return result if copy else None

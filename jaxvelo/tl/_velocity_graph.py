@@ -20,7 +20,7 @@ from jaxvelo.annotated.graphs import graph_key
 from jaxvelo.annotated.neighbors import read_neighbors, warn_about_isolated
 from jaxvelo.annotated.velocity_arrows import SELF_TRANSITION_PERCENTILE
 from jaxvelo.configuration import accepts_data, ignore_arguments, timed
-from jaxvelo.graph import CsrLayout, NeighborGraph
+from jaxvelo.graph import EdgeMatrix, NeighborGraph
 from jaxvelo.tl._steps import within_steps
 from jaxvelo.transitions import Velocity, evaluate_logits
 
@@ -192,7 +192,7 @@ def correlations(directions: Directions) -> VelocityGraph:
         similarity = _correlation_of_roots if takes_roots else "correlation"
         features = directions.features.features(pad=not takes_roots)
         logits, _, _ = evaluate_logits(Velocity(similarity=similarity), graph, features)
-    matrix = CsrLayout.of(graph).to_csr(logits, eliminate_zeros=True).astype(np.dtype(jnp.result_type(float)))
+        matrix = EdgeMatrix(graph, logits).to_csr().astype(np.dtype(jnp.result_type(float)))
     if not matrix.nnz:
         raise ValueError(
             f"Expected velocities in `adata.layers[{directions.vkey!r}]` and displacements in "

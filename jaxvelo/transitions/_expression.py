@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxvelo.graph import NeighborGraph, TransitionMatrix, normalize_rows, uniform
+from jaxvelo.graph import Edges, NeighborGraph, Pattern, TransitionMatrix, normalize_rows, uniform
 from jaxvelo.transitions._features import Features
 
 Probabilities = tuple[Float[Array, "rows width"], ...]
@@ -31,7 +32,7 @@ class Expression(eqx.Module):
     def __call__(
         self,
         graph: NeighborGraph,
-        x: Float[Array, "cells genes"] | Mapping[str, Features] | None = None,
+        x: Float[Array, "cells genes"] | Mapping[str, Any] | None = None,
         v: Float[Array, "cells genes"] | None = None,
         *,
         key: Array | None = None,
@@ -43,17 +44,51 @@ class Expression(eqx.Module):
         graph
             Neighbour graph with the edges that the expression names.
         x, v
-            Expression and velocity of the cells; or, as ``x``, features by name, for expressions whose velocity terms
-            differ in their features. Not needed without a velocity term.
+            Expression and velocity of the cells; or, as ``x``, data by name: :class:`Features` for velocity terms, and
+            whatever other terms read, such as a time for each cell. Not needed without a term that reads any.
         key
             Random key, for Monte Carlo models.
         """
-        features = _by_name(x, v)
-        return TransitionMatrix(graph, evaluate(self, graph, features, key))
+        return TransitionMatrix(graph, evaluate(self, graph, _by_name(x, v), key))
 
     @abc.abstractmethod
-    def probabilities(self, graph: NeighborGraph, features: Mapping[str, Features], key: Array | None) -> Probabilities:
-        """Transition probabilities of all slots, bucket by bucket; the position of the graph is not used."""
+    def probabilities(
+        self, pattern: Pattern, edges: Mapping[str, Edges], data: Mapping[str, Any], key: Array | None
+    ) -> Probabilities:
+        """Transition probabilities of all slots, bucket by bucket.
+
+        Parameters
+        ----------
+        pattern
+            Pattern of the graph.
+        edges
+            Values on its edges, by name.
+        data
+            Data by name.
+        key
+            Random key, or ``None``.
+        """
+
+    def reads(self) -> frozenset[str] | None:
+        """Names of the edges and data that are read: compiled programs depend on these alone. ``None`` for all."""
+        return None
+
+    def fix(self, graph: NeighborGraph, data: Mapping[str, Any], name: str) -> tuple[Expression, Edges] | None:
+        """Compute what depends neither on softmax scales nor on weights.
+
+        Parameters
+        ----------
+        graph, data
+            What the expression is evaluated on.
+        name
+            Of the edges that the result will stand on.
+
+        Returns
+        -------
+        What is left to compute, an expression that reads the edges ``name``, and these edges; ``None`` if nothing can
+        be fixed.
+        """
+        return None
 
     def __add__(self, other: Expression) -> Sum:
         if not isinstance(other, Expression):
@@ -69,7 +104,7 @@ class Expression(eqx.Module):
         return _scale(self, other)
 
 
-def _by_name(x, v) -> Mapping[str, Features]:
+def _by_name(x, v) -> Mapping[str, Any]:
     if x is None:
         return {}
     if isinstance(x, Mapping):
@@ -79,19 +114,19 @@ def _by_name(x, v) -> Mapping[str, Features]:
     return {"velocity": Features(jnp.asarray(x), jnp.asarray(v))}
 
 
-def evaluate(expression: Expression, graph: NeighborGraph, features: Mapping[str, Features], key) -> Probabilities:
-    """Compute the probabilities, compiled. The number of cells is left out, so that similar graphs share a program."""
-    return _evaluate(expression, without_position(graph), dict(features), key)
+def evaluate(expression: Expression, graph: NeighborGraph, data: Mapping[str, Any], key) -> Probabilities:
+    """Compute the probabilities, compiled: one program for similar graphs, whatever else they hold."""
+    names = expression.reads()
+    return _evaluate(expression, graph.pattern, _named(graph.edges, names), _named(data, names), key)
 
 
-def without_position(graph: NeighborGraph) -> NeighborGraph:
-    """The graph's buckets alone, whose shapes come from a ladder and do not tell the exact number of cells."""
-    return eqx.tree_at(lambda g: g.position, graph, None)
+def _named(values: Mapping[str, Any], names: frozenset[str] | None) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if names is None or name in names}
 
 
 @eqx.filter_jit
-def _evaluate(expression, graph, features, key):
-    return expression.probabilities(graph, features, key)
+def _evaluate(expression, pattern, edges, data, key):
+    return expression.probabilities(pattern, edges, data, key)
 
 
 class Scaled(Expression):
@@ -100,9 +135,13 @@ class Scaled(Expression):
     weight: Float[Array, ""] | Float[Array, " cells"]
     child: Expression
 
-    def probabilities(self, graph, features, key):
+    def probabilities(self, pattern, edges, data, key):
         """Probabilities of the expression: a common factor of all rows is normalised away."""
-        return self.child.probabilities(graph, features, key)
+        return self.child.probabilities(pattern, edges, data, key)
+
+    def reads(self):
+        """Names that the expression reads."""
+        return self.child.reads()
 
 
 class Product(Expression):
@@ -120,14 +159,18 @@ class Product(Expression):
     children: tuple[Expression, ...]
     normalized: bool = eqx.field(static=True, default=True)
 
-    def probabilities(self, graph, features, key):
+    def probabilities(self, pattern, edges, data, key):
         """Product of the factors; rows without a common edge become uniform over the graph's edges."""
         keys = _split(key, len(self.children))
-        factors = [c.probabilities(graph, features, k) for c, k in zip(self.children, keys, strict=True)]
+        factors = [c.probabilities(pattern, edges, data, k) for c, k in zip(self.children, keys, strict=True)]
         product = factors[0]
         for factor in factors[1:]:
             product = tuple(a * b for a, b in zip(product, factor, strict=True))
-        return normalized(graph, product) if self.normalized else product
+        return normalized(pattern, product) if self.normalized else product
+
+    def reads(self):
+        """Names that the factors read."""
+        return _read_by(self.children)
 
 
 class Sum(Expression):
@@ -149,17 +192,21 @@ class Sum(Expression):
     children: tuple[Expression, ...]
     joinable: bool = eqx.field(static=True, default=True)
 
-    def probabilities(self, graph, features, key):
+    def probabilities(self, pattern, edges, data, key):
         """Weighted mean of the terms."""
         normalized_weights = self.normalized_weights()
         keys = _split(key, len(self.children))
-        terms = [c.probabilities(graph, features, k) for c, k in zip(self.children, keys, strict=True)]
+        terms = [c.probabilities(pattern, edges, data, k) for c, k in zip(self.children, keys, strict=True)]
         mixed = tuple(
             sum(w.astype(b.dtype) * b for w, b in zip(_weights_of_rows(normalized_weights, rows), bucket, strict=True))
-            for rows, bucket in zip(graph.rows, zip(*terms, strict=True), strict=True)
+            for rows, bucket in zip(pattern.rows, zip(*terms, strict=True), strict=True)
         )
         # The rows of all other terms sum to one, and so do those of their weighted mean.
-        return normalized(graph, mixed) if any(map(_is_bare, self.children)) else mixed
+        return normalized(pattern, mixed) if any(map(_is_bare, self.children)) else mixed
+
+    def reads(self):
+        """Names that the terms read."""
+        return _read_by(self.children)
 
     def normalized_weights(self) -> Array:
         """Weights that sum to one, for each cell where they differ among cells; one for a product without a weight."""
@@ -170,16 +217,32 @@ class Sum(Expression):
         return jnp.stack(shares)
 
 
+def _read_by(children: tuple[Expression, ...]) -> frozenset[str] | None:
+    names = [child.reads() for child in children]
+    known = [some for some in names if some is not None]
+    return frozenset().union(*known) if len(known) == len(names) else None
+
+
 def _weights_of_rows(weights: Array, rows: Array) -> list[Array]:
     return list(weights) if weights.ndim == 1 else [w[rows][:, None] for w in weights]
 
 
-def normalized(graph: NeighborGraph, values: Probabilities, mask=None) -> Probabilities:
+def normalized(pattern: Pattern, values: Probabilities, mask=None) -> Probabilities:
     """Normalise rows; rows of zeros become uniform over ``mask`` (all edges of the graph if ``None``)."""
+    mask = pattern.mask if mask is None else mask
     return tuple(
         normalize_rows(t, uniform(r, c, m, t.dtype))
-        for t, r, c, m in zip(values, graph.rows, graph.columns, graph.mask if mask is None else mask, strict=True)
+        for t, r, c, m in zip(values, pattern.rows, pattern.columns, mask, strict=True)
     )
+
+
+def map_terms(function: Callable[[Expression], Expression], expression: Expression) -> Expression:
+    """Replace each term of an expression, all that is no sum, product or weight, by what a function makes of it."""
+    return jax.tree.map(lambda node: function(node) if _is_term(node) else node, expression, is_leaf=_is_term)
+
+
+def _is_term(node: Any) -> bool:
+    return isinstance(node, Expression) and not isinstance(node, (Scaled, Sum, Product))
 
 
 def _is_bare(child: Expression) -> bool:

@@ -2,9 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from jaxvelo.graph import NeighborGraph, block_rows, map_rows, uniform
+from jaxvelo.graph import Pattern, block_rows, map_rows, uniform
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide, safe_sqrt
 from jaxvelo.transitions._similarity import SIMILARITIES, Similarity
@@ -16,8 +16,8 @@ def monte_carlo_probabilities(
     features: Features,
     gene_weights: Float[Array, " genes"] | None,
     softmax_scale: Array,
-    graph: NeighborGraph,
-    edges: str,
+    pattern: Pattern,
+    mask: tuple[Bool[Array, "rows width"], ...],
     mean: tuple[Float[Array, "rows genes"], ...],
     variance: tuple[Float[Array, "rows genes"], ...],
     noise: Float[Array, "samples genes"],
@@ -53,7 +53,7 @@ def monte_carlo_probabilities(
         block = _custom(similarity, features, gene_weights, softmax_scale, noise)
     row_bytes = (features.x.shape[1] + 2 * noise.shape[0]) * features.x.dtype.itemsize
     probabilities, logits = [], []
-    for *bucket, m, s2 in zip(graph.rows, graph.columns, graph.edges[edges].mask, mean, variance, strict=True):
+    for *bucket, m, s2 in zip(pattern.rows, pattern.columns, mask, mean, variance, strict=True):
         size = block_rows(bucket[1].shape, row_bytes)
         p, logit = map_rows(block, size, *bucket, m, s2)
         probabilities.append(p)

@@ -22,17 +22,16 @@ scaled logit).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxvelo.graph import NeighborGraph, full_precision, neighborhood_moments
-from jaxvelo.transitions._expression import Expression, Probabilities, without_position
+from jaxvelo.graph import Edges, NeighborGraph, Pattern, full_precision, neighborhood_moments
+from jaxvelo.transitions._expression import Expression, Probabilities
 from jaxvelo.transitions._features import Features
+from jaxvelo.transitions._fixed_logits import FixedLogits
 from jaxvelo.transitions._monte_carlo import monte_carlo_probabilities
 from jaxvelo.transitions._similarity import SIMILARITIES, Similarity, similarity_logits
 from jaxvelo.transitions._softmax import softmax_of_rows
@@ -71,9 +70,9 @@ class Velocity(Expression):
     n_samples
         Number of samples of the Monte Carlo model.
     features
-        Name of the features to use.
+        Name of the features to use; the attribute is :attr:`features_name`.
     edges
-        Which of the graph's edges to use.
+        Name of the graph's edges to use; the attribute is :attr:`edges_name`.
 
     Attributes
     ----------
@@ -89,8 +88,8 @@ class Velocity(Expression):
     similarity: Similarity = eqx.field(static=True)
     backward_mode: str | None = eqx.field(static=True)
     n_samples: int = eqx.field(static=True)
-    features: str = eqx.field(static=True)
-    edges: str = eqx.field(static=True)
+    features_name: str = eqx.field(static=True)
+    edges_name: str = eqx.field(static=True)
 
     def __init__(
         self,
@@ -121,21 +120,32 @@ class Velocity(Expression):
         self.similarity = similarity
         self.backward_mode = backward_mode
         self.n_samples = n_samples
-        self.features = features
-        self.edges = edges
+        self.features_name = features
+        self.edges_name = edges
 
     @property
     def softmax_scale(self) -> Array | None:
         r""":math:`\sigma`, or ``None`` if it is derived from the logits."""
         return None if self.log_scale is None else jnp.exp(self.log_scale)
 
-    def probabilities(self, graph: NeighborGraph, features: Mapping[str, Features], key: Array | None) -> Probabilities:
+    def probabilities(self, pattern, edges, data, key):
         """Transition probabilities; see :meth:`details` for the logits and the scale as well."""
-        return self.details(graph, features[self.features], key)[0]
+        return self.details(pattern, edges[self.edges_name], data[self.features_name], key)[0]
+
+    def reads(self):
+        """The edges and the features."""
+        return frozenset((self.edges_name, self.features_name))
+
+    def fix(self, graph, data, name):
+        """The logits of the deterministic model; in the others, the scale enters all that takes long."""
+        if self.model != "deterministic":
+            return None
+        logits, support, scale = evaluate_logits(self, graph, data[self.features_name])
+        return FixedLogits(jnp.log(scale), name), Edges(logits, support)
 
     @full_precision
     def details(
-        self, graph: NeighborGraph, features: Features, key: Array | None = None
+        self, pattern: Pattern, edges: Edges, features: Features, key: Array | None = None
     ) -> tuple[Probabilities, Probabilities, Array]:
         """Probabilities, logits and softmax scale.
 
@@ -146,13 +156,13 @@ class Velocity(Expression):
         """
         scale = self.softmax_scale
         if self.model == "deterministic" or scale is None:
-            logits, support, scale = self.logits(graph, features)
+            logits, support, scale = self.logits(pattern, edges.mask, features)
         scale = scale.astype(features.x.dtype)
         features = self._directed(features)
         if self.model == "deterministic":
-            return softmax_of_rows(logits, support, scale, graph.rows), logits, scale
-        moments = neighborhood_moments(graph, features.v, self.edges)
-        arguments = self.similarity, features, self.gene_weights, scale, graph, self.edges, *moments
+            return softmax_of_rows(logits, support, scale, pattern.rows), logits, scale
+        moments = neighborhood_moments(pattern, edges.values, features.v)
+        arguments = self.similarity, features, self.gene_weights, scale, pattern, edges.mask, *moments
         if self.model == "stochastic":
             return *stochastic_probabilities(*arguments), scale
         if key is None:
@@ -161,18 +171,19 @@ class Velocity(Expression):
         return *monte_carlo_probabilities(*arguments, noise), scale
 
     @full_precision
-    def logits(self, graph: NeighborGraph, features: Features) -> tuple[Probabilities, tuple[Array, ...], Array]:
+    def logits(
+        self, pattern: Pattern, mask: tuple[Bool[Array, "rows width"], ...], features: Features
+    ) -> tuple[Probabilities, tuple[Array, ...], Array]:
         """Deterministic logits, where a step may go, and the softmax scale.
 
-        A step may go where a logit is defined; from a cell without any, to all its neighbours, as if of equal logits;
-        from a cell without neighbours, to itself.
+        A step may go where a logit is defined; from a cell without any, to all its neighbours (``mask``), as if of
+        equal logits; from a cell without neighbours, to itself.
         """
-        mask = graph.edges[self.edges].mask
         transpose = self.backward_mode == "transpose"
         logits, defined = similarity_logits(
-            self.similarity, self._directed(features), self.gene_weights, graph.rows, graph.columns, mask, transpose
+            self.similarity, self._directed(features), self.gene_weights, pattern.rows, pattern.columns, mask, transpose
         )
-        support = tuple(map(_support, graph.rows, graph.columns, mask, defined))
+        support = tuple(map(_support, pattern.rows, pattern.columns, mask, defined))
         scale = self.softmax_scale
         return logits, support, automatic_softmax_scale(logits, mask) if scale is None else scale
 
@@ -203,9 +214,8 @@ def evaluate_velocity(
     The deterministic logits are a program of their own, which does not know the scale: kernels that differ in nothing
     else share it.
     """
-    graph = without_position(graph)
     if velocity.model != "deterministic":
-        return _evaluate_velocity(velocity, graph, features, key)
+        return _evaluate_velocity(velocity, graph.pattern, graph.edges[velocity.edges_name], features, key)
     logits, support, scale = evaluate_logits(velocity, graph, features)
     return _softmax_of_rows(logits, support, scale, graph.rows), logits, scale
 
@@ -216,18 +226,20 @@ def evaluate_logits(
     """Results of :meth:`Velocity.logits`, compiled, with the automatic scale if the expression has none."""
     scale = velocity.softmax_scale
     without_scale = eqx.tree_at(lambda v: v.log_scale, velocity, None, is_leaf=lambda leaf: leaf is None)
-    logits, support, automatic = _evaluate_logits(without_scale, without_position(graph), features)
+    logits, support, automatic = _evaluate_logits(
+        without_scale, graph.pattern, graph.edges[velocity.edges_name].mask, features
+    )
     return logits, support, automatic if scale is None else scale
 
 
 @eqx.filter_jit
-def _evaluate_velocity(velocity, graph, features, key):
-    return velocity.details(graph, features, key)
+def _evaluate_velocity(velocity, pattern, edges, features, key):
+    return velocity.details(pattern, edges, features, key)
 
 
 @eqx.filter_jit
-def _evaluate_logits(velocity, graph, features):
-    return velocity.logits(graph, features)
+def _evaluate_logits(velocity, pattern, mask, features):
+    return velocity.logits(pattern, mask, features)
 
 
 _softmax_of_rows = jax.jit(softmax_of_rows)

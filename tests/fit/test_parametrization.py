@@ -170,7 +170,8 @@ def test_with_scales_gives_the_automatic_ones():
     template = 0.5 * Velocity() + 0.25 * Velocity(3.0) + 0.25 * Velocity(similarity="cosine", backward_mode="transpose")
     first, second, third = velocity_terms(with_scales(template, graph, features))
     for completed, term in ((first, Velocity()), (third, Velocity(similarity="cosine", backward_mode="transpose"))):
-        expected = float(term.details(graph, features["velocity"])[2])
+        own = graph.edges[term.edges_name]
+        expected = float(term.details(graph.pattern, own, features["velocity"])[2])
         np.testing.assert_allclose(float(completed.softmax_scale), expected, rtol=1e-5)
     np.testing.assert_allclose(float(second.softmax_scale), 3, rtol=1e-6)
 

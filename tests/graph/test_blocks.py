@@ -1,8 +1,8 @@
 import jax
 import pytest
 
-from jaxvelo.graph import BLOCK_BYTES, block_rows, on_cpu
-from jaxvelo.graph._blocks import DEVICE_BLOCK_BYTES
+from jaxvelo.graph import block_rows, on_cpu
+from jaxvelo.graph._blocks import BLOCK_BYTES, DEVICE_BLOCK_BYTES
 
 
 @pytest.mark.parametrize(("backend", "n_bytes"), [("cpu", BLOCK_BYTES), ("elsewhere", DEVICE_BLOCK_BYTES)])

@@ -3,12 +3,16 @@
 import logging
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from anndata import AnnData
 
+from jaxvelo.graph import NeighborGraph
 from jaxvelo.kernels import VelocityKernel
+from jaxvelo.markov import project
+from jaxvelo.transitions import Connectivity, Expression, Features, Velocity
 
 
 class _Counter(logging.Handler):
@@ -73,4 +77,52 @@ def test_a_second_data_set_compiles_nothing_or_one_program(compilations):
     compilations.clear()
     other.compute_transition_matrix()
     first.compute_transition_matrix()
+    assert compilations == []
+
+
+class EvenToAll(Expression):
+    """An expression of one's own that asks for the number of cells."""
+
+    def probabilities(self, pattern, edges, data, key):
+        dtype = edges["connectivities"].values[0].dtype
+        return tuple(jnp.where(mask, 1 / pattern.n_cells.astype(dtype), 0) for mask in pattern.mask)
+
+
+def test_the_number_of_cells_is_a_value(compilations):
+    data = cells(640, 2, 0)
+    graphs = [NeighborGraph.from_csr(part(data, n, 2).obsp["connectivities"]) for n in (640, 632)]
+    assert len({tuple(c.shape for c in graph.columns) for graph in graphs}) == 1
+    for graph in graphs:
+        found = EvenToAll()(graph).values
+        np.testing.assert_allclose(np.max(found[0]), 1 / graph.n_cells, rtol=1e-6)
+        assert len([p for p in compilations if "_evaluate" in p]) == 1
+
+
+def test_names_that_are_not_read_do_not_count(compilations):
+    """Neither of edges that stand beside, nor of data; a program knows the names that its expression reads."""
+    matrix = cells(640, 2, 0).obsp["connectivities"]
+    other = sp.csr_matrix((np.ones(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
+    rng = np.random.default_rng(0)
+    x, v = (jnp.asarray(rng.normal(size=(640, 5)), dtype=float) for _ in range(2))
+    features = Features(x, v)
+    alone = NeighborGraph.from_csr({"connectivities": matrix})
+    beside = NeighborGraph.from_csr({"connectivities": matrix, "precomputed": other})
+    renamed = NeighborGraph.from_csr({"other": matrix})
+    expression = 0.8 * Velocity(2.0) + 0.2 * Connectivity()
+
+    def use(graph, data):
+        connected, mixed = Connectivity()(graph, data), expression(graph, data)
+        return connected @ x[:, 0], x[:, 0] @ connected, mixed @ x, project(mixed, x)
+
+    expected = use(alone, {"velocity": features})
+    assert len(compilations) > 4
+    compilations.clear()
+    for one, another in zip(use(beside, {"velocity": features, "time": x[:, 0]}), expected, strict=True):
+        assert np.array_equal(one, another)
+    assert compilations == []
+    transitions = Connectivity(edges="other")(renamed)
+    compilations.clear()
+    assert np.array_equal(transitions @ x[:, 0], expected[0])
+    assert np.array_equal(x[:, 0] @ transitions, expected[1])
+    project(transitions, x, "other")
     assert compilations == []

@@ -51,7 +51,7 @@ def problem(kind):
     given = Connectivity(False)(graph).values
     mask = graph.edges["connectivities"].mask
     edges = type(graph.edges["connectivities"])(given, mask)
-    graph = eqx.tree_at(lambda g: g.edges, graph, {**graph.edges, "given": edges})
+    graph = graph.with_edges({"given": edges})
     rng = np.random.default_rng(1)
     values = tuple(default(rng.normal(size=columns.shape)) for columns in graph.columns)
     return graph, {"velocity": Features(default(x), default(v))}, values

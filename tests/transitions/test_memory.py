@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from jaxvelo.graph import BLOCK_BYTES, NeighborGraph, TransitionMatrix
+from jaxvelo.graph import NeighborGraph, TransitionMatrix
+from jaxvelo.graph._blocks import BLOCK_BYTES
 from jaxvelo.transitions import MODELS, Connectivity, Features, Velocity
 
 N_CELLS, N_GENES, N_NEIGHBORS = 8000, 300, 30
@@ -47,7 +48,7 @@ def test_value(problem, model):
     graph, x, v = problem
     velocity = Velocity(4.0, model=model, n_samples=50)
     used = temporary_bytes(
-        lambda g, x, v, k: velocity.probabilities(g, {"velocity": Features(x, v)}, k), graph, x, v, jax.random.key(0)
+        lambda g, x, v, k: velocity(g, {"velocity": Features(x, v)}, key=k).values, graph, x, v, jax.random.key(0)
     )
     assert used <= bound(graph, x, copies=6)
     assert used < 0.5 * N_CELLS * N_NEIGHBORS * N_GENES * x.dtype.itemsize

@@ -115,7 +115,7 @@ def test_layout_of_the_buckets(monkeypatch):
     graph, x, v = example("asymmetric")
     expression = Velocity(default(SCALES[LEVELS])) * default(WEIGHTS[LEVELS]) + Connectivity()
     expected = matrix_of(expression)
-    monkeypatch.setattr("jaxvelo.graph._neighbor_graph.bucket_shapes", lambda degrees: [(9, 5), (31, 19)])
+    monkeypatch.setattr("jaxvelo.graph._neighbor_graph.bucket_shapes", lambda degrees, n_devices: [(9, 5), (31, 19)])
     other = NeighborGraph.from_csr(graph)
     assert len(other.rows) == 2
     found = expression(other, default(x), default(v)).to_csr().toarray()

@@ -144,7 +144,7 @@ def test_size_of_the_blocks(model, block_bytes, name, backend, monkeypatch):
 
     @jax.jit  # traced here, with blocks of this size
     def probabilities(expression, graph, x, v):
-        return expression.probabilities(graph, {"velocity": Features(x, v)}, KEY)
+        return expression(graph, x, v, key=KEY).values
 
     values = probabilities(expression_of(model), graph, default(x), default(v))
     found = TransitionMatrix(graph, values).to_csr().toarray()
@@ -155,7 +155,7 @@ def test_size_of_the_blocks(model, block_bytes, name, backend, monkeypatch):
 def test_layout_of_the_buckets(model, monkeypatch):
     matrix, x, v = example("asymmetric")
     monkeypatch.setattr(
-        "jaxvelo.graph._neighbor_graph.bucket_shapes", lambda degrees: [(9, 5), (next_size(N_CELLS) - 9, 19)]
+        "jaxvelo.graph._neighbor_graph.bucket_shapes", lambda degrees, n_devices: [(9, 5), (next_size(N_CELLS) - 9, 19)]
     )
     graph = NeighborGraph.from_csr(matrix)
     assert [columns.shape for columns in graph.columns] == [(9, 5), (31, 19)]

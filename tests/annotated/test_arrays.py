@@ -8,11 +8,14 @@ import scipy.sparse as sp
 
 from jaxvelo.annotated.arrays import dense, read_array, read_representation
 from jaxvelo.annotated.embeddings import read_embedding
-from jaxvelo.annotated.graphs import graph_key
 from tests.kernels.snapshot import unchanged
 
 VALUES = np.array([[0.5, 1.0], [np.nan, 2.0], [3.0, 4.5]])
+
+
 FINITE = np.where(np.isnan(VALUES), 0, VALUES)
+
+
 NAMES = ["a", "b", "c"]
 
 
@@ -71,10 +74,3 @@ def test_embeddings_that_are_none(adata):
         read_embedding(adata, "umap")
     adata.obsm["X_umap"] = FINITE.astype(str)
     np.testing.assert_array_equal(read_embedding(adata, "umap"), FINITE)
-
-
-@pytest.mark.parametrize("key", ["nn_connectivities", b"nn_connectivities", np.array("nn_connectivities")])
-def test_keys_of_graphs_as_files_hold_them(adata, key):
-    adata.obsp["nn_connectivities"] = sp.eye_array(3, format="csr")
-    adata.uns["neighbors"] = {"connectivities_key": key}
-    assert graph_key(adata, "connectivities") == "nn_connectivities"

@@ -1,0 +1,177 @@
+"""Matrices on the edges of a neighbour graph, row-stochastic or not."""
+
+from __future__ import annotations
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Array, Float, Int
+
+from jaxvelo.graph._blocks import block_rows, map_rows
+from jaxvelo.graph._csr_layout import CsrLayout
+from jaxvelo.graph._neighbor_graph import NeighborGraph
+from jaxvelo.graph._normalized_rows import normalize_rows, uniform
+from jaxvelo.graph._pattern import Pattern
+from jaxvelo.graph._precision import full_precision
+
+
+class AbstractEdgeMatrix(eqx.Module):
+    r"""A sparse matrix :math:`M_{ij}` with values on the edges of a graph.
+
+    Attributes
+    ----------
+    graph
+        The neighbour graph.
+    values
+        Value of each slot, one array of shape ``(rows, width)`` for each bucket. Padding holds zero, but for cells
+        without neighbours: padding points to the row's own cell, so a value there is :math:`M_{ii}`.
+    """
+
+    graph: eqx.AbstractVar[NeighborGraph]
+    values: eqx.AbstractVar[tuple[Float[Array, "rows width"], ...]]
+
+    @property
+    @abc.abstractmethod
+    def bare(self) -> AbstractEdgeMatrix:
+        """The same matrix on :attr:`NeighborGraph.bare`, for programs that read no named values."""
+
+    # NumPy must leave `array @ M` to this class.
+    __array_ufunc__ = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(cells, cells)``."""
+        return self.graph.shape
+
+    def __matmul__(self, y: Array) -> Float[Array, "..."]:
+        r"""Apply to values of the cells, :math:`(M y)_i = \sum_j M_{ij} y_j`: of transitions, expectations in a step.
+
+        Parameters
+        ----------
+        y
+            Shape ``(cells,)`` or ``(cells, features)``.
+        """
+        return _matmul(self.graph.pattern, self.graph.position, self.values, jnp.asarray(y))
+
+    def __rmatmul__(self, y: Array) -> Float[Array, "..."]:
+        r"""Apply the transpose, :math:`(y M)_j = \sum_i y_i M_{ij}`: of transitions, one step of a distribution.
+
+        Parameters
+        ----------
+        y
+            Shape ``(cells,)`` or ``(features, cells)``.
+        """
+        return _rmatmul(self.graph.pattern, self.graph.position, self.values, jnp.asarray(y))
+
+    def row_dot(self, values: tuple[Array, ...]) -> Float[Array, " cells"]:
+        r"""Sum of each row against other values on the same edges, :math:`\sum_j M_{ij} y_{ij}`, shape ``(cells,)``."""
+        return self.graph.gather_rows(
+            tuple(jnp.sum(m * y, axis=1) for m, y in zip(self.values, values, strict=True)),
+        )
+
+    def row_sums(self) -> Float[Array, " cells"]:
+        """Sum of each row, shape ``(cells,)``."""
+        return self.graph.gather_rows(tuple(jnp.sum(m, axis=1) for m in self.values))
+
+    def normalize(self) -> TransitionMatrix:
+        """Divide each row by its sum; rows that sum to zero become uniform over the row's edges."""
+        graph = self.graph
+        values = tuple(
+            normalize_rows(v, uniform(r, c, m, v.dtype))
+            for v, r, c, m in zip(self.values, graph.rows, graph.columns, graph.mask, strict=True)
+        )
+        return TransitionMatrix(graph, values)
+
+    def rows(self, cells: np.ndarray) -> np.ndarray:
+        """Rows of some cells as a dense array, to look at: shape ``(m, cells)`` for ``m`` indices of cells."""
+        return self.to_csr()[np.atleast_1d(np.asarray(cells))].toarray()
+
+    def to_csr(self, eliminate_zeros: bool = True) -> sp.csr_matrix:
+        """Convert to a scipy CSR matrix of float64 with sorted indices.
+
+        Parameters
+        ----------
+        eliminate_zeros
+            Whether to leave out edges of value zero, as CellRank's velocity kernel does.
+        """
+        graph = self.graph
+        kept = tuple(np.asarray(v) != 0 for v in self.values)
+        if not eliminate_zeros:
+            kept = tuple(k | np.asarray(m) for k, m in zip(kept, graph.mask, strict=True))
+        layout = CsrLayout.of_slots(graph.rows, graph.columns, kept, graph.mask, graph.position)
+        return layout.to_csr(self.values, eliminate_zeros)
+
+
+class EdgeMatrix(AbstractEdgeMatrix):
+    """A matrix of any values on the edges of a graph, such as weights; see :class:`AbstractEdgeMatrix`."""
+
+    graph: NeighborGraph
+    values: tuple[Float[Array, "rows width"], ...]
+
+    @property
+    def bare(self) -> EdgeMatrix:
+        """The same matrix, see :attr:`AbstractEdgeMatrix.bare`."""
+        return EdgeMatrix(self.graph.bare, self.values)
+
+
+class TransitionMatrix(AbstractEdgeMatrix):
+    r"""Transition probabilities :math:`T_{ij}` on the edges of a graph: every row sums to one.
+
+    A cell without neighbours stays where it is, :math:`T_{ii} = 1`. See :class:`AbstractEdgeMatrix`.
+    """
+
+    graph: NeighborGraph
+    values: tuple[Float[Array, "rows width"], ...]
+
+    @property
+    def bare(self) -> TransitionMatrix:
+        """The same matrix, see :attr:`AbstractEdgeMatrix.bare`."""
+        return TransitionMatrix(self.graph.bare, self.values)
+
+
+@jax.jit
+@full_precision
+def _matmul(
+    pattern: Pattern, position: Int[Array, " cells"], matrix: tuple[Float[Array, "rows width"], ...], y: Array
+) -> Array:
+    flat = y[:, None] if y.ndim == 1 else y
+
+    def expectation(values, columns):
+        return jnp.einsum("rk,rkf->rf", values, flat[columns])
+
+    product = jnp.concatenate(
+        tuple(map_rows(expectation, _block(c, flat), t, c) for t, c in zip(matrix, pattern.columns, strict=True))
+    )[position]
+    return product[:, 0] if y.ndim == 1 else product
+
+
+@jax.jit
+def _rmatmul(
+    pattern: Pattern, position: Int[Array, " cells"], matrix: tuple[Float[Array, "rows width"], ...], y: Array
+) -> Array:
+    flat = (y[None, :] if y.ndim == 1 else y).T
+
+    def send(received, block):
+        rows, columns, values = block
+        return received.at[columns].add(values[:, :, None] * flat[rows][:, None, :]), None
+
+    n_cells = position.shape[0]
+    product = jnp.zeros((n_cells, flat.shape[1]), matrix[0].dtype)
+    unused = pattern.n_rows - n_cells
+    for rows, columns, values in zip(pattern.rows, pattern.columns, matrix, strict=True):
+        # Unused rows lead the first bucket and point to cell 0, which is not theirs.
+        sent = jnp.where(jnp.arange(len(rows))[:, None] < unused, 0, values)
+        size = _block(columns, flat)
+        blocks = tuple(a.reshape(-1, size, *a.shape[1:]) for a in (rows, columns, sent))
+        product, _ = jax.lax.scan(send, product, blocks)
+        unused = 0
+    return product[:, 0] if y.ndim == 1 else product.T
+
+
+def _block(columns: Array, y: Array) -> int:
+    """Rows to process at a time: products with all genes must not hold (cells, neighbours, genes) either."""
+    return block_rows(columns.shape, y.shape[1] * y.dtype.itemsize)

@@ -1,0 +1,54 @@
+"""The pattern of a neighbour graph: padded index arrays, with rows of similar degree in one bucket."""
+
+from __future__ import annotations
+
+import equinox as eqx
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Pattern(eqx.Module):
+    """Where the edges of a graph are: what compiled programs know of it.
+
+    Rows are sorted by degree and stand in a few buckets, each of one width. A slot without an edge is padding: it
+    points to the row's own cell and is false in the mask. (An index out of range would be clamped when gathered, and
+    would silently lose its gradient; a row's own cell is harmless, and lets a cell without neighbours stay where it is:
+    see :class:`~jaxvelo.graph.TransitionMatrix`.) The rows are more than the cells, see
+    :mod:`jaxvelo.graph._buckets`: the unused rows lead the first bucket, name cell 0 and have no edges. Shapes come
+    from a ladder, and the number of cells is a value, so that similar graphs share their programs.
+
+    Attributes
+    ----------
+    rows
+        Cell of each row, one array for each bucket.
+    columns
+        Neighbour of each slot, one array for each bucket.
+    mask
+        Whether a slot holds an edge, one array for each bucket.
+    n_cells
+        Number of cells.
+    """
+
+    rows: tuple[Int[Array, " rows"], ...]
+    columns: tuple[Int[Array, "rows width"], ...]
+    mask: tuple[Bool[Array, "rows width"], ...]
+    n_cells: Int[Array, ""]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows, unused ones included."""
+        return sum(rows.shape[0] for rows in self.rows)
+
+
+class Edges(eqx.Module):
+    """Values on some or all of the edges of a graph, bucket by bucket.
+
+    Attributes
+    ----------
+    values
+        One array of shape ``(rows, width)`` for each bucket, zero where ``mask`` is false.
+    mask
+        Which slots have a value.
+    """
+
+    values: tuple[Float[Array, "rows width"], ...]
+    mask: tuple[Bool[Array, "rows width"], ...]

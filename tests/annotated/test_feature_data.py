@@ -1,0 +1,113 @@
+"""Expression and velocity on the genes that are used."""
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from jaxvelo.annotated.feature_data import FeatureData
+from tests.annotated.six_cells import MASK, N
+from tests.kernels.snapshot import unchanged
+
+GENES = [f"gene_{i}" for i in range(N)]
+CHOSEN = [gene for gene, truth in zip(GENES, MASK, strict=True) if truth]
+
+
+@pytest.fixture
+def cells(adata):
+    rng = np.random.default_rng(0)
+    adata.layers["Ms"], adata.layers["velocity"] = rng.random((2, N, N)).astype(np.float32)
+    adata.obsm["X_pca"], adata.obsm["velocity_pca"] = rng.random((2, N, 3))
+    return adata
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, sp.csc_array, lambda a: a.astype(np.float64)])
+def test_values(cells, form):
+    x, v = cells.layers["Ms"].copy(), cells.layers["velocity"].copy()
+    cells.layers["Ms"], cells.layers["velocity"] = form(x), form(v)
+    with unchanged(cells):
+        data = FeatureData(cells)
+    assert list(data.genes) == GENES
+    assert data.name == "velocity"
+    for found, expected in ((data.x, x), (data.v, v)):
+        assert found.dtype == jnp.result_type(float)
+        np.testing.assert_array_equal(found, expected)
+    plain, padded = data.features(pad=False), data.features()
+    np.testing.assert_array_equal(plain.x, x)
+    assert plain.n_genes is None
+    assert int(padded.n_genes) == N
+    np.testing.assert_array_equal(np.asarray(padded.v)[:N, :N], v)
+    assert not np.asarray(padded.v)[N:].any()
+    assert not np.asarray(padded.v)[:, N:].any()
+
+
+def test_which_genes(cells):
+    """Those that the user names, else those that tools have chosen, else all."""
+    cells.var["velocity_genes"] = MASK
+    names = set()
+    for subset, expected in (
+        (None, CHOSEN),
+        ("chosen", CHOSEN),
+        (MASK, CHOSEN),
+        (["gene_4", "gene_1"], ["gene_1", "gene_4"]),
+    ):
+        data = FeatureData(cells, gene_subset=subset)
+        assert list(data.genes) == expected
+        np.testing.assert_array_equal(data.x, cells[:, expected].layers["Ms"])
+        names.add(data.name)
+    assert len(names) == 3, "the same genes have the same name, but for those that need no choice"
+    assert list(FeatureData(cells, vkey="Ms").genes) == GENES
+
+
+def test_genes_without_velocities_are_left_out(cells, caplog):
+    cells.layers["velocity"][2, [0, 3]] = np.nan
+    data = FeatureData(cells)
+    assert list(data.genes) == [gene for gene in GENES if gene not in ("gene_0", "gene_3")]
+    assert np.isfinite(data.v).all()
+    assert "Leaving out 2 genes whose velocity in `adata.layers['velocity']` is not finite in all cells" in caplog.text
+    cells.layers["velocity"][2] = np.nan
+    with pytest.raises(ValueError, match=r"2 genes with finite velocities.*found 0 of 6. Cells \[2\] have no finite"):
+        FeatureData(cells)
+
+
+def test_of_obsm(cells, caplog):
+    data = FeatureData(cells, "obsm", "X_pca", "velocity_pca", gene_subset=CHOSEN)
+    np.testing.assert_array_equal(data.genes, [0, 1, 2])
+    assert data.name == "obsm:X_pca:velocity_pca"
+    np.testing.assert_allclose(data.x, cells.obsm["X_pca"], rtol=1e-6)
+    assert "`gene_subset` is for layers, not for `adata.obsm`" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (lambda a: a.layers.pop("Ms"), KeyError, r"`adata.layers\['Ms'\]`, found the keys \['velocity'\].*moments"),
+        (lambda a: a.layers.update(Ms=np.full((N, N), "a")), ValueError, r"numbers in `adata.layers\['Ms'\]`, found"),
+        (
+            lambda a: a.layers["Ms"].__setitem__((3, 1), np.inf),
+            ValueError,
+            r"finite expression in `adata.layers\['Ms'\]`, found 1 values that are not, the first in cell 3",
+        ),
+        (
+            lambda a: a.var.insert(0, "velocity_genes", False),
+            ValueError,
+            r"`adata.var\['velocity_genes'\]` to choose some of the 6 genes, found none",
+        ),
+        (
+            lambda a: a.var.insert(0, "velocity_genes", pd.array([None] * N, dtype="boolean")),
+            ValueError,
+            r"`adata.var\['velocity_genes'\]`, found 6 missing values",
+        ),
+    ],
+)
+def test_what_does_not_fit(cells, spoil, error, message):
+    spoil(cells)
+    with pytest.raises(error, match=message):
+        FeatureData(cells)
+
+
+def test_what_does_not_belong_together(cells):
+    cells.obsm["other"] = np.ones((N, 2))
+    with pytest.raises(ValueError, match=r"same shape, found \(6, 3\) in `adata.obsm\['X_pca'\]` and \(6, 2\)"):
+        FeatureData(cells, "obsm", "X_pca", "other")
