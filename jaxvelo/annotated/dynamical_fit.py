@@ -12,9 +12,8 @@ from jaxtyping import Float, Int, Shaped
 
 from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.entries import read_numbers
-from jaxvelo.annotated.fit_columns import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS
+from jaxvelo.annotated.fit_columns import COVARIANCE, FIT_COLUMNS, FIT_LAYERS, LOSS, STATUS, read_covariances
 
-COVARIANCE, LOSS = FIT_ARRAYS
 NOT_FITTED, FITTED_BEFORE = "not fitted", "fitted before"
 
 
@@ -96,14 +95,8 @@ def read_stored_fit(adata: AnnData) -> StoredFit:
         if name in FIT_COLUMNS
     }
     layers = {name: dense(adata.layers[name]) for name in FIT_LAYERS if name in adata.layers}
-    arrays = {}
-    if COVARIANCE in adata.varm:
-        arrays[COVARIANCE] = dense(adata.varm[COVARIANCE])
-        if arrays[COVARIANCE].shape != (adata.n_vars, 4, 4):
-            raise ValueError(
-                f"Expected `adata.varm[{COVARIANCE!r}]` to have the shape {(adata.n_vars, 4, 4)}, found "
-                f"{arrays[COVARIANCE].shape}. Delete it first."
-            )
+    covariances = read_covariances(adata, "Delete it first.")
+    arrays = {} if covariances is None else {COVARIANCE: covariances}
     # Anyone's, unless there is a fit; of which it is no number.
     if LOSS in adata.varm and "fit_alpha" in adata.var:
         arrays[LOSS] = dense(adata.varm[LOSS])
@@ -111,8 +104,8 @@ def read_stored_fit(adata: AnnData) -> StoredFit:
             raise ValueError(
                 f"Expected numbers in `adata.varm[{LOSS!r}]`, found the type {arrays[LOSS].dtype}. Delete it first."
             )
-    if "fit_status" in adata.var:
-        status = adata.var["fit_status"]
+    if STATUS in adata.var:
+        status = adata.var[STATUS]
         names = np.where(status.isna(), NOT_FITTED, status.astype(str)).astype(object)
     else:
         has_rates = np.isfinite(columns.get("fit_alpha", np.full(adata.n_vars, np.nan)))
@@ -124,7 +117,7 @@ def write_fit(adata: AnnData, fit: StoredFit) -> None:
     """Write a fit where :func:`read_stored_fit` and scVelo's functions find it."""
     for name, values in fit.columns.items():
         adata.var[name] = values
-    adata.var["fit_status"] = pd.Categorical(fit.status)
+    adata.var[STATUS] = pd.Categorical(fit.status)
     for name, values in fit.layers.items():
         adata.layers[name] = values
     for name, values in fit.arrays.items():

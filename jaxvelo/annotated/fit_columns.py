@@ -2,9 +2,13 @@
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse as sp
 from anndata import AnnData
+from jaxtyping import Float
 
-from jaxvelo.annotated.entries import read_numbers
+from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.entries import read_numbers, require_key
 from jaxvelo.dynamics import SplicingKinetics
 
 # Numbers that a fit of the dynamical model leaves for each gene, jaxvelo's or scVelo's, and times of the cells.
@@ -17,7 +21,8 @@ FIT_COLUMNS = tuple(
     )
 )
 FIT_LAYERS = ("fit_t", "fit_tau", "fit_tau_", "fit_on")
-FIT_ARRAYS = ("fit_covariance", "loss")
+COVARIANCE, LOSS = FIT_ARRAYS = ("fit_covariance", "loss")
+R2, STATUS = "fit_r2", "fit_status"
 FIT_FIRST = "Fit the dynamical model first: `jaxvelo.tl.recover_dynamics(adata)`."
 RATES = ("fit_alpha", "fit_beta", "fit_gamma", "fit_t_", "fit_scaling")
 
@@ -61,3 +66,108 @@ def kinetics_columns(kinetics: SplicingKinetics) -> dict[str, np.ndarray]:
         scaling,
     )
     return dict(zip(RATES, values, strict=True))
+
+
+def read_covariances(adata: AnnData, remedy: str) -> Float[np.ndarray, "genes 4 4"] | None:
+    """Covariance of the parameters of each gene's curve; None if there are none.
+
+    Raises
+    ------
+    ValueError
+        If they have another shape.
+    """
+    if COVARIANCE not in adata.varm:
+        return None
+    covariances = dense(adata.varm[COVARIANCE])
+    if covariances.shape != (adata.n_vars, 4, 4):
+        raise ValueError(
+            f"Expected `adata.varm[{COVARIANCE!r}]` to have the shape {(adata.n_vars, 4, 4)}, found "
+            f"{covariances.shape} among {listed(adata.varm)}. {remedy}"
+        )
+    return covariances
+
+
+def read_times(adata: AnnData, min_likelihood: float | None) -> Float[np.ndarray, "cells genes"]:
+    """Times of the genes with a fit that is good enough.
+
+    Raises
+    ------
+    KeyError
+        If there is no fit.
+    ValueError
+        If no gene's fit is good enough.
+    """
+    remedy = "Fit the dynamical model first as `jaxvelo.tl.recover_dynamics(adata)`."
+    times = require_key(adata.layers, "fit_t", "adata.layers", remedy)
+    times = times.toarray() if sp.issparse(times) else np.asarray(times)
+    good = np.isfinite(times).all(axis=0)
+    n_fitted = int(np.count_nonzero(good))
+    if min_likelihood is not None:
+        likelihood = read_numbers(adata.var, "fit_likelihood", "adata.var", f"{remedy} Or pass `min_likelihood=None`.")
+        # A comparison with NaN, the likelihood of a gene without a fit, is false.
+        good &= likelihood >= min_likelihood
+    if not good.any():
+        raise ValueError(
+            f"Expected genes with finite times in `adata.layers['fit_t']` and `adata.var['fit_likelihood']` from "
+            f"{min_likelihood} on, found none ({n_fitted} with finite times). {remedy} Or choose a lower "
+            "`min_likelihood`."
+        )
+    return times[:, good]
+
+
+def read_branch_times(adata: AnnData, fitted: np.ndarray, switch: np.ndarray) -> list[np.ndarray]:
+    """Times on both branches and the probability of the first; from ``fit_t`` for genes that have nothing else.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    fitted
+        Mask of the genes.
+    switch
+        Their switching times.
+
+    Raises
+    ------
+    KeyError
+        If there are no times.
+    ValueError
+        If some are not finite.
+    """
+    layers = {name: _columns(adata, name, fitted, switch.dtype) for name in ("fit_tau", "fit_tau_", "fit_on")}
+    others = np.isnan(layers["fit_on"]).all(axis=0)
+    if not others.all():
+        for name in layers:
+            require_key(adata.layers, name, "adata.layers", FIT_FIRST)
+    if others.any():
+        require_key(adata.layers, "fit_t", "adata.layers", FIT_FIRST)
+        time, end = _columns(adata, "fit_t", fitted, switch.dtype)[:, others], switch[others]
+        _check_times(time, "fit_t")
+        times = np.minimum(time, end), np.maximum(time - end, 0), time < end
+        for layer, values in zip(layers.values(), times, strict=True):
+            layer[:, others] = values
+    for name, layer in layers.items():
+        _check_times(layer, name)
+    return list(layers.values())
+
+
+def _check_times(times: np.ndarray, name: str) -> None:
+    if not np.isfinite(times).all():
+        raise ValueError(
+            f"Expected finite numbers in `adata.layers[{name!r}]` for the genes with rates in `adata.var`, found "
+            f"{int(np.sum(~np.isfinite(times)))} that are not. {FIT_FIRST}"
+        )
+
+
+def _columns(adata: AnnData, name: str, fitted: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Copy of the columns of a layer; NaN if there is no such layer."""
+    if name not in adata.layers:
+        return np.full((adata.n_obs, int(fitted.sum())), np.nan, dtype=dtype)
+    return dense(adata.layers[name])[:, fitted].astype(dtype)
+
+
+def number_of_gene(adata: AnnData, key: str, gene: int, default: float) -> float:
+    """Return one gene's number from a column of ``var`` that need not exist."""
+    if key not in adata.var:
+        return default
+    return float(adata.var[key].to_numpy(dtype=float, na_value=np.nan)[gene])

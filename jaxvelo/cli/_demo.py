@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from scipy.stats import spearmanr
 
 from jaxvelo import datasets, tl
+from jaxvelo.annotated.genes import velocity_genes
 from jaxvelo.annotated.transition_keys import FORWARD
 from jaxvelo.cli import _pictures as pictures
 from jaxvelo.cli import _workflow as workflow
@@ -98,7 +99,8 @@ def report_truth(adata: AnnData) -> None:
 
 def velocity_correlations(adata: AnnData) -> tuple[float, float]:
     """Correlations of estimated and true velocities: over genes, mean of cells; and over cells, median of genes."""
-    genes = adata.var["velocity_genes"].to_numpy() if "velocity_genes" in adata.var else slice(None)
+    chosen = velocity_genes(adata, "velocity")
+    genes = slice(None) if chosen is None else chosen
     estimated, true = adata.layers["velocity"][:, genes], adata.layers["true_velocity"][:, genes]
     return float(np.mean(_row_correlations(estimated, true))), float(np.median(_row_correlations(estimated.T, true.T)))
 

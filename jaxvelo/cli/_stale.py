@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from jaxvelo.annotated.fit_columns import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS
+from jaxvelo.annotated.fit_columns import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS, R2, STATUS
 from jaxvelo.configuration import logger
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def forget_fits(adata: AnnData) -> None:
     _leave_out(
         adata,
         "an earlier fit, as moments are new",
-        var={"velocity_genes", "fit_r2", "fit_status", *FIT_COLUMNS},
+        var={"velocity_genes", R2, STATUS, *FIT_COLUMNS},
         layers=set(FIT_LAYERS),
         varm=set(FIT_ARRAYS) if "fit_alpha" in adata.var else set(),
     )

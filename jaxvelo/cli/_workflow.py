@@ -15,6 +15,7 @@ from anndata import AnnData
 
 from jaxvelo import pp, tl
 from jaxvelo.annotated.clusters import cluster_names
+from jaxvelo.annotated.genes import velocity_genes
 from jaxvelo.cli._errors import message_of
 from jaxvelo.cli._plan import Graph
 from jaxvelo.cli._stale import forget_velocities
@@ -174,7 +175,8 @@ def add_velocities(adata: AnnData, mode: str, graph: Graph, *, fit: bool = True,
     if mode != "dynamical":
         tl.velocity(adata, mode=mode, **_named(graph))
     # A column with one value for all genes is not written.
-    n_genes = int(adata.var["velocity_genes"].sum()) if "velocity_genes" in adata.var else adata.n_vars
+    chosen = velocity_genes(adata, "velocity")
+    n_genes = adata.n_vars if chosen is None else int(chosen.sum())
     logger.info("Found %d velocity genes", n_genes)
     return mode
 

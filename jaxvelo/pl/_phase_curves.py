@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.entries import require_key
+from jaxvelo.annotated.fit_columns import STATUS, number_of_gene, read_covariances
 from jaxvelo.dynamics import splicing_solution
 
 if TYPE_CHECKING:
@@ -68,20 +68,20 @@ def read_phase_curves(adata: "AnnData", gene: int, vkey: str, n_samples: int, se
     """
     nothing = np.empty((0, 2))
     if "fit_alpha" not in adata.var:
-        slope = _number(adata, f"{vkey}_gamma", gene, np.nan)
-        origin = np.array([0.0, _number(adata, f"{vkey}_offset", gene, 0.0)])
+        slope = number_of_gene(adata, f"{vkey}_gamma", gene, np.nan)
+        origin = np.array([0.0, number_of_gene(adata, f"{vkey}_offset", gene, 0.0)])
         return PhaseCurves(nothing, nothing, np.empty((0, 0, 2)), slope, origin, "")
 
     remedy = "Fit the dynamical model again, or remove `adata.var['fit_alpha']` to draw without it."
     for key in ("fit_beta", "fit_gamma", "fit_t_"):
         require_key(adata.var, key, "adata.var", remedy)
     alpha, beta, gamma, switch = (
-        _number(adata, f"fit_{key}", gene, np.nan) for key in ("alpha", "beta", "gamma", "t_")
+        number_of_gene(adata, f"fit_{key}", gene, np.nan) for key in ("alpha", "beta", "gamma", "t_")
     )
-    scaling = _number(adata, "fit_scaling", gene, 1.0)
-    origin = np.array([_number(adata, "fit_s0", gene, 0.0), _number(adata, "fit_u0", gene, 0.0)])
+    scaling = number_of_gene(adata, "fit_scaling", gene, 1.0)
+    origin = np.array([number_of_gene(adata, "fit_s0", gene, 0.0), number_of_gene(adata, "fit_u0", gene, 0.0)])
     rates = np.array([alpha, beta, gamma, switch, scaling])
-    covariance = _covariance(adata, gene)
+    covariances = read_covariances(adata, "Fit the dynamical model again, or pass `n_samples=0`.")
     if not (np.isfinite(rates).all() and (rates > 0).all()):
         return PhaseCurves(nothing, nothing, np.empty((0, 0, 2)), np.nan, origin, _note(adata, gene, "no fit"))
 
@@ -89,7 +89,8 @@ def read_phase_curves(adata: "AnnData", gene: int, vkey: str, n_samples: int, se
     center = np.log([alpha / beta, alpha / gamma, gamma / (beta * scaling), switch * beta * scaling])
     samples = np.empty((0, 0, 2))
     note = ""
-    if covariance is not None and n_samples:
+    if covariances is not None and n_samples:
+        covariance = covariances[gene].astype(float)
         if np.isfinite(covariance).all():
             draws = _draw(center, covariance, n_samples, seed)
             samples = np.concatenate(_branches(draws), axis=1) + origin
@@ -101,21 +102,14 @@ def read_phase_curves(adata: "AnnData", gene: int, vkey: str, n_samples: int, se
     )
 
 
-def _number(adata: "AnnData", key: str, gene: int, default: float) -> float:
-    """Give one gene's number from a column of ``var`` that need not exist."""
-    if key not in adata.var:
-        return default
-    return float(adata.var[key].to_numpy(dtype=float, na_value=np.nan)[gene])
-
-
 def _note(adata: "AnnData", gene: int, about_fit: str) -> str:
     """Say in a few words how good the fit is."""
     parts = []
-    likelihood = _number(adata, "fit_likelihood", gene, np.nan)
+    likelihood = number_of_gene(adata, "fit_likelihood", gene, np.nan)
     if np.isfinite(likelihood):
         parts.append(f"likelihood {likelihood:.2f}")
-    if "fit_status" in adata.var:
-        status = adata.var["fit_status"].iloc[gene]
+    if STATUS in adata.var:
+        status = adata.var[STATUS].iloc[gene]
         if status == status and status is not None and str(status):  # a missing value is not equal to itself
             parts.append(str(status))
     if about_fit != "no fit":
@@ -123,19 +117,6 @@ def _note(adata: "AnnData", gene: int, about_fit: str) -> str:
     elif parts != ["not fitted"]:  # which says it already
         parts.insert(0, about_fit)
     return ", ".join(filter(None, parts))
-
-
-def _covariance(adata: "AnnData", gene: int) -> Float[np.ndarray, "4 4"] | None:
-    """Give one gene's covariance, or :obj:`None` if there are none."""
-    if "fit_covariance" not in adata.varm:
-        return None
-    covariances = np.asarray(adata.varm["fit_covariance"])
-    if covariances.shape != (adata.n_vars, 4, 4):
-        raise ValueError(
-            f"Expected `adata.varm['fit_covariance']` to have the shape {(adata.n_vars, 4, 4)}, found "
-            f"{covariances.shape} among {listed(adata.varm)}. Fit the dynamical model again, or pass `n_samples=0`."
-        )
-    return covariances[gene].astype(float)
 
 
 def _draw(

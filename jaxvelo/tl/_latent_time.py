@@ -12,7 +12,8 @@ from anndata import AnnData
 from jaxtyping import Float, Int
 
 from jaxvelo.annotated.arguments import is_number, listed
-from jaxvelo.annotated.entries import read_numbers, require_anndata, require_key
+from jaxvelo.annotated.entries import require_anndata, require_key
+from jaxvelo.annotated.fit_columns import read_times
 from jaxvelo.annotated.graphs import graph_key, read_graph
 from jaxvelo.annotated.marked_cells import cell_at, is_informative, score_at, score_of
 from jaxvelo.annotated.parts import Part
@@ -230,7 +231,7 @@ class _Found:
 def _read(
     adata: AnnData, vkey: str, root_key: str | None, end_key: str | None, neighbors_key: str | None, options: _Options
 ) -> _Inputs:
-    times = _times(adata, options.min_likelihood)
+    times = read_times(adata, options.min_likelihood)
     conn_key = graph_key(adata, "connectivities", neighbors_key)
     neighborhoods = neighborhood_weights(read_graph(adata, conn_key))
     ends = None
@@ -311,26 +312,6 @@ def _computed(inputs: _Inputs, options: _Options) -> _Found:
         latent = latent - latent.min()
         latent *= (1.0 if options.t_max is None else options.t_max) / latent.max()
     return _Found(latent, scores, computed)
-
-
-def _times(adata: AnnData, min_likelihood: float | None) -> Float[np.ndarray, "cells genes"]:
-    """Times of the genes with a fit that is good enough."""
-    remedy = "Fit the dynamical model first as `jaxvelo.tl.recover_dynamics(adata)`."
-    times = require_key(adata.layers, "fit_t", "adata.layers", remedy)
-    times = times.toarray() if sp.issparse(times) else np.asarray(times)
-    good = np.isfinite(times).all(axis=0)
-    n_fitted = int(np.count_nonzero(good))
-    if min_likelihood is not None:
-        likelihood = read_numbers(adata.var, "fit_likelihood", "adata.var", f"{remedy} Or pass `min_likelihood=None`.")
-        # A comparison with NaN, the likelihood of a gene without a fit, is false.
-        good &= likelihood >= min_likelihood
-    if not good.any():
-        raise ValueError(
-            f"Expected genes with finite times in `adata.layers['fit_t']` and `adata.var['fit_likelihood']` from "
-            f"{min_likelihood} on, found none ({n_fitted} with finite times). {remedy} Or choose a lower "
-            "`min_likelihood`."
-        )
-    return times[:, good]
 
 
 def _roots(adata: AnnData, root_key: str | None, neighborhoods: sp.csr_matrix) -> _Marked | None:

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
 from jaxvelo.annotated.arguments import check_integer, is_number
-from jaxvelo.annotated.dynamical_fit import COVARIANCE, StoredFit, read_stored_fit, write_fit
+from jaxvelo.annotated.dynamical_fit import StoredFit, read_stored_fit, write_fit
 from jaxvelo.annotated.entries import require_anndata
-from jaxvelo.annotated.fit_columns import FIT_LAYERS, kinetics_columns
+from jaxvelo.annotated.fit_columns import COVARIANCE, FIT_LAYERS, R2, kinetics_columns
 from jaxvelo.annotated.genes import chosen_genes
 from jaxvelo.annotated.graphs import read_neighbor_graph
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
@@ -238,7 +238,7 @@ def _fitted(inputs: _Inputs, options: _Options, shows_progress: bool) -> StoredF
     _report(fit)
     stored = inputs.before.with_genes(genes, _in_our_unit(fit, options.total_time, options.standard_errors))
     r2 = np.asarray(steady.r2, dtype=float)
-    return dataclasses.replace(stored, columns={**stored.columns, "fit_r2": r2})
+    return dataclasses.replace(stored, columns={**stored.columns, R2: r2})
 
 
 def _total_time(t_max: Any) -> float | None:

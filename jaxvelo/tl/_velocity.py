@@ -9,8 +9,8 @@ import numpy as np
 from anndata import AnnData
 
 from jaxvelo.annotated.arrays import dense
-from jaxvelo.annotated.entries import read_numbers, require_anndata, require_key
-from jaxvelo.annotated.fit_columns import FIT_FIRST, read_kinetics
+from jaxvelo.annotated.entries import read_numbers, require_anndata
+from jaxvelo.annotated.fit_columns import FIT_FIRST, R2, read_branch_times, read_kinetics
 from jaxvelo.annotated.graphs import read_neighbor_graph
 from jaxvelo.annotated.parts import Part, parts_of
 from jaxvelo.configuration import accepts_data, logger, timed
@@ -252,10 +252,10 @@ def _write_dynamical(
     _check_units(adata, fitted, unspliced, spliced)
     dtype = np.result_type(spliced.dtype, np.float32)
     kinetics = jax.tree.map(lambda rate: np.asarray(rate, dtype=dtype), kinetics)  # one type: that of the moments
-    times = _branch_times(adata, fitted, kinetics.switching_time)
+    times = read_branch_times(adata, fitted, kinetics.switching_time)
     with timed("Computing velocities (dynamical)"):
-        if "fit_r2" in adata.var:
-            r2 = read_numbers(adata.var, "fit_r2", "adata.var", FIT_FIRST)
+        if R2 in adata.var:
+            r2 = read_numbers(adata.var, R2, "adata.var", FIT_FIRST)
         else:
             r2 = np.asarray(fit_steady_state(spliced, unspliced, percentiles, fit_offset, r2_adjusted=True).r2)
         velocity, velocity_u = velocities_in_blocks(kinetics, *times)
@@ -303,37 +303,3 @@ def _check_units(adata: AnnData, fitted: np.ndarray, unspliced: np.ndarray, spli
                 f"standard deviations {np.exp(middle):.3g} times those in `adata.var[{key!r}]`: they are in another "
                 f"unit, as of another normalisation. {FIT_FIRST}"
             )
-
-
-def _branch_times(adata: AnnData, fitted: np.ndarray, switch: np.ndarray) -> list[np.ndarray]:
-    """Times on both branches and the probability of the first; from ``fit_t`` for genes that have nothing else."""
-    layers = {name: _columns(adata, name, fitted, switch.dtype) for name in ("fit_tau", "fit_tau_", "fit_on")}
-    others = np.isnan(layers["fit_on"]).all(axis=0)
-    if not others.all():
-        for name in layers:
-            require_key(adata.layers, name, "adata.layers", FIT_FIRST)
-    if others.any():
-        require_key(adata.layers, "fit_t", "adata.layers", FIT_FIRST)
-        time, end = _columns(adata, "fit_t", fitted, switch.dtype)[:, others], switch[others]
-        _check_times(time, "fit_t")
-        times = np.minimum(time, end), np.maximum(time - end, 0), time < end
-        for layer, values in zip(layers.values(), times, strict=True):
-            layer[:, others] = values
-    for name, layer in layers.items():
-        _check_times(layer, name)
-    return list(layers.values())
-
-
-def _check_times(times: np.ndarray, name: str) -> None:
-    if not np.isfinite(times).all():
-        raise ValueError(
-            f"Expected finite numbers in `adata.layers[{name!r}]` for the genes with rates in `adata.var`, found "
-            f"{int(np.sum(~np.isfinite(times)))} that are not. {FIT_FIRST}"
-        )
-
-
-def _columns(adata: AnnData, name: str, fitted: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Copy of the columns of a layer; NaN if there is no such layer."""
-    if name not in adata.layers:
-        return np.full((adata.n_obs, int(fitted.sum())), np.nan, dtype=dtype)
-    return dense(adata.layers[name])[:, fitted].astype(dtype)

@@ -1,63 +1,97 @@
-import numpy as np
-import pytest
-from anndata import AnnData
+"""A new fit of some genes stands next to what earlier ones have left of others."""
 
-from jaxvelo.annotated.dynamical_fit import COVARIANCE, LOSS, StoredFit, read_stored_fit, write_fit
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxvelo.annotated.dynamical_fit import StoredFit, read_stored_fit, write_fit
+from jaxvelo.annotated.fit_columns import COVARIANCE, LOSS, R2, STATUS
+from tests.annotated.six_cells import N
+from tests.kernels.snapshot import unchanged
 
 pytestmark = pytest.mark.any_precision
-N_CELLS, N_GENES = 4, 3
+
+GENES = np.array([1, 3])
+NEW = np.array([10.0, 30.0])
+TIMES = np.full((N, 2), 7.0)
+COVARIANCES = np.stack([np.eye(4), 3 * np.eye(4)])
 
 
-def fit_of(n_genes, value, layer_type=np.float32, **arrays):
-    columns = {"fit_alpha": np.full(n_genes, value), "fit_beta": np.full(n_genes, value)}
-    layers = {"fit_t": np.full((N_CELLS, n_genes), value, dtype=layer_type)}
-    return StoredFit(columns, layers, arrays, np.full(n_genes, "converged", dtype=object))
+def write(adata, covariance=None):
+    before = read_stored_fit(adata)
+    arrays = {} if covariance is None else {COVARIANCE: covariance}
+    columns = {"fit_alpha": NEW, "fit_gamma": NEW + 1}
+    joined = before.with_genes(GENES, StoredFit(columns, {"fit_t": TIMES}, arrays, np.array(["good", "bad"])))
+    write_fit(adata, dataclasses.replace(joined, columns={**joined.columns, R2: np.arange(N) / N}))
 
 
-def test_genes_beside_those_of_a_fit_before():
-    before = fit_of(N_GENES, 1.0, **{LOSS: np.ones((N_GENES, 5))})
-    before.columns["fit_pval_steady"] = np.full(N_GENES, 0.5)
-    genes = np.array([0, 2])
-    joined = before.with_genes(genes, fit_of(2, 7.0, **{COVARIANCE: np.full((2, 4, 4), 7.0)}))
-    np.testing.assert_array_equal(joined.columns["fit_alpha"], [7, 1, 7])
-    # What the new fit does not say of its genes is not what the old one said.
-    np.testing.assert_array_equal(joined.columns["fit_pval_steady"], [np.nan, 0.5, np.nan])
-    np.testing.assert_array_equal(joined.arrays[LOSS][:, 0], [np.nan, 1, np.nan])
-    np.testing.assert_array_equal(joined.arrays[COVARIANCE][:, 0, 0], [7, np.nan, 7])
-    np.testing.assert_array_equal(joined.layers["fit_t"], np.tile([7, 1, 7], (N_CELLS, 1)))
-    assert joined.layers["fit_t"].dtype == np.float32
-    assert before.columns["fit_alpha"].tolist() == [1, 1, 1]
-    assert before.layers["fit_t"].max() == 1
+def test_the_first_fit(adata):
+    paths = ("/var/fit_alpha", "/var/fit_gamma", "/var/fit_r2", "/var/fit_status", "/layers/fit_t", "/uns")
+    with unchanged(adata, *paths):
+        write(adata)
+    np.testing.assert_array_equal(adata.var["fit_alpha"], [np.nan, 10, np.nan, 30, np.nan, np.nan])
+    np.testing.assert_array_equal(np.isnan(adata.layers["fit_t"]).all(axis=0), adata.var["fit_alpha"].isna())
+    np.testing.assert_array_equal(adata.layers["fit_t"][:, GENES], TIMES)
+    assert list(adata.var[STATUS]) == ["not fitted", "good", "not fitted", "bad", "not fitted", "not fitted"]
+    np.testing.assert_array_equal(adata.var[R2], np.arange(N) / N)
+    write(adata, COVARIANCES)
+    np.testing.assert_array_equal(adata.varm[COVARIANCE][3], 3 * np.eye(4))
+    assert np.isnan(adata.varm[COVARIANCE][[0, 2, 4, 5]]).all()
 
 
-def test_nothing_before():
-    before = read_stored_fit(AnnData(np.ones((N_CELLS, N_GENES))))
-    joined = before.with_genes(np.array([1]), fit_of(1, 7.0))
-    np.testing.assert_array_equal(joined.columns["fit_beta"], [np.nan, 7, np.nan])
-    np.testing.assert_array_equal(joined.layers["fit_t"][0], [np.nan, 7, np.nan])
-    assert joined.status.tolist() == ["not fitted", "converged", "not fitted"]
-    assert not joined.arrays
+def test_next_to_another(adata):
+    """What the new one does not know of its genes becomes missing; what it says nothing of stays."""
+    adata.var["fit_alpha"] = np.arange(N)
+    adata.var["fit_pval_steady"] = 0.5
+    adata.layers["fit_t"] = np.ones((N, N), dtype=np.float32)
+    adata.varm[COVARIANCE], adata.varm[LOSS] = np.ones((N, 4, 4)), np.ones((N, 3))
+    write(adata)
+    np.testing.assert_array_equal(adata.var["fit_alpha"], [0, 10, 2, 30, 4, 5])
+    np.testing.assert_array_equal(adata.var["fit_pval_steady"], [0.5, np.nan, 0.5, np.nan, 0.5, 0.5])
+    np.testing.assert_array_equal(adata.layers["fit_t"][0], [1, 7, 1, 7, 1, 1])
+    assert adata.layers["fit_t"].dtype == np.float32
+    for key in (COVARIANCE, LOSS):
+        np.testing.assert_array_equal(np.isnan(adata.varm[key].reshape(N, -1)).all(axis=1), np.isin(range(N), GENES))
+    status = ["fitted before", "good", "fitted before", "bad", "fitted before", "fitted before"]
+    assert list(adata.var[STATUS]) == status
+    adata.var[STATUS] = pd.Categorical(["fine", None, "fine", "fine", None, "fine"])
+    write(adata)
+    assert list(adata.var[STATUS]) == ["fine", "good", "fine", "bad", "not fitted", "fine"]
 
 
-def test_what_is_written_is_read():
-    adata = AnnData(np.ones((N_CELLS, N_GENES)))
-    fit = fit_of(N_GENES, 2.0, **{COVARIANCE: np.full((N_GENES, 4, 4), 0.5)})
-    write_fit(adata, fit)
+@pytest.mark.parametrize(
+    ("slot", "key", "value", "message"),
+    [
+        ("var", "fit_beta", "fast", r"numbers in `adata.var\['fit_beta'\]`, found.*Delete the column first"),
+        ("varm", COVARIANCE, np.ones((N, 16)), r"shape \(6, 4, 4\), found \(6, 16\).*Delete it first"),
+        ("varm", LOSS, np.full((N, 2), "a"), r"numbers in `adata.varm\['loss'\]`, found.*Delete it first"),
+    ],
+)
+def test_what_cannot_stay_is_said_before_the_fit(adata, slot, key, value, message):
+    adata.var["fit_alpha"] = 1.0
+    getattr(adata, slot)[key] = value
+    with unchanged(adata), pytest.raises(ValueError, match=message):
+        read_stored_fit(adata)
+
+
+def test_a_loss_without_a_fit_is_anyones(adata):
+    adata.varm[LOSS] = np.full((N, 2), "a")
+    with unchanged(adata, "/var", "/layers", "/uns"):
+        write(adata)
+
+
+def test_what_is_written_is_read_and_what_was_read_stays(adata):
+    write(adata, COVARIANCES)
+    first = read_stored_fit(adata)
+    write_fit(adata, first)
     again = read_stored_fit(adata)
-    for found, expected in ((again.columns, fit.columns), (again.layers, fit.layers), (again.arrays, fit.arrays)):
+    for found, expected in ((again.columns, first.columns), (again.layers, first.layers), (again.arrays, first.arrays)):
         assert found.keys() == expected.keys()
         for name, values in expected.items():
             np.testing.assert_array_equal(found[name], values)
-    assert again.status.tolist() == ["converged"] * N_GENES
-
-
-def test_what_cannot_stand_beside_a_fit():
-    adata = AnnData(np.ones((N_CELLS, N_GENES)))
-    write_fit(adata, fit_of(N_GENES, 2.0))
-    adata.varm[COVARIANCE] = np.ones((N_GENES, 3))
-    with pytest.raises(ValueError, match=r"varm\['fit_covariance'\].*\(3, 4, 4\).*\(3, 3\)"):
-        read_stored_fit(adata)
-    del adata.varm[COVARIANCE]
-    adata.varm[LOSS] = np.full((N_GENES, 1), "high")
-    with pytest.raises(ValueError, match=r"numbers in `adata.varm\['loss'\]`"):
-        read_stored_fit(adata)
+    assert again.status.tolist() == first.status.tolist()
+    before = {name: values.copy() for name, values in first.columns.items()}
+    first.with_genes(GENES, StoredFit({"fit_alpha": 2 * NEW}, {"fit_t": TIMES}, {}, np.array(["good", "good"])))
+    np.testing.assert_array_equal(first.columns["fit_alpha"], before["fit_alpha"])

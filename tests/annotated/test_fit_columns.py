@@ -4,7 +4,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvelo.annotated.fit_columns import RATES, has_fit, kinetics_columns, read_kinetics
+from jaxvelo.annotated.fit_columns import (
+    COVARIANCE,
+    RATES,
+    has_fit,
+    kinetics_columns,
+    number_of_gene,
+    read_branch_times,
+    read_covariances,
+    read_kinetics,
+    read_times,
+)
 from tests.annotated.six_cells import N
 from tests.kernels.snapshot import unchanged
 
@@ -55,3 +65,57 @@ def test_what_is_none(fitted):
     del fitted.var["fit_beta"]
     with pytest.raises(KeyError, match=r"`adata.var\['fit_beta'\]`.*recover_dynamics"):
         read_kinetics(fitted)
+
+
+def test_times_of_good_fits(fitted):
+    times = np.arange(N * N, dtype=float).reshape(N, N)
+    times[0, 3] = np.nan
+    fitted.layers["fit_t"] = times
+    fitted.var["fit_likelihood"] = [0.1, 0.5, np.nan, 0.5, 0.2, 0.3]
+    np.testing.assert_array_equal(read_times(fitted, 0.2), times[:, [1, 4, 5]])
+    np.testing.assert_array_equal(read_times(fitted, None), times[:, [0, 1, 2, 4, 5]])
+    with pytest.raises(ValueError, match=r"fit_likelihood'\]` from 0.6 on, found none \(5 with finite times\)"):
+        read_times(fitted, 0.6)
+    del fitted.var["fit_likelihood"]
+    with pytest.raises(KeyError, match=r"`adata.var\['fit_likelihood'\]`.*recover_dynamics.*min_likelihood=None"):
+        read_times(fitted, 0.1)
+    del fitted.layers["fit_t"]
+    with pytest.raises(KeyError, match=r"`adata.layers\['fit_t'\]`.*recover_dynamics"):
+        read_times(fitted, None)
+
+
+def test_times_on_both_branches(fitted):
+    """Of genes that have but one time, as scVelo's fits, those before and after the switch."""
+    _, genes = read_kinetics(fitted)
+    switch = np.full(int(genes.sum()), 2.0)
+    fitted.layers["fit_t"] = np.tile(np.arange(N, dtype=float)[:, None], N)
+    on, off, is_on = read_branch_times(fitted, genes, switch)
+    np.testing.assert_array_equal(on[:, 1], [0, 1, 2, 2, 2, 2])
+    np.testing.assert_array_equal(off[:, 1], [0, 0, 0, 1, 2, 3])
+    np.testing.assert_array_equal(is_on[:, 1], [1, 1, 0, 0, 0, 0])
+    for name, value in (("fit_tau", 5.0), ("fit_tau_", 6.0), ("fit_on", 0.5)):
+        fitted.layers[name] = np.full((N, N), np.nan)
+        fitted.layers[name][:, :2] = value
+    on, off, is_on = read_branch_times(fitted, genes, switch)
+    assert (on[:, :2] == 5).all()
+    assert (off[:, :2] == 6).all()
+    assert (is_on[:, :2] == 0.5).all()
+    np.testing.assert_array_equal(on[:, 2], [0, 1, 2, 2, 2, 2])
+    fitted.layers["fit_tau"][3, 0] = np.inf
+    with pytest.raises(ValueError, match=r"finite numbers in `adata.layers\['fit_tau'\]`.*found 1 that are not"):
+        read_branch_times(fitted, genes, switch)
+    del fitted.layers["fit_tau"]
+    with pytest.raises(KeyError, match=r"`adata.layers\['fit_tau'\]`.*recover_dynamics"):
+        read_branch_times(fitted, genes, switch)
+
+
+def test_covariances_and_numbers_of_a_gene(fitted):
+    assert read_covariances(fitted, "") is None
+    fitted.varm[COVARIANCE] = np.arange(N * 16.0).reshape(N, 4, 4)
+    np.testing.assert_array_equal(read_covariances(fitted, ""), fitted.varm[COVARIANCE])
+    fitted.varm[COVARIANCE] = np.ones((N, 4))
+    with pytest.raises(ValueError, match=r"shape \(6, 4, 4\), found \(6, 4\) among \['fit_covariance'\]. Do this"):
+        read_covariances(fitted, "Do this.")
+    assert number_of_gene(fitted, "fit_alpha", 2, 0.0) == 1.25
+    assert np.isnan(number_of_gene(fitted, "fit_gamma", 2, 0.0))
+    assert number_of_gene(fitted, "absent", 2, 0.5) == 0.5
