@@ -196,7 +196,7 @@ def _bar(steps: int, progress: bool, description: str) -> Iterator[Any]:
     """Show a progress bar; gives the function that moves it."""
     with tqdm(total=steps, desc=description, disable=not progress) as bar:
 
-        def report(done: int, history: fit.History) -> None:
+        def report(done: int, history: fit.LossHistory) -> None:
             bar.n = done
             bar.set_postfix(loss=f"{np.nanmin(history.loss[-1]):.4f}" if np.isfinite(history.loss[-1]).any() else "-")
 

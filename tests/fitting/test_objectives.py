@@ -449,7 +449,7 @@ class TestFunctionsAndSums:
         future = objectives.FutureLikelihood(cells, "day", steps=2)
         mask = np.arange(N_CELLS) % 3 > 0
         total = 2 * (future + 0.1 * gain) + late * 3
-        assert isinstance(total, fit.Total)
+        assert isinstance(total, fit.LinearCombination)
         for cell_mask in (None, mask):
             expected = 2 * loss_of(future, kernel, cell_mask) + 0.2 * loss_of(gain, kernel, cell_mask)
             expected += 3 * loss_of(late, kernel, cell_mask)
