@@ -7,7 +7,7 @@ import pytest
 from jaxvelo.annotated.earlier_fit import EarlierFit
 from jaxvelo.annotated.fit_columns import COVARIANCE, LOSS, R2, STATUS
 from tests.annotated.six_cells import N
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 pytestmark = pytest.mark.any_precision
 
