@@ -1,10 +1,11 @@
-"""Kernels on AnnData objects, with CellRank's names."""
+"""Kernels on AnnData objects, with CellRank's names.
 
-from jaxvelo.kernels._annotated import from_adata
-from jaxvelo.kernels._combination import Combination, Constant, KernelAdd, KernelMul
+A new kernel is one file with a subclass of :class:`Kernel`, and one line here.
+"""
+
+from jaxvelo.kernels._combination import Combination, Constant, KernelAdd, KernelExpression, KernelMul
 from jaxvelo.kernels._connectivity_kernel import ConnectivityKernel
-from jaxvelo.kernels._files import read
-from jaxvelo.kernels._kernel import Kernel, KernelExpression
+from jaxvelo.kernels._kernel import Kernel, from_adata, read
 from jaxvelo.kernels._precomputed_kernel import PrecomputedKernel
 from jaxvelo.kernels._velocity_kernel import VelocityKernel
 

@@ -124,6 +124,15 @@ def test_weights_are_relative(weighted):
     np.testing.assert_allclose(dense(again), dense(weighted), **CLOSE)
 
 
+def test_a_third_term_joins(weighted):
+    velocity, connectivity = weighted.kernels
+    kernel = weighted + 0.5 * connectivity
+    assert len(kernel) == 3
+    share = (SHARES / 1.5)[:, None]
+    np.testing.assert_allclose(dense(kernel), share * dense(velocity) + (1 - share) * dense(connectivity), **CLOSE)
+    check_expression(kernel)
+
+
 def test_with_weights(weighted):
     other = weighted.with_weights([np.float64(0.3), np.float64(0.7)])
     assert isinstance(other, KernelAdd)
