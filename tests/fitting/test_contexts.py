@@ -21,7 +21,7 @@ PROGRAM = """
     from jaxvelo.dynamics import _dynamical_model
     from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
     from jaxvelo.fitting import _fit_kernel
-    from tests.fitting.conftest import make_known
+    from tests.fitting.known_fates import make_known
     from tests.tl.test_recover_dynamics import moments
 
     _dynamical_model._n_usable_cores = lambda: 2

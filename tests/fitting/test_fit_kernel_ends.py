@@ -8,10 +8,10 @@ import scipy.sparse as sp
 
 from jaxvelo import objectives, tl
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
-from tests.fitting.conftest import make_known
+from tests.bent_line import N_CELLS
 from tests.fitting.fits import CLOSE, QUICK, check_scores, same
-from tests.kernels.conftest import N_CELLS
-from tests.kernels.snapshot import unchanged
+from tests.fitting.known_fates import make_known
+from tests.snapshot import unchanged
 
 
 class TestWhereItGoesWrong:

@@ -12,8 +12,8 @@ import scipy.sparse as sp
 
 from jaxvelo import fit, objectives
 from jaxvelo.kernels import VelocityKernel
-from tests.kernels.conftest import N_CELLS, make_cells
-from tests.kernels.snapshot import unchanged
+from tests.bent_line import N_CELLS, make_cells
+from tests.snapshot import unchanged
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-11} if jax.config.jax_enable_x64 else {"rtol": 2e-4, "atol": 2e-5}
 KEY = jax.random.key(0)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from jaxvelo.kernels import ConnectivityKernel, KernelAdd, PrecomputedKernel, VelocityKernel
-from tests.kernels.conftest import N_CELLS
+from tests.bent_line import N_CELLS
 
 SHARES = np.linspace(0.1, 0.9, N_CELLS)
 

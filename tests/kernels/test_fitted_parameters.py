@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxvelo.kernels import ConnectivityKernel, KernelAdd, VelocityKernel, from_adata
-from tests.kernels.conftest import N_CELLS, N_GENES
-from tests.kernels.snapshot import unchanged
+from tests.bent_line import N_CELLS, N_GENES
+from tests.snapshot import unchanged
 
 DOUBLE = jax.config.jax_enable_x64
 CLOSE = {"rtol": 0, "atol": 1e-12 if DOUBLE else 3e-6}

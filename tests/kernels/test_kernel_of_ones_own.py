@@ -21,7 +21,7 @@ from jaxvelo.kernels import (
 from jaxvelo.objectives import CrossBoundary
 from jaxvelo.tl import fit_kernel
 from jaxvelo.transitions import Connectivity, Expression
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 
 class PlainKernel(NeighborKernel):

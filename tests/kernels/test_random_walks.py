@@ -12,8 +12,8 @@ import pytest
 from jaxvelo.annotated.cells import chosen_cells
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
 from jaxvelo.kernels._random_walks import n_steps
-from tests.kernels.conftest import N_CELLS
-from tests.kernels.snapshot import unchanged
+from tests.bent_line import N_CELLS
+from tests.snapshot import unchanged
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import scipy.sparse as sp
 
 from jaxvelo.kernels import ConnectivityKernel, PrecomputedKernel, VelocityKernel, from_adata, read
 from jaxvelo.kernels import _graph_data as graph_data
-from tests.kernels.conftest import N_CELLS
-from tests.kernels.snapshot import unchanged
+from tests.bent_line import N_CELLS
+from tests.snapshot import unchanged
 
 DOUBLE = jax.config.jax_enable_x64
 
