@@ -21,7 +21,7 @@ import numpy as np
 import jaxvelo as jv
 from benchmarks.known_directions import TRANSITIONS, convention
 from jaxvelo.fitting._kernel_problem import KernelProblem
-from jaxvelo.markov import absorption_probabilities
+from jaxvelo.markov import Outcome, absorption_probabilities
 
 FATES = {"C": ["sBmid -> sC", "sC -> sEndC"], "D": ["sBmid -> sD", "sD -> sEndD"]}
 BAD_STARTS = [
@@ -65,6 +65,7 @@ def metrics(kernel: Any, objective: Any, held_out: np.ndarray) -> dict[str, floa
     """Negative log-likelihood, accuracy, and expected gain of true time per step, on held-out cells."""
     transitions = kernel.transitions
     solution = absorption_probabilities(transitions, objective.terminal, objective.n_fates)
+    assert solution.outcome == Outcome.SOLVED, Outcome(int(solution.outcome)).explanation
     cell, fate = np.asarray(objective.cell), np.asarray(objective.fate)
     chosen = held_out[cell]
     probabilities = np.asarray(solution.probabilities)[cell[chosen]]

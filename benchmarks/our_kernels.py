@@ -27,7 +27,6 @@ def warm(file: str) -> dict[str, object]:
     """Time every step, and the pure functions against the machine."""
     from benchmarks import pure_kernels
     from benchmarks.timing import first_cells, seconds
-    from jaxvelo.kernels._random_walks import simulate
 
     jv.settings.verbosity = "error"
     adata = anndata.read_h5ad(file)
@@ -48,8 +47,8 @@ def warm(file: str) -> dict[str, object]:
         "stochastic_300": seconds(lambda: kernel(part, model="stochastic"), repeats=7, warm_up=2),
         "stochastic": seconds(lambda: kernel(model="stochastic"), repeats=5),
         "monte_carlo": seconds(lambda: kernel(model="monte_carlo", n_samples=1000, seed=0), repeats=3),
-        "walks_100": seconds(lambda: simulate(combined, 100, 200, 0, 0, start, None), repeats=11, warm_up=2),
-        "walks_10000": seconds(lambda: simulate(combined, 10_000, 200, 0, 0, start, None), repeats=3),
+        "walks_100": seconds(lambda: combined.random_walks(100, 200, 0, start_ixs=start), repeats=11, warm_up=2),
+        "walks_10000": seconds(lambda: combined.random_walks(10_000, 200, 0, start_ixs=start), repeats=3),
         "projection": seconds(lambda: combined.add_projection("umap", recompute=True), repeats=11, warm_up=2),
         **pure_kernels.measure(velocity, connectivity),
     }

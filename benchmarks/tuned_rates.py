@@ -27,7 +27,7 @@ from jaxvelo.annotated.fit_columns import read_kinetics
 from jaxvelo.transitions import Features
 
 N_GENES, N_STEPS = 40, 60
-PENALTIES = (0.003, 0.03, 0.3)
+CANDIDATE_PENALTIES = (0.003, 0.03, 0.3)
 
 
 def refitted() -> Any:
@@ -115,9 +115,9 @@ def experiment() -> dict[str, Any]:
                     0.0,
                 )
             )
-            for p in PENALTIES
+            for p in CANDIDATE_PENALTIES
         ]
-        penalty = PENALTIES[int(np.argmin(trials))]
+        penalty = CANDIDATE_PENALTIES[int(np.argmin(trials))]
         factors = tune(data, as_weights["train"], jnp.asarray(penalty))
         zero = jnp.zeros_like(factors)
         rows.append(

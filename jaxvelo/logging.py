@@ -15,7 +15,7 @@ import jaxvelo
 
 # In the order of the way of the data; what is not installed is left out.
 PACKAGES = (
-    *("jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu", "equinox", "lineax", "optax", "jaxtyping"),
+    *("jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu", "equinox", "optax", "jaxtyping"),
     *("numpy", "scipy", "pandas", "anndata", "h5py", "zarr", "loompy"),
     *(
         "scanpy",

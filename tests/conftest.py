@@ -14,7 +14,7 @@ import tempfile
 import traceback
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # The suite compiles hundreds of small programs once each: optimising them takes ten times longer than running them.
@@ -37,6 +37,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import jax
 import matplotlib
 import pytest
+
+from tests.compilations import compilations  # noqa: F401
 
 matplotlib.use("Agg")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -155,3 +157,24 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reasons = [str(report.longrepr) for report in reporter.stats.get("skipped", [])]
     if any(want in reason for reason in reasons for want in ("JAXVELO_SHARED", "could not import", "pip install")):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """Return what was logged since the last call, as text."""
+
+    def messages() -> str:
+        text = "\n".join(f"{r.levelname}: {r.getMessage()}" for r in caplog.records)
+        caplog.clear()
+        return text
+
+    caplog.set_level("DEBUG", logger="jaxvelo")
+    return messages
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Close the figures that a test opened."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

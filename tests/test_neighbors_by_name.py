@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 import jaxvelo as jv
-from tests.tl.trajectory import simulated
+from tests.trajectory import simulated
 
 
 def both(n_cells=80):

@@ -5,12 +5,12 @@ from jaxvelo.fit._fate_likelihood import FateLikelihood
 from jaxvelo.fit._future_likelihood import FutureLikelihood
 from jaxvelo.fit._held_out_velocity import HeldOutVelocity
 from jaxvelo.fit._laplace import laplace_covariance, standard_errors
-from jaxvelo.fit._minimize import History, Run, State, minimize
-from jaxvelo.fit._objective import FunctionOf, Loss, Objective, Total, coefficients_of, terms_of
+from jaxvelo.fit._minimize import DescentSetting, DescentState, LossHistory, minimize
+from jaxvelo.fit._objective import FunctionOf, LinearCombination, Loss, Objective, coefficients_of, terms_of
 from jaxvelo.fit._parameters import (
-    PENALTIES,
+    GENE_WEIGHT_PENALTIES,
     TRAINABLE,
-    Cells,
+    LevelsOrFunctions,
     Parameters,
     Parametrization,
     velocity_terms,
@@ -22,24 +22,24 @@ from jaxvelo.fit._sweep import sweep
 from jaxvelo.fit._time_gain import TimeGain
 
 __all__ = [
-    "PENALTIES",
+    "GENE_WEIGHT_PENALTIES",
     "TRAINABLE",
-    "Cells",
     "CrossBoundary",
+    "DescentSetting",
+    "DescentState",
     "FateLikelihood",
     "FunctionOf",
     "FutureLikelihood",
     "HeldOutVelocity",
-    "History",
+    "LevelsOrFunctions",
+    "LinearCombination",
     "Loss",
+    "LossHistory",
     "Objective",
     "Parameters",
     "Parametrization",
     "Problem",
-    "Run",
-    "State",
     "TimeGain",
-    "Total",
     "coefficients_of",
     "laplace_covariance",
     "minimize",

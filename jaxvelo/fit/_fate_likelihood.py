@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.fit._objective import Objective
-from jaxvelo.markov import absorption_probabilities, cannot_reach
+from jaxvelo.markov import Outcome, absorption_probabilities, cannot_reach
 
 
 class FateLikelihood(Objective):
@@ -17,7 +17,8 @@ class FateLikelihood(Objective):
     .. math:: L_i = -\log \mathbb{P}(\text{absorbed in class } f_i \mid \text{start in } i)
 
     through :func:`jaxvelo.markov.absorption_probabilities`, whose gradient is implicit. Probabilities below the
-    resolution of the floating-point type count as that, with gradient zero.
+    resolution of the floating-point type count as that, with gradient zero. Where the fates are not known within their
+    tolerance (:class:`~jaxvelo.markov.Outcome`), all losses are NaN.
 
     Attributes
     ----------
@@ -55,8 +56,14 @@ class FateLikelihood(Objective):
 
     def item_losses(self, transitions, features, key):
         """Negative log-probability of the known fate."""
-        probabilities = absorption_probabilities(transitions[0], self.terminal, self.n_fates).probabilities
-        return negative_log(probabilities[self.cell, self.fate])
+        found = absorption_probabilities(transitions[0], self.terminal, self.n_fates)
+        losses = negative_log(found.probabilities[self.cell, self.fate])
+        return jnp.where(found.outcome == Outcome.SOLVED, losses, jnp.nan)
+
+    def why_not_finite(self, transitions):
+        """What keeps the fates from being known."""
+        found = absorption_probabilities(transitions[0], self.terminal, self.n_fates)
+        return "" if found.outcome == Outcome.SOLVED else Outcome(int(found.outcome)).explanation
 
 
 def negative_log(probability: Float[Array, " items"]) -> Float[Array, " items"]:

@@ -20,7 +20,7 @@ CHUNK = 10
 """Steps in one compiled scan: few enough for progress to show, many enough to make the host loop cheap."""
 
 
-class Run(eqx.Module):
+class DescentSetting(eqx.Module):
     """What differs among runs that are optimised side by side.
 
     Attributes
@@ -37,7 +37,7 @@ class Run(eqx.Module):
     roughness_penalty: Float[Array, ""]
 
 
-class State(eqx.Module):
+class DescentState(eqx.Module):
     """Where a run is: all that is needed to go on.
 
     Attributes
@@ -68,7 +68,7 @@ class State(eqx.Module):
     failed: Int[Array, ""]
 
 
-class History(NamedTuple):
+class LossHistory(NamedTuple):
     """Losses of each step and run, shape ``(steps, runs)``; NaN after a run has stopped.
 
     Attributes
@@ -87,14 +87,14 @@ class History(NamedTuple):
 def minimize(
     problem: Problem,
     starts: Parameters,
-    runs: Run,
+    runs: DescentSetting,
     optimizer: optax.GradientTransformation,
     steps: int,
     patience: int | None = None,
     tolerance: float = 1e-4,
-    state: State | None = None,
-    report: Callable[[int, History], None] | None = None,
-) -> tuple[State, History]:
+    state: DescentState | None = None,
+    report: Callable[[int, LossHistory], None] | None = None,
+) -> tuple[DescentState, LossHistory]:
     """Minimise the loss of a problem by any optax optimiser, several starts in one program.
 
     The starts are a ``vmap`` of one; on a CPU, a loop over them.
@@ -120,7 +120,7 @@ def minimize(
     Returns
     -------
     State and history of all runs. Each run remembers its best parameters, whatever happens after: a loss that is not
-    finite ends it, see :attr:`State.failed`.
+    finite ends it, see :attr:`DescentState.failed`.
     """
     if state is None:
         state = _begin(starts, optimizer)
@@ -130,11 +130,11 @@ def minimize(
     relative = jnp.asarray(tolerance, dtype=float)
     # On a CPU, a batch of gathers takes longer than one after another: 1.5 times for two runs on 3,696 cells.
     one_by_one = runs.gene_penalty.shape[0] == 1 or on_cpu()
-    chunks: list[History] = []
+    chunks: list[LossHistory] = []
     try:
         for done in range(start_step, steps, CHUNK):
             state, losses = _advance(problem, runs, state, optimizer, limit, wait, relative, one_by_one)
-            chunks.append(History(*(np.asarray(part)[: steps - done] for part in losses)))
+            chunks.append(LossHistory(*(np.asarray(part)[: steps - done] for part in losses)))
             if report is not None:
                 report(min(done + CHUNK, steps), _joined(chunks))
             if not np.any(_running(jax.device_get(state), steps)):
@@ -142,24 +142,24 @@ def minimize(
     except KeyboardInterrupt:
         pass
     n_runs = runs.gene_penalty.shape[0]
-    return state, _joined(chunks) if chunks else History(*(np.zeros((0, n_runs)) for _ in range(3)))
+    return state, _joined(chunks) if chunks else LossHistory(*(np.zeros((0, n_runs)) for _ in range(3)))
 
 
-def _joined(chunks: list[History]) -> History:
-    return History(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
+def _joined(chunks: list[LossHistory]) -> LossHistory:
+    return LossHistory(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
 
 
 @eqx.filter_jit
-def _begin(starts: Parameters, optimizer: optax.GradientTransformation) -> State:
-    def one(start: Parameters) -> State:
+def _begin(starts: Parameters, optimizer: optax.GradientTransformation) -> DescentState:
+    def one(start: Parameters) -> DescentState:
         infinite, zero = jnp.asarray(jnp.inf, dtype=float), jnp.asarray(0, jnp.int32)
         no = jnp.asarray(False)
-        return State(start, optimizer.init(start), start, infinite, zero, infinite, zero, zero, no, zero - 1)
+        return DescentState(start, optimizer.init(start), start, infinite, zero, infinite, zero, zero, no, zero - 1)
 
     return jax.vmap(one)(starts)
 
 
-def _running(state: State, limit: Any) -> Any:
+def _running(state: DescentState, limit: Any) -> Any:
     return (state.failed < 0) & ~state.stalled & (state.step < limit)
 
 
@@ -168,13 +168,13 @@ def _running(state: State, limit: Any) -> Any:
 def _advance(problem, runs, state, optimizer, limit, patience, tolerance, one_by_one):
     optimizer = optax.with_extra_args_support(optimizer)
 
-    def loss_of(parameters: Parameters, run: Run):
+    def loss_of(parameters: Parameters, run: DescentSetting):
         training, validation = problem.on_cells(parameters, jnp.stack([run.training, run.validation]))
         genes, rough = problem.parametrization.penalties(parameters)
         penalty = run.gene_penalty * genes + run.roughness_penalty * rough
         return training + penalty.astype(training.dtype), (training, validation)
 
-    def step_of(state: State, run: Run):
+    def step_of(state: DescentState, run: DescentSetting):
         (loss, parts), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.parameters, run)
         finite = jnp.isfinite(loss)
         for leaf in jax.tree.leaves(gradient):
@@ -196,7 +196,7 @@ def _advance(problem, runs, state, optimizer, limit, patience, tolerance, one_by
         known = jnp.where(jnp.isfinite(state.reference_loss), state.reference_loss, 0)
         enough = works & (loss < state.reference_loss - tolerance.astype(loss.dtype) * jnp.abs(known))
         reference_step = jnp.where(enough, state.step, state.reference_step)
-        after = State(
+        after = DescentState(
             _choose(works, moved, state.parameters),
             _choose(works, optimizer_state, state.optimizer),
             _choose(is_best, state.parameters, state.best),
@@ -210,7 +210,7 @@ def _advance(problem, runs, state, optimizer, limit, patience, tolerance, one_by
         )
         return after, tuple(jnp.where(running, part, jnp.nan) for part in (loss, *parts))
 
-    def step_of_all(state: State, _):
+    def step_of_all(state: DescentState, _):
         if one_by_one:
             return jax.lax.map(lambda pair: step_of(*pair), (state, runs))
         return jax.vmap(step_of)(state, runs)

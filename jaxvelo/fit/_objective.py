@@ -77,10 +77,10 @@ class Loss(eqx.Module):
         transitions = evaluate(self.expressions(expression, features, key), graph, features, key)
         return self.on_cells(transitions, features, key, everywhere[None])[0]
 
-    def __add__(self, other: "Loss") -> "Total":
+    def __add__(self, other: "Loss") -> "LinearCombination":
         if not isinstance(other, Loss):
             return NotImplemented
-        return Total(
+        return LinearCombination(
             (*terms_of(self), *terms_of(other)), jnp.concatenate([coefficients_of(self), coefficients_of(other)])
         )
 
@@ -88,23 +88,23 @@ class Loss(eqx.Module):
         # ``sum`` begins with zero.
         return self if is_scalar(other) and other == 0 else NotImplemented
 
-    def __mul__(self, coefficient: float | Array) -> "Total":
+    def __mul__(self, coefficient: float | Array) -> "LinearCombination":
         if not is_scalar(coefficient):
             return NotImplemented
-        return Total(terms_of(self), jnp.asarray(coefficient, dtype=float) * coefficients_of(self))
+        return LinearCombination(terms_of(self), jnp.asarray(coefficient, dtype=float) * coefficients_of(self))
 
-    def __rmul__(self, coefficient: float | Array) -> "Total":
+    def __rmul__(self, coefficient: float | Array) -> "LinearCombination":
         return self * coefficient
 
-    def __truediv__(self, divisor: float | Array) -> "Total":
+    def __truediv__(self, divisor: float | Array) -> "LinearCombination":
         if not is_scalar(divisor):
             return NotImplemented
-        return Total(terms_of(self), coefficients_of(self) / jnp.asarray(divisor, dtype=float))
+        return LinearCombination(terms_of(self), coefficients_of(self) / jnp.asarray(divisor, dtype=float))
 
-    def __neg__(self) -> "Total":
+    def __neg__(self) -> "LinearCombination":
         return self * -1
 
-    def __sub__(self, other: "Loss") -> "Total":
+    def __sub__(self, other: "Loss") -> "LinearCombination":
         if not isinstance(other, Loss):
             return NotImplemented
         return self + -other
@@ -134,7 +134,14 @@ class Objective(Loss):
     def item_losses(
         self, transitions: Transitions, features: Mapping[str, Features], key: Array
     ) -> Float[Array, " items"]:
-        """Loss of each item, finite."""
+        """Loss of each item; NaN if it cannot be computed, which ends a fit."""
+
+    def why_not_finite(self, transitions: Transitions) -> str:
+        """Cause and remedy of losses that are not finite, for these transitions; empty if there is no more to say.
+
+        To be called outside of compiled programs.
+        """
+        return ""
 
     @property
     def n_cells(self) -> int | None:
@@ -181,7 +188,7 @@ class Objective(Loss):
         return self.weight[None] * cells[:, self.cell]
 
 
-class Total(Loss):
+class LinearCombination(Loss):
     """Weighted sum of objectives.
 
     Attributes
@@ -277,7 +284,7 @@ def is_scalar(value: Any) -> bool:
 
 def terms_of(loss: Loss) -> tuple[Objective, ...]:
     """The objectives that a loss is a sum of."""
-    if isinstance(loss, Total):
+    if isinstance(loss, LinearCombination):
         return loss.terms
     assert isinstance(loss, Objective)
     return (loss,)
@@ -285,4 +292,4 @@ def terms_of(loss: Loss) -> tuple[Objective, ...]:
 
 def coefficients_of(loss: Loss) -> Float[Array, " terms"]:
     """Their coefficients."""
-    return loss.coefficients if isinstance(loss, Total) else jnp.ones(1)
+    return loss.coefficients if isinstance(loss, LinearCombination) else jnp.ones(1)

@@ -13,9 +13,9 @@ from jaxvelo.graph import full_precision
 from jaxvelo.transitions import Expression, FixedLogits, Product, Scaled, Sum, Velocity
 
 TRAINABLE = ("scale", "weights", "gene_weights")
-PENALTIES = ("near_one", "sparse")
+GENE_WEIGHT_PENALTIES = ("near_one", "sparse")
 
-Cells = Int[Array, " cells"] | Float[Array, "cells functions"] | None
+LevelsOrFunctions = Int[Array, " cells"] | Float[Array, "cells functions"] | None
 """How a parameter differs among cells: not at all (``None``), by the level of each cell (integers), or as a linear
 combination of functions of the cells (a matrix whose first column is constant)."""
 
@@ -47,7 +47,7 @@ class Parametrization(eqx.Module):
     template
         The expression, with a softmax scale in all velocity terms: where a fit starts.
     scale_cells, weight_cells
-        How scales and weights differ among cells, see :data:`Cells`.
+        How scales and weights differ among cells, see :data:`LevelsOrFunctions`.
     n_genes
         Number of genes of each velocity term.
     train
@@ -62,8 +62,8 @@ class Parametrization(eqx.Module):
     """
 
     template: Expression
-    scale_cells: Cells
-    weight_cells: Cells
+    scale_cells: LevelsOrFunctions
+    weight_cells: LevelsOrFunctions
     n_genes: tuple[int, ...] = eqx.field(static=True)
     train: tuple[str, ...] = eqx.field(static=True)
     scale_coefficients: int = eqx.field(static=True)
@@ -203,7 +203,7 @@ def _log_gene_weights(term: Velocity | FixedLogits, n_genes: int) -> Float[Array
     return jnp.log(jnp.maximum(term.gene_weights, tiny))
 
 
-def _is_functions(cells: Cells) -> bool:
+def _is_functions(cells: LevelsOrFunctions) -> bool:
     return cells is not None and cells.ndim == 2
 
 
@@ -214,14 +214,14 @@ def _constant(value: Array, n_coefficients: int, functions: bool) -> Array:
 
 
 @full_precision
-def _on_cells(coefficients: Array, cells: Cells) -> Array:
+def _on_cells(coefficients: Array, cells: LevelsOrFunctions) -> Array:
     """Value of a parameter: one, or one for each cell along the first axis."""
     if cells is None:
         return coefficients[0]
     return cells.astype(coefficients.dtype) @ coefficients if _is_functions(cells) else coefficients[cells]
 
 
-def _readable(coefficients: Array, cells: Cells) -> Array:
+def _readable(coefficients: Array, cells: LevelsOrFunctions) -> Array:
     """The same, but with one value for each level."""
     return coefficients if cells is not None and cells.ndim == 1 else _on_cells(coefficients, cells)
 

@@ -72,6 +72,17 @@ class Problem(eqx.Module):
             start = end
         return tuple(losses)
 
+    @full_precision
+    def why_not_finite(self, parameters: Parameters) -> str:
+        """What the terms of the objective say about a loss that is not finite; see :meth:`Objective.why_not_finite`."""
+        transitions = evaluate(self.expressions(parameters), self.graph, self.features, self.key)
+        reasons, start = [], 0
+        for term in terms_of(self.objective):
+            end = start + term.n_expressions
+            reasons.append(term.why_not_finite(transitions[start:end]))
+            start = end
+        return " ".join(filter(None, reasons))
+
     def expressions(self, parameters: Parameters) -> tuple[Expression, ...]:
         """The expressions whose transition matrices enter the objective."""
         if self.fixed is None:

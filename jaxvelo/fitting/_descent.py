@@ -36,7 +36,7 @@ class Descent:
         Losses of each step and start, see :class:`FitResult`.
     """
 
-    state: fit.State
+    state: fit.DescentState
     history: dict[str, Float[np.ndarray, "steps starts"]]
 
     @functools.cached_property
@@ -114,8 +114,8 @@ class Descender:
         starts: fit.Parameters,
         split: Split,
         gene_penalty: float,
-        state: fit.State | None = None,
-        report: Callable[[int, fit.History], None] | None = None,
+        state: fit.DescentState | None = None,
+        report: Callable[[int, fit.LossHistory], None] | None = None,
     ) -> Descent:
         """Go down from each of the starts.
 
@@ -137,7 +137,7 @@ class Descender:
         dtype, n_starts = jnp.result_type(float), len(jax.tree.leaves(starts)[0])
         masks = (np.stack([mask] * n_starts).astype(dtype) for mask in split)
         factors = (np.full(n_starts, factor, dtype) for factor in (gene_penalty, ROUGHNESS))
-        runs = jax.device_put(fit.Run(*masks, *factors))  # type: ignore[arg-type]
+        runs = jax.device_put(fit.DescentSetting(*masks, *factors))  # type: ignore[arg-type]
         state, history = fit.minimize(
             problem, starts, runs, self.optimizer, self.steps, self.patience, state=state, report=report
         )
@@ -155,6 +155,6 @@ def continued(descent: Descent, before: dict[str, np.ndarray] | None) -> Descent
     return Descent(descent.state, {name: part[:n_steps] for name, part in history.items()})
 
 
-def best_of(state: fit.State, start: int) -> fit.Parameters:
+def best_of(state: fit.DescentState, start: int) -> fit.Parameters:
     """Parameters of the smallest loss of one start."""
     return jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf)[start], state.best))

@@ -175,12 +175,15 @@ def _warn_about_failures(problem: KernelProblem, descent: Descent) -> None:
     for number, step, parameters in descent.failures():
         wrong = problem.readable(parameters)
         shown = {name: value.round(4).tolist() for name, value in wrong.items() if not name.startswith("gene_weights")}
+        why = problem.problem.why_not_finite(jax.device_put(parameters))
+        reason = f" {why}" if why else ""
         where = f"the loss or its gradient is not finite at step {step}, with {shown}"
         if not descent.is_finite:
             raise ValueError(
-                f"Expected a finite loss, found that {where}. Check the objective, or start elsewhere by `starts`."
+                f"Expected a finite loss, found that {where}.{reason} Check the objective, or start elsewhere by "
+                "`starts`."
             )
-        logger.warning("Start %d: %s. Keeping the best parameters before it", number, where)
+        logger.warning("Start %d: %s.%s Keeping the best parameters before it", number, where, reason)
 
 
 def _covariance(problem: fit.Problem, parameters: fit.Parameters, training: np.ndarray) -> jax.Array:
@@ -193,7 +196,7 @@ def _bar(steps: int, progress: bool, description: str) -> Iterator[Any]:
     """Show a progress bar; gives the function that moves it."""
     with tqdm(total=steps, desc=description, disable=not progress) as bar:
 
-        def report(done: int, history: fit.History) -> None:
+        def report(done: int, history: fit.LossHistory) -> None:
             bar.n = done
             bar.set_postfix(loss=f"{np.nanmin(history.loss[-1]):.4f}" if np.isfinite(history.loss[-1]).any() else "-")
 

@@ -80,7 +80,7 @@ class FitResult:
     start: int
     step: int
     failed: np.ndarray
-    state: fit.State | None = dataclasses.field(default=None, repr=False)
+    state: fit.DescentState | None = dataclasses.field(default=None, repr=False)
 
     @property
     def is_validated(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -15,7 +15,7 @@ import numpy as np
 from jaxvelo import fit
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.fitting._trained import differing_cells, wishes
-from jaxvelo.kernels import Combination, Constant, Kernel, KernelAdd, KernelExpression, VelocityKernel
+from jaxvelo.kernels import KernelAdd, KernelExpression, VelocityKernel
 from jaxvelo.transitions import Expression, Features, Velocity
 
 
@@ -72,9 +72,9 @@ class KernelProblem:
         """
         check_kernel_and_objective(kernel, objective)
         kernel.require_transitions()
-        occurrences = [leaf for leaf in _leaves(kernel) if isinstance(leaf, VelocityKernel)]
-        distinct = list({id(leaf): leaf for leaf in occurrences}.values())
-        sums = tuple(node for node in _sums(kernel))
+        velocity_kernels = {i: leaf for i, leaf in enumerate(kernel.kernels) if isinstance(leaf, VelocityKernel)}
+        places = [i for i in kernel.occurrences if i in velocity_kernels]
+        distinct, sums = tuple(velocity_kernels.values()), kernel.weighted_sums
         wished = wishes(train, bool(distinct), bool(sums))
         features = kernel.features
         if "gene_weights" in wished:
@@ -87,23 +87,22 @@ class KernelProblem:
         expression = fit.with_scales(expression, kernel.graph, features)
         scale_cells, n_scale, scale_levels = differing_cells(kernel, wished.get("scale"), "scale")
         weight_cells, n_weight, weight_levels = differing_cells(kernel, wished.get("weights"), "weights")
-        position = {id(leaf): i for i, leaf in enumerate(distinct)}
-        sharing = tuple(position[id(leaf)] for leaf in occurrences)
+        numbers = {place: number for number, place in enumerate(velocity_kernels)}
         parametrization = fit.Parametrization(
             template=expression,
             scale_cells=scale_cells,
             weight_cells=weight_cells,
-            n_genes=tuple(len(leaf.genes) for leaf in occurrences),
+            n_genes=tuple(len(velocity_kernels[i].genes) for i in places),
             train=tuple(wished),
             scale_coefficients=n_scale,
             weight_coefficients=n_weight,
-            sharing=sharing,
+            sharing=tuple(numbers[i] for i in places),
             penalty="sparse" if wished.get("gene_weights") == "sparse" else "near_one",
         )
         problem = fit.Problem.prepare(parametrization, objective, kernel.graph, features, jax.random.key(seed))
         levels = {"softmax_scale": scale_levels, "weights": weight_levels}
         found = {name: values for name, values in levels.items() if values}
-        return cls(kernel, objective, problem, tuple(distinct), sums, found, seed)
+        return cls(kernel, objective, problem, distinct, sums, found, seed)
 
     @property
     def name(self) -> str:
@@ -157,7 +156,7 @@ class KernelProblem:
         expression, weights = _expression(self.problem.parametrization, parameters)
         terms = fit.velocity_terms(expression)
         sharing = self.problem.parametrization.sharing
-        kernels: dict[int, Kernel] = {id(leaf): leaf for leaf in self.kernel.kernels}
+        computed = []
         for number, leaf in enumerate(self.velocity_kernels):
             term = terms[sharing.index(number)]
             assert isinstance(term, Velocity)
@@ -168,9 +167,19 @@ class KernelProblem:
             genes = leaf.params.get("gene_weights")
             if parameters.log_gene_weights:
                 genes = np.asarray(term.gene_weights, dtype=np.float64)
-            kernels[id(leaf)] = leaf.with_parameters(scale, genes, self.seed)
-        shares = (np.asarray(share, dtype=np.float64) for share in weights)
-        return _rebuilt(self.kernel, kernels, shares if parameters.weight_logits else None)
+            computed.append(leaf.with_parameters(scale, genes, self.seed))
+        new = iter(computed)
+        kernels = [next(new) if isinstance(leaf, VelocityKernel) else leaf for leaf in self.kernel.kernels]
+        if not parameters.weight_logits:
+            return self.kernel.with_kernels(kernels)
+        # Kernels take positive weights only: one that single precision rounded to zero becomes the smallest there is.
+        least = np.finfo(np.float32).tiny
+        positive = [np.maximum(np.asarray(shares, dtype=np.float64), least) for shares in weights]
+        counted = [
+            [own for own, weight in zip(shares, node.weights, strict=True) if weight is not None]
+            for shares, node in zip(positive, self.sums, strict=True)
+        ]
+        return self.kernel.with_kernels(kernels, counted)
 
     def item_cells(self) -> np.ndarray:
         """Mask of the cells that the objective has items of."""
@@ -231,44 +240,6 @@ def _check_objective(objective: fit.Loss, kernel: KernelExpression, features: Ma
         term.check(kernel.transitions, kernel.adata.obs_names)
 
 
-def _leaves(kernel: KernelExpression) -> Iterator[Kernel]:
-    """Basic kernels in the order of the expression's terms, as often as they occur."""
-    if isinstance(kernel, Combination):
-        for part in kernel.parts:
-            yield from _leaves(part)
-    elif isinstance(kernel, Kernel) and not isinstance(kernel, Constant):
-        yield kernel
-
-
-def _sums(kernel: KernelExpression) -> Iterator[KernelAdd]:
-    if isinstance(kernel, KernelAdd) and _is_weighted(kernel):
-        yield kernel
-    if isinstance(kernel, Combination):
-        for part in kernel.parts:
-            yield from _sums(part)
-
-
-def _is_weighted(kernel: KernelAdd) -> bool:
-    return sum(weight is not None for weight in kernel.weights) > 1
-
-
-def _rebuilt(
-    kernel: KernelExpression, kernels: Mapping[int, Kernel], weights: Iterator[np.ndarray] | None
-) -> KernelExpression:
-    """The same combination of other basic kernels, given by :func:`id`, with other weights of its weighted sums."""
-    if isinstance(kernel, Constant):
-        return kernel.copy()
-    if not isinstance(kernel, Combination):
-        return kernels[id(kernel)]
-    own = next(weights) if weights is not None and isinstance(kernel, KernelAdd) and _is_weighted(kernel) else None
-    rebuilt = type(kernel)(*(_rebuilt(part, kernels, weights) for part in kernel.parts))
-    if own is None or not isinstance(rebuilt, KernelAdd):
-        return rebuilt
-    # Kernels take positive weights only: one that single precision rounded to zero becomes the smallest there is.
-    weighted = [i for i, weight in enumerate(rebuilt.weights) if weight is not None]
-    return rebuilt.with_weights(np.maximum(own[weighted], np.finfo(np.float32).tiny))
-
-
 def _without_scales(expression: Expression) -> Expression:
     def forget(term):
         if not isinstance(term, Velocity):
@@ -278,6 +249,8 @@ def _without_scales(expression: Expression) -> Expression:
     return jax.tree.map(forget, expression, is_leaf=lambda term: isinstance(term, Velocity))
 
 
-def _unpadded(features: Features, n_cells: int) -> Features:
+def _unpadded(features: Any, n_cells: int) -> Any:
+    if not isinstance(features, Features):
+        return features
     n_genes = features.x.shape[1] if features.n_genes is None else int(features.n_genes)
     return Features(features.x[:n_cells, :n_genes], features.v[:n_cells, :n_genes])

@@ -12,7 +12,7 @@ from jaxvelo.fitting._kernel_problem import KernelProblem
 from jaxvelo.fitting._split import Split
 from jaxvelo.fitting._starts import starting_points
 
-PENALTIES = (0.1, 0.3, 1.0, 3.0, 100.0)
+CANDIDATE_PENALTIES = (0.1, 0.3, 1.0, 3.0, 100.0)
 """Factors of the penalty among which the inner validation chooses; by the last, gene weights stay where they are."""
 INNER_FOLDS = 3
 
@@ -50,10 +50,10 @@ def choose_penalty(problem: KernelProblem, split: Split, descender: Descender, p
             f"Expected at least two training cells to choose `penalty` by, found {len(cells)}. Pass a `penalty`."
         )
     start = starting_points(problem, 1)
-    losses = np.full((len(PENALTIES), n_folds), np.nan)
+    losses = np.full((len(CANDIDATE_PENALTIES), n_folds), np.nan)
     with tqdm(total=losses.size, desc="Choosing penalty", disable=not progress, leave=False) as bar:
         # One after another and not side by side: they share the program of the fit itself.
-        for (i, factor), fold in ((c, f) for c in enumerate(PENALTIES) for f in range(n_folds)):
+        for (i, factor), fold in ((c, f) for c in enumerate(CANDIDATE_PENALTIES) for f in range(n_folds)):
             inner = np.zeros_like(split.training)
             inner[cells[fold::n_folds]] = True
             descent = descender.minimize(problem.problem, start, Split(split.training & ~inner, inner), factor)
@@ -63,8 +63,8 @@ def choose_penalty(problem: KernelProblem, split: Split, descender: Descender, p
             bar.update()
     losses = np.where(np.isfinite(losses), losses, np.inf)
     candidates = {
-        "candidates": np.asarray(PENALTIES),
+        "candidates": np.asarray(CANDIDATE_PENALTIES),
         "loss": losses.mean(axis=1),
         "loss_se": losses.std(axis=1) / np.sqrt(n_folds),
     }
-    return Penalty(float(PENALTIES[int(np.argmin(candidates["loss"]))]), candidates)
+    return Penalty(float(CANDIDATE_PENALTIES[int(np.argmin(candidates["loss"]))]), candidates)

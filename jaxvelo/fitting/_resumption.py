@@ -16,7 +16,7 @@ RESUME_TOLERANCE = 1e-4
 zero, as devices round differently."""
 
 
-def checked_state(resume: FitResult, first: fit.Parameters, problem: KernelProblem) -> fit.State:
+def checked_state(resume: FitResult, first: fit.Parameters, problem: KernelProblem) -> fit.DescentState:
     if resume.state is None:
         raise ValueError("Expected a result of `fit_kernel` to resume, found one read from AnnData: fit anew.")
     shapes, expected = (

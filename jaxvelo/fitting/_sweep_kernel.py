@@ -124,7 +124,10 @@ def sweep_kernel(
         )
         losses = np.asarray(fit.sweep(setup.problem, grid, jnp.asarray(chosen, dtype=float)[None]), dtype=np.float64)
         if np.isnan(losses).all():
-            raise ValueError("Expected a finite loss at some point of the grid, found none. Check the objective.")
+            why = setup.problem.why_not_finite(jax.tree.map(lambda leaf: leaf[0], grid))
+            raise ValueError(
+                f"Expected a finite loss at some point of the grid, found none. {why or 'Check the objective.'}"
+            )
         best = jax.tree.map(lambda leaf: leaf[int(np.nanargmin(losses))], grid)
         fitted = setup.fitted_kernel(best)
     return SweepResult(scales, shares, losses.reshape(len(scales), len(shares)), chosen, fitted)

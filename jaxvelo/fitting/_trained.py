@@ -35,12 +35,14 @@ def wishes(train: Mapping[str, Any] | Sequence[str] | None, has_velocity: bool, 
             needed = "a sum of at least two weighted kernels" if name == "weights" else "a `VelocityKernel`"
             raise ValueError(f"Expected {needed} to fit {name!r}, found none in the kernel.")
     kind = given.get("gene_weights")
-    if kind not in (None, True, *fit.PENALTIES):
-        raise ValueError(f"Expected `train['gene_weights']` to be True or one of {fit.PENALTIES}, found `{kind!r}`.")
+    if kind not in (None, True, *fit.GENE_WEIGHT_PENALTIES):
+        raise ValueError(
+            f"Expected `train['gene_weights']` to be True or one of {fit.GENE_WEIGHT_PENALTIES}, found `{kind!r}`."
+        )
     return given
 
 
-def differing_cells(kernel: KernelExpression, wish: Any, name: str) -> tuple[fit.Cells, int, list[str]]:
+def differing_cells(kernel: KernelExpression, wish: Any, name: str) -> tuple[fit.LevelsOrFunctions, int, list[str]]:
     """How a parameter differs among cells, by how many coefficients, and the names of its levels."""
     if wish in (None, True):
         return None, 1, []

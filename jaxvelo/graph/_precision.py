@@ -15,8 +15,7 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
 
     By default, GPUs round factors in single precision to 10 bits (TF32), and TPUs to 7: distances as differences of
     sums, and rows that sum to one, would be good to three digits. Custom rules of differentiation are traced later, and
-    need it once more. Around :func:`jax.jit` instead of within, it also reaches the inside of lineax's solvers, which
-    are traced last, unless another jitted function or a gradient stands around it.
+    need it once more.
     """
 
     @wraps(function)

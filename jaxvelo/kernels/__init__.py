@@ -1,12 +1,16 @@
-"""Kernels on AnnData objects, with CellRank's names."""
+"""Kernels on AnnData objects, with CellRank's names.
 
-from jaxvelo.kernels._annotated import from_adata
-from jaxvelo.kernels._combination import Combination, Constant, KernelAdd, KernelMul
+A new kernel is one file with a subclass of :class:`Kernel`, or of :class:`NeighborKernel` if its steps follow
+neighbours, and one line here.
+"""
+
+from jaxvelo.kernels._combination import Combination, KernelAdd, KernelExpression, KernelMul
 from jaxvelo.kernels._connectivity_kernel import ConnectivityKernel
-from jaxvelo.kernels._files import read
-from jaxvelo.kernels._kernel import Kernel, KernelExpression
+from jaxvelo.kernels._kernel import Kernel, from_adata, read
+from jaxvelo.kernels._neighbor_kernel import NeighborKernel
 from jaxvelo.kernels._precomputed_kernel import PrecomputedKernel
 from jaxvelo.kernels._velocity_kernel import VelocityKernel
+from jaxvelo.kernels._weights import Constant
 
 __all__ = [
     "Combination",
@@ -16,6 +20,7 @@ __all__ = [
     "KernelAdd",
     "KernelExpression",
     "KernelMul",
+    "NeighborKernel",
     "PrecomputedKernel",
     "VelocityKernel",
     "from_adata",

@@ -1,24 +1,226 @@
-"""Sums and products of kernels."""
+"""Kernels, and what is made of them: sums and products, by the rules of :mod:`jaxvelo.transitions`."""
 
 from __future__ import annotations
 
+import abc
 import functools
 import operator
-from collections.abc import Sequence
-from typing import Any
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
-import jax
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.arguments import listed
-from jaxvelo.annotated.order import aligned
-from jaxvelo.graph import Edges, NeighborGraph, Pattern, TransitionMatrix
-from jaxvelo.kernels._graph_data import GraphData, same_matrix
-from jaxvelo.kernels._kernel import Kernel, KernelExpression
-from jaxvelo.transitions import Expression, Features, Precomputed, Product
+from jaxvelo.graph import NeighborGraph, TransitionMatrix
+from jaxvelo.kernels._exploration import Exploration
+from jaxvelo.kernels._graph_data import GraphData, Transitions
+from jaxvelo.kernels._named_data import joined_data
+from jaxvelo.kernels._storage import Storage, kernel_of_file
+from jaxvelo.kernels._weights import Constant, format_weight, read_weight
+from jaxvelo.transitions import (
+    Expression,
+    Product,
+    Role,
+    factors_of_product,
+    terms_of_sum,
+    with_weight,
+)
+
+
+class KernelExpression(Exploration, Storage):
+    """A kernel or a combination of kernels on the cells of an AnnData object.
+
+    Kernels are combined as ``0.8 * a + 0.2 * b`` (weights are normalised to sum to one) and ``a * b`` (element by
+    element, rows normalised). A weight may be an array with one value for each cell, of NumPy or JAX; or a pandas
+    series, whose index must be the names of the cells (in any order) or none. ``a / 2`` is ``0.5 * a``, and ``sum``
+    adds a list of kernels. There is no difference of kernels: weights are positive.
+
+    Walks, pictures and scores come from :class:`~jaxvelo.kernels._exploration.Exploration`, files and AnnData entries
+    from :class:`~jaxvelo.kernels._storage.Storage`; here is how kernels are combined.
+    """
+
+    # Numbers and arrays of NumPy, and pandas' series, must leave `weight * kernel` to this class: they would take it
+    # for a scalar and make an array of kernels.
+    __array_ufunc__ = None
+    __pandas_priority__ = 1_000_000
+
+    @property
+    @abc.abstractmethod
+    def kernels(self) -> tuple[KernelExpression, ...]:
+        """The basic kernels, each once, in order of appearance."""
+
+    @property
+    @abc.abstractmethod
+    def occurrences(self) -> tuple[int, ...]:
+        """Places in :attr:`kernels` of the terms of :attr:`expression`, in order, as often as they occur."""
+
+    @property
+    @abc.abstractmethod
+    def weighted_sums(self) -> tuple[KernelAdd, ...]:
+        """Sums of at least two weighted terms: an outer one before those in it, from left to right."""
+
+    @abc.abstractmethod
+    def with_kernels(
+        self, kernels: Sequence[KernelExpression], weights: Sequence[Sequence[Any]] | None = None
+    ) -> KernelExpression:
+        """Return the same combination of other basic kernels, and with other weights.
+
+        Parameters
+        ----------
+        kernels
+            One for each of :attr:`kernels`.
+        weights
+            For each of :attr:`weighted_sums` the weights of its weighted terms, each a number or one for each cell; as
+            they are if ``None``.
+        """
+
+    @property
+    @abc.abstractmethod
+    def role(self) -> Role:
+        """What the kernel is to the rules of adding and multiplying."""
+
+    @property
+    @abc.abstractmethod
+    def terms(self) -> tuple[KernelExpression, ...]:
+        """Terms of a sum."""
+
+    @property
+    @abc.abstractmethod
+    def unweighted(self) -> KernelExpression:
+        """The kernel without a weight in front."""
+
+    @abc.abstractmethod
+    def combined(self, leaves: Sequence[Expression]) -> Expression:
+        """Combine pure expressions, one for each of :attr:`kernels`, as the kernels are combined."""
+
+    @property
+    def expression(self) -> Expression:
+        """The pure, differentiable expression: ``expression(graph, features)`` gives :attr:`transitions`."""
+        return self.combined([kernel.expression for kernel in self.kernels])
+
+    @property
+    @abc.abstractmethod
+    def graph_data(self) -> GraphData:
+        """The sparse matrices that the expression needs."""
+
+    @property
+    def graph(self) -> NeighborGraph:
+        """The graph that the expression needs."""
+        return self.graph_data.graph
+
+    @property
+    @abc.abstractmethod
+    def features(self) -> dict[str, Any]:
+        """Data that the expression needs, by name: expression and velocity, or what else a kernel reads."""
+
+    @property
+    @abc.abstractmethod
+    def result(self) -> Transitions | None:
+        """The transition probabilities; ``None`` before they are computed."""
+
+    @property
+    def transitions(self) -> TransitionMatrix:
+        """The transition matrix as a pytree on the device."""
+        self.require_transitions()
+        assert self.result is not None
+        return self.result.on_graph
+
+    @abc.abstractmethod
+    def compute_transition_matrix(self) -> KernelExpression:
+        """Compute the transition matrix and return the kernel."""
+
+    @abc.abstractmethod
+    def copy(self, *, deep: bool = False) -> KernelExpression:
+        """Copy the kernel, with its AnnData object only if ``deep``."""
+
+    @abc.abstractmethod
+    def __invert__(self) -> KernelExpression:
+        """Return the kernel of the opposite direction, not computed yet; a copy if there is no direction."""
+
+    @abc.abstractmethod
+    def __getitem__(self, index: int) -> KernelExpression | Constant:
+        pass
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        pass
+
+    @abc.abstractmethod
+    def format(self, full: bool, computed: bool = False) -> str:
+        """Name the kernel, with its parameters if ``full``; its weights as parts of their sum if ``computed``."""
+
+    def __repr__(self) -> str:
+        return self._with_direction(self.format(full=True))
+
+    def __str__(self) -> str:
+        return self._with_direction(self.format(full=False))
+
+    def _with_direction(self, text: str) -> str:
+        return f"~{text}" if self.backward else text
+
+    @staticmethod
+    def read(fname: str | os.PathLike, adata: AnnData | None = None, copy: bool = False) -> KernelExpression:
+        """Read a kernel, of any class, from a file that :meth:`write` wrote.
+
+        Parameters
+        ----------
+        fname
+            The file.
+        adata
+            AnnData object, for a file without one.
+        copy
+            Whether to copy ``adata``; a view always is.
+
+        Raises
+        ------
+        TypeError
+            If there is no AnnData object in the file nor given.
+        ValueError
+            If ``adata`` has other cells, or in another order, or the file is none of ours.
+        """
+        kernel = kernel_of_file(fname, adata, copy)
+        assert isinstance(kernel, KernelExpression)
+        return kernel
+
+    def __add__(self, other: Any) -> KernelAdd:
+        if not isinstance(other, KernelExpression):
+            return NotImplemented
+        return KernelAdd(*terms_of_sum(self, other, lambda kernel: _scaled(kernel, 1.0)))
+
+    def __radd__(self, other: Any) -> KernelExpression:
+        # `sum` starts from the number zero.
+        is_zero = isinstance(other, (int, float)) and not isinstance(other, bool) and other == 0
+        return self if is_zero else NotImplemented
+
+    def __mul__(self, other: Any) -> KernelMul:
+        if isinstance(other, KernelExpression):
+            return KernelMul(*factors_of_product(self, other))
+        weight = read_weight(other, self.adata)
+        return NotImplemented if weight is None else _scaled(self, weight)
+
+    def __rmul__(self, other: Any) -> KernelMul:
+        return self.__mul__(other)
+
+    def __truediv__(self, other: Any) -> KernelMul:
+        divisor = read_weight(other, self.adata)
+        return NotImplemented if divisor is None else _scaled(self, 1 / Constant(self.adata, divisor).value)
+
+    def __neg__(self) -> NoReturn:
+        raise TypeError(_NO_DIFFERENCE)
+
+    def __sub__(self, other: Any) -> NoReturn:
+        raise TypeError(_NO_DIFFERENCE)
+
+    def __rsub__(self, other: Any) -> NoReturn:
+        raise TypeError(_NO_DIFFERENCE)
+
+
+_NO_DIFFERENCE = (
+    "Expected a sum or a product of kernels, found a difference: weights are positive, as probabilities are. Give the "
+    "kernel that is to count less a smaller weight, as in `0.8 * a + 0.2 * b`."
+)
 
 
 class Combination(KernelExpression):
@@ -27,91 +229,130 @@ class Combination(KernelExpression):
     Parameters
     ----------
     parts
-        The kernels.
+        The kernels; for a kernel with a weight in front, the weight and the kernel.
     """
 
     _operator: str
 
-    def __init__(self, *parts: KernelExpression):
-        shapes = {part.shape for part in parts}
+    def __init__(self, *parts: KernelExpression | Constant):
+        self.parts = parts
+        self.operands = tuple(part for part in parts if isinstance(part, KernelExpression))
+        shapes = {operand.shape for operand in self.operands}
         if len(shapes) > 1:
             raise ValueError(f"Expected all kernels to have the same shape, found {sorted(shapes)}.")
-        directions = {part.backward for part in parts} - {None}
+        directions = {operand.backward for operand in self.operands} - {None}
         if len(directions) > 1:
             raise ValueError("Unable to combine both forward and backward kernels. Invert one of them as `~kernel`.")
-        self.parts = parts
         self._backward = directions.pop() if directions else None
-        self._matrix: sp.csr_matrix | None = None
-        self._transitions: TransitionMatrix | None = None
-        self._combined_matrices: tuple[sp.csr_matrix | None, ...] = ()
+        self._kernels, self._places = _numbered(self.operands)
+        self._result: Transitions | None = None
+        self._made_of: tuple[Transitions | None, ...] = ()
 
-    def combined(self, leaves: dict[int, Expression]) -> Expression:
-        """Combine pure expressions, given those of the basic kernels by :func:`id`."""
+    @property
+    def kernels(self) -> tuple[KernelExpression, ...]:
+        """The basic kernels, each once, in order of appearance."""
+        return self._kernels
+
+    @property
+    def occurrences(self) -> tuple[int, ...]:
+        """Places in :attr:`kernels` of the terms of :attr:`expression`, in order, as often as they occur."""
+        return tuple(places[i] for operand, places in self._numbered_operands() for i in operand.occurrences)
+
+    @property
+    def weighted_sums(self) -> tuple[KernelAdd, ...]:
+        """Sums of at least two weighted terms: an outer one before those in it, from left to right."""
+        return tuple(node for operand in self.operands for node in operand.weighted_sums)
+
+    def with_kernels(
+        self, kernels: Sequence[KernelExpression], weights: Sequence[Sequence[Any]] | None = None
+    ) -> Combination:
+        """Return the same combination of other basic kernels, and with other weights."""
+        start = len(self.weighted_sums) - sum(len(operand.weighted_sums) for operand in self.operands)
+        new: list[KernelExpression] = []
+        for operand, places in self._numbered_operands():
+            stop = start + len(operand.weighted_sums)
+            inner = None if weights is None else weights[start:stop]
+            new.append(operand.with_kernels([kernels[i] for i in places], inner))
+            start = stop
+        operands = iter(new)
+        return type(self)(*(part if isinstance(part, Constant) else next(operands) for part in self.parts))
+
+    def combined(self, leaves: Sequence[Expression]) -> Expression:
+        """Combine pure expressions, one for each of :attr:`kernels`, as the kernels are combined."""
         raise TypeError(f"`{type(self).__name__}` is abstract.")
+
+    def _combined_operands(self, leaves: Sequence[Expression]) -> tuple[Expression, ...]:
+        return tuple(operand.combined([leaves[i] for i in places]) for operand, places in self._numbered_operands())
+
+    def _numbered_operands(self) -> Iterator[tuple[KernelExpression, tuple[int, ...]]]:
+        """Each operand with the places of its basic kernels among all."""
+        return zip(self.operands, self._places, strict=True)
+
+    @property
+    def terms(self) -> tuple[KernelExpression, ...]:
+        """The combination as the only term of a sum."""
+        return (self,)
+
+    @property
+    def unweighted(self) -> KernelExpression:
+        """The combination itself."""
+        return self
 
     def compute_transition_matrix(self) -> KernelExpression:
         """Combine the transition matrices of the basic kernels, which must have been computed."""
+        results = []
         for kernel in self.kernels:
-            if kernel.transition_matrix is None:
+            if kernel.result is None:
                 raise RuntimeError(
                     f"`{kernel}` is uninitialized. "
                     "Compute its transition matrix first as `.compute_transition_matrix()`."
                 )
-        data, mask, values = _on_one_graph(self.kernels)
-        names = {id(kernel): f"kernel {i}" for i, kernel in enumerate(self.kernels)}
-        graph = data.graph
-        edges = {name: Edges(v, mask) for name, v in zip(names.values(), values, strict=True)}
-        pattern = Pattern(graph.rows, graph.columns, mask, graph.pattern.n_cells)
-        bare = NeighborGraph(pattern, graph.position, edges)
-        combined = self.combined({key: Precomputed(name) for key, name in names.items()})(bare)
-        self._take(data.stochastic_csr(combined.values), TransitionMatrix(graph, combined.values))
+            results.append(kernel.result)
+        self._take(self.graph_data.combined(self.combined, results))
         return self
 
-    def _take(self, matrix: sp.csr_matrix, transitions: TransitionMatrix | None) -> None:
-        self._matrix, self._transitions = matrix, transitions
-        self._combined_matrices = tuple(kernel.transition_matrix for kernel in self.kernels)
+    def restore(self, matrix: sp.csr_matrix, params: dict[str, Any]) -> None:
+        """Take a stored result, unchanged to the last bit; the parameters are those of the basic kernels."""
+        self._take(Transitions(self.graph_data, matrix))
 
-    def _is_current(self) -> bool:
-        """Whether there is a result, and none of the basic kernels has been computed anew since."""
-        now = (kernel.transition_matrix for kernel in self.kernels)
-        return self._matrix is not None and all(
-            before is after for before, after in zip(self._combined_matrices, now, strict=True)
-        )
+    def _take(self, result: Transitions) -> None:
+        self._result, self._made_of = result, tuple(kernel.result for kernel in self.kernels)
+
+    @property
+    def result(self) -> Transitions | None:
+        """The transition probabilities, if none of the basic kernels has been computed anew since."""
+        now = (kernel.result for kernel in self.kernels)
+        is_current = self._result is not None and all(a is b for a, b in zip(self._made_of, now, strict=True))
+        return self._result if is_current else None
 
     @property
     def transition_matrix(self) -> sp.csr_matrix:
         """Row-stochastic matrix of shape ``(cells, cells)``, float64; computed when first asked for."""
-        if not self._is_current():
+        if self.result is None:
             self.compute_transition_matrix()
-        assert self._matrix is not None
-        return self._matrix
+        assert self._result is not None
+        return self._result.matrix
 
-    @property
-    def transitions(self) -> TransitionMatrix:
-        """The transition matrix as a pytree on the device."""
-        matrix = self.transition_matrix
-        if self._transitions is None:
-            self._transitions = self.graph_data.transitions(matrix)
-        return self._transitions
-
-    def restore(self, matrix: sp.csr_matrix) -> None:
-        """Take a stored result, unchanged to the last bit."""
-        self._take(matrix, None)
-
-    @property
-    def expression(self) -> Expression:
-        """The pure, differentiable expression: ``expression(graph, features)`` gives :attr:`transitions`."""
-        return self.combined({id(kernel): kernel.expression for kernel in self.kernels})
-
-    @property
+    @functools.cached_property
     def graph_data(self) -> GraphData:
         """The sparse matrices of all basic kernels."""
-        return functools.reduce(lambda data, k: data.with_matrices(k.graph_data.matrices), self.kernels, GraphData({}))
+        first, *others = self.kernels
+        return functools.reduce(lambda data, k: data.with_matrices(k.graph_data.matrices), others, first.graph_data)
 
     @property
-    def features(self) -> dict[str, Features]:
-        """Expression and velocity of all basic kernels, by name."""
-        return _joined_features(self.kernels)
+    def conn_key(self) -> str | None:
+        """Name of the neighbour graph of the first kernel that has one."""
+        return next((kernel.conn_key for kernel in self.kernels if kernel.conn_key is not None), None)
+
+    @property
+    def connectivities(self) -> sp.csr_matrix | None:
+        """Weights of this neighbour graph."""
+        return next((kernel.connectivities for kernel in self.kernels if kernel.conn_key is not None), None)
+
+    @property
+    def features(self) -> dict[str, Any]:
+        """Data of all basic kernels, by name."""
+        return joined_data(kernel.features for kernel in self.kernels)
 
     @property
     def adata(self) -> AnnData:
@@ -120,18 +361,13 @@ class Combination(KernelExpression):
 
     @adata.setter
     def adata(self, adata: AnnData) -> None:
-        for part in self.parts:
-            part.adata = adata
+        for kernel in self.kernels:
+            kernel.adata = adata
 
     @property
     def backward(self) -> bool | None:
         """Direction of the process."""
         return self._backward
-
-    @property
-    def kernels(self) -> tuple[Kernel, ...]:
-        """The basic kernels, each once, in order of appearance."""
-        return tuple({id(kernel): kernel for part in self.parts for kernel in part.kernels}.values())
 
     @property
     def params(self) -> dict[str, Any]:
@@ -140,29 +376,50 @@ class Combination(KernelExpression):
 
     def copy(self, *, deep: bool = False) -> Combination:
         """Copy the kernels, with their AnnData object only if ``deep``."""
-        other = self.replaced({id(kernel): kernel.copy() for kernel in self.kernels})
-        if self._matrix is not None and self._is_current():
-            other._take(self._matrix.copy(), self._transitions)
+        other = self.with_kernels([kernel.copy() for kernel in self.kernels])
+        if self.result is not None:
+            other._take(self.result.copy())
         if deep:
             other.adata = self.adata.copy()
         return other
 
     def __invert__(self) -> Combination:
-        return self.replaced({id(kernel): ~kernel for kernel in self.kernels})
+        return self.with_kernels([~kernel for kernel in self.kernels])
 
-    def replaced(self, kernels: dict[int, Kernel]) -> Combination:
-        """Return the same combination of other basic kernels, given by the :func:`id` of the present ones."""
-        parts = (
-            part.replaced(kernels)
-            if isinstance(part, Combination)
-            else part.copy()
-            if isinstance(part, Constant)
-            else kernels[id(part)]
-            for part in self.parts
+    def describe(self, numbers: Sequence[int] | None = None) -> dict[str, Any]:
+        """Describe the combination by its parts."""
+        numbers = range(len(self.kernels)) if numbers is None else numbers
+        parts = []
+        places = iter(self._places)
+        for part in self.parts:
+            if isinstance(part, Constant):
+                parts.append({"type": "Constant", "value": part.value})
+            else:
+                parts.append(part.describe([numbers[i] for i in next(places)]))
+        return {"type": type(self).__name__, "parts": {str(i): part for i, part in enumerate(parts)}}
+
+    @classmethod
+    def from_description(
+        cls,
+        description: dict[str, Any],
+        adata: AnnData,
+        part: Callable[[dict[str, Any]], Any],
+        matrix_of: Callable[[int], sp.csr_matrix | None],
+    ) -> Combination:
+        """Make the combination that was described."""
+        parts = [description["parts"][str(i)] for i in range(len(description["parts"]))]
+        return cls(
+            *(
+                Constant(adata, np.asarray(of["value"], dtype=np.float64)) if of["type"] == "Constant" else part(of)
+                for of in parts
+            )
         )
-        return type(self)(*parts)
 
-    def __getitem__(self, index: int) -> KernelExpression:
+    def arguments_to_store(self, key: str) -> dict[str, Any]:
+        """Arguments of CellRank's ``PrecomputedKernel``, which without them takes the matrix behind a default key."""
+        return {"obsp_key": key, "backward": self.backward}
+
+    def __getitem__(self, index: int) -> KernelExpression | Constant:
         return self.parts[index]
 
     def __len__(self) -> int:
@@ -174,58 +431,8 @@ class Combination(KernelExpression):
         As in CellRank, weights are those that were given until the combination is computed, which makes them sum to
         one.
         """
-        computed = computed or self._matrix is not None
+        computed = computed or self._result is not None
         return "(" + f" {self._operator} ".join(part.format(full, computed) for part in self.parts) + ")"
-
-
-class Constant(Kernel):
-    """A weight in a combination.
-
-    Parameters
-    ----------
-    adata
-        Annotated data of the kernel that it weighs.
-    value
-        The positive weight, one for all cells or one for each, shape ``(cells,)``.
-    """
-
-    def __init__(self, adata: AnnData, value: float | np.ndarray):
-        array = np.array(value)  # a copy: the caller's array may change later
-        if array.dtype.kind not in "iuf":
-            raise TypeError(
-                f"Expected a weight to be a number, or one for each cell, found `{type(value).__name__}` of the type "
-                f"{array.dtype}. Convert it, as by `.astype(float)`, with a small positive number in place of 0."
-            )
-        array = array.astype(np.float64)
-        if array.shape not in ((), (adata.n_obs,)):
-            raise ValueError(f"Expected one weight, or one for each of the {adata.n_obs} cells, found {array.shape}.")
-        if not (np.isfinite(array).all() and (array > 0).all()):
-            bad = array[~(np.isfinite(array) & (array > 0))]
-            raise ValueError(f"Expected the scalar to be positive and finite, found {listed(np.atleast_1d(bad), 3)}.")
-        super().__init__(adata, GraphData({}), {})
-        self.value: float | np.ndarray = float(array) if array.ndim == 0 else array
-
-    @property
-    def kernels(self) -> tuple[Kernel, ...]:
-        """No kernels."""
-        return ()
-
-    @property
-    def backward(self) -> None:
-        """No direction."""
-
-    @property
-    def expression(self) -> Expression:
-        """A weight has no expression of its own."""
-        raise TypeError("A weight is part of a sum of kernels and has no transition matrix of its own.")
-
-    def compute_transition_matrix(self) -> Constant:
-        """Return the weight: there is nothing to compute."""
-        return self
-
-    def format(self, full: bool, computed: bool = False) -> str:
-        """Write the weight."""
-        return format_weight(self.value)
 
 
 class KernelMul(Combination):
@@ -239,18 +446,27 @@ class KernelMul(Combination):
         first = self.parts[0]
         return first.value if isinstance(first, Constant) else None
 
-    def combined(self, leaves: dict[int, Expression]) -> Expression:
-        """Multiply pure expressions, given those of the basic kernels by :func:`id`."""
-        if self.weight is not None:
-            return _combined(self.parts[1], leaves) * self.weight
-        return Product(tuple(_combined(part, leaves) for part in self.parts))
+    @property
+    def role(self) -> Role:
+        """A product, or a term with a weight."""
+        return Role.PRODUCT if self.weight is None else Role.WEIGHTED
+
+    @property
+    def unweighted(self) -> KernelExpression:
+        """The kernel without the weight in front."""
+        return self if self.weight is None else self.operands[0]
+
+    def combined(self, leaves: Sequence[Expression]) -> Expression:
+        """Multiply pure expressions, one for each of :attr:`kernels`."""
+        factors = self._combined_operands(leaves)
+        return Product(factors) if self.weight is None else factors[0] * self.weight
 
     def format(self, full: bool, computed: bool = False, total: Any = 1.0) -> str:
         """Name the product; the weight is shown as a part of ``total``."""
-        computed = computed or self._matrix is not None
+        computed = computed or self._result is not None
         if self.weight is None:
             return super().format(full, computed)
-        return f"{format_weight(self.weight / total)} * {self.parts[1].format(full, computed)}"
+        return f"{format_weight(self.weight / total)} * {self.operands[0].format(full, computed)}"
 
     def _with_direction(self, text: str) -> str:
         return super()._with_direction(text if self.weight is None or not self.backward else f"({text})")
@@ -261,140 +477,88 @@ class KernelAdd(Combination):
 
     _operator = "+"
 
-    def combined(self, leaves: dict[int, Expression]) -> Expression:
-        """Add pure expressions, given those of the basic kernels by :func:`id`."""
-        return functools.reduce(operator.add, (_combined(part, leaves) for part in self.parts))
+    @property
+    def role(self) -> Role:
+        """A sum; one of weighted terms, if all have a weight."""
+        return Role.SUM if any(_weight_of(term) is None for term in self.operands) else Role.SUM_OF_WEIGHTED
+
+    @property
+    def terms(self) -> tuple[KernelExpression, ...]:
+        """The terms."""
+        return self.operands
+
+    def combined(self, leaves: Sequence[Expression]) -> Expression:
+        """Add pure expressions, one for each of :attr:`kernels`."""
+        return functools.reduce(operator.add, self._combined_operands(leaves))
 
     @property
     def weights(self) -> tuple[float | np.ndarray | None, ...]:
         """Weights of the terms, as parts of their sum; ``None`` for a product that has none."""
-        given = [part.weight if isinstance(part, KernelMul) else None for part in self.parts]
         total = self._total_weight()
-        return tuple(None if w is None else w / total for w in given)
+        return tuple(None if weight is None else weight / total for weight in map(_weight_of, self.operands))
+
+    @property
+    def weighted_sums(self) -> tuple[KernelAdd, ...]:
+        """The sum, if at least two of its terms have a weight, and those in it."""
+        n_weighted = sum(weight is not None for weight in map(_weight_of, self.operands))
+        return (self, *super().weighted_sums) if n_weighted > 1 else super().weighted_sums
+
+    def with_kernels(
+        self, kernels: Sequence[KernelExpression], weights: Sequence[Sequence[Any]] | None = None
+    ) -> KernelAdd:
+        """Return the same sum of other basic kernels, and with other weights."""
+        new = super().with_kernels(kernels, weights)
+        assert isinstance(new, KernelAdd)
+        own = self.weighted_sums[:1]
+        return new.with_weights(weights[0]) if weights is not None and own and own[0] is self else new
+
+    def with_weights(self, weights: Sequence[Any]) -> KernelAdd:
+        """Return the same sum with other weights of its weighted terms, each a number or one for each cell."""
+        new = iter(weights)
+        return KernelAdd(
+            *(
+                term if _weight_of(term) is None else KernelMul(Constant(self.adata, next(new)), term.unweighted)
+                for term in self.operands
+            )
+        )
 
     def format(self, full: bool, computed: bool = False) -> str:
         """Name the sum, with the parameters of its kernels if ``full``; weights as :meth:`Combination.format` says."""
-        computed = computed or self._matrix is not None
+        computed = computed or self._result is not None
         total = self._total_weight() if computed else 1.0
         terms = (
-            p.format(full, computed, total) if isinstance(p, KernelMul) else p.format(full, computed)
-            for p in self.parts
+            term.format(full, computed, total) if isinstance(term, KernelMul) else term.format(full, computed)
+            for term in self.operands
         )
         return "(" + " + ".join(terms) + ")"
 
     def _total_weight(self) -> Any:
-        given = [p.weight for p in self.parts if isinstance(p, KernelMul) and p.weight is not None]
+        given = [weight for weight in map(_weight_of, self.operands) if weight is not None]
         return sum(given[1:], given[0]) if given else 1.0
 
-    def with_weights(self, weights: Sequence[np.ndarray]) -> KernelAdd:
-        """Return the same sum with other weights of its weighted terms, each a number or one for each cell."""
-        new = iter(weights)
-        parts = (
-            KernelMul(Constant(self.adata, next(new)), part.parts[1])
-            if isinstance(part, KernelMul) and part.weight is not None
-            else part
-            for part in self.parts
+
+def _weight_of(term: KernelExpression) -> float | np.ndarray | None:
+    """Weight in front of a term, if there is one."""
+    return term.weight if isinstance(term, KernelMul) else None
+
+
+def _scaled(kernel: KernelExpression, weight: float | np.ndarray) -> KernelMul:
+    """Put a weight in front."""
+    value, unweighted = with_weight(kernel, weight)
+    return KernelMul(Constant(kernel.adata, value), unweighted)
+
+
+def _numbered(
+    operands: Sequence[KernelExpression],
+) -> tuple[tuple[KernelExpression, ...], tuple[tuple[int, ...], ...]]:
+    """Basic kernels of all operands, each once, and the places of those of each operand among them."""
+    kernels: list[KernelExpression] = []
+    places = []
+    for operand in operands:
+        for kernel in operand.kernels:
+            if not any(kernel is known for known in kernels):
+                kernels.append(kernel)
+        places.append(
+            tuple(next(i for i, known in enumerate(kernels) if known is kernel) for kernel in operand.kernels)
         )
-        return KernelAdd(*parts)
-
-
-def read_weight(value: Any, adata: AnnData) -> float | np.ndarray | None:
-    """Return a weight of any library as a number or as one for each cell; ``None`` if it is none."""
-    if isinstance(value, pd.Series):
-        values = aligned(value, adata.obs_names, "weight")
-        is_numeric = pd.api.types.is_numeric_dtype(value.dtype) and not pd.api.types.is_bool_dtype(value.dtype)
-        return values.astype(np.float64) if is_numeric else values
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number, np.ndarray, jax.Array)):
-        return None
-    array = np.asarray(value)
-    return float(array) if array.ndim == 0 and array.dtype.kind in "iuf" else array
-
-
-def format_weight(weight: float | np.ndarray) -> str:
-    """Write a weight; of one that differs among cells, its mean and its range."""
-    if isinstance(weight, np.ndarray):
-        return f"{weight.mean():.3f} ({weight.min():.3f} to {weight.max():.3f})"
-    return repr(round(weight, 3))
-
-
-def _combined(part: KernelExpression, leaves: dict[int, Expression]) -> Expression:
-    return part.combined(leaves) if isinstance(part, Combination) else leaves[id(part)]
-
-
-def _on_one_graph(kernels: tuple[Kernel, ...]) -> tuple[GraphData, tuple, list[tuple]]:
-    """Bring transition probabilities onto one graph, the union of all; also give which of its slots are edges."""
-    first = kernels[0]
-    if all(_stands_on(kernel, first.graph_data) for kernel in kernels):
-        return first.graph_data, first.graph.mask, [kernel.transitions.values for kernel in kernels]
-    matrices = {f"transition matrix {i}": kernel.require_transitions() for i, kernel in enumerate(kernels)}
-    joined = functools.reduce(lambda data, k: data.with_matrices(k.graph_data.matrices), kernels, GraphData(matrices))
-    graph = joined.graph
-    # A cell without neighbours stays in a transition matrix. That makes no edge, as it makes none in the expression.
-    own = [edges.mask for name, edges in graph.edges.items() if name not in matrices]
-    mask = tuple(functools.reduce(operator.or_, bucket) for bucket in zip(*own, strict=True))
-    return joined, mask, [graph.edges[name].values for name in matrices]
-
-
-def _stands_on(kernel: Kernel, data: GraphData) -> bool:
-    """Whether the transition probabilities of a kernel stand in the slots of a graph; stored ones may not."""
-    own = kernel.graph_data
-    return (
-        own.matrices.keys() == data.matrices.keys()
-        and all(same_matrix(own.matrices[name], data.matrices[name]) for name in own.matrices)
-        and kernel.transitions.graph is own.graph
-    )
-
-
-def _joined_features(kernels: tuple[Kernel, ...]) -> dict[str, Features]:
-    """Features of all kernels; those of one name must be the same."""
-    joined: dict[str, Features] = {}
-    for kernel in kernels:
-        for name, features in kernel.features.items():
-            known = joined.get(name)
-            if known is not None and not _same_features(known, features):
-                raise ValueError(
-                    f"Expected kernels on the same data, found two different expressions or velocities named {name!r}. "
-                    "Make the kernels anew, all after the last change of the AnnData object."
-                )
-            # A user's similarity must not see padding; all others work with or without.
-            if known is None or features.n_genes is None:
-                joined[name] = features
-    return joined
-
-
-def _same_features(a: Features, b: Features) -> bool:
-    if a is b:
-        return True
-    n_genes = [features.x.shape[1] if features.n_genes is None else int(features.n_genes) for features in (a, b)]
-    n_cells = min(a.x.shape[0], b.x.shape[0])
-    return n_genes[0] == n_genes[1] and all(
-        np.array_equal(np.asarray(left)[:n_cells, : n_genes[0]], np.asarray(right)[:n_cells, : n_genes[0]])
-        for left, right in ((a.x, b.x), (a.v, b.v))
-    )
-
-
-def add(left: KernelExpression, right: KernelExpression) -> KernelAdd:
-    """Add, as CellRank does: a weighted term joins a sum of weighted terms; other sums become a term."""
-    left, right = _as_term(left), _as_term(right)
-    for total, term in ((left, right), (right, left)):
-        is_weighted = isinstance(term, KernelMul) and term.weight is not None
-        if is_weighted and isinstance(total, KernelAdd) and None not in total.weights:
-            return KernelAdd(*total.parts, term)
-    return KernelAdd(*(scale(part, 1.0) if isinstance(part, KernelAdd) else part for part in (left, right)))
-
-
-def _as_term(kernel: KernelExpression) -> KernelExpression:
-    return scale(kernel, 1.0) if isinstance(kernel, Kernel) else kernel
-
-
-def multiply(left: KernelExpression, right: KernelExpression) -> KernelMul:
-    """Multiply; weights in front of a factor are without effect and are left out."""
-    factors = (k.parts[1] if isinstance(k, KernelMul) and k.weight is not None else k for k in (left, right))
-    return KernelMul(*factors)
-
-
-def scale(kernel: KernelExpression, weight: float | np.ndarray) -> KernelMul:
-    """Put a weight in front; two weights become one."""
-    if isinstance(kernel, KernelMul) and kernel.weight is not None:
-        return KernelMul(Constant(kernel.adata, kernel.weight * weight), kernel.parts[1])
-    return KernelMul(Constant(kernel.adata, weight), kernel)
+    return tuple(kernels), tuple(places)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import scipy.sparse as sp
+from typing import Any
+
 from anndata import AnnData
 
-from jaxvelo.annotated.entries import require_anndata
-from jaxvelo.annotated.graphs import find_graph, read_graph
 from jaxvelo.configuration import timed
-from jaxvelo.kernels._graph_data import GraphData, warn_about_graph
-from jaxvelo.kernels._kernel import Kernel
+from jaxvelo.kernels._neighbor_kernel import NeighborKernel
 from jaxvelo.transitions import Connectivity
 
 
-class ConnectivityKernel(Kernel):
+class ConnectivityKernel(NeighborKernel):
     """Kernel of similarities among cells; it has no direction.
 
     Parameters
@@ -35,13 +33,8 @@ class ConnectivityKernel(Kernel):
     """
 
     def __init__(self, adata: AnnData, conn_key: str | None = "connectivities", check_connectivity: bool = False):
-        require_anndata(adata)
-        conn_key = find_graph(adata, "connectivities" if conn_key is None else conn_key)
-        connectivities = read_graph(adata, conn_key)
-        warn_about_graph(connectivities, f"adata.obsp[{conn_key!r}]", check_connectivity)
-        init = {"conn_key": conn_key, "check_connectivity": check_connectivity}
-        super().__init__(adata, GraphData({conn_key: connectivities}), init)
-        self._conn_key = conn_key
+        super().__init__(adata, {}, conn_key, check_connectivity)
+        self.init = {"conn_key": self.conn_key, "check_connectivity": check_connectivity}
 
     def compute_transition_matrix(self, density_normalize: bool = True) -> ConnectivityKernel:
         """Compute the transition matrix.
@@ -55,16 +48,10 @@ class ConnectivityKernel(Kernel):
         -------
         The kernel, with :attr:`transition_matrix` and :attr:`params` updated.
         """
-        with timed(f"Computing transition matrix based on `adata.obsp[{self._conn_key!r}]`"):
-            params = {"dnorm": bool(density_normalize), "key": self._conn_key}
-            transitions = Connectivity(bool(density_normalize), self._conn_key)(self.graph)
-            self.set_transitions(transitions, params)
+        with timed(f"Computing transition matrix based on `adata.obsp[{self.conn_key!r}]`"):
+            params = {"dnorm": bool(density_normalize), "key": self.conn_key}
+            self.set_transitions(self._expression(params)(self.graph), params)
         return self
-
-    @property
-    def connectivities(self) -> sp.csr_matrix:
-        """Weights of the neighbour graph."""
-        return self.graph_data.matrices[self._conn_key]
 
     @property
     def backward(self) -> None:
@@ -73,4 +60,12 @@ class ConnectivityKernel(Kernel):
     @property
     def expression(self) -> Connectivity:
         """The pure expression."""
-        return Connectivity(bool(self.params.get("dnorm", True)), self._conn_key)
+        return self._expression(self.params)
+
+    def _expression(self, params: dict[str, Any]) -> Connectivity:
+        return Connectivity(bool(params.get("dnorm", True)), self.conn_key)
+
+    @classmethod
+    def recognizes(cls, init: dict[str, Any]) -> bool:
+        """Whether CellRank stores these arguments for a kernel of this class."""
+        return set(init) == {"conn_key", "check_connectivity"}

@@ -1,105 +1,156 @@
-"""Kernels as nested dictionaries of plain values, and back."""
+"""Kernels as nested dictionaries of plain values, and back: each class describes itself, and is found by its name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import abc
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
-import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.kernels._combination import Combination, Constant, KernelAdd, KernelMul
-from jaxvelo.kernels._connectivity_kernel import ConnectivityKernel
-from jaxvelo.kernels._kernel import Kernel, KernelExpression
-from jaxvelo.kernels._precomputed_kernel import PrecomputedKernel
-from jaxvelo.kernels._velocity_kernel import VelocityKernel
+from jaxvelo.kernels._chain import CellChain
 
-KERNELS: dict[str, type[Kernel]] = {k.__name__: k for k in (VelocityKernel, ConnectivityKernel, PrecomputedKernel)}
-COMBINATIONS: dict[str, type[Combination]] = {k.__name__: k for k in (KernelAdd, KernelMul)}
+_classes: dict[str, type[Described]] = {}
+"""All classes of kernels by their names, in the order in which they were defined."""
 
 
-def describe(kernel: KernelExpression) -> dict[str, Any]:
-    """Describe a kernel by strings, numbers and arrays; basic kernels are numbered as in ``kernel.kernels``."""
-    numbers = {id(k): i for i, k in enumerate(kernel.kernels)}
+class Described(CellChain):
+    """A kernel that can be written and read. Defining a subclass is all it takes to have its kernels read back.
 
-    def walk(part: KernelExpression) -> dict[str, Any]:
-        if isinstance(part, Constant):
-            return {"type": "Constant", "value": part.value}
-        if isinstance(part, Combination):
-            parts = {str(i): walk(p) for i, p in enumerate(part.parts)}
-            return {"type": type(part).__name__, "parts": parts}
-        assert isinstance(part, Kernel)
-        return {
-            "type": type(part).__name__,
-            "number": numbers[id(part)],
-            "init": without_none(part.init),
-            "params": without_none(part.params),
-        }
+    Attributes
+    ----------
+    accepts_any_matrix
+        Whether a kernel of this class can be made of any transition matrix, whatever computed it.
+    parameters_of_cells
+        Parameters that may have one value for each cell.
+    """
 
-    return walk(kernel)
+    accepts_any_matrix: ClassVar[bool] = False
+    parameters_of_cells: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        known = _classes.get(cls.__name__)
+        if known is not None and known.__module__ != cls.__module__:
+            raise TypeError(
+                f"Expected a new name for a class of kernels, found {cls.__name__!r}, which is one of "
+                f"`{known.__module__}`: kernels are read from files by the names of their classes. Choose another."
+            )
+        _classes[cls.__name__] = cls
+
+    @property
+    @abc.abstractmethod
+    def params(self) -> dict[str, Any]:
+        """Parameters that the transition matrix was computed with."""
+
+    @abc.abstractmethod
+    def describe(self, numbers: Sequence[int] | None = None) -> dict[str, Any]:
+        """Describe the kernel by strings, numbers and arrays.
+
+        Parameters
+        ----------
+        numbers
+            Numbers of the :attr:`kernels` in a larger combination; their places in the tuple if ``None``.
+
+        Returns
+        -------
+        A dictionary with the name of the class as ``"type"``. A basic kernel has a ``"number"``.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def from_description(
+        cls,
+        description: dict[str, Any],
+        adata: AnnData,
+        part: Callable[[dict[str, Any]], Any],
+        matrix_of: Callable[[int], sp.csr_matrix | None],
+    ) -> Described:
+        """Make the kernel that was described.
+
+        Parameters
+        ----------
+        description
+            What :meth:`describe` gave.
+        adata
+            Annotated data.
+        part
+            Makes another kernel of its description, each basic kernel once.
+        matrix_of
+            Gives the transition matrix of a basic kernel by its number; ``None`` if it had not been computed.
+        """
+
+    @abc.abstractmethod
+    def restore(self, matrix: sp.csr_matrix, params: dict[str, Any]) -> None:
+        """Take a stored result, unchanged to the last bit."""
+
+    @abc.abstractmethod
+    def arguments_to_store(self, key: str) -> dict[str, Any]:
+        """Arguments, for CellRank, of the class that reads the kernel from ``adata.obsp[key]``."""
+
+    @classmethod
+    def recognizes(cls, init: dict[str, Any]) -> bool:
+        """Whether these are the arguments that CellRank, which writes no class, stores for a kernel of this class."""
+        return False
 
 
 def build(
-    description: dict[str, Any], adata: AnnData, matrix_of: Callable[[int], sp.csr_matrix | None]
-) -> KernelExpression:
+    description: dict[str, Any],
+    adata: AnnData,
+    matrix_of: Callable[[int], sp.csr_matrix | None],
+    combination: sp.csr_matrix | None,
+) -> Described:
     """Build the kernel that was described.
 
     Parameters
     ----------
     description
-        What :func:`describe` gave.
+        What :meth:`Described.describe` gave.
     adata
         Annotated data.
     matrix_of
         Gives the transition matrix of a basic kernel by its number; ``None`` if it had not been computed.
+    combination
+        Transition matrix of the whole, if it is a combination that had been computed.
     """
-    known: dict[int, Kernel] = {}
+    known: dict[int, Described] = {}
 
-    def walk(part: dict[str, Any]) -> KernelExpression:
-        name = str(part["type"])
-        if name == "Constant":
-            return Constant(adata, np.asarray(part["value"], dtype=np.float64))
-        if name in COMBINATIONS:
-            parts = part["parts"]
-            return COMBINATIONS[name](*(walk(parts[str(i)]) for i in range(len(parts))))
-        if name not in KERNELS:
-            raise ValueError(f"Expected a kernel of type {sorted(KERNELS)}, found `{name}`. Update jaxvelo to read it.")
-        number = int(part["number"])
-        if number not in known:
-            known[number] = restore(KERNELS[name], adata, part["init"], part["params"], matrix_of(number))
-        return known[number]
+    def part(of: dict[str, Any]) -> Described:
+        number = int(of.get("number", -1))
+        if number in known:
+            return known[number]
+        made = _class_named(str(of["type"])).from_description(of, adata, part, matrix_of)
+        if number >= 0:
+            known[number] = made
+        return made
 
-    return walk(description)
-
-
-def restore(
-    cls: type[Kernel], adata: AnnData, init: dict[str, Any], params: dict[str, Any], matrix: sp.csr_matrix | None
-) -> Kernel:
-    """Make a basic kernel from stored arguments, with its transition matrix."""
-    init = plain(init)
-    init.pop("check_symmetric", None)  # an argument of CellRank; here the check is always made
-    if cls is PrecomputedKernel:
-        if matrix is None:
-            raise ValueError(
-                "Expected the transition matrix of a `PrecomputedKernel`, found none. Write the kernel anew."
-            )
-        kernel: Kernel = PrecomputedKernel(matrix, adata=adata, backward=init.pop("backward", None))
-        kernel.init = {**init, **kernel.init}
-    else:
-        kernel = cls(adata, **init)
-    if matrix is not None:
-        kernel.restore(matrix, plain(params))
+    kernel = part(description)
+    if combination is not None:
+        kernel.restore(combination, {})
     return kernel
 
 
-def without_none(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what is ``None``, which not all file formats hold; it is the default of every argument."""
-    return {k: without_none(v) if isinstance(v, dict) else v for k, v in values.items() if v is not None}
+def class_that_reads(init: dict[str, Any]) -> type[Described]:
+    """Class of a kernel of which only CellRank's arguments are known."""
+    return next((cls for cls in _concrete() if cls.recognizes(init)), class_that_accepts_any_matrix())
 
 
-def plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Turn NumPy scalars, as files give them back, into Python's."""
-    return {
-        k: plain(v) if isinstance(v, dict) else v.item() if isinstance(v, np.generic) else v for k, v in values.items()
-    }
+def class_that_accepts_any_matrix() -> type[Described]:
+    """Class of a kernel of which nothing is known but the matrix."""
+    return next(cls for cls in _concrete() if cls.accepts_any_matrix)
+
+
+def _concrete() -> list[type[Described]]:
+    return [cls for cls in _classes.values() if not inspect.isabstract(cls)]
+
+
+def _class_named(name: str) -> type[Described]:
+    known = {cls.__name__: cls for cls in _concrete()}
+    if name not in known:
+        raise ValueError(
+            f"Expected a kernel of type {sorted(known)}, found `{name}`. Import the module that defines it, or update "
+            "jaxvelo to read it."
+        )
+    return known[name]

@@ -1,4 +1,4 @@
-"""Kernels in ``.npz`` files, without pickled objects."""
+"""Kernels in ``.npz`` files, as matrices and dictionaries, without pickled objects."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +19,42 @@ from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.names import text_of
 from jaxvelo.configuration import logger
-from jaxvelo.kernels._combination import Combination
-from jaxvelo.kernels._description import build, describe
-from jaxvelo.kernels._kernel import KernelExpression
 
 
-def write(kernel: KernelExpression, fname: str | os.PathLike, write_adata: bool = True) -> None:
-    """Write a kernel to one file; see :meth:`KernelExpression.write`."""
-    path = Path(fname)
-    logger.info("Writing `%s` to `%s`", kernel, path)
+def write_file(
+    path: Path,
+    description: dict[str, Any],
+    matrices: Mapping[str, sp.csr_matrix | None],
+    adata: AnnData,
+    write_adata: bool,
+) -> None:
+    """Write a kernel to one file, replaced if it is there.
+
+    Parameters
+    ----------
+    path
+        The file.
+    description
+        The kernel as a dictionary.
+    matrices
+        Transition matrices by name, as far as they are computed.
+    adata
+        Annotated data.
+    write_adata
+        Whether to include them; otherwise only the names of the cells.
+    """
     arrays: dict[str, np.ndarray] = {
-        "kernel": np.asarray(json.dumps(describe(kernel), default=_to_json)),
-        "n_cells": np.asarray(kernel.shape[0]),
-        "cells": np.asarray([text_of(name) for name in kernel.adata.obs_names]),
+        "kernel": np.asarray(json.dumps(description, default=_to_json)),
+        "n_cells": np.asarray(adata.n_obs),
+        "cells": np.asarray([text_of(name) for name in adata.obs_names]),
     }
-    matrices = {f"kernel{i}": k.transition_matrix for i, k in enumerate(kernel.kernels)}
-    if isinstance(kernel, Combination) and all(m is not None for m in matrices.values()):
-        matrices["combination"] = kernel.transition_matrix
     for name, matrix in matrices.items():
         if matrix is not None:
             arrays |= {f"{name}/{part}": getattr(matrix, part) for part in ("data", "indices", "indptr")}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         if write_adata:
             # Writing a backed object would tie it to the new file.
-            adata = kernel.adata.to_memory() if kernel.adata.isbacked else kernel.adata
+            adata = adata.to_memory() if adata.isbacked else adata
             adata.write_h5ad(Path(folder) / "adata.h5ad", convert_strings_to_categoricals=False)
             arrays["adata"] = np.fromfile(Path(folder) / "adata.h5ad", dtype=np.uint8)
         temporary = Path(folder) / "kernel.npz"
@@ -50,15 +63,17 @@ def write(kernel: KernelExpression, fname: str | os.PathLike, write_adata: bool 
         os.replace(temporary, path)
 
 
-def read(fname: str | os.PathLike, adata: AnnData | None = None, copy: bool = False) -> KernelExpression:
-    """Read a kernel from a file that :func:`write` wrote.
+def read_file(
+    path: Path, adata: AnnData | None, copy: bool
+) -> tuple[dict[str, Any], AnnData, dict[str, sp.csr_matrix]]:
+    """Read what :func:`write_file` wrote: description, annotated data, and transition matrices by name.
 
     Parameters
     ----------
-    fname
+    path
         The file.
     adata
-        AnnData object, for a file without one.
+        Annotated data, for a file without.
     copy
         Whether to copy ``adata``; a view always is.
 
@@ -69,7 +84,6 @@ def read(fname: str | os.PathLike, adata: AnnData | None = None, copy: bool = Fa
     ValueError
         If ``adata`` has other cells, or in another order, or the file is none of ours.
     """
-    path = Path(fname)
     if not zipfile.is_zipfile(path):
         path.stat()  # which fails if there is no file at all
         raise ValueError(
@@ -97,18 +111,11 @@ def read(fname: str | os.PathLike, adata: AnnData | None = None, copy: bool = Fa
             _check_names(arrays["cells"], [text_of(name) for name in adata.obs_names])
         if copy or adata.is_view:
             adata = adata.copy()
-
-    def matrix(name: str) -> sp.csr_matrix | None:
-        if f"{name}/data" not in arrays:
-            return None
+    matrices = {}
+    for name in (key.removesuffix("/data") for key in arrays if key.endswith("/data")):
         parts = tuple(arrays[f"{name}/{part}"] for part in ("data", "indices", "indptr"))
-        return sp.csr_matrix(parts, shape=(n_cells, n_cells))
-
-    kernel = build(json.loads(str(arrays["kernel"])), adata, lambda number: matrix(f"kernel{number}"))
-    combined = matrix("combination")
-    if isinstance(kernel, Combination) and combined is not None:
-        kernel.restore(combined)
-    return kernel
+        matrices[name] = sp.csr_matrix(parts, shape=(n_cells, n_cells))
+    return json.loads(str(arrays["kernel"])), adata, matrices
 
 
 def _check_names(before: np.ndarray, names: list[str]) -> None:

@@ -1,19 +1,27 @@
-"""The graph of a kernel, on the device and as sparse matrices."""
+"""The graph of a kernel and the transition probabilities on it, on the device and as sparse matrices."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components
 
-from jaxvelo.configuration import logger
-from jaxvelo.graph import CsrLayout, NeighborGraph, TransitionMatrix, graph_and_layout
+from jaxvelo.graph import CsrLayout, Edges, NeighborGraph, Pattern, TransitionMatrix, graph_and_layout
+from jaxvelo.transitions import Expression, Precomputed
+
+_STORED = "transition matrix"
+"""Name, on a graph, of a transition matrix with entries beyond those of the kernel."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class GraphData:
     """Sparse matrices by name, and the graph of the union of their entries.
 
@@ -24,6 +32,19 @@ class GraphData:
     """
 
     matrices: dict[str, sp.csr_matrix]
+
+    @classmethod
+    def shared(cls, name: str, matrix: sp.csr_matrix) -> GraphData:
+        """Data of one matrix: those of a living kernel if they are the same number by number, else of a copy of it."""
+        for known in list(_in_use):
+            if known.matrices.keys() == {name} and same_matrix(known.matrices[name], matrix):
+                return known
+        own = matrix.copy()
+        for array in (own.data, own.indices, own.indptr):
+            array.flags.writeable = False  # else a user's change of `connectivities` would not reach the graph
+        data = cls({name: own})
+        _in_use.add(data)
+        return data
 
     @functools.cached_property
     def graph(self) -> NeighborGraph:
@@ -39,9 +60,27 @@ class GraphData:
     def _graph_and_layout(self) -> tuple[NeighborGraph, CsrLayout]:
         return graph_and_layout(self.matrices)
 
+    @functools.cached_property
+    def is_symmetric(self) -> bool:
+        """Whether all matrices are symmetric."""
+        return all(map(is_symmetric, self.matrices.values()))
+
     def stochastic_csr(self, values: tuple) -> sp.csr_matrix:
-        """Transition probabilities as CSR of float64, normalised once more: float32 rows sum to one to 1e-7 only."""
-        return normalize_rows(self.layout.to_csr(values, eliminate_zeros=True))
+        """Transition probabilities as CSR of float64, normalised once more: float32 rows sum to one to 1e-7 only.
+
+        Raises
+        ------
+        ValueError
+            If a row has no entry.
+        """
+        matrix = self.layout.to_csr(values, eliminate_zeros=True)
+        empty = np.flatnonzero(np.diff(matrix.indptr) == 0)
+        if len(empty):
+            raise ValueError(
+                f"Expected probabilities that sum to one in each row, found {len(empty)} rows without any, the first "
+                f"for cell {empty[0]}. A kernel gives such cells a probability to stay, or the same to all neighbours."
+            )
+        return normalize_rows(matrix)
 
     def with_matrices(self, others: dict[str, sp.csr_matrix]) -> GraphData:
         """Join with further matrices; the same name must stand for the same matrix.
@@ -62,10 +101,123 @@ class GraphData:
             return self
         return GraphData({**self.matrices, **others})
 
+    def values_of(self, matrix: sp.csr_matrix) -> tuple[jax.Array, ...] | None:
+        """Bring the values of a matrix into the slots of the graph; ``None`` if it has entries elsewhere."""
+        layout, n_cells = self.layout, matrix.shape[0]
+        own = _entry_numbers(layout.indptr, layout.indices, n_cells)
+        wanted = _entry_numbers(matrix.indptr, matrix.indices, n_cells)
+        entry = np.minimum(np.searchsorted(own, wanted), max(len(own) - 1, 0))
+        if len(wanted) and not (len(own) and np.array_equal(own[entry], wanted)):
+            return None
+        shapes = [columns.shape for columns in self.graph.columns]
+        sizes = [rows * width for rows, width in shapes]
+        slots = np.zeros(sum(sizes), dtype=jnp.result_type(float))
+        slots[layout.slots[entry]] = matrix.data
+        parts = np.split(slots, np.cumsum(sizes)[:-1])
+        return jax.device_put(tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))
+
     def transitions(self, matrix: sp.csr_matrix) -> TransitionMatrix:
-        """Bring a stochastic matrix onto the graph, which grows if it must."""
-        joined = GraphData({**self.matrices, "transition matrix": matrix}).graph
-        return TransitionMatrix(joined, joined.edges["transition matrix"].values)
+        """Bring a stochastic matrix onto the graph, or onto a larger one if it has entries elsewhere."""
+        values = self.values_of(matrix)
+        if values is not None:
+            return TransitionMatrix(self.graph, values)
+        joined = GraphData({**self.matrices, _STORED: matrix}).graph
+        return TransitionMatrix(joined, joined.edges[_STORED].values)
+
+    def combined(self, formula: Callable[[list[Expression]], Expression], parts: Sequence[Transitions]) -> Transitions:
+        """Combine transition probabilities, on this graph or, if some have entries elsewhere, on a larger one.
+
+        Parameters
+        ----------
+        formula
+            Gives the combination of expressions, one for each of ``parts``.
+        parts
+            The probabilities.
+        """
+        data, mask = self, self.graph.mask
+        values: list[Any] = [
+            part.computed.values
+            if part.computed is not None and part.computed.graph is self.graph
+            else self.values_of(part.matrix)
+            for part in parts
+        ]
+        if any(value is None for value in values):
+            matrices = {f"{_STORED} {i}": part.matrix for i, part in enumerate(parts)}
+            data = GraphData({**self.matrices, **matrices})
+            graph = data.graph
+            # A cell without neighbours stays in a transition matrix. That makes no edge, as it makes none in the
+            # expression.
+            own = [graph.edges[name].mask for name in self.matrices]
+            mask = tuple(functools.reduce(operator.or_, bucket) for bucket in zip(*own, strict=True))
+            values = [graph.edges[name].values for name in matrices]
+        graph = data.graph
+        edges = {f"kernel {i}": Edges(value, mask) for i, value in enumerate(values)}
+        pattern = Pattern(graph.rows, graph.columns, mask, graph.pattern.n_cells)
+        known = NeighborGraph(pattern, graph.position, edges)
+        return Transitions.of_values(data, formula([Precomputed(name) for name in edges])(known).values)
+
+
+_in_use: weakref.WeakSet[GraphData] = weakref.WeakSet()
+"""Data of the living kernels. They hold a copy of the matrix, to which others are compared: none can be out of date."""
+
+
+class Transitions:
+    """Transition probabilities in two forms, of which one is made of the other.
+
+    Parameters
+    ----------
+    data
+        The graph.
+    matrix
+        Row-stochastic matrix, float64.
+    computed
+        What the matrix was made of; ``None`` for a matrix that was stored, which is brought to the graph when asked
+        for.
+
+    Attributes
+    ----------
+    matrix, computed
+        The same.
+    """
+
+    def __init__(self, data: GraphData, matrix: sp.csr_matrix, computed: TransitionMatrix | None = None):
+        self._data = data
+        self.matrix = matrix
+        self.computed = computed
+
+    @classmethod
+    def of_values(cls, data: GraphData, values: tuple) -> Transitions:
+        """Take probabilities that were computed on a graph."""
+        return cls(data, data.stochastic_csr(values), TransitionMatrix(data.graph, values))
+
+    @functools.cached_property
+    def on_graph(self) -> TransitionMatrix:
+        """The probabilities as a pytree on the device."""
+        return self._data.transitions(self.matrix) if self.computed is None else self.computed
+
+    def copy(self) -> Transitions:
+        """Copy the matrix."""
+        return Transitions(self._data, self.matrix.copy(), self.computed)
+
+
+def on_neighbors(
+    transitions: TransitionMatrix, matrix: sp.csr_matrix, graph: sp.csr_matrix, name: str | None
+) -> tuple[TransitionMatrix, str]:
+    """Bring transition probabilities onto a graph with the edges of given neighbours; also give their name there.
+
+    Parameters
+    ----------
+    transitions, matrix
+        The probabilities in both forms.
+    graph
+        Weights of the neighbours.
+    name
+        Name of these neighbours on the graph of ``transitions``, if they are there.
+    """
+    if name in transitions.graph.edges:
+        return transitions, name
+    name = "connectivities"
+    return GraphData({name: graph}).transitions(matrix), name
 
 
 def normalize_rows(matrix: sp.csr_matrix) -> sp.csr_matrix:
@@ -87,17 +239,15 @@ def is_symmetric(matrix: sp.csr_matrix, tolerance: float = 1e-4) -> bool:
     return bool(np.sum(difference**2) <= tolerance**2)
 
 
-def warn_about_graph(matrix: sp.csr_matrix, where: str, check_connectivity: bool) -> None:
-    """Log what is unusual about a graph that works all the same."""
-    isolated = int(np.count_nonzero(np.diff(matrix.indptr) == 0))
-    if isolated:
-        logger.warning("%d cells have no neighbours in `%s`; they stay where they are", isolated, where)
-    if check_connectivity and connected_components(matrix, directed=False, return_labels=False) > 1:
-        logger.warning("kNN graph is not connected")
-    if not is_symmetric(matrix):
-        logger.warning("kNN graph is not symmetric")
-
-
 def same_matrix(a: sp.csr_matrix, b: sp.csr_matrix) -> bool:
     """Whether two matrices store the same values at the same entries."""
-    return a is b or all(np.array_equal(getattr(a, part), getattr(b, part)) for part in ("indptr", "indices", "data"))
+    return a is b or (
+        a.shape == b.shape
+        and all(np.array_equal(getattr(a, part), getattr(b, part)) for part in ("indptr", "indices", "data"))
+    )
+
+
+def _entry_numbers(indptr: np.ndarray, indices: np.ndarray, n_cells: int) -> np.ndarray:
+    """Numbers of the entries of a CSR matrix, counted along the rows of the whole; increasing."""
+    row = np.repeat(np.arange(n_cells, dtype=np.int64), np.diff(indptr))
+    return row * n_cells + indices

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import jax
 import numpy as np
@@ -16,8 +16,10 @@ from jaxvelo.annotated.names import text_of
 from jaxvelo.annotated.order import square_in_order
 from jaxvelo.annotated.transition_keys import DIRECTIONS
 from jaxvelo.configuration import logger
-from jaxvelo.kernels._graph_data import GraphData, normalize_rows
-from jaxvelo.kernels._kernel import Kernel, KernelExpression
+from jaxvelo.kernels._combination import KernelExpression
+from jaxvelo.kernels._graph_data import GraphData
+from jaxvelo.kernels._kernel import Kernel
+from jaxvelo.kernels._stochastic_matrix import stochastic
 from jaxvelo.transitions import Precomputed
 
 _UNKNOWN = object()
@@ -49,6 +51,8 @@ class PrecomputedKernel(Kernel):
         cells. Rows that do not sum to one are normalised, with a warning if they stand in ``adata.obsp``: perhaps cells
         have been chosen since.
     """
+
+    accepts_any_matrix: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -89,13 +93,13 @@ class PrecomputedKernel(Kernel):
             csr = matrix.copy() if copy else matrix
         else:
             csr = stochastic(matrix, adata.n_obs, params["origin"], copy)
-        self._edges = f"precomputed:{_checksum(csr):08x}"
+        self._edges = f"precomputed:{checksum(csr.indptr, csr.indices, csr.data):08x}"
         init: dict[str, Any] = {} if obsp_key is None else {"obsp_key": obsp_key}
         if backward is not None:
             init["backward"] = bool(backward)
         super().__init__(adata, GraphData({self._edges: csr}), init)
         self._backward = None if backward is None else bool(backward)
-        self._matrix, self._params = csr, params
+        self.restore(csr, params)
 
     def compute_transition_matrix(self, *_: Any, **__: Any) -> PrecomputedKernel:
         """Return the kernel: there is nothing to compute."""
@@ -106,7 +110,7 @@ class PrecomputedKernel(Kernel):
         """Direction of the process."""
         return self._backward
 
-    def __invert__(self) -> Kernel:
+    def __invert__(self) -> Self:
         if self._backward is not None:
             raise TypeError(
                 "A precomputed transition matrix cannot be inverted. Pass that of the other direction to "
@@ -118,6 +122,22 @@ class PrecomputedKernel(Kernel):
     def expression(self) -> Precomputed:
         """The pure expression, which reads the matrix from the graph."""
         return Precomputed(self._edges)
+
+    def arguments_to_store(self, key: str) -> dict[str, Any]:
+        """Arguments of CellRank's ``PrecomputedKernel``, which without them takes the matrix behind a default key."""
+        return {**self.init, "obsp_key": key, "backward": self.backward}
+
+    @classmethod
+    def from_arguments(cls, adata: AnnData, init: dict[str, Any], matrix: sp.csr_matrix | None) -> Self:
+        """Make the kernel of its transition matrix."""
+        if matrix is None:
+            raise ValueError(
+                "Expected the transition matrix of a `PrecomputedKernel`, found none. Write the kernel anew."
+            )
+        others = {name: value for name, value in init.items() if name != "backward"}
+        kernel = cls(matrix, adata=adata, backward=init.get("backward"))
+        kernel.init = {**others, **kernel.init}
+        return kernel
 
 
 def _locate(object: Any, adata: AnnData | None, obsp_key: str | None, backward: Any) -> tuple[AnnData, str, Any]:
@@ -149,49 +169,3 @@ def _locate(object: Any, adata: AnnData | None, obsp_key: str | None, backward: 
         backward = DIRECTIONS.get(obsp_key)
         logger.info("Setting directionality `backward=%s`", backward)
     return adata, obsp_key, backward
-
-
-def _checksum(matrix: sp.csr_matrix) -> int:
-    """Number that tells matrices apart, those of equal values at other entries included."""
-    return checksum(matrix.indptr, matrix.indices, matrix.data)
-
-
-def sums_to_one(sums: np.ndarray) -> np.ndarray:
-    """Whether the sum of each row is one, but for rounding in single precision."""
-    return np.abs(sums - 1) <= 1e-3
-
-
-def stochastic(matrix: Any, n_cells: int, where: str, copy: bool) -> sp.csr_matrix:
-    """Return a row-stochastic CSR matrix of float64; rows that do not sum to one are normalised in a copy."""
-    if matrix.shape != (n_cells, n_cells):
-        raise ValueError(
-            f"Expected a transition matrix of shape {(n_cells, n_cells)} in `{where}`, found {matrix.shape}."
-        )
-    if np.dtype(matrix.dtype).kind not in "fiub":
-        raise TypeError(f"Expected numbers in `{where}`, found the type {matrix.dtype}. Convert them first.")
-    csr = sp.csr_matrix(matrix).astype(np.float64, copy=copy)
-    if not csr.has_sorted_indices:
-        csr = csr.sorted_indices()
-    if not np.isfinite(csr.data).all():
-        bad = int(np.count_nonzero(~np.isfinite(csr.data)))
-        raise ValueError(f"Expected finite probabilities in `{where}`, found {bad} that are not. Remove them first.")
-    if csr.nnz and csr.data.min() < 0:
-        bad = int(np.count_nonzero(csr.data < 0))
-        raise ValueError(f"Expected non-negative probabilities in `{where}`, found {bad} negative ones.")
-    sums = np.asarray(csr.sum(axis=1)).ravel()
-    if (sums == 0).any():
-        empty = np.flatnonzero(sums == 0)
-        raise ValueError(
-            f"Expected each row in `{where}` to have a positive sum, found {len(empty)} rows without, the first for "
-            f"cell {empty[0]}. Give these cells a probability to stay, or remove them."
-        )
-    n_off = int(np.count_nonzero(~sums_to_one(sums)))
-    if n_off and where.startswith("adata."):
-        logger.warning(
-            "%d of %d rows in `%s` do not sum to one (smallest sum %.3g): perhaps cells have been chosen since it was "
-            "written. Normalizing them; compute the kernel anew for the transition matrix of these cells",
-            n_off, len(sums), where, sums.min(),
-        )  # fmt: skip
-    if not np.allclose(sums, 1, rtol=1e-12, atol=0):
-        csr = normalize_rows(csr.copy())
-    return csr

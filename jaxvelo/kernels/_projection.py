@@ -1,126 +1,106 @@
-"""Transition matrices as arrows in an embedding."""
+"""Transition probabilities as arrows in an embedding."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
+from anndata import AnnData
 
-from jaxvelo import pl
 from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.embeddings import read_embedding
 from jaxvelo.annotated.entries import stored_parameters
-from jaxvelo.annotated.graphs import check_graph
-from jaxvelo.annotated.order import square_in_order
 from jaxvelo.annotated.quiver_scale import automatic_quiver_scale
-from jaxvelo.annotated.transition_keys import default_key
 from jaxvelo.annotated.velocity_arrows import warn_about_places
 from jaxvelo.configuration import logger, timed
-from jaxvelo.kernels._connectivity_kernel import ConnectivityKernel
-from jaxvelo.kernels._graph_data import GraphData
-from jaxvelo.kernels._kernel import KernelExpression
-from jaxvelo.kernels._velocity_kernel import VelocityKernel
+from jaxvelo.graph import TransitionMatrix
 from jaxvelo.markov import project
 
 
-def plot_projection(
-    kernel: KernelExpression,
-    basis: str,
-    key_added: str | None,
-    recompute: bool,
-    stream: bool,
-    connectivities: Any,
-    **kwargs: Any,
-) -> Any:
-    """Project, store and plot; see :meth:`KernelExpression.plot_projection`."""
-    basis = basis.removeprefix("X_")
-    key = default_key(kernel.backward) if key_added is None else key_added
-    arrows, params = f"{key}_{basis}", f"{key}_params"
-    before = kernel.adata.obsm.get(arrows), kernel.adata.uns.get(params)
-    try:
-        add_projection(kernel, basis, key, recompute, connectivities)
-        draw = pl.projection_stream if stream else pl.projection_grid
-        return draw(kernel.adata, basis=basis, vkey=key, **kwargs)
-    except BaseException:
-        _put_back(kernel.adata.obsm, arrows, before[0])
-        _put_back(kernel.adata.uns, params, before[1])
-        raise
+def are_used(adata: AnnData, name: str, arrows: np.ndarray | None, is_default: bool) -> bool:
+    """Whether the arrows at ``adata.obsm[name]`` are used: those that are ``arrows`` or, if that is ``None``, any.
 
+    Raises
+    ------
+    ValueError
+        If they are others, under a name that the user chose.
 
-def _put_back(mapping: Any, key: str, value: Any) -> None:
-    if value is not None:
-        mapping[key] = value
-    elif key in mapping:
-        del mapping[key]
-
-
-def add_projection(
-    kernel: KernelExpression, basis: str, key_added: str | None, recompute: bool, connectivities: Any
-) -> None:
-    """Write the arrows to ``adata.obsm[f"{key}_{basis}"]``, scaled as matplotlib's quiver would.
-
-    Arrows that stand there are used if they are those of the kernel, but for their length.
+    Warns
+    -----
+    If they are others, under a default name, and will be replaced.
     """
-    adata = kernel.adata
-    basis = basis.removeprefix("X_")
-    key = default_key(kernel.backward) if key_added is None else key_added
-    name = f"{key}_{basis}"
-    kernel.require_transitions()
-    embedding = read_embedding(adata, basis)
-    known = None if recompute or name not in adata.obsm else dense(adata.obsm[name])
-    graph, edges = _graph_of_arrows(kernel, connectivities)
-    if known is not None and (graph is None or _differ_in_length(known, _arrows(kernel, embedding, graph, edges))):
+    known = dense(adata.obsm[name])
+    if arrows is None or _differ_in_length(known, arrows):
         logger.info("Using precomputed projection `adata.obsm[%r]`", name)
-        return
-    if known is not None:
-        if key != default_key(kernel.backward):
-            raise ValueError(
-                f"Expected arrows of this kernel in `adata.obsm[{name!r}]`, found others. Pass `recompute=True` to "
-                "replace them, or another `key_added`."
-            )
-        logger.warning(
-            "`adata.obsm[%r]` has arrows of another kernel or embedding: replacing them. Pass `key_added` to keep both",
-            name,
+        return True
+    if not is_default:
+        raise ValueError(
+            f"Expected arrows of this kernel in `adata.obsm[{name!r}]`, found others. Pass `recompute=True` to "
+            "replace them, or another `key_added`."
         )
-    if graph is None:
-        raise RuntimeError(
-            "Unable to find connectivities in the kernel. Please supply them explicitly as `connectivities=...`."
-        )
-    for other in kernel.kernels:
-        if not isinstance(other, (VelocityKernel, ConnectivityKernel)):
-            logger.warning(
-                "%r is not a kNN based kernel. The embedding projection works best for kNN-based kernels", other
-            )
-            break
+    logger.warning(
+        "`adata.obsm[%r]` has arrows of another kernel or embedding: replacing them. Pass `key_added` to keep both",
+        name,
+    )
+    return False
+
+
+def arrows_of(adata: AnnData, transitions: TransitionMatrix, neighbors: str, basis: str) -> np.ndarray:
+    """Arrows of any length, shape ``(cells, dimensions)``; see :func:`jaxvelo.markov.project`.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with the embedding.
+    transitions
+        Transition probabilities among its cells.
+    neighbors
+        Name of the edges, on the graph of the transition probabilities, that are summed over.
+    basis
+        Name of the embedding.
+    """
+    embedding = jnp.asarray(read_embedding(adata, basis), dtype=float)
+    return np.asarray(project(transitions, embedding, neighbors))
+
+
+def add_arrows(adata: AnnData, transitions: TransitionMatrix, neighbors: str, basis: str, key: str) -> None:
+    """Write arrows to ``adata.obsm[f"{key}_{basis}"]``, scaled as matplotlib's quiver would.
+
+    Parameters
+    ----------
+    adata, transitions, neighbors, basis
+        As of :func:`arrows_of`.
+    key
+        Where the arrows go, and with ``"_params"`` in ``adata.uns`` a list of the embeddings.
+    """
+    embedding = read_embedding(adata, basis)
     warn_about_places(embedding, basis)
     with timed(f"Projecting transition matrix onto `{basis}`"):
-        arrows = _arrows(kernel, embedding, graph, edges)
+        arrows = arrows_of(adata, transitions, neighbors, basis)
         arrows = arrows / (3 * automatic_quiver_scale(embedding, arrows))
         stored = stored_parameters(adata, f"{key}_params")
         bases = [str(b) for b in stored.get("embeddings", [])]
-        logger.info("Adding `adata.obsm[%r]`", name)
+        logger.info("Adding `adata.obsm[%r]`", f"{key}_{basis}")
     adata.uns[f"{key}_params"] = {**stored, "embeddings": [*bases, *([basis] if basis not in bases else [])]}
-    adata.obsm[name] = arrows.astype(embedding.dtype if embedding.dtype.kind == "f" else float)
+    adata.obsm[f"{key}_{basis}"] = arrows.astype(embedding.dtype if embedding.dtype.kind == "f" else float)
 
 
-def _graph_of_arrows(kernel: KernelExpression, connectivities: Any) -> tuple[sp.csr_matrix | None, str]:
-    """The graph whose edges count, None if there is none, and its name in the kernel's own, if it stands there."""
-    if connectivities is not None:
-        names = kernel.adata.obs_names
-        return check_graph(square_in_order(connectivities, names, "connectivities"), "connectivities"), ""
-    first = next((k for k in kernel.kernels if isinstance(k, (VelocityKernel, ConnectivityKernel))), None)
-    return (None, "") if first is None else (first.connectivities, first._conn_key)
-
-
-def _arrows(kernel: KernelExpression, embedding: np.ndarray, graph: sp.csr_matrix, edges: str) -> np.ndarray:
-    """Arrows of any length."""
-    transitions = kernel.transitions
-    if edges not in transitions.graph.edges:
-        edges = "connectivities"
-        transitions = GraphData({edges: graph}).transitions(kernel.require_transitions())
-    return np.asarray(project(transitions, jnp.asarray(embedding, dtype=float), edges))
+@contextlib.contextmanager
+def put_back_on_failure(*places: tuple[Any, str]) -> Iterator[None]:
+    """Put back what stood in mappings, such as ``adata.obsm``, at some keys, if the block fails."""
+    before = [mapping.get(key) for mapping, key in places]
+    try:
+        yield
+    except BaseException:
+        for (mapping, key), value in zip(places, before, strict=True):
+            if value is not None:
+                mapping[key] = value
+            elif key in mapping:
+                del mapping[key]
+        raise
 
 
 def _differ_in_length(known: np.ndarray, arrows: np.ndarray) -> bool:

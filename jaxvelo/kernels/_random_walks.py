@@ -1,4 +1,4 @@
-"""Random walks of a kernel, from cells that the user names."""
+"""Random walks among cells that the user names."""
 
 from __future__ import annotations
 
@@ -8,37 +8,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from anndata import AnnData
 
-from jaxvelo import pl
 from jaxvelo.annotated.arguments import check_integer
 from jaxvelo.annotated.cells import chosen_cells
-from jaxvelo.annotated.embeddings import read_embedding
-from jaxvelo.configuration import logger, timed
-from jaxvelo.kernels._kernel import KernelExpression
+from jaxvelo.configuration import timed
+from jaxvelo.graph import TransitionMatrix
 from jaxvelo.kernels._randomness import random_key
 from jaxvelo.markov import random_walks, sample_starts
 
 
-def plot_random_walks(
-    kernel: KernelExpression,
-    n_sims: int,
-    max_iter: int | float,
-    seed: int | jax.Array | None,
-    successive_hits: int,
-    start_ixs: Any,
-    stop_ixs: Any,
-    basis: str,
-    **kwargs: Any,
-) -> Any:
-    """Simulate and plot; see :meth:`KernelExpression.plot_random_walks`."""
-    read_embedding(kernel.adata, basis)
-    walks = simulate(kernel, n_sims, max_iter, seed, successive_hits, start_ixs, stop_ixs)
-    logger.info("Plotting random walks")
-    return pl.random_walks(kernel.adata, walks, basis=basis, **kwargs)
-
-
 def simulate(
-    kernel: KernelExpression,
+    adata: AnnData,
+    transitions: TransitionMatrix,
     n_sims: int,
     max_iter: int | float,
     seed: int | jax.Array | None,
@@ -46,9 +28,17 @@ def simulate(
     start_ixs: Any,
     stop_ixs: Any,
 ) -> list[np.ndarray]:
-    """Simulate random walks; each is the array of the cells that it visits, its start first."""
-    kernel.require_transitions()
-    adata = kernel.adata
+    """Simulate random walks; each is the array of the cells that it visits, its start first.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    transitions
+        Transition probabilities among its cells.
+    n_sims, max_iter, seed, successive_hits, start_ixs, stop_ixs
+        As of :meth:`jaxvelo.kernels.KernelExpression.random_walks`.
+    """
     check_integer("n_sims", n_sims, least=1)
     check_integer("successive_hits", successive_hits, least=0)
     steps = n_steps(max_iter, adata.n_obs)
@@ -57,7 +47,7 @@ def simulate(
     start_key, walk_key = jax.random.split(random_key(seed))
     with timed(f"Simulating `{n_sims}` random walks of maximum length `{steps}`"):
         starts = sample_starts(start_key, jnp.asarray(start), int(n_sims))
-        paths, lengths = random_walks(kernel.transitions, starts, walk_key, steps, stop, int(successive_hits))
+        paths, lengths = random_walks(transitions, starts, walk_key, steps, stop, int(successive_hits))
         visited, n_visited = np.asarray(paths), np.asarray(lengths)
     return [path[:length] for path, length in zip(visited, n_visited, strict=True)]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
@@ -14,18 +13,16 @@ from anndata import AnnData
 from jaxvelo.annotated.arguments import check_integer
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.feature_data import FeatureData
-from jaxvelo.annotated.graphs import find_graph, read_graph
 from jaxvelo.configuration import ignore_arguments, logger, timed
 from jaxvelo.graph import TransitionMatrix
-from jaxvelo.kernels._graph_data import GraphData, warn_about_graph
-from jaxvelo.kernels._kernel import Kernel
+from jaxvelo.kernels._neighbor_kernel import NeighborKernel
 from jaxvelo.kernels._randomness import random_key
-from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Expression, Features, Velocity, evaluate_velocity
+from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Features, Velocity, evaluate_velocity
 
 _PARAMETERS = ("model", "similarity", "softmax_scale", "gene_weights", "bwd_mode", "n_samples", "seed")
 
 
-class VelocityKernel(Kernel):
+class VelocityKernel(NeighborKernel):
     """Kernel of RNA velocity: cells move to neighbours that lie in the direction of their velocity.
 
     Parameters
@@ -60,6 +57,8 @@ class VelocityKernel(Kernel):
     What differs from CellRank is listed in :mod:`jaxvelo.transitions.velocity`.
     """
 
+    parameters_of_cells: ClassVar[tuple[str, ...]] = ("softmax_scale",)
+
     def __init__(
         self,
         adata: AnnData,
@@ -75,19 +74,15 @@ class VelocityKernel(Kernel):
         if not isinstance(backward, (bool, np.bool_)):
             raise TypeError(f"Expected `backward` to be `bool`, found `{type(backward).__name__}`.")
         xkey, vkey = ("X" if key is None else key for key in (xkey, vkey))
-        conn_key = find_graph(adata, "connectivities" if conn_key is None else conn_key)
-        connectivities = read_graph(adata, conn_key)
+        super().__init__(adata, {}, conn_key, check_connectivity)
         self._data = FeatureData(adata, attr, xkey, vkey, gene_subset)
-        warn_about_graph(connectivities, f"adata.obsp[{conn_key!r}]", check_connectivity)
-        init: dict[str, Any] = {"backward": bool(backward), "attr": attr, "xkey": xkey, "vkey": vkey}
+        self.init = {"backward": bool(backward), "attr": attr, "xkey": xkey, "vkey": vkey}
         if gene_subset is not None:
-            init["gene_subset"] = gene_subset if isinstance(gene_subset, str) else np.asarray(gene_subset)
-        if conn_key != "connectivities":
-            init["conn_key"] = conn_key
-        super().__init__(adata, GraphData({conn_key: connectivities}), init)
-        self._conn_key = conn_key
+            self.init["gene_subset"] = gene_subset if isinstance(gene_subset, str) else np.asarray(gene_subset)
+        if self.conn_key != "connectivities":
+            self.init["conn_key"] = self.conn_key
         self._backward = bool(backward)
-        self._expression: Velocity | None = None
+        self._similarity: Callable[..., jax.Array] | None = None
         self._logits: tuple[jax.Array, ...] | None = None
 
     def compute_transition_matrix(
@@ -156,30 +151,17 @@ class VelocityKernel(Kernel):
                     model,
                 )
                 model = params["model"] = "deterministic"
-            expression = Velocity(
-                softmax_scale,
-                gene_weights,
-                model=model,
-                similarity=similarity,
-                backward_mode=backward_mode if self.backward else None,
-                n_samples=int(n_samples),
-                features=self._data.name,
-                edges=self._conn_key,
-            )
-            features = self._data.features(pad=_may_pad(expression))
-            values, logits, scale = evaluate_velocity(expression, self.graph, features, key)
-            if softmax_scale is None:
-                softmax_scale = params["softmax_scale"] = float(scale)
-                logger.info("Using `softmax_scale=%.4f`", softmax_scale)
             if gene_weights is not None:
                 params["gene_weights"] = gene_weights
-            self._take(expression, TransitionMatrix(self.graph, values), logits, params)
+            function = None if isinstance(similarity, str) else similarity
+            features = self._data.features(pad=_may_pad(params))
+            values, logits, scale = evaluate_velocity(self._expression(params, function), self.graph, features, key)
+            if softmax_scale is None:
+                params["softmax_scale"] = float(scale)
+                logger.info("Using `softmax_scale=%.4f`", params["softmax_scale"])
+            self.set_transitions(TransitionMatrix(self.graph, values), params)
+            self._similarity, self._logits = function, logits
         return self
-
-    def _take(self, expression, transitions, logits, params) -> None:
-        self.set_transitions(transitions, params)
-        self._logits = logits
-        self._expression = expression
 
     def _checked_scale(self, scale: Any) -> float | np.ndarray | None:
         if scale is None:
@@ -241,44 +223,38 @@ class VelocityKernel(Kernel):
         return None if self._logits is None else self.graph_data.layout.to_csr(self._logits, eliminate_zeros=True)
 
     @property
-    def connectivities(self) -> sp.csr_matrix:
-        """Weights of the neighbour graph."""
-        return self.graph_data.matrices[self._conn_key]
-
-    @property
     def backward(self) -> bool:
         """Direction of the process."""
         return self._backward
 
     @property
-    def expression(self) -> Expression:
+    def expression(self) -> Velocity:
         """The pure expression with the parameters in use; not computed yet, with the automatic scale."""
-        params = self.params
-        if self._expression is None and not params:
-            return Velocity(
-                features=self._data.name, edges=self._conn_key, backward_mode="transpose" if self.backward else None
-            )
-        if self._expression is None and params["similarity"] not in SIMILARITIES:
+        return self._expression(self.params, self._similarity)
+
+    def _expression(self, params: dict[str, Any], function: Callable[..., jax.Array] | None) -> Velocity:
+        """The expression of parameters, and of a user's similarity, which parameters only name."""
+        similarity = params.get("similarity", "correlation") if function is None else function
+        if isinstance(similarity, str) and similarity not in SIMILARITIES:
             raise ValueError(
-                f"The similarity `{params['similarity']}` is a function, which is not stored. "
+                f"The similarity `{similarity}` is a function, which is not stored. "
                 "Compute the transition matrix anew with it."
             )
-        known = self._expression
         return Velocity(
-            jnp.asarray(params["softmax_scale"], dtype=float),
+            params.get("softmax_scale"),
             params.get("gene_weights"),
-            model=params["model"],
-            similarity=params["similarity"] if known is None else known.similarity,
-            backward_mode=params.get("bwd_mode"),
+            model=params.get("model", "deterministic"),
+            similarity=similarity,
+            backward_mode=params.get("bwd_mode", "transpose") if self.backward else None,
             n_samples=int(params.get("n_samples", 1000)),
             features=self._data.name,
-            edges=self._conn_key,
+            edges=self.conn_key,
         )
 
     @property
     def features(self) -> dict[str, Features]:
         """Expression and velocity of the genes in use, by name."""
-        return {self._data.name: self._data.features(pad=_may_pad(self.expression))}
+        return {self._data.name: self._data.features(pad=_may_pad(self.params))}
 
     @property
     def genes(self) -> np.ndarray:
@@ -300,11 +276,8 @@ class VelocityKernel(Kernel):
         seed
             Seed of the Monte Carlo model, where the kernel has none.
         """
-        expression = self.expression
-        assert isinstance(expression, Velocity)
-        other, known = self.copy(), self.params.get("seed")
-        assert isinstance(other, VelocityKernel)
-        return other.compute_transition_matrix(
+        expression, known = self.expression, self.params.get("seed")
+        return self.copy().compute_transition_matrix(
             expression.model,
             expression.backward_mode or "transpose",
             expression.similarity,
@@ -330,20 +303,28 @@ class VelocityKernel(Kernel):
                         f"shape {known[name].shape}: it is that of other {things}. Compute the kernel anew."
                     )
         super().restore(matrix, known)
-        self._logits, self._expression = None, None
+        self._similarity, self._logits = None, None
 
-    def __invert__(self) -> VelocityKernel:
+    def __invert__(self) -> Self:
         other = self.copy()
-        assert isinstance(other, VelocityKernel)
         other._backward = not self._backward
         other.init = {**self.init, "backward": other._backward}
-        other._params, other._matrix, other._transitions = {}, None, None
-        other._logits, other._expression = None, None
+        other._params, other._result = {}, None
+        other._similarity, other._logits = None, None
         return other
+
+    @classmethod
+    def recognizes(cls, init: dict[str, Any]) -> bool:
+        """Whether CellRank stores these arguments for a kernel of this class."""
+        return "vkey" in init
 
 
 def _name(similarity: Any) -> str:
-    return similarity if isinstance(similarity, str) else getattr(similarity, "__name__", repr(similarity))
+    """Name of a similarity; that of a function is no name of a built-in one."""
+    if isinstance(similarity, str):
+        return similarity
+    name = getattr(similarity, "__name__", repr(similarity))
+    return f"function {name}" if name in SIMILARITIES else name
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -351,10 +332,9 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(f"Expected `{name}` to be one of {choices}, found `{value!r}`.")
 
 
-def _may_pad(expression: Expression) -> bool:
+def _may_pad(params: dict[str, Any]) -> bool:
     """Whether padded genes do no harm: a user's similarity would see them, and gene weights do not cover them."""
-    assert isinstance(expression, Velocity)
-    return isinstance(expression.similarity, str) and expression.gene_weights is None
+    return params.get("similarity", "correlation") in SIMILARITIES and "gene_weights" not in params
 
 
 def _ignore_known(kwargs: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """What a transition matrix tells: random walks, arrows in an embedding, fates, flow, known transitions."""
 
-from jaxvelo.markov._absorption import Absorption, absorption_probabilities, cannot_reach
+from jaxvelo.markov._absorbing_chain import Outcome
+from jaxvelo.markov._absorption import Absorption, absorption_probabilities
 from jaxvelo.markov._flow import cluster_proportions, compute_flow, mass_between_clusters
 from jaxvelo.markov._metrics import (
     boundary_directions,
@@ -9,11 +10,13 @@ from jaxvelo.markov._metrics import (
     row_correlation,
 )
 from jaxvelo.markov._projection import project
+from jaxvelo.markov._reachability import cannot_reach
 from jaxvelo.markov._stationary import closed_classes, stationary_distributions
 from jaxvelo.markov._walks import random_walks, sample_starts
 
 __all__ = [
     "Absorption",
+    "Outcome",
     "absorption_probabilities",
     "boundary_directions",
     "cannot_reach",

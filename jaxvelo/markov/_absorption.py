@@ -1,57 +1,84 @@
-"""Where a Markov chain ends: probabilities of absorption."""
+"""Where a Markov chain ends, and when: probabilities and times of absorption."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import lineax as lx
 import numpy as np
-import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
-from scipy.sparse.csgraph import breadth_first_order
 
-from jaxvelo.graph import TransitionMatrix, full_precision
+from jaxvelo.graph import NeighborGraph, TransitionMatrix, call_on_host
+from jaxvelo.markov._absorbing_chain import AbsorbingChain, Effort
+from jaxvelo.markov._metrics import expected_displacement
+
+TOLERANCE = 1e-6
+"""Largest error of a probability that counts as none; single precision resolves 1e-7."""
+DIRECT_FIRST = 500
+"""Up to so many transient cells, factorising the equations takes about as long as the iteration: 10 ms."""
+DIRECT_CELLS = 10_000
+"""Up to so many transient cells, equations that the iteration does not solve are factorised. The factors hold at most
+as many numbers as a dense matrix, 1.2 GB with indices; those of 10,000 cells with 30 neighbours each take 0.2 GB and
+ten seconds, and about seven times as long for twice as many cells."""
 
 
 class Absorption(NamedTuple):
-    r"""Absorption probabilities, and how well they solve their equations.
+    r"""Where a chain ends, when, and how well that is known.
 
     Attributes
     ----------
     probabilities
-        Shape ``(cells, fates)``.
+        Probability of each class of terminal cells, shape ``(cells, fates)``. Zero or one for terminal cells.
+    times
+        Expected number of steps until absorption, shape ``(cells,)``. Zero for terminal cells.
     residual
-        Largest violation of the equations, :math:`\max_{ik} |(B - T B)_{ik}|` over the transient cells.
+        Largest violation of the equations, :math:`\max_{ik} |\sum_{j \neq i} T_{ij} (B_{ik} - B_{jk})|` over the
+        transient cells. A small one does not make a small error: see ``error``.
+    row_sum_defect
+        Largest difference of a cell's probabilities from the sum one.
+    error
+        Bound of the error of all probabilities, and of the relative error of the times, before they are rounded to
+        the type of the transition probabilities: residual and rounding errors times the largest row sum of the inverse
+        of the equations. Infinite if nothing is known.
+    outcome
+        An :class:`~jaxvelo.markov.Outcome` as an integer: zero if ``error`` is within the tolerance, otherwise why
+        not. Where there is no solution, probabilities and times are NaN; one that is not accurate enough is given as it
+        is, and its gradient is NaN.
     """
 
     probabilities: Float[Array, "cells fates"]
+    times: Float[Array, " cells"]
     residual: Float[Array, ""]
+    row_sum_defect: Float[Array, ""]
+    error: Float[Array, ""]
+    outcome: Int[Array, ""]
 
 
-@full_precision
-@partial(jax.jit, static_argnames=("n_fates", "tolerance", "max_steps"))
+@partial(jax.jit, static_argnames=("n_fates", "tolerance", "max_steps", "direct_cells"))
 def absorption_probabilities(
     transitions: TransitionMatrix,
     terminal: Int[Array, " cells"],
     n_fates: int,
-    tolerance: float | None = None,
-    max_steps: int = 1000,
+    tolerance: float = TOLERANCE,
+    max_steps: int = 500,
+    direct_cells: int = DIRECT_CELLS,
 ) -> Absorption:
-    r"""Probabilities to be absorbed in each class of terminal cells.
+    r"""Probabilities to be absorbed in each class of terminal cells, and the time until then.
 
     With the terminal cells made absorbing, :math:`Q` the transitions among the others and :math:`R` those from them
     into each class,
 
     .. math:: (I - Q) B = R, \qquad B_{ik} = \mathbb{P}(\text{absorbed in class } k \mid \text{start in } i)
 
-    (Kemeny & Snell 1976, theorem 3.3.7; Lange et al. 2022). Solved by GMRES for all classes at once. Gradients are
-    implicit, by a second solve with the transpose, and so are exact up to the tolerance. In jitted functions and
-    gradients of your own, put :func:`jax.default_matmul_precision` with ``"highest"`` around these, where there is a
-    GPU: the solver's own products are traced last, and rounded ones cost it steps (the equations themselves are always
-    evaluated in full precision, and so is the residual).
+    and the expected numbers of steps are :math:`(I - Q) t = 1` (Kemeny & Snell 1976, theorems 3.3.5 and 3.3.7; Lange
+    et al. 2022). Both follow from the probabilities to move: with those, :math:`T_{ii}` is what is left to one.
+
+    Solved in double precision whatever the type of the probabilities, by SciPy on the host, so that a device needs no
+    double precision: by iteration, and by sparse LU factors for few cells and where the iteration does not reach the
+    tolerance. Gradients of any order are implicit, by solves with the same matrix or its transpose; where such a solve
+    does not reach the tolerance, the gradient is NaN.
 
     Parameters
     ----------
@@ -63,61 +90,88 @@ def absorption_probabilities(
     n_fates
         Number of classes.
     tolerance
-        Tolerance of the solver, relative to the largest entry of the right-hand side; 1e-6 in single and 1e-12 in
-        double precision if ``None``.
+        Largest error of a probability that counts as solved.
     max_steps
-        Largest number of restarts of the solver.
+        Largest number of products with the transition matrix in the iteration, for each class.
+    direct_cells
+        Up to so many transient cells, what the iteration does not solve is solved by LU factors, whose memory may grow
+        with the square of this number, 12 bytes each: 1.2 GB for 10,000 cells.
 
     Returns
     -------
-    The probabilities, with zero or one for the terminal cells themselves, and the residual.
+    Probabilities and times, and whether to believe them. Look at ``outcome``.
     """
-    dtype = transitions.values[0].dtype
-    if tolerance is None:
-        tolerance = 1e-6 if dtype == jnp.float32 else 1e-12
-    absorbed = jax.nn.one_hot(terminal, n_fates, dtype=dtype)
-    transient = (terminal < 0).astype(dtype)[:, None]
-    known = transient * (transitions @ absorbed)
-
-    def left_side(unknown: Array) -> Array:
-        return unknown - transient * (transitions @ (transient * unknown))
-
-    def solve(matvec, right_side: Array, tolerance: float = tolerance) -> Array:
-        # The solver's tolerances are for entries of order one; those of a gradient may have any size. In single
-        # precision it may stagnate just above them: what it found then is returned, and judged by the residual.
-        size = jnp.max(jnp.abs(right_side))
-        size = jnp.where(size > 0, size, 1)
-        operator = lx.FunctionLinearOperator(matvec, jax.eval_shape(lambda: right_side))
-        solver = lx.GMRES(rtol=tolerance, atol=tolerance, max_steps=max_steps, restart=30, stagnation_iters=3)
-        return lx.linear_solve(operator, right_side / size, solver, throw=False).value * size
-
-    def solve_transposed(matvec, right_side: Array) -> Array:
-        # Its solution counts visits, and is larger than the right-hand side by their number: so are rounding errors.
-        return solve(matvec, right_side, 100 * tolerance)
-
-    solution = jax.lax.custom_linear_solve(left_side, known, solve, transpose_solve=solve_transposed)
-    probabilities = absorbed + transient * solution
-    violation = transient * (probabilities - transitions @ probabilities)
-    return Absorption(probabilities, jnp.max(jnp.abs(jax.lax.stop_gradient(violation))))
+    effort = Effort(tolerance, max_steps, min(DIRECT_FIRST, direct_cells), direct_cells)
+    found = _absorb(transitions.values, transitions.graph.bare, terminal, n_fates, effort)
+    known = jax.nn.one_hot(terminal, n_fates, dtype=found.high.dtype)
+    return Absorption(
+        known + found.high[:, :-1], found.high[:, -1], found.residual, found.row_sum_defect, found.error, found.outcome
+    )
 
 
-def cannot_reach(matrix: sp.csr_matrix, terminal: np.ndarray) -> np.ndarray:
-    """Mask of the cells that no path of positive probability leads to a terminal cell.
+class _Found(NamedTuple):
+    """Fates and times of the transient cells as the sum of two numbers, of which the second is what rounding left."""
 
-    Parameters
-    ----------
-    matrix
-        Transition matrix.
-    terminal
-        Class of each terminal cell, -1 for all others, shape ``(cells,)``.
-    """
-    n_cells = matrix.shape[0]
-    # One more cell, from which backward edges lead to all terminal cells: what it does not reach, reaches none of them.
-    # A stored zero is no edge.
-    backward = sp.csr_matrix(matrix.T > 0)
-    source = sp.csr_matrix((terminal >= 0)[None])
-    joined = sp.block_array([[backward, None], [source, sp.csr_matrix((1, 1))]], format="csr")
-    reached = breadth_first_order(joined, n_cells, return_predecessors=False)
-    unreached = np.ones(n_cells + 1, dtype=bool)
-    unreached[reached] = False
-    return unreached[:n_cells]
+    high: Float[Array, "cells fates+1"]
+    low: Float[Array, "cells fates+1"]
+    residual: Float[Array, ""]
+    row_sum_defect: Float[Array, ""]
+    error: Float[Array, ""]
+    inverse: Float[Array, ""]
+    outcome: Int[Array, ""]
+    direct: Int[Array, ""]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def _absorb(values, graph: NeighborGraph, terminal: Array, n_fates: int, effort: Effort) -> _Found:
+    dtype = values[0].dtype
+
+    def solve(rows, columns, position, values, terminal) -> _Found:
+        found = AbsorbingChain(rows, columns, position, values, terminal).absorb(n_fates, effort)
+        exact = found.fates_and_times[position]
+        high = exact.astype(dtype)
+        numbers: Any = (found.residual, found.row_sum_defect, found.error, found.inverse, found.outcome, found.direct)
+        return _Found(high, exact - high, *numbers)
+
+    both: Any = jax.ShapeDtypeStruct((graph.position.shape[0], n_fates + 1), dtype)
+    number: Any = jax.ShapeDtypeStruct((), dtype)
+    code: Any = jax.ShapeDtypeStruct((), jnp.int32)
+    results = _Found(both, both, number, number, number, number, code, code)
+    return call_on_host(solve, results, graph.rows, graph.columns, graph.position, values, terminal)
+
+
+@_absorb.defjvp
+def _absorb_jvp(n_fates, effort, primals, tangents):
+    r"""From :math:`A x = b`: :math:`(A \dot x)_i = \sum_j \dot T_{ij} (x_j - x_i)`, with all of the digits of x."""
+    values, graph, terminal = primals
+    moved, _, _ = tangents
+    found = _absorb(values, graph, terminal, n_fates, effort)
+    transient = (terminal < 0)[:, None]
+    known = jnp.pad(jax.nn.one_hot(terminal, n_fates, dtype=found.high.dtype), ((0, 0), (0, 1)))
+    ends = jnp.concatenate([known + found.high, found.low], axis=1)
+    changes = expected_displacement(TransitionMatrix(graph, moved), ends)
+    change = jnp.where(transient, changes[:, : n_fates + 1] + changes[:, n_fates + 1 :], 0)
+
+    def left_side(x: Array) -> Array:
+        inside = jnp.where(transient, x, 0)
+        return jnp.where(transient, -expected_displacement(TransitionMatrix(graph, values), inside), x)
+
+    def solve(_, right_side: Array, transposed: bool = False) -> Array:
+        def on_host(rows, columns, position, values, terminal, inverse, direct, right_side):
+            chain = AbsorbingChain(rows, columns, position, values, terminal)
+            b = np.zeros((len(chain.leaves), right_side.shape[1]))
+            b[position] = right_side
+            return chain.solve_accurately(b, float(inverse), bool(direct), effort, transposed)[position]
+
+        solution = call_on_host(
+            on_host,
+            jax.ShapeDtypeStruct(right_side.shape, right_side.dtype),
+            *(graph.rows, graph.columns, graph.position, values, terminal, found.inverse, found.direct),
+            right_side,
+        )
+        return jnp.where(transient, solution, right_side)
+
+    solution = jax.lax.custom_linear_solve(left_side, change, solve, partial(solve, transposed=True))
+    still = jax.tree.map(jnp.zeros_like, found)
+    codes = {name: np.zeros((), jax.dtypes.float0) for name in ("outcome", "direct")}
+    return found, still._replace(high=solution, **codes)

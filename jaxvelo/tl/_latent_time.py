@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from jaxvelo.annotated.arguments import is_number, listed
 from jaxvelo.annotated.entries import require_anndata, require_key
 from jaxvelo.annotated.fit_columns import read_times
 from jaxvelo.annotated.graphs import graph_key, read_graph
-from jaxvelo.annotated.marked_cells import cell_at, score_of
+from jaxvelo.annotated.marked_cells import cell_at, is_informative, score_at, score_of
+from jaxvelo.annotated.parts import Part
 from jaxvelo.annotated.velocity_graph import has_velocity_graph, read_velocity_graph
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import latent_time as latent_time_of_roots
 from jaxvelo.dynamics import local_confidence, neighborhood_weights
-from jaxvelo.tl._terminal_states import find_terminal_states
-from jaxvelo.tl._velocity_graph import correlations, write_velocity_graph
+from jaxvelo.tl._terminal_states import Nearest, find_terminal_states, read_nearest
+from jaxvelo.tl._velocity_graph import (
+    Directions,
+    VelocityGraph,
+    correlations,
+    read_directions,
+    write_velocity_graph,
+)
 from jaxvelo.tl._velocity_pseudotime import has_score, magnitudes, pseudotime_on
 
 ROOT_KEYS = ("root_cells", "starting_cells", "root_states_probs")
@@ -120,117 +130,219 @@ def latent_time(
     Bergen et al. (2020), Methods, gene-shared latent time.
     """
     require_anndata(adata)
-    _check_ranges(min_likelihood, min_confidence, min_corr_diffusion, weight_diffusion, t_max)
-    times = read_times(adata, min_likelihood)
+    options = _Options(min_likelihood, min_confidence, min_corr_diffusion, weight_diffusion, t_max)
+    found = _computed(_read(adata, vkey, root_key, end_key, neighbors_key, options), options)
+    result = adata.copy() if copy else adata
+    if found.graph is not None:
+        write_velocity_graph(result, vkey, found.graph)
+    for key, score in found.scores.items():
+        result.obs[key] = score
+    result.obs["latent_time"] = found.time
+    return result if copy else None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    """What the user asks for."""
+
+    min_likelihood: float | None
+    min_confidence: float
+    min_corr_diffusion: float | None
+    weight_diffusion: float | None
+    t_max: float | None
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "min_likelihood": (0, np.inf),
+            "min_confidence": (0, 1),
+            "min_corr_diffusion": (-1, 1),
+            "weight_diffusion": (0, 1),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if value is None and name != "min_confidence":
+                continue
+            if not is_number(value) or not low <= value <= high:
+                raise ValueError(f"Expected `{name}` to be from {low} to {high}, found `{value!r}`.")
+        if self.t_max is not None and (not is_number(self.t_max) or not 0 < self.t_max < np.inf):
+            raise ValueError(f"Expected `t_max` to be positive, found `{self.t_max!r}`.")
+
+    @property
+    def uses_diffusion(self) -> bool:
+        """Whether the diffusion pseudotime is used."""
+        return self.min_corr_diffusion is not None or self.weight_diffusion is not None
+
+
+class _Marked(NamedTuple):
+    """Root cells or end points: by the score of each cell, or by the number of one; and the key that says so."""
+
+    key: str
+    score: Float[np.ndarray, " cells"] | None = None
+    cell: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """What is read of the cells.
+
+    Attributes
+    ----------
+    times
+        Times of the genes with a fit that is good enough, of shape (cells, genes).
+    neighborhoods, conn_key
+        Weights of the mean over each cell and its neighbours, and the key of their graph.
+    vkey
+        Key of the velocity.
+    roots
+        Root cells; None if they must be computed.
+    ends
+        End points that the user named, if any.
+    stored_ends
+        Score of the end points that are stored, if it sets some cells apart.
+    graph
+        Velocity graph that is stored; None if there is none, or it is not needed.
+    directions
+        What the velocity graph is computed of where it is needed and not there.
+    nearest
+        Nearest neighbours, where root cells must be computed.
+    """
+
+    times: Float[np.ndarray, "cells genes"]
+    neighborhoods: sp.csr_matrix
+    conn_key: str
+    vkey: str
+    roots: _Marked | None
+    ends: _Marked | None
+    stored_ends: Float[np.ndarray, " cells"] | None
+    graph: tuple[sp.csr_matrix, sp.csr_matrix] | None
+    directions: Directions | None
+    nearest: Nearest | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What is written: the latent time, and what was missing and had to be computed."""
+
+    time: Float[np.ndarray, " cells"]
+    scores: dict[str, Float[np.ndarray, " cells"]]
+    graph: VelocityGraph | None
+
+
+def _read(
+    adata: AnnData, vkey: str, root_key: str | None, end_key: str | None, neighbors_key: str | None, options: _Options
+) -> _Inputs:
+    times = read_times(adata, options.min_likelihood)
     conn_key = graph_key(adata, "connectivities", neighbors_key)
     neighborhoods = neighborhood_weights(read_graph(adata, conn_key))
+    ends = None
     if end_key is not None:
-        require_key(adata.obs, end_key, "adata.obs", "Pass the key of a score or a label as `end_key`, or None.")
-    root_key = _root_key(adata, root_key)
+        remedy = "Pass the key of a score or a label as `end_key`, or None."
+        ends = _Marked(end_key, score_of(require_key(adata.obs, end_key, "adata.obs", remedy)))
+    roots = _roots(adata, root_key, neighborhoods)
+    needs_graph = roots is None or options.uses_diffusion
+    graph, directions = None, None
+    if needs_graph and has_velocity_graph(adata, vkey):
+        graph = read_velocity_graph(adata, vkey)
+    elif needs_graph:
+        directions = read_directions(adata, vkey, neighbors_key=neighbors_key)
+    return _Inputs(
+        times,
+        neighborhoods,
+        conn_key,
+        vkey,
+        roots,
+        ends,
+        score_at(adata, "end_points", {}) if has_score(adata, "end_points") else None,
+        graph,
+        directions,
+        read_nearest(adata, neighbors_key) if roots is None else None,
+    )
 
+
+def _computed(inputs: _Inputs, options: _Options) -> _Found:
+    graph: tuple[sp.csr_matrix, sp.csr_matrix] | None = inputs.graph
     computed = None
+    if inputs.directions is not None:
+        computed = correlations(inputs.directions)
+        graph = computed.positive, computed.negative
+    roots, stored_ends = inputs.roots, inputs.stored_ends
     scores: dict[str, np.ndarray] = {}
-    uses_diffusion = min_corr_diffusion is not None or weight_diffusion is not None
-    if root_key is None or uses_diffusion:
-        if has_velocity_graph(adata, vkey):
-            graph = read_velocity_graph(adata, vkey)
-        else:
-            computed = correlations(adata, vkey, neighbors_key=neighbors_key)
-            graph = computed[0], computed[1]
-    if root_key is None:
-        states = find_terminal_states(adata, vkey, graph, neighbors_key=neighbors_key)
-        found = dict(zip(("root_cells", "end_points"), states, strict=True))
-        scores = {key: score for key, score in found.items() if not has_score(adata, key)}
-        root_key = "root_cells"
+    if inputs.nearest is not None and graph is not None:
+        everywhere = [Part(np.ones(len(inputs.times), dtype=bool), None)]
+        scores["root_cells"], ends = find_terminal_states(inputs.nearest, inputs.vkey, graph, everywhere)
+        roots = _Marked("root_cells", scores["root_cells"])
+        if stored_ends is None:
+            scores["end_points"] = ends
+            stored_ends = ends if is_informative(ends) else None
+    assert roots is not None
 
-    with timed(f"Computing latent time with {root_key!r} as prior"):
+    with timed(f"Computing latent time with {roots.key!r} as prior"):
+        times = inputs.times
         order = np.argsort(times.sum(axis=1), kind="stable")
-        if root_key in adata.obs or root_key in scores:
-            roots = _first_marked(adata, root_key, scores, order, "root cells")
-        else:
-            roots = np.array([cell_at(adata, adata.uns[root_key], {}, neighborhoods, f"adata.uns[{root_key!r}]")])
-        ends = None if end_key is None else _first_marked(adata, end_key, scores, order[::-1], "end points")
-
+        first = _first_marked(roots, order, "root cells")
+        last = None if inputs.ends is None else _first_marked(inputs.ends, order[::-1], "end points")
         pseudotime = None
-        if uses_diffusion:
+        if options.uses_diffusion and graph is not None:
             end = None
-            if ends is not None:
-                end = int(ends[0])
-            elif has_score(adata, "end_points", scores):
-                end = cell_at(adata, "end_points", scores, neighborhoods, "end_key")
-            pseudotime = pseudotime_on(magnitudes(*graph), int(roots[0]), end)
-            if min_corr_diffusion is not None:
-                times = _correlated(times, pseudotime, min_corr_diffusion)
+            if last is not None:
+                end = int(last[0])
+            elif stored_ends is not None:
+                end = int(np.argmax(inputs.neighborhoods @ stored_ends))
+            pseudotime = pseudotime_on(magnitudes(*graph), int(first[0]), end)
+            if options.min_corr_diffusion is not None:
+                times = _correlated(times, pseudotime, options.min_corr_diffusion)
         # The default floating type: float32, or float64 if the user has enabled it.
         latent = latent_time_of_roots(
-            jnp.asarray(times, dtype=float), jnp.asarray(roots), None if ends is None else jnp.asarray(ends)
+            jnp.asarray(times, dtype=float), jnp.asarray(first), None if last is None else jnp.asarray(last)
         )
         latent = np.asarray(latent, dtype=np.float64)
         if not latent.max() > 0:
             raise ValueError(
                 f"Expected times in `adata.layers['fit_t']` that vary among cells, found none that do after the root "
-                f"cell {roots[0]}. Choose other root cells, or a lower `min_likelihood`."
+                f"cell {first[0]}. Choose other root cells, or a lower `min_likelihood`."
             )
-        latent = _with_neighbors(latent, neighborhoods, min_confidence, pseudotime, weight_diffusion)
+        latent = _with_neighbors(
+            latent, inputs.neighborhoods, options.min_confidence, pseudotime, options.weight_diffusion
+        )
         if np.ptp(latent) <= ROUNDING * latent.max():
             raise ValueError(
-                f"Expected latent times that differ after averaging over `adata.obsp[{conn_key!r}]`, found that all "
-                "are the same: every cell is connected to every other. Use fewer neighbours."
+                f"Expected latent times that differ after averaging over `adata.obsp[{inputs.conn_key!r}]`, found that "
+                "all are the same: every cell is connected to every other. Use fewer neighbours."
             )
         latent = latent - latent.min()
-        latent *= (1.0 if t_max is None else t_max) / latent.max()
-
-    result = adata.copy() if copy else adata
-    if computed is not None:
-        write_velocity_graph(result, vkey, computed[0], computed[1], "distances", computed[2])
-    for key, score in scores.items():
-        result.obs[key] = score
-    result.obs["latent_time"] = latent
-    return result if copy else None
+        latent *= (1.0 if options.t_max is None else options.t_max) / latent.max()
+    return _Found(latent, scores, computed)
 
 
-def _check_ranges(min_likelihood, min_confidence, min_corr_diffusion, weight_diffusion, t_max) -> None:
-    """Raise a ValueError for arguments that make no sense."""
-    ranges = {
-        "min_likelihood": (min_likelihood, 0, np.inf),
-        "min_confidence": (min_confidence, 0, 1),
-        "min_corr_diffusion": (min_corr_diffusion, -1, 1),
-        "weight_diffusion": (weight_diffusion, 0, 1),
-    }
-    for name, (value, low, high) in ranges.items():
-        if value is None and name != "min_confidence":
-            continue
-        if not is_number(value) or not low <= value <= high:
-            raise ValueError(f"Expected `{name}` to be from {low} to {high}, found `{value!r}`.")
-    if t_max is not None and (not is_number(t_max) or not 0 < t_max < np.inf):
-        raise ValueError(f"Expected `t_max` to be positive, found `{t_max!r}`.")
-
-
-def _root_key(adata: AnnData, root_key: str | None) -> str | None:
-    """Return the key of the root cells, or None if they must be computed."""
+def _roots(adata: AnnData, root_key: str | None, neighborhoods: sp.csr_matrix) -> _Marked | None:
+    """Return the root cells, or None if they must be computed."""
     if root_key is None:
-        return next((key for key in ROOT_KEYS if key in adata.obs), None)
-    if root_key in adata.obs or root_key in adata.uns:
-        return root_key
+        root_key = next((key for key in ROOT_KEYS if key in adata.obs), None)
+        if root_key is None:
+            return None
+    if root_key in adata.obs:
+        return _Marked(root_key, score_of(require_key(adata.obs, root_key, "adata.obs", "")))
+    if root_key in adata.uns:
+        where = f"adata.uns[{root_key!r}]"
+        return _Marked(root_key, cell=cell_at(adata, adata.uns[root_key], {}, neighborhoods, where))
     raise KeyError(
         f"Expected `root_key` in `adata.obs` or `adata.uns`, found `{root_key!r}`. There are {listed(adata.obs)} and "
         f"{listed(adata.uns)}. Without `root_key`, root cells are computed."
     )
 
 
-def _first_marked(
-    adata: AnnData, key: str, scores: dict[str, np.ndarray], order: Int[np.ndarray, " cells"], what: str
-) -> Int[np.ndarray, " marked"]:
+def _first_marked(marks: _Marked, order: Int[np.ndarray, " cells"], what: str) -> Int[np.ndarray, " marked"]:
     """The first few cells in the given order that a score marks; of all cells if it marks none."""
-    score = scores[key] if key in scores else score_of(require_key(adata.obs, key, "adata.obs", ""))
-    marked = order[score[order] > MARKED]
+    if marks.score is None:
+        return np.array([marks.cell])
+    marked = order[marks.score[order] > MARKED]
     if not len(marked):
         logger.warning(
             "Found no %s: no cell has a score above %g in `adata.obs[%r]`. Taking the cells with the extreme sums of "
             "times; name cells to improve the latent time.",
             what,
             MARKED,
-            key,
+            marks.key,
         )
         marked = order
     return marked[:MOST_MARKED]

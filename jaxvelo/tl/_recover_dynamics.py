@@ -1,21 +1,31 @@
 """The dynamical model on an AnnData, under scVelo's names."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import numpy as np
+import scipy.sparse as sp
 from anndata import AnnData
+from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
 from jaxvelo.annotated.arguments import check_integer, is_number
-from jaxvelo.annotated.earlier_fit import EarlierFit
+from jaxvelo.annotated.dynamical_fit import StoredFit, read_stored_fit, write_fit
 from jaxvelo.annotated.entries import require_anndata
-from jaxvelo.annotated.fit_columns import FIT_LAYERS, kinetics_columns
+from jaxvelo.annotated.fit_columns import COVARIANCE, FIT_LAYERS, R2, kinetics_columns
 from jaxvelo.annotated.genes import chosen_genes
 from jaxvelo.annotated.graphs import read_neighbor_graph
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
-from jaxvelo.dynamics import DynamicalFit, SplicingKinetics, align_total_time, fit_dynamics, neighborhood_weights
+from jaxvelo.dynamics import (
+    DynamicalFit,
+    SplicingKinetics,
+    SteadyState,
+    align_total_time,
+    fit_dynamics,
+    neighborhood_weights,
+)
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 
 LEAST_CELLS = 10
@@ -133,43 +143,102 @@ def recover_dynamics(
     Bergen et al. (2020), Generalizing RNA velocity to transient cell states through dynamical modeling.
     """
     require_anndata(adata)
-    total_time = _total_time(t_max)
-    scaling = _scaling(fit_scaling)
-    check_integer("max_iter", max_iter, 5)
-    if not is_number(memory) or not 0 < memory < np.inf:
-        raise ValueError(f"Expected `memory` to be a positive number of GiB, found `{memory!r}`.")
+    options = _options(n_top_genes, max_iter, t_max, fit_scaling, standard_errors, memory)
     ignore_arguments(n_jobs=n_jobs, backend=backend)
+    fit = _fitted(_read(adata, var_names, neighbors_key), options, show_progress_bar)
+    result = adata.copy() if copy else adata
+    write_fit(result, fit)
+    return result if copy else None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    """What the user asks for; the total time is None to keep the unit, the scaling None to fit it."""
+
+    n_top_genes: int | None
+    iterations: int
+    total_time: float | None
+    scaling: float | None
+    standard_errors: bool
+    memory: float
+
+
+def _options(
+    n_top_genes: Any, max_iter: Any, t_max: Any, fit_scaling: Any, standard_errors: bool, memory: Any
+) -> _Options:
+    """Check the arguments that need no cells."""
+    if n_top_genes is not None:
+        check_integer("n_top_genes", n_top_genes, 1)
+    check_integer("max_iter", max_iter, 5)
+    return _Options(n_top_genes, max_iter, _total_time(t_max), _scaling(fit_scaling), standard_errors, _bytes(memory))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """What is read of the cells.
+
+    Attributes
+    ----------
+    spliced, unspliced
+        First moments, of shape (cells, genes).
+    neighborhoods
+        Weights of the mean over each cell and its neighbours.
+    asked
+        Mask of the genes to fit; None if they are to be found with the steady-state model.
+    allowed
+        Mask of the genes among which they are found.
+    before
+        What earlier fits have left.
+    """
+
+    spliced: Float[np.ndarray, "cells genes"]
+    unspliced: Float[np.ndarray, "cells genes"]
+    neighborhoods: sp.csr_matrix
+    asked: Bool[np.ndarray, " genes"] | None
+    allowed: Bool[np.ndarray, " genes"]
+    before: StoredFit
+
+
+def _read(adata: AnnData, var_names: Any, neighbors_key: str | None) -> _Inputs:
     if adata.n_obs < LEAST_CELLS:
         raise ValueError(
             f"Expected at least {LEAST_CELLS} cells, found {adata.n_obs}. Four parameters of each gene need more cells."
         )
     spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
-    weights = neighborhood_weights(read_neighbor_graph(adata, "connectivities", neighbors_key))
+    neighborhoods = neighborhood_weights(read_neighbor_graph(adata, "connectivities", neighbors_key))
+    allowed = np.ones(adata.n_vars, dtype=bool)
+    asked: np.ndarray | None = allowed
+    is_word = isinstance(var_names, str) and var_names not in adata.var_names and var_names not in adata.var
+    if is_word and var_names == "velocity_genes":
+        asked, allowed = None, highly_variable(adata)
+    elif not (is_word and var_names == "all"):
+        asked = chosen_genes(adata, var_names, "var_names")
+        _require_genes(asked, var_names)
+    return _Inputs(spliced, unspliced, neighborhoods, asked, allowed, read_stored_fit(adata))
 
+
+def _fitted(inputs: _Inputs, options: _Options, shows_progress: bool) -> StoredFit:
+    """Fit the genes, and put their fit beside what earlier fits have left of the others."""
+    spliced, unspliced = inputs.spliced, inputs.unspliced
     steady = fit_steady_state(spliced, unspliced, r2_adjusted=True)
-    genes = _genes(adata, var_names, find=lambda: _velocity_genes(adata, steady, spliced, unspliced))
-    if n_top_genes is not None:
-        check_integer("n_top_genes", n_top_genes, 1)
-        genes = np.sort(genes[np.argsort(-spliced[:, genes].sum(axis=0), kind="stable")[:n_top_genes]])
-
-    result = adata.copy() if copy else adata
-    before = EarlierFit(adata, genes)
+    genes = _genes(inputs, steady, options.n_top_genes)
     with (
         timed(f"Recovering dynamics of {len(genes)} genes"),
-        tqdm(total=len(genes), desc="Genes", disable=not show_progress_bar, leave=False) as bar,
+        tqdm(total=len(genes), desc="Genes", disable=not shows_progress, leave=False) as bar,
     ):
         fit = fit_dynamics(
             unspliced[:, genes],
             spliced[:, genes],
-            weights,
-            iterations=max_iter,
-            scaling=scaling,
-            memory=memory * 2**30,
+            inputs.neighborhoods,
+            iterations=options.iterations,
+            scaling=options.scaling,
+            memory=options.memory,
             report=bar.update,
         )
     _report(fit)
-    _write(result, before, fit, total_time, np.asarray(steady.r2, dtype=float), standard_errors)
-    return result if copy else None
+    stored = inputs.before.with_genes(genes, _in_our_unit(fit, options.total_time, options.standard_errors))
+    r2 = np.asarray(steady.r2, dtype=float)
+    return dataclasses.replace(stored, columns={**stored.columns, R2: r2})
 
 
 def _total_time(t_max: Any) -> float | None:
@@ -189,24 +258,27 @@ def _scaling(fit_scaling: Any) -> float | None:
     return float(fit_scaling)
 
 
-def _velocity_genes(adata: AnnData, steady: Any, spliced: np.ndarray, unspliced: np.ndarray) -> np.ndarray:
-    return find_velocity_genes(steady, spliced, unspliced, highly_variable(adata))
+def _bytes(memory: Any) -> float:
+    if not is_number(memory) or not 0 < memory < np.inf:
+        raise ValueError(f"Expected `memory` to be a positive number of GiB, found `{memory!r}`.")
+    return memory * 2**30
 
 
-def _genes(adata: AnnData, var_names: Any, find: Callable[[], np.ndarray]) -> np.ndarray:
+def _genes(inputs: _Inputs, steady: SteadyState, n_top_genes: int | None) -> Int[np.ndarray, " fitted"]:
     """Places of the genes to fit, in the order of ``adata.var``."""
-    if isinstance(var_names, str) and var_names not in adata.var_names and var_names not in adata.var:
-        if var_names == "velocity_genes":
-            return _places(find(), var_names)
-        if var_names == "all":
-            return np.arange(adata.n_vars)
-    return _places(chosen_genes(adata, var_names, "var_names"), var_names)
+    mask = inputs.asked
+    if mask is None:
+        mask = find_velocity_genes(steady, inputs.spliced, inputs.unspliced, inputs.allowed)
+        _require_genes(mask, "velocity_genes")
+    genes = np.flatnonzero(mask)
+    if n_top_genes is None:
+        return genes
+    return np.sort(genes[np.argsort(-inputs.spliced[:, genes].sum(axis=0), kind="stable")[:n_top_genes]])
 
 
-def _places(mask: np.ndarray, var_names: Any) -> np.ndarray:
+def _require_genes(mask: np.ndarray, var_names: Any) -> None:
     if not mask.any():
         raise ValueError(f"Expected genes to fit, found none with `var_names={var_names!r}`. Name some, or pass 'all'.")
-    return np.flatnonzero(mask)
 
 
 def _report(fit: DynamicalFit) -> None:
@@ -214,20 +286,14 @@ def _report(fit: DynamicalFit) -> None:
     logger.info("    Genes: %s", ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True)))
 
 
-def _write(
-    adata: AnnData,
-    before: EarlierFit,
-    fit: DynamicalFit,
-    total_time: float | None,
-    r2: np.ndarray,
-    standard_errors: bool,
-) -> None:
-    factor = np.ones(len(before.genes))
+def _in_our_unit(fit: DynamicalFit, total_time: float | None, standard_errors: bool) -> StoredFit:
+    """Give the fit of the genes as it is stored, with times and rates that compare between genes."""
+    factor = np.ones(len(fit.status))
     known = np.isfinite(fit.kinetics.switching_time)
     if total_time is not None:
         factor[known] = align_total_time(fit.time[:, known], fit.kinetics.switching_time[known], total_time)
-    kinetics = in_time_unit(fit.kinetics, factor)
-    columns: dict[str, Any] = {
+    kinetics = _in_time_unit(fit.kinetics, factor)
+    columns = {
         **kinetics_columns(kinetics),
         "fit_std_u": fit.deviation[0],
         "fit_std_s": fit.deviation[1],
@@ -240,15 +306,18 @@ def _write(
         "fit_residual": fit.residual,
         "fit_alignment_scaling": np.where(known, factor, np.nan),
     }
-    columns |= _standard_errors(fit.covariance) if standard_errors else {}
-    for times in (fit.time, fit.time_on, fit.time_off):
+    arrays = {}
+    if standard_errors:
+        columns |= _standard_errors(fit.covariance)
+        arrays[COVARIANCE] = np.asarray(fit.covariance, dtype=float)
+    for times in (fit.time, fit.time_on, fit.time_off):  # in place: they are large, and nobody else's
         times *= factor.astype(times.dtype)
     layers = dict(zip(FIT_LAYERS, (fit.time, fit.time_on, fit.time_off, fit.probability_on), strict=True))
-    before.write(adata, columns, layers, fit.covariance if standard_errors else None, fit.status, r2)
-    adata.uns["recover_dynamics"] = {"fit_connected_states": True, "use_raw": False}
+    columns = {name: np.asarray(column, dtype=float) for name, column in columns.items()}
+    return StoredFit(columns, layers, arrays, fit.status)
 
 
-def in_time_unit(kinetics: SplicingKinetics, factor: np.ndarray) -> SplicingKinetics:
+def _in_time_unit(kinetics: SplicingKinetics, factor: np.ndarray) -> SplicingKinetics:
     """Rates with all times multiplied by a factor of each gene."""
     return eqx.tree_at(
         lambda k: (k.alpha, k.beta, k.gamma, k.switching_time),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -102,32 +103,43 @@ def terminal_states(
     Bergen et al. (2020), Methods: root cells and end points.
     """
     require_anndata(adata)
+    if not 0 <= eps < 1:
+        raise ValueError(f"Expected `eps` to be at least 0 and below 1, found `{eps!r}`.")
     parts = parts_of(adata, groupby, groups)
-    states = find_terminal_states(adata, vkey, read_velocity_graph(adata, vkey), eps, neighbors_key, parts)
+    graph = read_velocity_graph(adata, vkey)
+    states = find_terminal_states(read_nearest(adata, neighbors_key), vkey, graph, parts, eps)
     result = adata.copy() if copy else adata
     for key, scores in zip(("root_cells", "end_points"), states, strict=True):
         result.obs[key] = column_of(adata, key, parts, scores, otherwise=0.0)
     return result if copy else None
 
 
+class Nearest(NamedTuple):
+    """Pattern of the nearest neighbours, and the key in ``adata.obsp`` that they have."""
+
+    neighbors: sp.csr_matrix
+    key: str
+
+
+def read_nearest(adata: AnnData, neighbors_key: str | None) -> Nearest:
+    """Read the nearest neighbours."""
+    neighbors = read_neighbors(adata, "distances", neighbors_key=neighbors_key)
+    return Nearest(neighbors, graph_key(adata, "distances", neighbors_key))
+
+
 def find_terminal_states(
-    adata: AnnData,
+    nearest: Nearest,
     vkey: str,
     graph: tuple[sp.csr_matrix, sp.csr_matrix],
+    parts: list[Part],
     eps: float = 1e-3,
-    neighbors_key: str | None = None,
-    parts: list[Part] | None = None,
 ) -> tuple[Float[np.ndarray, " cells"], Float[np.ndarray, " cells"]]:
     """Score of each cell as root cell and as end point; see :func:`terminal_states`. Zero for cells of no part."""
-    if not 0 <= eps < 1:
-        raise ValueError(f"Expected `eps` to be at least 0 and below 1, found `{eps!r}`.")
-    neighbors = read_neighbors(adata, "distances", neighbors_key=neighbors_key)
-    key = graph_key(adata, "distances", neighbors_key)
-    scores = np.zeros((2, adata.n_obs))
-    for part in parts_of(adata, None, None) if parts is None else parts:
+    scores = np.zeros((2, nearest.neighbors.shape[0]))
+    for part in parts:
         with timed(f"Computing terminal states of {vkey!r}{part.label}"):
-            near = part.within(neighbors)
-            warn_about_isolated(near, key, f"they are neither root cells nor end points{part.label}")
+            near = part.within(nearest.neighbors)
+            warn_about_isolated(near, nearest.key, f"they are neither root cells nor end points{part.label}")
             positive, negative = (part.within(matrix) for matrix in graph)
             scores[:, part.cells] = _scores(near, _exponential(positive, negative), eps)
     return scores[0], scores[1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -115,15 +116,52 @@ def velocity_graph(
     """
     require_anndata(adata)
     ignore_arguments(n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar)
-    positive, negative, steps = correlations(
+    asked = read_directions(
         adata, vkey, xkey, n_neighbors, n_recurse_neighbors, sqrt_transform, gene_subset, mode_neighbors, neighbors_key
     )
+    graph = correlations(asked)
     result = adata.copy() if copy else adata
-    write_velocity_graph(result, vkey, positive, negative, mode_neighbors, steps)
+    write_velocity_graph(result, vkey, graph)
     return result if copy else None
 
 
-def correlations(
+@dataclasses.dataclass(frozen=True)
+class Directions:
+    """What correlations are computed of.
+
+    Attributes
+    ----------
+    vkey, xkey
+        Layers of velocity and expression, for messages.
+    features
+        Expression and velocities on the genes that are used.
+    neighbors
+        Pattern of the neighbours.
+    mode_neighbors, n_steps
+        Which neighbours these are, and how many steps from neighbour to neighbour to look ahead.
+    takes_roots
+        Whether to take signed square roots first.
+    """
+
+    vkey: str
+    xkey: str
+    features: FeatureData
+    neighbors: sp.csr_matrix
+    mode_neighbors: str
+    n_steps: int
+    takes_roots: bool
+
+
+class VelocityGraph(NamedTuple):
+    """Positive and negative correlations, and the neighbours that they are of."""
+
+    positive: sp.csr_matrix
+    negative: sp.csr_matrix
+    mode_neighbors: str
+    n_steps: int
+
+
+def read_directions(
     adata: AnnData,
     vkey: str,
     xkey: str = "Ms",
@@ -133,8 +171,8 @@ def correlations(
     gene_subset: str | Sequence[str] | np.ndarray | None = None,
     mode_neighbors: str = "distances",
     neighbors_key: str | None = None,
-) -> tuple[sp.csr_matrix, sp.csr_matrix, int]:
-    """Positive and negative correlations, and the number of steps to neighbours; see :func:`velocity_graph`."""
+) -> Directions:
+    """Read what correlations are computed of; see :func:`velocity_graph`."""
     neighbors = read_neighbors(adata, mode_neighbors, n_neighbors, neighbors_key)
     if n_recurse_neighbors is None:
         n_recurse_neighbors = 1 if n_neighbors is not None or mode_neighbors == "connectivities" else 2
@@ -143,34 +181,40 @@ def correlations(
         sqrt_transform = stored_parameters(adata, f"{vkey}_params").get("mode") == "stochastic"
     data = FeatureData(adata, "layers", xkey, vkey, gene_subset)
     warn_about_isolated(neighbors, graph_key(adata, mode_neighbors, neighbors_key), "they get no correlations")
+    return Directions(vkey, xkey, data, neighbors, mode_neighbors, int(n_recurse_neighbors), bool(sqrt_transform))
+
+
+def correlations(directions: Directions) -> VelocityGraph:
+    """Correlate velocities with displacements; see :func:`velocity_graph`."""
+    takes_roots = directions.takes_roots
     with timed("Computing the velocity graph"):
-        graph = NeighborGraph.from_csr(within_steps(neighbors, n_recurse_neighbors))
-        similarity = _correlation_of_roots if sqrt_transform else "correlation"
-        logits, _, _ = evaluate_logits(Velocity(similarity=similarity), graph, data.features(pad=not sqrt_transform))
+        graph = NeighborGraph.from_csr(within_steps(directions.neighbors, directions.n_steps))
+        similarity = _correlation_of_roots if takes_roots else "correlation"
+        features = directions.features.features(pad=not takes_roots)
+        logits, _, _ = evaluate_logits(Velocity(similarity=similarity), graph, features)
         matrix = EdgeMatrix(graph, logits).to_csr().astype(np.dtype(jnp.result_type(float)))
     if not matrix.nnz:
         raise ValueError(
-            f"Expected velocities in `adata.layers[{vkey!r}]` and displacements in `adata.layers[{xkey!r}]` that have "
-            "a direction, found none: all are zero, or equal for all genes. Compute velocities anew, or choose other "
-            "genes by `gene_subset`."
+            f"Expected velocities in `adata.layers[{directions.vkey!r}]` and displacements in "
+            f"`adata.layers[{directions.xkey!r}]` that have a direction, found none: all are zero, or equal for all "
+            "genes. Compute velocities anew, or choose other genes by `gene_subset`."
         )
     # Rounding may lead beyond one.
-    return _part(matrix, 0, 1), _part(matrix, -1, 0), int(n_recurse_neighbors)
+    positive, negative = _part(matrix, 0, 1), _part(matrix, -1, 0)
+    return VelocityGraph(positive, negative, directions.mode_neighbors, directions.n_steps)
 
 
-def write_velocity_graph(
-    adata: AnnData, vkey: str, positive: sp.csr_matrix, negative: sp.csr_matrix, mode_neighbors: str, n_steps: int
-) -> None:
+def write_velocity_graph(adata: AnnData, vkey: str, graph: VelocityGraph) -> None:
     """Store the results of :func:`correlations`."""
-    largest = positive.max(axis=1).toarray().ravel()
+    largest = graph.positive.max(axis=1).toarray().ravel()
     best = np.percentile(largest, SELF_TRANSITION_PERCENTILE)
     parameters = {k: v for k, v in stored_parameters(adata, f"{vkey}_params").items() if k != "embeddings"}
-    adata.uns[f"{vkey}_graph"], adata.uns[f"{vkey}_graph_neg"] = positive, negative
+    adata.uns[f"{vkey}_graph"], adata.uns[f"{vkey}_graph_neg"] = graph.positive, graph.negative
     adata.obs[f"{vkey}_self_transition"] = np.clip(best - largest, 0, 1)
     adata.uns[f"{vkey}_params"] = {
         **parameters,
-        "mode_neighbors": mode_neighbors,
-        "n_recurse_neighbors": n_steps,
+        "mode_neighbors": graph.mode_neighbors,
+        "n_recurse_neighbors": graph.n_steps,
     }
 
 

@@ -17,7 +17,7 @@ from jaxvelo.annotated.velocity_graph import read_velocity_graph
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import diffusion_pseudotime, neighborhood_weights
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.tl._terminal_states import find_terminal_states
+from jaxvelo.tl._terminal_states import find_terminal_states, read_nearest
 
 
 @accepts_data
@@ -104,7 +104,7 @@ def velocity_pseudotime(
     graph = read_velocity_graph(adata, vkey) if use_velocity_graph or without else None
     states: dict[str, np.ndarray] = {}
     if graph is not None and without:
-        computed = find_terminal_states(adata, vkey, graph, neighbors_key=neighbors_key, parts=without)
+        computed = find_terminal_states(read_nearest(adata, neighbors_key), vkey, graph, without)
         for key, scores in zip(("root_cells", "end_points"), computed, strict=True):
             unmarked = [part for part in without if not has_score(adata, key, part=part)]
             if unmarked:

@@ -1,5 +1,6 @@
 """Transition matrices from graph and features, as differentiable expressions."""
 
+from jaxvelo.transitions._algebra import Role, factors_of_product, terms_of_sum, with_weight
 from jaxvelo.transitions._connectivity import Connectivity, Precomputed
 from jaxvelo.transitions._expression import Expression, Product, Scaled, Sum
 from jaxvelo.transitions._features import Features
@@ -19,11 +20,15 @@ __all__ = [
     "FixedProbabilities",
     "Precomputed",
     "Product",
+    "Role",
     "Scaled",
     "Sum",
     "Velocity",
     "automatic_softmax_scale",
     "evaluate_logits",
     "evaluate_velocity",
+    "factors_of_product",
     "fix_logits",
+    "terms_of_sum",
+    "with_weight",
 ]

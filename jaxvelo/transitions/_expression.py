@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxvelo.graph import Edges, NeighborGraph, Pattern, TransitionMatrix, normalize_rows, uniform
+from jaxvelo.transitions._algebra import Role, factors_of_product, terms_of_sum, with_weight
 from jaxvelo.transitions._features import Features
 
 Probabilities = tuple[Float[Array, "rows width"], ...]
@@ -90,14 +91,29 @@ class Expression(eqx.Module):
         """
         return None
 
+    @property
+    def role(self) -> Role:
+        """What the expression is to the rules of adding and multiplying."""
+        return Role.BASIC
+
+    @property
+    def terms(self) -> tuple[Expression, ...]:
+        """The expression as the only term of a sum."""
+        return (self,)
+
+    @property
+    def unweighted(self) -> Expression:
+        """The expression without a weight in front."""
+        return self
+
     def __add__(self, other: Expression) -> Sum:
         if not isinstance(other, Expression):
             return NotImplemented
-        return _add(self, other)
+        return _sum(terms_of_sum(self, other, lambda expression: Scaled(jnp.asarray(1.0), expression)))
 
     def __mul__(self, other: Expression | ArrayLike) -> Expression:
         if isinstance(other, Expression):
-            return Product((_unscaled(self), _unscaled(other)))
+            return Product(factors_of_product(self, other))
         return _scale(self, other)
 
     def __rmul__(self, other: ArrayLike) -> Expression:
@@ -135,6 +151,16 @@ class Scaled(Expression):
     weight: Float[Array, ""] | Float[Array, " cells"]
     child: Expression
 
+    @property
+    def role(self) -> Role:
+        """A term with a weight."""
+        return Role.WEIGHTED
+
+    @property
+    def unweighted(self) -> Expression:
+        """The expression without its weight."""
+        return self.child
+
     def probabilities(self, pattern, edges, data, key):
         """Probabilities of the expression: a common factor of all rows is normalised away."""
         return self.child.probabilities(pattern, edges, data, key)
@@ -158,6 +184,11 @@ class Product(Expression):
 
     children: tuple[Expression, ...]
     normalized: bool = eqx.field(static=True, default=True)
+
+    @property
+    def role(self) -> Role:
+        """A product."""
+        return Role.PRODUCT
 
     def probabilities(self, pattern, edges, data, key):
         """Product of the factors; rows without a common edge become uniform over the graph's edges."""
@@ -191,6 +222,17 @@ class Sum(Expression):
     weights: Float[Array, " terms"] | Float[Array, "terms cells"]
     children: tuple[Expression, ...]
     joinable: bool = eqx.field(static=True, default=True)
+
+    @property
+    def role(self) -> Role:
+        """A sum; one of weighted terms, if all have a weight."""
+        is_open = self.joinable and not any(map(_is_bare, self.children))
+        return Role.SUM_OF_WEIGHTED if is_open else Role.SUM
+
+    @property
+    def terms(self) -> tuple[Expression, ...]:
+        """The terms with their weights."""
+        return tuple(Scaled(w, c) for w, c in zip(self.weights, self.children, strict=True))
 
     def probabilities(self, pattern, edges, data, key):
         """Weighted mean of the terms."""
@@ -253,38 +295,12 @@ def _split(key: Array | None, n: int) -> list[Array | None]:
     return [None] * n if key is None else list(jax.random.split(key, n))
 
 
-def _unscaled(expression: Expression) -> Expression:
-    return expression.child if isinstance(expression, Scaled) else expression
-
-
 def _scale(expression: Expression, weight) -> Expression:
-    if isinstance(expression, Scaled):
-        return Scaled(expression.weight * weight, expression.child)
-    return Scaled(jnp.asarray(weight, dtype=float), expression)
+    weight, child = with_weight(expression, weight)
+    return Scaled(jnp.asarray(weight, dtype=float), child)
 
 
-def _add(left: Expression, right: Expression) -> Sum:
-    """Add, as CellRank does: a further weighted term joins a sum, two sums are nested, single products stay bare."""
-    if _joinable(left) and not isinstance(right, (Sum, Product)):
-        left, right = left, right
-    elif _joinable(right) and not isinstance(left, (Sum, Product)):
-        left, right = right, left
-    else:
-        return _sum([_as_term(left), _as_term(right)])
-    assert isinstance(left, Sum)
-    terms = [Scaled(w, c) for w, c in zip(left.weights, left.children, strict=True)]
-    return _sum([*terms, _as_term(right)])
-
-
-def _joinable(expression: Expression) -> bool:
-    return isinstance(expression, Sum) and expression.joinable and not any(map(_is_bare, expression.children))
-
-
-def _as_term(expression: Expression) -> Expression:
-    return expression if isinstance(expression, (Scaled, Product)) else Scaled(jnp.asarray(1.0), expression)
-
-
-def _sum(terms: list[Expression]) -> Sum:
+def _sum(terms: tuple[Expression, ...]) -> Sum:
     any_weight = any(isinstance(t, Scaled) for t in terms)
     weights, children = [], []
     for term in terms:

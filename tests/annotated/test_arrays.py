@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from jaxvelo.annotated.arrays import dense, read_array, read_representation
 from jaxvelo.annotated.embeddings import read_embedding
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 VALUES = np.array([[0.5, 1.0], [np.nan, 2.0], [3.0, 4.5]])
 

@@ -7,7 +7,7 @@ import pytest
 
 from jaxvelo.annotated.cells import chosen_cells
 from tests.annotated.six_cells import MASK, N
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 pytestmark = pytest.mark.any_precision
 

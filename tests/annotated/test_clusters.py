@@ -6,7 +6,7 @@ import pytest
 
 from jaxvelo.annotated.clusters import chosen_groups, cluster_codes, cluster_names, read_clusters, require_cluster
 from tests.annotated.six_cells import N
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 pytestmark = pytest.mark.any_precision
 

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from jaxvelo.annotated.feature_data import FeatureData
 from tests.annotated.six_cells import MASK, N
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 GENES = [f"gene_{i}" for i in range(N)]
 CHOSEN = [gene for gene, truth in zip(GENES, MASK, strict=True) if truth]

@@ -16,7 +16,7 @@ from jaxvelo.annotated.fit_columns import (
     read_times,
 )
 from tests.annotated.six_cells import N
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 
 @pytest.fixture

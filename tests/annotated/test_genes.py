@@ -7,7 +7,7 @@ import pytest
 
 from jaxvelo.annotated.genes import chosen_genes, highly_variable_genes, velocity_genes
 from tests.annotated.six_cells import MASK, NUMBERS, WORDS, N
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 pytestmark = pytest.mark.any_precision
 

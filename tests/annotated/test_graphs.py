@@ -17,7 +17,7 @@ from jaxvelo.annotated.graphs import (
     usual_key,
     write_graphs,
 )
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 N_CELLS = 12
 

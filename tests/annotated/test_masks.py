@@ -10,7 +10,7 @@ from jaxvelo.annotated.cells import chosen_cells
 from jaxvelo.annotated.genes import chosen_genes
 from jaxvelo.annotated.masks import read_mask
 from tests.annotated.six_cells import MASK, NUMBERS, WORDS
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 pytestmark = pytest.mark.any_precision
 

@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 from jaxvelo.annotated.neighbors import read_neighbors, warn_about_isolated
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 pytestmark = pytest.mark.any_precision
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from jaxvelo.annotated.stored_colors import read_colors, read_each, stored_colors
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 pytestmark = pytest.mark.any_precision
 

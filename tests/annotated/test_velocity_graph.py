@@ -6,7 +6,7 @@ import scipy.sparse as sp
 
 from jaxvelo.annotated.velocity_graph import has_velocity_graph, read_velocity_graph, stored_velocity_graph
 from tests.annotated.six_cells import N
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 pytestmark = pytest.mark.any_precision
 

@@ -11,10 +11,10 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxvelo.fit import (
+    DescentSetting,
     FateLikelihood,
     Parameters,
     Problem,
-    Run,
     laplace_covariance,
     minimize,
     standard_errors,
@@ -75,7 +75,7 @@ def simulated(seed, n_items=20_000, train=("scale", "weights"), scale_cells=None
 
 
 def fitted(problem, steps=12):
-    run = Run(EVERYONE[None], EVERYONE[None], jnp.zeros(1), jnp.zeros(1))
+    run = DescentSetting(EVERYONE[None], EVERYONE[None], jnp.zeros(1), jnp.zeros(1))
     starts = jax.tree.map(lambda leaf: leaf[None], problem.parametrization.start())
     state, _ = minimize(problem, starts, run, LBFGS, steps)
     return jax.tree.map(lambda leaf: leaf[0], state.best)

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxvelo.fit import FunctionOf, Problem, Run, minimize
+from jaxvelo.fit import DescentSetting, FunctionOf, Problem, minimize
 from tests.finite_differences import value_and_gradient
 from tests.fit.problems import KEY, N_CELLS, dataset, loss, moved, parametrization_of, problem_of, usual
 from tests.transitions.examples import default
@@ -29,7 +29,7 @@ def runs_of(training, validation=None, genes=0.0, rough=0.0):
     training = np.atleast_2d(training)
     validation = 1.0 - training if validation is None else np.atleast_2d(validation)
     factors = (default(np.full(len(training), factor)) for factor in (genes, rough))
-    return Run(default(training), default(validation), *factors)
+    return DescentSetting(default(training), default(validation), *factors)
 
 
 def stacked(*parameters):

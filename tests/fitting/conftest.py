@@ -1,26 +1,13 @@
 """Cells and fits that several files of tests look at."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from jaxvelo import objectives, tl
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
 from tests.fitting.fits import QUICK, dense
-from tests.kernels.conftest import N_CELLS, closed, logged, make_cells  # noqa: F401
-from tests.kernels.snapshot import unchanged
-
-
-def make_known():
-    """Cells on a line with two ends; which of them the cells in between go to is known, but for every fifth."""
-    adata = make_cells()
-    number = np.arange(N_CELLS)
-    ends = np.where(number < 4, "begin", np.where(number >= N_CELLS - 4, "end", None))
-    fate = np.where(number < 20, "begin", "end").astype(object)
-    fate[number % 5 == 0] = None
-    adata.obs["terminal"] = pd.Categorical(ends, ["begin", "end"])
-    adata.obs["fate"] = pd.Categorical(fate, ["begin", "end"])
-    return adata
+from tests.fitting.known_fates import make_known
+from tests.snapshot import unchanged
 
 
 @pytest.fixture(scope="session")

@@ -18,13 +18,13 @@ PROGRAM = """
     import jax.numpy as jnp
     import numpy as np
     from jaxvelo import objectives, tl
-    from jaxvelo.dynamics import _dynamical_model as dynamical_model
+    from jaxvelo.dynamics import _dynamical_model
     from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
     from jaxvelo.fitting import _fit_kernel
-    from tests.fitting.conftest import make_known
+    from tests.fitting.known_fates import make_known
     from tests.tl.test_recover_dynamics import moments
 
-    dynamical_model._n_usable_cores = lambda: 2
+    _dynamical_model._n_usable_cores = lambda: 2
     seen = set()
 
     def watched(module, name):
@@ -39,7 +39,7 @@ PROGRAM = """
 
     watched(_fit_kernel, "item_losses")
     watched(_fit_kernel, "_covariance")
-    watched(dynamical_model, "fit_curves")
+    watched(_dynamical_model, "fit_curves")
 
     def everything():
         adata = make_known()
@@ -104,8 +104,7 @@ def test_an_error_of_the_losses_comes_out(mixed, fates, monkeypatch):
 
 def test_the_fit_of_genes_can_be_interrupted(known, monkeypatch):
     """Batches that have not begun are given up."""
-    from jaxvelo.dynamics import _dynamical_model as dynamical_model
-    from jaxvelo.dynamics import fit_dynamics, neighborhood_weights
+    from jaxvelo.dynamics import _dynamical_model, fit_dynamics, neighborhood_weights
 
     batches = []
 
@@ -116,11 +115,11 @@ def test_the_fit_of_genes_can_be_interrupted(known, monkeypatch):
     def interrupted(n_done):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dynamical_model, "_fit_batch", counted)
-    monkeypatch.setattr(dynamical_model, "_n_usable_cores", lambda: 1)
+    monkeypatch.setattr(_dynamical_model, "_fit_batch", counted)
+    monkeypatch.setattr(_dynamical_model, "_n_usable_cores", lambda: 1)
     counts = np.random.default_rng(0).gamma(2.0, size=(60, 2_000))
     weights = neighborhood_weights(known.obsp["connectivities"])
-    memory = dynamical_model.ARRAYS_PER_BATCH * 60 * 8 * 8
+    memory = _dynamical_model.ARRAYS_PER_BATCH * 60 * 8 * 8
     with pytest.raises(KeyboardInterrupt):
         fit_dynamics(counts, counts, weights, memory=memory, report=interrupted)
     assert 0 < len(batches) < 100

@@ -5,8 +5,8 @@ import optax
 import pytest
 
 from jaxvelo import objectives, tl
+from tests.bent_line import N_CELLS
 from tests.fitting.fits import CLOSE, DOUBLE, QUICK, check_scores, dense, loss_of, same
-from tests.kernels.conftest import N_CELLS
 
 
 class TestScaleAndWeights:

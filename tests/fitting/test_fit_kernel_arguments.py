@@ -6,9 +6,9 @@ import pytest
 
 from jaxvelo import fit, objectives, tl
 from jaxvelo.kernels import VelocityKernel
+from tests.bent_line import N_CELLS
 from tests.fitting.fits import CLOSE, QUICK, check_scores, loss_of
-from tests.kernels.conftest import N_CELLS
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 
 class TestValidation:

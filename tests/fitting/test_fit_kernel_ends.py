@@ -8,10 +8,10 @@ import scipy.sparse as sp
 
 from jaxvelo import objectives, tl
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
-from tests.fitting.conftest import make_known
+from tests.bent_line import N_CELLS
 from tests.fitting.fits import CLOSE, QUICK, check_scores, same
-from tests.kernels.conftest import N_CELLS
-from tests.kernels.snapshot import unchanged
+from tests.fitting.known_fates import make_known
+from tests.snapshot import unchanged
 
 
 class TestWhereItGoesWrong:
@@ -60,6 +60,15 @@ class TestWhereItGoesWrong:
         broken = objectives.FunctionOf(mixed.adata, self.gain_until(-np.inf))
         with unchanged(mixed.adata), pytest.raises(ValueError, match=r"not finite at step 0, with .*softmax_scale"):
             tl.fit_kernel(mixed, broken, **QUICK)
+
+    def test_fates_that_are_lost_on_the_way(self, velocity):
+        """Where a sharp softmax makes probabilities zero, no fate is known: the error says so, and what to do."""
+        fates = objectives.FateLikelihood(velocity.adata, {"a": [9], "b": [8]}, {"a": [30], "b": [31]})
+        starts = [{"softmax_scale": 1e6}]
+        with pytest.raises(ValueError, match=r"not finite at step 0, with .*reach no terminal cell.*softmax scale"):
+            tl.fit_kernel(velocity, fates, starts=starts, validation=None, **QUICK)
+        with pytest.raises(ValueError, match=r"finite loss at some point of the grid.*reach no terminal cell"):
+            tl.sweep_kernel(velocity, fates, [1e6])
 
     def test_unreachable_cells_are_named(self):
         adata = make_known()

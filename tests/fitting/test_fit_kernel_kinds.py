@@ -6,10 +6,10 @@ import scipy.sparse as sp
 
 from jaxvelo import objectives, tl
 from jaxvelo.kernels import ConnectivityKernel, PrecomputedKernel, VelocityKernel
-from tests.fitting.conftest import make_known
+from tests.bent_line import N_CELLS
 from tests.fitting.fits import CLOSE, QUICK, check_scores, dense, loss_of, same
-from tests.kernels.conftest import N_CELLS
-from tests.kernels.snapshot import unchanged
+from tests.fitting.known_fates import make_known
+from tests.snapshot import unchanged
 
 
 def own_similarity(v, displacements):

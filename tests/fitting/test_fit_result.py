@@ -10,9 +10,9 @@ import pytest
 
 from jaxvelo import objectives, tl
 from jaxvelo.kernels import PrecomputedKernel, from_adata
+from tests.bent_line import N_CELLS
 from tests.fitting.fits import QUICK, dense, same
-from tests.kernels.conftest import N_CELLS
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 
 class TestResult:

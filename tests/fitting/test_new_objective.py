@@ -6,8 +6,8 @@ import pytest
 from jaxtyping import Array, Float, Int
 
 from jaxvelo import fit, tl
+from tests.bent_line import N_CELLS
 from tests.fitting.fits import QUICK, check_scores
-from tests.kernels.conftest import N_CELLS
 
 
 class Concentration(fit.Objective):

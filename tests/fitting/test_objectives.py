@@ -12,8 +12,8 @@ import scipy.sparse as sp
 
 from jaxvelo import fit, objectives
 from jaxvelo.kernels import VelocityKernel
-from tests.kernels.conftest import N_CELLS, make_cells
-from tests.kernels.snapshot import unchanged
+from tests.bent_line import N_CELLS, make_cells
+from tests.snapshot import unchanged
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-11} if jax.config.jax_enable_x64 else {"rtol": 2e-4, "atol": 2e-5}
 KEY = jax.random.key(0)
@@ -449,7 +449,7 @@ class TestFunctionsAndSums:
         future = objectives.FutureLikelihood(cells, "day", steps=2)
         mask = np.arange(N_CELLS) % 3 > 0
         total = 2 * (future + 0.1 * gain) + late * 3
-        assert isinstance(total, fit.Total)
+        assert isinstance(total, fit.LinearCombination)
         for cell_mask in (None, mask):
             expected = 2 * loss_of(future, kernel, cell_mask) + 0.2 * loss_of(gain, kernel, cell_mask)
             expected += 3 * loss_of(late, kernel, cell_mask)

@@ -7,8 +7,8 @@ import pytest
 
 from jaxvelo import objectives, tl
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
-from tests.kernels.conftest import N_CELLS
-from tests.kernels.snapshot import unchanged
+from tests.bent_line import N_CELLS
+from tests.snapshot import unchanged
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-10} if jax.config.jax_enable_x64 else {"rtol": 1e-4, "atol": 2e-5}
 

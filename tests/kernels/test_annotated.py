@@ -13,8 +13,8 @@ from jaxvelo.kernels import (
     VelocityKernel,
     from_adata,
 )
-from tests.kernels.conftest import N_CELLS
-from tests.kernels.snapshot import snapshot, unchanged
+from tests.bent_line import N_CELLS
+from tests.snapshot import snapshot, unchanged
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from jaxvelo.kernels import VelocityKernel
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 
 @pytest.fixture

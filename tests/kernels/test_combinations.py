@@ -8,8 +8,8 @@ import pytest
 import scipy.sparse as sp
 
 from jaxvelo.kernels import ConnectivityKernel, KernelAdd, KernelMul, PrecomputedKernel, VelocityKernel
-from tests.kernels.conftest import N_CELLS
-from tests.kernels.snapshot import unchanged
+from tests.bent_line import N_CELLS
+from tests.snapshot import unchanged
 
 DOUBLE = jax.config.jax_enable_x64
 CLOSE = {"rtol": 0, "atol": 1e-13 if DOUBLE else 2e-7}

@@ -15,8 +15,8 @@ from jaxvelo.kernels import (
     from_adata,
     read,
 )
-from tests.kernels.snapshot import snapshot, unchanged
 from tests.kernels.test_annotated import assert_same
+from tests.snapshot import snapshot, unchanged
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxvelo.kernels import ConnectivityKernel, KernelAdd, VelocityKernel, from_adata
-from tests.kernels.conftest import N_CELLS, N_GENES
-from tests.kernels.snapshot import unchanged
+from tests.bent_line import N_CELLS, N_GENES
+from tests.snapshot import unchanged
 
 DOUBLE = jax.config.jax_enable_x64
 CLOSE = {"rtol": 0, "atol": 1e-12 if DOUBLE else 3e-6}
@@ -122,6 +122,15 @@ def test_weights_are_relative(weighted):
     check_expression(twice)
     again = 2 * (SHARES * velocity) + (2 - 2 * SHARES) * connectivity
     np.testing.assert_allclose(dense(again), dense(weighted), **CLOSE)
+
+
+def test_a_third_term_joins(weighted):
+    velocity, connectivity = weighted.kernels
+    kernel = weighted + 0.5 * connectivity
+    assert len(kernel) == 3
+    share = (SHARES / 1.5)[:, None]
+    np.testing.assert_allclose(dense(kernel), share * dense(velocity) + (1 - share) * dense(connectivity), **CLOSE)
+    check_expression(kernel)
 
 
 def test_with_weights(weighted):

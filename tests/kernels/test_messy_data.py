@@ -8,8 +8,8 @@ import pytest
 import scipy.sparse as sp
 
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
-from tests.kernels.conftest import N_CELLS, N_GENES
-from tests.kernels.snapshot import unchanged
+from tests.bent_line import N_CELLS, N_GENES
+from tests.snapshot import unchanged
 
 DOUBLE = jax.config.jax_enable_x64
 TOLERANCE = {"rtol": 0, "atol": 1e-12 if DOUBLE else 2e-6}

@@ -5,8 +5,8 @@ import pytest
 import scipy.sparse as sp
 
 from jaxvelo.kernels import ConnectivityKernel, PrecomputedKernel, VelocityKernel
-from tests.kernels.conftest import N_CELLS
-from tests.kernels.snapshot import unchanged
+from tests.bent_line import N_CELLS
+from tests.snapshot import unchanged
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import scipy.sparse as sp
 
 from jaxvelo.kernels import ConnectivityKernel, PrecomputedKernel, VelocityKernel
 from jaxvelo.kernels._projection import automatic_quiver_scale
-from tests.kernels.conftest import N_CELLS
-from tests.kernels.snapshot import unchanged
+from tests.bent_line import N_CELLS
+from tests.snapshot import unchanged
 
 DOUBLE = jax.config.jax_enable_x64
 WRITTEN = "/obsm/T_fwd_umap", "/uns/T_fwd_params"

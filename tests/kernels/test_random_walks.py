@@ -11,9 +11,9 @@ import pytest
 
 from jaxvelo.annotated.cells import chosen_cells
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
-from jaxvelo.kernels._random_walks import n_steps, simulate
-from tests.kernels.conftest import N_CELLS
-from tests.kernels.snapshot import unchanged
+from jaxvelo.kernels._random_walks import n_steps
+from tests.bent_line import N_CELLS
+from tests.snapshot import unchanged
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def kernel(made):
 
 
 def walks(kernel, n_sims=20, max_iter=10, seed=0, successive_hits=0, start_ixs=None, stop_ixs=None):
-    return simulate(kernel, n_sims, max_iter, seed, successive_hits, start_ixs, stop_ixs)
+    return kernel.random_walks(n_sims, max_iter, seed, successive_hits, start_ixs, stop_ixs)
 
 
 def test_steps_are_transitions(kernel):

@@ -7,8 +7,8 @@ import pytest
 import scipy.sparse as sp
 
 from jaxvelo.kernels import ConnectivityKernel, PrecomputedKernel, VelocityKernel, from_adata, read
-from tests.kernels.conftest import N_CELLS
-from tests.kernels.snapshot import unchanged
+from tests.bent_line import N_CELLS
+from tests.snapshot import unchanged
 
 
 @pytest.fixture

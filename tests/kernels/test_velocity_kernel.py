@@ -12,8 +12,8 @@ import scipy.sparse as sp
 
 from jaxvelo.configuration import settings
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
-from tests.kernels.conftest import N_CELLS
-from tests.kernels.snapshot import unchanged
+from tests.bent_line import N_CELLS
+from tests.snapshot import unchanged
 
 DOUBLE = jax.config.jax_enable_x64
 TOLERANCE = 1e-12 if DOUBLE else 2e-6

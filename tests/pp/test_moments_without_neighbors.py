@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import jaxvelo as jv
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 
 class TestMomentsWithoutNeighbours:

@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 import jaxvelo as jv
 from jaxvelo.graph import fuzzy_connectivities
 from jaxvelo.pp import _neighbor_search as search
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 pytestmark = pytest.mark.any_precision
 NEEDS_SCANPY = 'scanpy\'s neighbours need `pip install "jaxvelo[tutorial]"`'

@@ -3,8 +3,7 @@
 import pytest
 
 from jaxvelo import tl
-from tests.kernels.conftest import closed, logged  # noqa: F401
-from tests.tl.trajectory import simulated
+from tests.trajectory import simulated
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from scipy.stats import spearmanr
 
 import jaxvelo as jv
 from tests.dynamics import plain
-from tests.kernels.snapshot import unchanged
-from tests.tl.trajectory import simulated, two_parts
+from tests.snapshot import unchanged
+from tests.trajectory import simulated, two_parts
 
 
 @pytest.fixture

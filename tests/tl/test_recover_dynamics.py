@@ -9,8 +9,8 @@ import scipy.sparse as sp
 from anndata import AnnData, read_h5ad
 
 import jaxvelo as jv
-from tests.kernels.snapshot import unchanged
-from tests.tl.trajectory import with_neighbors
+from tests.snapshot import unchanged
+from tests.trajectory import with_neighbors
 
 pytestmark = pytest.mark.usefixtures("optimized")
 N_CELLS, N_GENES = 150, 12

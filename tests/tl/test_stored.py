@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 import jaxvelo as jv
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 USES = {
     "terminal states": lambda a: jv.tl.terminal_states(a),

@@ -7,8 +7,8 @@ import scipy.sparse as sp
 
 import jaxvelo as jv
 from tests.dynamics import plain
-from tests.kernels.snapshot import unchanged
-from tests.tl.trajectory import halves, part_of, plain_graph, simulated, two_parts
+from tests.snapshot import unchanged
+from tests.trajectory import halves, part_of, plain_graph, simulated, two_parts
 
 
 def plain_scores(adata, edges, correlations):

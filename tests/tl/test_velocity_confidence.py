@@ -6,8 +6,8 @@ import scipy.sparse as sp
 
 import jaxvelo as jv
 from tests.dynamics import plain
-from tests.kernels.snapshot import unchanged
-from tests.tl.trajectory import genes_of, simulated
+from tests.snapshot import unchanged
+from tests.trajectory import genes_of, simulated
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from scipy.stats import spearmanr
 
 import jaxvelo as jv
 from tests.dynamics import plain
-from tests.kernels.snapshot import unchanged
-from tests.tl.trajectory import halves, part_of, plain_graph, two_parts
+from tests.snapshot import unchanged
+from tests.trajectory import halves, part_of, plain_graph, two_parts
 
 
 def plain_pseudotime(adata, root, end=None):

@@ -1,11 +1,7 @@
 """What users feel: how often something is compiled."""
 
-import logging
-
-import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import scipy.sparse as sp
 from anndata import AnnData
 
@@ -13,33 +9,6 @@ from jaxvelo.graph import NeighborGraph
 from jaxvelo.kernels import VelocityKernel
 from jaxvelo.markov import expected_displacement, project
 from jaxvelo.transitions import Connectivity, Expression, Features, Velocity
-
-
-class _Counter(logging.Handler):
-    def __init__(self):
-        super().__init__()
-        self.programs = []
-
-    def emit(self, record):
-        if record.getMessage().startswith("Finished XLA compilation"):
-            self.programs.append(record.getMessage())
-
-
-@pytest.fixture
-def compilations():
-    """List of the programs that are compiled."""
-    counter = _Counter()
-    logger = logging.getLogger("jax._src.dispatch")
-    others = logging.getLogger("jax")
-    logger.addHandler(counter)
-    propagate = others.propagate
-    others.propagate = False
-    try:
-        with jax.log_compiles():
-            yield counter.programs
-    finally:
-        logger.removeHandler(counter)
-        others.propagate = propagate
 
 
 def cells(n_cells: int, n_genes: int, seed: int) -> AnnData:

@@ -1,13 +1,15 @@
 """A new fit of some genes stands next to what earlier ones have left of others."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from jaxvelo.annotated.earlier_fit import EarlierFit
+from jaxvelo.annotated.dynamical_fit import StoredFit, read_stored_fit, write_fit
 from jaxvelo.annotated.fit_columns import COVARIANCE, LOSS, R2, STATUS
 from tests.annotated.six_cells import N
-from tests.kernels.snapshot import unchanged
+from tests.snapshot import unchanged
 
 pytestmark = pytest.mark.any_precision
 
@@ -18,13 +20,15 @@ COVARIANCES = np.stack([np.eye(4), 3 * np.eye(4)])
 
 
 def write(adata, covariance=None):
-    before = EarlierFit(adata, GENES)
+    before = read_stored_fit(adata)
+    arrays = {} if covariance is None else {COVARIANCE: covariance}
     columns = {"fit_alpha": NEW, "fit_gamma": NEW + 1}
-    before.write(adata, columns, {"fit_t": TIMES}, covariance, np.array(["good", "bad"]), np.arange(N) / N)
+    joined = before.with_genes(GENES, StoredFit(columns, {"fit_t": TIMES}, arrays, np.array(["good", "bad"])))
+    write_fit(adata, dataclasses.replace(joined, columns={**joined.columns, R2: np.arange(N) / N}))
 
 
 def test_the_first_fit(adata):
-    paths = ("/var/fit_alpha", "/var/fit_gamma", "/var/fit_r2", "/var/fit_status", "/layers/fit_t")
+    paths = ("/var/fit_alpha", "/var/fit_gamma", "/var/fit_r2", "/var/fit_status", "/layers/fit_t", "/uns")
     with unchanged(adata, *paths):
         write(adata)
     np.testing.assert_array_equal(adata.var["fit_alpha"], [np.nan, 10, np.nan, 30, np.nan, np.nan])
@@ -69,10 +73,25 @@ def test_what_cannot_stay_is_said_before_the_fit(adata, slot, key, value, messag
     adata.var["fit_alpha"] = 1.0
     getattr(adata, slot)[key] = value
     with unchanged(adata), pytest.raises(ValueError, match=message):
-        EarlierFit(adata, GENES)
+        read_stored_fit(adata)
 
 
 def test_a_loss_without_a_fit_is_anyones(adata):
     adata.varm[LOSS] = np.full((N, 2), "a")
-    with unchanged(adata, "/var", "/layers"):
+    with unchanged(adata, "/var", "/layers", "/uns"):
         write(adata)
+
+
+def test_what_is_written_is_read_and_what_was_read_stays(adata):
+    write(adata, COVARIANCES)
+    first = read_stored_fit(adata)
+    write_fit(adata, first)
+    again = read_stored_fit(adata)
+    for found, expected in ((again.columns, first.columns), (again.layers, first.layers), (again.arrays, first.arrays)):
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_array_equal(found[name], values)
+    assert again.status.tolist() == first.status.tolist()
+    before = {name: values.copy() for name, values in first.columns.items()}
+    first.with_genes(GENES, StoredFit({"fit_alpha": 2 * NEW}, {"fit_t": TIMES}, {}, np.array(["good", "good"])))
+    np.testing.assert_array_equal(first.columns["fit_alpha"], before["fit_alpha"])

@@ -1,0 +1,125 @@
+"""Fits of the dynamical model as they stand in an AnnData object: read, put together gene by gene, written."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from jaxtyping import Float, Int, Shaped
+
+from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.entries import read_numbers
+from jaxvelo.annotated.fit_columns import COVARIANCE, FIT_COLUMNS, FIT_LAYERS, LOSS, STATUS, read_covariances
+
+NOT_FITTED, FITTED_BEFORE = "not fitted", "fitted before"
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredFit:
+    """What stands of the genes in an AnnData object.
+
+    Attributes
+    ----------
+    columns
+        Numbers of ``adata.var``, each of shape (genes,).
+    layers
+        Times and probabilities of ``adata.layers``, each of shape (cells, genes).
+    arrays
+        Those of ``adata.varm``, whose first axis are the genes.
+    status
+        How the fit of each gene went, as text, of shape (genes,).
+    """
+
+    columns: dict[str, Float[np.ndarray, " genes"]]
+    layers: dict[str, Float[np.ndarray, "cells genes"]]
+    arrays: dict[str, Float[np.ndarray, "genes ..."]]
+    status: Shaped[np.ndarray, " genes"]
+
+    def with_genes(self, genes: Int[np.ndarray, " fitted"], fit: StoredFit) -> StoredFit:
+        """Put the fit of some genes in the place of theirs; what it does not say of them becomes NaN.
+
+        Parameters
+        ----------
+        genes
+            Their places.
+        fit
+            Their fit, with all layers.
+        """
+        n_genes = len(self.status)
+        status = self.status.copy()
+        status[genes] = fit.status
+        columns, arrays = (
+            {
+                name: _placed(before.get(name), n_genes, genes, new.get(name, np.nan))
+                for name in (*new, *(name for name in before if name not in new))
+            }
+            for before, new in ((self.columns, fit.columns), (self.arrays, fit.arrays))
+        )
+        layers = fit.layers
+        if len(genes) < n_genes:
+            layers = {
+                name: _placed(_transposed(self.layers.get(name)), n_genes, genes, values.T).T
+                for name, values in fit.layers.items()
+            }
+        return StoredFit(columns, layers, arrays, status)
+
+
+def _transposed(array: np.ndarray | None) -> np.ndarray | None:
+    return None if array is None else array.T
+
+
+def _placed(before: np.ndarray | None, n_genes: int, genes: np.ndarray, values: Any) -> np.ndarray:
+    """Copy of an array of floats with other values of some genes; NaN where nothing was."""
+    if before is None:
+        result = np.full((n_genes, *np.shape(values)[1:]), np.nan, dtype=np.asarray(values).dtype)
+    else:
+        result = np.array(before) if before.dtype.kind == "f" else before.astype(float)
+    result[genes] = values
+    return result
+
+
+def read_stored_fit(adata: AnnData) -> StoredFit:
+    """Read what earlier fits have left, jaxvelo's or scVelo's.
+
+    Raises
+    ------
+    ValueError
+        If it is not of numbers, or of another shape.
+    """
+    columns = {
+        name: read_numbers(adata.var, name, "adata.var", "Delete the column first.")
+        for name in adata.var
+        if name in FIT_COLUMNS
+    }
+    layers = {name: dense(adata.layers[name]) for name in FIT_LAYERS if name in adata.layers}
+    covariances = read_covariances(adata, "Delete it first.")
+    arrays = {} if covariances is None else {COVARIANCE: covariances}
+    # Anyone's, unless there is a fit; of which it is no number.
+    if LOSS in adata.varm and "fit_alpha" in adata.var:
+        arrays[LOSS] = dense(adata.varm[LOSS])
+        if arrays[LOSS].dtype.kind not in "fiu":
+            raise ValueError(
+                f"Expected numbers in `adata.varm[{LOSS!r}]`, found the type {arrays[LOSS].dtype}. Delete it first."
+            )
+    if STATUS in adata.var:
+        status = adata.var[STATUS]
+        names = np.where(status.isna(), NOT_FITTED, status.astype(str)).astype(object)
+    else:
+        has_rates = np.isfinite(columns.get("fit_alpha", np.full(adata.n_vars, np.nan)))
+        names = np.where(has_rates, FITTED_BEFORE, NOT_FITTED).astype(object)
+    return StoredFit(columns, layers, arrays, names)
+
+
+def write_fit(adata: AnnData, fit: StoredFit) -> None:
+    """Write a fit where :func:`read_stored_fit` and scVelo's functions find it."""
+    for name, values in fit.columns.items():
+        adata.var[name] = values
+    adata.var[STATUS] = pd.Categorical(fit.status)
+    for name, values in fit.layers.items():
+        adata.layers[name] = values
+    for name, values in fit.arrays.items():
+        adata.varm[name] = values
+    adata.uns["recover_dynamics"] = {"fit_connected_states": True, "use_raw": False}

@@ -1,0 +1,357 @@
+"""Linear equations of an absorbing Markov chain: solved in double precision on the host, with a bound of the error."""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Bool, Float, Int
+from scipy.sparse.linalg import SuperLU, splu
+
+from jaxvelo.markov._reachability import cannot_reach
+
+RESIDUAL = 1e-12
+"""Residual, relative to the right-hand side, at which the iteration ends."""
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+"""Rounding errors in one row of the equations, relative to its largest term."""
+
+
+class Outcome(enum.IntEnum):
+    """Whether a chain's absorption is known, or why it is not."""
+
+    SOLVED = 0
+    UNREACHABLE = 1
+    INACCURATE = 2
+    NOT_FINITE = 3
+
+    @property
+    def explanation(self) -> str:
+        """Cause and remedy."""
+        return _EXPLANATIONS[self]
+
+
+_EXPLANATIONS = {
+    Outcome.SOLVED: "The fates are known within the tolerance.",
+    Outcome.UNREACHABLE: (
+        "Some cells reach no terminal cell by moves of positive probability. Make some of them terminal, remove them, "
+        "or add connectivities to the kernel; a smaller softmax scale keeps probabilities from becoming zero."
+    ),
+    Outcome.INACCURATE: (
+        "Absorption takes so many steps that the fates are not known within the tolerance. Add terminal cells or "
+        "connectivities, make the softmax scale smaller, or raise `max_steps`, `direct_cells` or `tolerance`."
+    ),
+    Outcome.NOT_FINITE: "Some transition probabilities are not finite. Look for their cause in the kernel.",
+}
+
+
+class Effort(NamedTuple):
+    """How much work to put into a solution.
+
+    Attributes
+    ----------
+    tolerance
+        Largest error that counts as none: of probabilities, absolute; of other solutions, relative.
+    max_steps
+        Largest number of products with the transition matrix, for each right-hand side.
+    direct_first, direct_last
+        Up to so many transient cells, the equations are factorised at once, and where the iteration has failed.
+    """
+
+    tolerance: float
+    max_steps: int
+    direct_first: int
+    direct_last: int
+
+
+class Absorbed(NamedTuple):
+    """Fates and times of a chain, in the order of its rows.
+
+    Attributes
+    ----------
+    fates_and_times
+        Probability of each class, and behind these the expected number of steps; zero for terminal cells.
+    residual, row_sum_defect, error
+        As of :class:`~jaxvelo.markov.Absorption`.
+    inverse
+        Bound of the row sums of the inverse of the equations; infinite unless the chain is solved.
+    outcome
+        Whether the error is within the tolerance.
+    direct
+        Whether the equations were factorised.
+    """
+
+    fates_and_times: Float[np.ndarray, "rows fates+1"]
+    residual: float
+    row_sum_defect: float
+    error: float
+    inverse: float
+    outcome: Outcome
+    direct: bool
+
+
+class AbsorbingChain:
+    r"""The moves of a chain until it comes to a terminal cell.
+
+    Its equations are those of a Laplacian on the transient cells,
+
+    .. math:: (A x)_i = \sum_{j \neq i} T_{ij} (x_i - x_j), \qquad x_j = 0 \text{ at the terminal cells},
+
+    whose diagonal is the sum of the probabilities to move, in double precision, not one minus the probability to stay
+    (as in Grassmann, Taksar & Heyman 1985). Rows that sum to one but for rounding errors of single precision would
+    lose or make probability at every step, and steps may be many. So the solution belongs to the chain whose
+    probabilities to move are given, to their last digit.
+
+    All vectors are in the order of the graph's rows, in which its arrays are a sparse matrix as they stand.
+
+    Parameters
+    ----------
+    rows, columns, position
+        As of :class:`~jaxvelo.graph.NeighborGraph`.
+    values
+        As of :class:`~jaxvelo.graph.TransitionMatrix`.
+    terminal
+        Class of each terminal cell, -1 for all others.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[np.ndarray],
+        columns: Sequence[np.ndarray],
+        position: Int[np.ndarray, " cells"],
+        values: Sequence[np.ndarray],
+        terminal: Int[np.ndarray, " cells"],
+    ):
+        counts, widths = [len(row) for row in rows], [column.shape[1] for column in columns]
+        n_rows = sum(counts)
+        indptr = np.concatenate([[0], np.cumsum(np.repeat(widths, counts))]).astype(np.int32)
+        indices = position[np.concatenate([column.ravel() for column in columns])]
+        data = np.concatenate(
+            [
+                np.where(column == row[:, None], 0, value).astype(np.float64).ravel()
+                for row, column, value in zip(rows, columns, values, strict=True)
+            ]
+        )
+        # Unused rows of the graph are no cells: terminal, and nobody moves there.
+        self.terminal = np.zeros(n_rows, dtype=np.int64)
+        self.terminal[position] = terminal
+        self.transient: Bool[np.ndarray, " rows"] = self.terminal < 0
+        self.moves = sp.csr_matrix((data, indices, indptr), shape=(n_rows, n_rows))
+        self.moves.eliminate_zeros()
+        leaves = self.moves @ np.ones(n_rows)
+        self.is_stuck = bool((self.transient & (leaves <= 0)).any())
+        self.leaves: Float[np.ndarray, " rows"] = np.where(self.transient & (leaves > 0), leaves, 1)
+
+    @functools.cached_property
+    def jumps(self) -> sp.csr_matrix:
+        """Where a move from a transient cell leads, if to another one, :math:`P`: the equations are those of I - P."""
+        jumps = self.moves.copy()
+        jumps.data *= np.repeat(self.transient / self.leaves, np.diff(jumps.indptr)) * self.transient[jumps.indices]
+        jumps.eliminate_zeros()
+        return jumps
+
+    @functools.cached_property
+    def factors(self) -> SuperLU:
+        """Triangular factors of I - P, pivots on its dominant diagonal."""
+        matrix = sp.csc_matrix(sp.eye_array(len(self.leaves)) - self.jumps)
+        return splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+
+    @property
+    def n_transient(self) -> int:
+        """Number of transient cells."""
+        return int(np.count_nonzero(self.transient))
+
+    def has_traps(self) -> bool:
+        """Whether some cells reach no terminal cell."""
+        return bool(cannot_reach(self.moves, self.terminal).any())
+
+    def residual(self, x: np.ndarray, right_side: np.ndarray, transposed: bool = False) -> np.ndarray:
+        """What is missing of the right-hand side, :math:`b - A x`."""
+        leaves = self.leaves[:, None]
+        if transposed:
+            return right_side - (leaves * x - self.jumps.T @ (leaves * x))
+        return right_side - leaves * (x - self.jumps @ x)
+
+    def solve(self, right_side: np.ndarray, direct: bool, max_steps: int, transposed: bool = False) -> np.ndarray:
+        """Solve :math:`A x = b`, or with the transpose of A, for right-hand sides that are zero at terminal cells.
+
+        Parameters
+        ----------
+        right_side
+            Shape ``(rows, sides)``.
+        direct
+            Whether to factorise the matrix, or to iterate.
+        max_steps
+            As of :class:`Effort`.
+        transposed
+            Whether to solve with the transpose.
+        """
+        leaves = self.leaves[:, None]
+        b = right_side if transposed else right_side / leaves
+        if direct:
+            x = self._solve_directly(b, transposed)
+        else:
+            x = _iterate(self.jumps.T.tocsr() if transposed else self.jumps, b, max_steps)
+        return x / leaves if transposed else x
+
+    def _solve_directly(self, b: np.ndarray, transposed: bool) -> np.ndarray:
+        jumps, side = (self.jumps.T, "T") if transposed else (self.jumps, "N")
+        try:
+            x = self.factors.solve(b, side)
+        except RuntimeError:  # singular, but for numbers that have become zero
+            return np.full(b.shape, np.nan)
+        return x + self.factors.solve(b - x + jumps @ x, side)
+
+    def bound_of_inverse(self, times: Float[np.ndarray, "rows 1"]) -> float:
+        r"""Bound of the row sums of the inverse, which is not negative anywhere.
+
+        .. math:: A t \geq c > 0 \quad\Rightarrow\quad 0 \leq A^{-1} 1 \leq t / c
+
+        (Berman & Plemmons 1994, chapter 6). The times, :math:`A t = 1`, serve even where they are rough.
+
+        Parameters
+        ----------
+        times
+            The vector :math:`t`.
+        """
+        if not self.n_transient:
+            return 0.0
+        longest = float(times.max())
+        wanted = self.transient[:, None].astype(float)
+        reached = wanted - self.residual(times, wanted) - ROUNDING * self.leaves[:, None] * longest
+        least = float(reached[self.transient].min())
+        return longest / least if least > 0.5 else np.inf
+
+    def absorb(self, n_fates: int, effort: Effort) -> Absorbed:
+        """Fates and times, and how good they are."""
+        if not np.isfinite(self.moves.data).all():
+            return self._nothing(n_fates, Outcome.NOT_FINITE)
+        found = self._nothing(n_fates, Outcome.UNREACHABLE)
+        if self.is_stuck:
+            return found
+        for direct in plan(self.n_transient, effort):
+            if direct and self.has_traps():
+                return self._nothing(n_fates, Outcome.UNREACHABLE)
+            found = self._attempt(n_fates, direct, effort)
+            if found.outcome == Outcome.SOLVED:
+                return found
+        return self._nothing(n_fates, Outcome.UNREACHABLE) if self.has_traps() else found
+
+    def _attempt(self, n_fates: int, direct: bool, effort: Effort) -> Absorbed:
+        one_step = self.transient[:, None].astype(float)
+        into = one_step * (self.moves @ (self.terminal[:, None] == np.arange(n_fates)).astype(float))
+        both = self.solve(np.hstack([into, one_step]), direct, effort.max_steps)
+        fates, times = both[:, :n_fates], both[:, n_fates:]
+        inverse = self.bound_of_inverse(times)
+        missing = np.abs(self.residual(fates, into))
+        rounding = ROUNDING * one_step * self.leaves[:, None]
+        late = np.abs(self.residual(times, one_step)) + rounding * np.abs(times).max(initial=0)
+        # Relative to the times, that error is what is missing of one over what is there of it, at least a half.
+        error = max(float((missing + rounding).max(initial=0)) * inverse, 2 * float(late.max(initial=0)))
+        defect = float(np.abs(1 - fates.sum(axis=1))[self.transient].max(initial=0))
+        good = error <= effort.tolerance and defect <= n_fates * effort.tolerance
+        outcome = Outcome.SOLVED if good else Outcome.INACCURATE
+        error = error if error >= 0 else np.inf  # where factors are not finite
+        inverse = inverse if good else np.inf
+        return Absorbed(both, float(missing.max(initial=0)), defect, error, inverse, outcome, direct)
+
+    def _nothing(self, n_fates: int, outcome: Outcome) -> Absorbed:
+        unknown = np.where(self.transient[:, None], np.nan, np.zeros(n_fates + 1))
+        return Absorbed(unknown, np.nan, np.nan, np.inf, np.inf, outcome, False)
+
+    def solve_accurately(
+        self, right_side: np.ndarray, inverse: float, direct: bool, effort: Effort, transposed: bool
+    ) -> np.ndarray:
+        """Solve for any right-hand sides, NaN where the relative error is not within the tolerance.
+
+        That is the error of the largest number; with the transpose, of the sum of all numbers.
+
+        Parameters
+        ----------
+        right_side
+            Shape ``(rows, sides)``.
+        inverse, direct
+            As of :class:`Absorbed`, for this chain.
+        effort
+            How much work to put into it.
+        transposed
+            Whether to solve with the transpose.
+        """
+        found = np.full(right_side.shape, np.nan)
+        right_side = np.where(self.transient[:, None], right_side, 0)
+        if not np.isfinite(inverse):
+            return found
+        for method in [True] if direct else plan(self.n_transient, effort):
+            x = self.solve(right_side, method, effort.max_steps, transposed)
+            missing = np.abs(self.residual(x, right_side, transposed))
+            if transposed:
+                rounding = ROUNDING * self.leaves[:, None] * np.abs(x)
+                good = inverse * (missing + rounding).sum(axis=0) <= effort.tolerance * np.abs(x).sum(axis=0)
+            else:
+                largest = np.abs(x).max(axis=0)
+                rounding = ROUNDING * self.leaves[:, None] * largest
+                good = inverse * (missing + rounding).max(axis=0) <= effort.tolerance * largest
+            found = np.where(good, x, np.nan)
+            if good.all():
+                break
+        return found
+
+
+def plan(n_transient: int, effort: Effort) -> list[bool]:
+    """Whether to factorise the equations, in each attempt."""
+    if n_transient <= effort.direct_first:
+        return [True]
+    return [False, True] if n_transient <= effort.direct_last else [False]
+
+
+def _iterate(matrix: sp.csr_matrix, b: np.ndarray, max_steps: int) -> np.ndarray:
+    """Solve (I - matrix) x = b by BiCGSTAB (van der Vorst 1992), all right-hand sides side by side.
+
+    Written out, for several right-hand sides at once, and without BLAS: its threads wait for each other where programs
+    of JAX occupy the processor cores (a product of two vectors of 10,000 numbers took 100 times as long).
+    """
+    sides = np.ascontiguousarray(b.T)
+
+    def left_side(x: np.ndarray) -> np.ndarray:
+        return x - np.stack([matrix @ side for side in x])
+
+    enough = RESIDUAL * _norm(sides)
+    x, missing, steps = np.zeros_like(sides), sides, 0
+    while steps < max_steps and (_norm(missing) > enough).any():
+        # Begin from what was found: by and by, the iteration's own account of the residual drifts.
+        begun, correction, r, p = steps, np.zeros_like(sides), missing, missing
+        shadow, rho = r, _dot(r, r)
+        while steps < max_steps and (_norm(r) > enough).any():
+            v = left_side(p)
+            alpha = _ratio(rho, _dot(shadow, v))
+            half = r - alpha * v
+            t = left_side(half)
+            omega = _ratio(_dot(t, half), _dot(t, t))
+            correction = correction + alpha * p + omega * half
+            r = half - omega * t
+            before, rho = rho, _dot(shadow, r)
+            p = r + _ratio(rho, before) * _ratio(alpha[:, 0], omega[:, 0]) * (p - omega * v)
+            steps += 2
+        corrected = x + correction
+        left = sides - left_side(corrected)
+        better = _norm(left) < _norm(missing)
+        x, missing = np.where(better[:, None], corrected, x), np.where(better[:, None], left, missing)
+        if not better.any() or steps == begun:
+            break
+    return x.T
+
+
+def _dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.einsum("kr,kr->k", x, y)
+
+
+def _norm(x: np.ndarray) -> np.ndarray:
+    return np.sqrt(_dot(x, x))
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """One for each right-hand side; zero where there is nothing left to do."""
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator != 0)[:, None]

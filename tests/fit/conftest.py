@@ -1,3 +1,0 @@
-from tests.transitions.test_compilations import compilations
-
-__all__ = ["compilations"]

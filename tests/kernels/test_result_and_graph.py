@@ -1,0 +1,176 @@
+"""One result in two forms, one set of parameters, one graph: none can differ from another, or be out of date."""
+
+import gc
+
+import jax
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from jaxvelo.kernels import ConnectivityKernel, PrecomputedKernel, VelocityKernel, from_adata, read
+from jaxvelo.kernels import _graph_data as graph_data
+from tests.bent_line import N_CELLS
+from tests.snapshot import unchanged
+
+DOUBLE = jax.config.jax_enable_x64
+
+
+def own_product(v, displacements):
+    return displacements @ v
+
+
+@pytest.fixture
+def restored(cells, tmp_path):
+    """A kernel with a user's similarity, and what was stored of it."""
+    kernel = VelocityKernel(cells).compute_transition_matrix(similarity=own_product, softmax_scale=0.1)
+    kernel.write(tmp_path / "kernel.npz", write_adata=False)
+    kernel.write_to_adata("mine")
+    return kernel, read(tmp_path / "kernel.npz", cells), from_adata(cells, "mine")
+
+
+def test_restored_without_the_similarity(cells, restored, tmp_path):
+    """All but the expression is there: matrices, parameters, walks, arrows, scores, combinations, files."""
+    kernel, *found = restored
+    for other in found:
+        assert repr(other) == repr(kernel)
+        assert other.params == kernel.params
+        assert (other.transition_matrix != kernel.transition_matrix).nnz == 0
+        expected = kernel.transitions.to_csr().toarray()
+        np.testing.assert_allclose(other.transitions.to_csr().toarray(), expected, rtol=0, atol=1e-6)
+        assert other.features.keys() == kernel.features.keys()
+        np.testing.assert_array_equal(other.genes, kernel.genes)
+        walks = [k.random_walks(5, 5, seed=0) for k in (other, kernel)]
+        np.testing.assert_array_equal(*walks)
+        scores = [k.cbc("early", "middle", "clusters", "X_pca") for k in (other, kernel)]
+        np.testing.assert_allclose(*scores, rtol=1e-5)
+        other.add_projection(recompute=True)
+        combined = 0.5 * other + 0.5 * ConnectivityKernel(cells).compute_transition_matrix()
+        assert combined.transition_matrix.shape == (N_CELLS, N_CELLS)
+        assert combined.features.keys() == kernel.features.keys()
+        for use in (lambda k=other: k.expression, lambda k=combined: k.expression):
+            with pytest.raises(ValueError, match=r"`own_product` is a function, which is not stored.*anew with it"):
+                use()
+        combined.write(tmp_path / "again.npz", write_adata=False)
+        assert (read(tmp_path / "again.npz", cells).transition_matrix != combined.transition_matrix).nnz == 0
+        assert (~other).expression.similarity == "correlation"
+        assert other.compute_transition_matrix(softmax_scale=2.0).expression.similarity == "correlation"
+
+
+def test_a_function_with_a_name_of_ours(cells):
+    """It is not taken for the built-in similarity, not even when it is read back."""
+
+    def cosine(v, displacements):
+        return displacements @ v
+
+    kernel = VelocityKernel(cells).compute_transition_matrix(similarity=cosine, softmax_scale=0.1)
+    assert kernel.params["similarity"] == "function cosine"
+    assert kernel.expression.similarity is cosine
+    kernel.write_to_adata("mine")
+    with pytest.raises(ValueError, match="`function cosine` is a function"):
+        from_adata(cells, "mine").expression  # noqa: B018
+
+
+def test_parameters_are_those_of_the_expression(made):
+    for arguments in (
+        {"softmax_scale": 3.7},
+        {"softmax_scale": np.linspace(1, 2, N_CELLS), "gene_weights": np.linspace(1, 2, 41)},
+        {"model": "stochastic", "similarity": "cosine"},
+        {"model": "monte_carlo", "n_samples": 7, "seed": 3},
+    ):
+        kernel = VelocityKernel(made).compute_transition_matrix(**arguments)
+        expression, params = kernel.expression, kernel.params
+        np.testing.assert_allclose(expression.softmax_scale, params["softmax_scale"], rtol=1e-6)
+        assert expression.model == params["model"]
+        assert expression.similarity == params["similarity"]
+        assert expression.n_samples == params.get("n_samples", 1000)
+        assert (expression.gene_weights is None) == ("gene_weights" not in params)
+
+
+@pytest.mark.parametrize("kind", ["velocity", "connectivity", "precomputed", "sum", "beyond the graph"])
+def test_two_forms_of_one_result(cells, kind):
+    v, c = VelocityKernel(cells), ConnectivityKernel(cells).compute_transition_matrix()
+    p = PrecomputedKernel(sp.csr_matrix(c.transition_matrix @ c.transition_matrix), cells)
+    kernel = {
+        "velocity": v, "connectivity": c, "precomputed": p, "sum": 0.8 * v + 0.2 * c, "beyond the graph": v + p,
+    }[kind]  # fmt: skip
+    for scale in (2.0, 5.0):
+        v.compute_transition_matrix(softmax_scale=scale)
+        matrix = kernel.transition_matrix
+        assert kernel.transition_matrix is matrix
+        assert kernel.transitions is kernel.transitions
+        found = kernel.transitions.to_csr().toarray()
+        np.testing.assert_allclose(found, matrix.toarray(), rtol=0, atol=1e-15 if DOUBLE else 1e-7)
+
+
+def test_graph_of_a_combination_is_built_once(cells, monkeypatch):
+    v = VelocityKernel(cells).compute_transition_matrix(softmax_scale=2.0)
+    c = ConnectivityKernel(cells).compute_transition_matrix()
+    o = ConnectivityKernel(cells, conn_key="other").compute_transition_matrix()
+    built = []
+    build = graph_data.graph_and_layout
+    monkeypatch.setattr(graph_data, "graph_and_layout", lambda matrices: built.append(matrices) or build(matrices))
+    one_graph = 0.8 * v + 0.2 * c
+    assert one_graph.graph is v.graph
+    one_graph.add_projection()
+    assert one_graph.transitions.graph is v.graph
+    assert len(built) == 0
+    two_graphs = 0.8 * v + 0.2 * o
+    two_graphs.add_projection("umap3d")
+    assert two_graphs.transitions.graph is two_graphs.graph
+    two_graphs.expression(two_graphs.graph, two_graphs.features)
+    v.compute_transition_matrix(softmax_scale=3.0)
+    assert two_graphs.transitions.graph is two_graphs.graph
+    assert len(built) == 1
+
+
+def test_kernels_on_one_matrix_share_its_graph(cells):
+    v, c, other = VelocityKernel(cells), ConnectivityKernel(cells), ConnectivityKernel(cells.copy())
+    assert v.graph_data is c.graph_data is other.graph_data
+    assert ConnectivityKernel(cells, conn_key="other").graph_data is not c.graph_data
+
+
+@pytest.mark.parametrize("change", ["values in place", "pattern", "other matrix"])
+def test_shared_graphs_do_not_get_stale(cells, change):
+    before = ConnectivityKernel(cells).compute_transition_matrix(density_normalize=False)
+    expected = before.transition_matrix.toarray()
+    if change == "values in place":
+        cells.obsp["connectivities"].data[3] *= 2
+    elif change == "pattern":
+        matrix = cells.obsp["connectivities"].tolil()
+        matrix[0, 30] = matrix[30, 0] = 1
+        cells.obsp["connectivities"] = matrix.tocsr()
+    else:
+        cells.obsp["connectivities"] = cells.obsp["other"]
+    weights = cells.obsp["connectivities"].toarray()
+    now = ConnectivityKernel(cells).compute_transition_matrix(density_normalize=False)
+    assert now.graph_data is not before.graph_data
+    found = now.transition_matrix.toarray()
+    np.testing.assert_allclose(found, weights / weights.sum(axis=1, keepdims=True), rtol=0, atol=1e-7)
+    np.testing.assert_array_equal(
+        before.compute_transition_matrix(density_normalize=False).transition_matrix.toarray(), expected
+    )
+    with pytest.raises(ValueError, match="read-only"):
+        now.connectivities.data[:] = 1
+
+
+def test_graphs_go_with_their_kernels(cells):
+    kernel = ConnectivityKernel(cells)
+    assert kernel.graph_data in graph_data._in_use
+    gc.collect()
+    n_before = len(graph_data._in_use)
+    cells.obsp["connectivities"] = cells.obsp["connectivities"] * 0.5
+    other = ConnectivityKernel(cells).compute_transition_matrix()
+    assert len(graph_data._in_use) == n_before + 1
+    del other
+    gc.collect()
+    assert len(graph_data._in_use) == n_before
+
+
+def test_walks_without_a_picture(cells):
+    kernel = VelocityKernel(cells).compute_transition_matrix(softmax_scale=2.0)
+    with unchanged(cells):
+        walks = kernel.random_walks(4, 10, seed=0, start_ixs={"clusters": "early"}, stop_ixs={"clusters": "late"})
+    assert len(walks) == 4
+    assert all((cells.obs["clusters"].iloc[walk[0]] == "early") and len(walk) <= 11 for walk in walks)
+    with pytest.raises(RuntimeError, match="Compute transition matrix first"):
+        VelocityKernel(cells).random_walks()
