@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
-from scipy.interpolate import PchipInterpolator
 
 from jaxvelo.annotated.outgoing_flow import OutgoingFlow, outgoing_flow
 from jaxvelo.configuration import logger
@@ -177,6 +176,8 @@ class _Veins:
 
 def _draw_veins(ax: Any, veins: _Veins) -> None:
     """Draw the bands, stacked from bottom to top, and the ribbons between them."""
+    from scipy.interpolate import PchipInterpolator
+
     x, colors, alpha, min_flow = veins.x, veins.colors, veins.alpha, veins.min_flow
     shares, outgoing = veins.flow.shares[:, veins.bands], veins.flow.outgoing[:, veins.bands]
     source = veins.bands.index(veins.flow.source)
