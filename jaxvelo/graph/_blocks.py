@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from jaxvelo.graph._pattern import Pattern
@@ -90,7 +91,7 @@ def map_rows(
     One array for each bucket; if the function returns a tuple, a tuple of such.
     """
     if slot_bytes is None:
-        slot_bytes = sum(leaf.dtype.itemsize * leaf[0].size for leaf in jax.tree.leaves(of_cells))
+        slot_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(of_cells))
 
     def on_block(of_cells, rows, columns, *of_rows):
         own, others = (jax.tree.map(lambda a, i=i: a[i], of_cells) for i in (rows, columns))
@@ -102,17 +103,20 @@ def map_rows(
         results = jax.lax.map(jax.checkpoint(lambda block: on_block(of_cells, *block)), blocks)
         return jax.tree.map(lambda r: r.reshape(-1, *r.shape[2:]), results)
 
-    if pattern.mesh is not None:
-        by_row = PartitionSpec(pattern.mesh.axis_names)
-        on_bucket = partial(_on_each_device, on_bucket, pattern.mesh, by_row)
-    buckets = zip(pattern.rows, pattern.columns, *of_rows, strict=True)
-    results = [on_bucket(of_cells, *bucket) for bucket in buckets]
+    on_rows = on_bucket if pattern.mesh is None else _on_each_device(on_bucket, pattern.mesh)
+    results = [on_rows(of_cells, *bucket) for bucket in zip(pattern.rows, pattern.columns, *of_rows, strict=True)]
     return tuple(zip(*results, strict=True)) if isinstance(results[0], tuple) else tuple(results)
 
 
-def _on_each_device(on_bucket, mesh, by_row, of_cells, *of_rows):
-    specs = (PartitionSpec(), *[by_row] * len(of_rows))
-    return jax.shard_map(on_bucket, mesh=mesh, in_specs=specs, out_specs=by_row)(of_cells, *of_rows)
+def _on_each_device(on_bucket: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Apply a function of all cells and a bucket's rows to each device's rows; results follow one another."""
+    by_row = PartitionSpec(mesh.axis_names)
+
+    def on_rows(of_cells, *of_rows):
+        specs = (PartitionSpec(), *[by_row] * len(of_rows))
+        return jax.shard_map(on_bucket, mesh=mesh, in_specs=specs, out_specs=by_row)(of_cells, *of_rows)
+
+    return on_rows
 
 
 def sum_to_neighbors(
@@ -129,20 +133,29 @@ def sum_to_neighbors(
     of_cells
         Values :math:`y` of the cells.
     """
+    mesh, n_cells = pattern.mesh, of_cells.shape[0]
+    slot_bytes = of_cells.shape[1] * of_cells.dtype.itemsize
 
-    def send(received, block):
-        rows, columns, weights = block
-        return received.at[columns].add(weights[:, :, None] * of_cells[rows][:, None, :]), None
+    def on_bucket(of_cells, rows, columns, weights):
+        def send(received, block):
+            rows, columns, weights = block
+            return received.at[columns].add(weights[:, :, None] * of_cells[rows][:, None, :]), None
 
-    received = jnp.zeros(of_cells.shape, jnp.result_type(values[0], of_cells))
+        blocks = _split((rows, columns, weights), block_rows(columns.shape, slot_bytes, pattern.block_bytes))
+        nothing = jnp.zeros(of_cells.shape, jnp.result_type(weights, of_cells))
+        if mesh is not None:
+            nothing = jax.lax.pcast(nothing, mesh.axis_names, to="varying")
+        return jax.lax.scan(send, nothing, blocks)[0][None]
+
+    on_rows = on_bucket if mesh is None else _on_each_device(on_bucket, mesh)
+    received = []
     # Unused rows lead the first bucket and point to cell 0, which is not theirs.
-    unused = pattern.n_rows - of_cells.shape[0]
+    unused = pattern.n_rows - n_cells
     for rows, columns, weights in zip(pattern.rows, pattern.columns, values, strict=True):
         sent = jnp.where(jnp.arange(len(rows))[:, None] < unused, 0, weights)
-        size = block_rows(columns.shape, of_cells.shape[1] * of_cells.dtype.itemsize, pattern.block_bytes)
-        received, _ = jax.lax.scan(send, received, _split((rows, columns, sent), size))
+        received.append(jnp.sum(on_rows(of_cells, rows, columns, sent), axis=0))
         unused = 0
-    return received
+    return functools.reduce(jnp.add, received)
 
 
 def stream_rows(

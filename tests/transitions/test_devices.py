@@ -55,13 +55,24 @@ gradient = eqx.filter_jit(eqx.filter_grad(loss))
 for a, b in zip(*(jax.tree.leaves(gradient(mixed, graph, x, v)) for graph in (four, one)), strict=True):
     close(a, b)
 
+
+def assert_nothing_is_gathered(text):
+    for gathered in ("all-gather", "all-to-all", "collective-permute"):
+        assert gathered not in text, gathered
+
+
 for velocity in (Velocity(), Velocity(4.0, backward_mode="transpose")):
     program = jax.jit(lambda pattern, edges, x, v: velocity(NeighborGraph(pattern, four.position, edges), x, v).values)
     text = program.lower(four.pattern, four.edges, x, v).compile().as_text()
     assert "while" in text
     assert "all-reduce" in text or velocity.log_scale is not None
-    for gathered in ("all-gather", "all-to-all", "collective-permute"):
-        assert gathered not in text, gathered
+    assert_nothing_is_gathered(text)
+
+# (What belongs to the rows must change places to be in the order of the cells, as in `found @ x`.)
+text = jax.jit(lambda t, y: y @ t).lower(found, x.T).compile().as_text()
+assert "while" in text
+assert "all-reduce" in text
+assert_nothing_is_gathered(text)
 """
 
 
