@@ -29,15 +29,20 @@ class GraphData:
     ----------
     matrices
         The matrices, each a set of edges of :attr:`graph`.
+    dtype
+        Floating-point type of the values on the graph: JAX's default when the data were made.
     """
 
     matrices: dict[str, sp.csr_matrix]
+    dtype: np.dtype = dataclasses.field(default_factory=lambda: np.dtype(jnp.result_type(float)))
 
     @classmethod
     def shared(cls, name: str, matrix: sp.csr_matrix) -> GraphData:
         """Data of one matrix: those of a living kernel if they are the same number by number, else of a copy of it."""
+        dtype = np.dtype(jnp.result_type(float))
         for known in list(_in_use):
-            if known.matrices.keys() == {name} and same_matrix(known.matrices[name], matrix):
+            is_alike = known.dtype == dtype and known.matrices.keys() == {name}
+            if is_alike and same_matrix(known.matrices[name], matrix):
                 return known
         own = matrix.copy()
         for array in (own.data, own.indices, own.indptr):
@@ -58,7 +63,7 @@ class GraphData:
 
     @functools.cached_property
     def _graph_and_layout(self) -> tuple[NeighborGraph, CsrLayout]:
-        return graph_and_layout(self.matrices)
+        return graph_and_layout(self.matrices, self.dtype)
 
     @functools.cached_property
     def is_symmetric(self) -> bool:
@@ -111,7 +116,7 @@ class GraphData:
             return None
         shapes = [columns.shape for columns in self.graph.columns]
         sizes = [rows * width for rows, width in shapes]
-        slots = np.zeros(sum(sizes), dtype=jnp.result_type(float))
+        slots = np.zeros(sum(sizes), dtype=self.dtype)
         slots[layout.slots[entry]] = matrix.data
         parts = np.split(slots, np.cumsum(sizes)[:-1])
         return jax.device_put(tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))

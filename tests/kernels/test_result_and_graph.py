@@ -108,7 +108,7 @@ def test_graph_of_a_combination_is_built_once(cells, monkeypatch):
     o = ConnectivityKernel(cells, conn_key="other").compute_transition_matrix()
     built = []
     build = graph_data.graph_and_layout
-    monkeypatch.setattr(graph_data, "graph_and_layout", lambda matrices: built.append(matrices) or build(matrices))
+    monkeypatch.setattr(graph_data, "graph_and_layout", lambda *args: built.append(args) or build(*args))
     one_graph = 0.8 * v + 0.2 * c
     assert one_graph.graph is v.graph
     one_graph.add_projection()
@@ -127,6 +127,15 @@ def test_kernels_on_one_matrix_share_its_graph(cells):
     v, c, other = VelocityKernel(cells), ConnectivityKernel(cells), ConnectivityKernel(cells.copy())
     assert v.graph_data is c.graph_data is other.graph_data
     assert ConnectivityKernel(cells, conn_key="other").graph_data is not c.graph_data
+
+
+def test_graphs_of_two_precisions(cells):
+    before = ConnectivityKernel(cells).compute_transition_matrix()
+    with jax.enable_x64(not DOUBLE):
+        now = ConnectivityKernel(cells).compute_transition_matrix()
+        assert now.graph_data is not before.graph_data
+        assert now.transitions.values[0].dtype == (np.float32 if DOUBLE else np.float64)
+    np.testing.assert_allclose(now.transition_matrix.toarray(), before.transition_matrix.toarray(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("change", ["values in place", "pattern", "other matrix"])
