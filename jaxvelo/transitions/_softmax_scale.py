@@ -10,7 +10,9 @@ from jaxvelo.order_statistic import order_statistic
 
 
 def automatic_softmax_scale(
-    logits: tuple[Float[Array, "rows width"], ...], mask: tuple[Bool[Array, "rows width"], ...]
+    logits: tuple[Float[Array, "rows width"], ...],
+    mask: tuple[Bool[Array, "rows width"], ...],
+    shared: bool = False,
 ) -> Float[Array, ""]:
     r"""Inverse of the median magnitude of the non-zero logits, CellRank's heuristic.
 
@@ -22,13 +24,17 @@ def automatic_softmax_scale(
         Deterministic logits of each bucket.
     mask
         Which slots are edges.
+    shared
+        Whether several devices share the rows of each bucket.
 
     Returns
     -------
     The scale; one if all logits are zero. Not differentiated: it is where a fit starts, and then a parameter.
     """
-    # Bucket by bucket: what several devices share would else be brought onto each of them.
     magnitudes = tuple(jnp.where(m, jnp.abs(logit), 0) for logit, m in zip(logits, mask, strict=True))
+    if not shared:
+        # One array compiles faster than several. What devices share would be brought onto each of them.
+        magnitudes = (jnp.concatenate([bucket.ravel() for bucket in magnitudes]),)
     median = _positive_median(jax.lax.stop_gradient(magnitudes))
     return jnp.where(median > 0, 1 / jnp.where(median > 0, median, 1), 1)
 

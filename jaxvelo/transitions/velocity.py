@@ -185,7 +185,9 @@ class Velocity(Expression):
         )
         support = tuple(map(_support, pattern.rows, pattern.columns, mask, defined))
         scale = self.softmax_scale
-        return logits, support, automatic_softmax_scale(logits, mask) if scale is None else scale
+        if scale is None:
+            scale = automatic_softmax_scale(logits, mask, shared=pattern.mesh is not None)
+        return logits, support, scale
 
     def _directed(self, features: Features) -> Features:
         return Features(features.x, -features.v, features.n_genes) if self.backward_mode == "negate" else features

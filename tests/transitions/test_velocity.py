@@ -146,15 +146,17 @@ def test_monte_carlo_needs_a_key_and_repeats_itself():
     assert np.max(np.abs(one - other)) > 1e-3
 
 
+@pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("count", [1, 2, 5, 6, 0])
-def test_automatic_scale_is_the_inverse_median_of_nonzero_magnitudes(count):
+def test_automatic_scale_is_the_inverse_median_of_nonzero_magnitudes(count, shared):
     rng = np.random.default_rng(count)
     logits = np.zeros((4, 5))
     logits.flat[rng.choice(20, count, replace=False)] = rng.normal(size=count)
     mask = np.ones((4, 5), dtype=bool)
     off = np.zeros((4, 5), dtype=bool)
     # Values outside the mask do not count.
-    found = automatic_softmax_scale((default(logits), default(np.full((4, 5), 9.0))), (jnp.asarray(mask), off))
+    buckets = default(logits), default(np.full((4, 5), 9.0))
+    found = automatic_softmax_scale(buckets, (jnp.asarray(mask), off), shared)
     np.testing.assert_allclose(float(found), plain.automatic_scale(logits), rtol=tolerance(1e-15, 1e-6))
 
 
