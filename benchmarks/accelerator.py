@@ -73,8 +73,8 @@ def measure(file: str, out: str) -> dict[str, Any]:
     found = {name: values.toarray() for name, values in found.items()}
     both = convention(adata).compute_transition_matrix()
     graph, (features,) = both.kernels[0].graph, both.kernels[0].features.values()
-    expression = Velocity()
-    timed("pure", lambda: evaluate_velocity(expression, graph, features), 31)
+    transition_function = Velocity()
+    timed("pure", lambda: evaluate_velocity(transition_function, graph, features), 31)
 
     mixed, loss = mixed_loss(graph.n_cells, features.x.shape[1])
     value, gradient = eqx.filter_jit(loss), eqx.filter_jit(eqx.filter_value_and_grad(loss))

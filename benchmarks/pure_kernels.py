@@ -15,18 +15,18 @@ import numpy as np
 import jaxvelo as jv
 from benchmarks.timing import seconds
 from jaxvelo.graph import NeighborGraph, map_rows
-from jaxvelo.transitions import Connectivity, Expression, Features, Velocity, evaluate_velocity
+from jaxvelo.transitions import Connectivity, Features, TransitionFunction, Velocity, evaluate_velocity
 
 
 def measure(velocity: Any, connectivity: Any) -> dict[str, Any]:
     """Measure on the data of two computed kernels."""
     graph = velocity.graph
     (features,) = velocity.features.values()
-    expression = Velocity()
+    transition_function = Velocity()
     ready = jax.block_until_ready
     gather_sum = eqx.filter_jit(gather_and_sum)
     result = {
-        "pure": seconds(lambda: ready(evaluate_velocity(expression, graph, features)), repeats=31, warm_up=3),
+        "pure": seconds(lambda: ready(evaluate_velocity(transition_function, graph, features)), repeats=31, warm_up=3),
         "floor": seconds(lambda: ready(gather_sum(graph, features.x)), repeats=31, warm_up=3),
     }
     named = {"velocity": features}
@@ -44,12 +44,12 @@ def measure(velocity: Any, connectivity: Any) -> dict[str, Any]:
     return result
 
 
-def mixed_loss(n_cells: int, n_genes: int) -> tuple[Expression, Callable[..., jax.Array]]:
-    """Both kernels with all parameters, and a loss of an expression, a graph and named features."""
+def mixed_loss(n_cells: int, n_genes: int) -> tuple[TransitionFunction, Callable[..., jax.Array]]:
+    """Both kernels with all parameters, and a loss of a transition function, a graph and named features."""
     target = jnp.linspace(0, 1, n_cells)
 
-    def loss(expression, graph, named):
-        return jnp.mean((expression(graph, named) @ target) ** 2)
+    def loss(transition_function, graph, named):
+        return jnp.mean((transition_function(graph, named) @ target) ** 2)
 
     return 0.8 * Velocity(6.0, jnp.ones(n_genes)) + 0.2 * Connectivity(), loss
 
@@ -66,8 +66,8 @@ def memory(graph: NeighborGraph, features: Features, mixed, loss) -> dict[str, f
         return function.lower(*arguments).compile().memory_analysis().temp_size_in_bytes
 
     def evaluate(model):
-        expression = Velocity(4.0, model=model)
-        run = jax.jit(lambda g, f, k: expression(g, {"velocity": f}, key=k).values)
+        transition_function = Velocity(4.0, model=model)
+        run = jax.jit(lambda g, f, k: transition_function(g, {"velocity": f}, key=k).values)
         return temporary(run, graph, features, jax.random.key(0))
 
     arrays, static = eqx.partition(mixed, eqx.is_array)

@@ -87,7 +87,7 @@ def experiment() -> dict[str, Any]:
     genes = np.flatnonzero(adata.var["velocity_genes"].to_numpy()[fitted])
     in_all = np.flatnonzero(fitted)[genes]
     likelihood = adata.var["fit_likelihood"].to_numpy()[in_all]
-    expression = kernel.expression
+    transition_function = kernel.transition_function
     data = {
         "kinetics": jax.tree.map(lambda x: x[genes], kinetics),
         "chosen": jnp.asarray(np.argsort(-likelihood)[:N_GENES]),
@@ -95,7 +95,7 @@ def experiment() -> dict[str, Any]:
         "expression": jnp.asarray(adata.layers["Ms"][:, in_all], dtype=float),
         "names": tuple(kernel.features),
         "objective": fates(adata),
-        "kernel": expression,
+        "kernel": transition_function,
         "graph": kernel.graph,
     }
     rows = []

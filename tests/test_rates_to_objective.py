@@ -30,15 +30,15 @@ def problem():
     on = jnp.asarray(rng.random((N_CELLS, N_GENES)), dtype=float)
     times = [jnp.asarray(rng.random((N_CELLS, N_GENES)) * 3, dtype=float) for _ in range(2)]
     x = jnp.asarray(rng.normal(size=(N_CELLS, N_GENES)), dtype=float)
-    expression = 0.8 * Velocity(softmax_scale=3.0) + 0.2 * Connectivity()
+    transition_function = 0.8 * Velocity(softmax_scale=3.0) + 0.2 * Connectivity()
     gain = jnp.asarray(rng.normal(size=N_CELLS), dtype=float)
-    return kinetics, (graph, times, on, x, expression, gain)
+    return kinetics, (graph, times, on, x, transition_function, gain)
 
 
-def loss(kinetics, graph, times, on, x, expression, gain):
+def loss(kinetics, graph, times, on, x, transition_function, gain):
     """Expected gain along a step, of transitions from velocities from rates."""
     velocity, _ = kinetics.expected_velocities(*times, on)
-    return jnp.mean(expression(graph, x, velocity) @ gain)
+    return jnp.mean(transition_function(graph, x, velocity) @ gain)
 
 
 def test_gradient():
@@ -60,16 +60,18 @@ def test_descent_raises_the_gain():
 
 def test_gradient_of_an_objective_of_fits():
     """The likelihood of known later cells, two steps on, by the rates."""
-    kinetics, (graph, times, on, x, expression, _) = problem()
+    kinetics, (graph, times, on, x, transition_function, _) = problem()
     cells = jnp.arange(N_CELLS)
     later = (cells[:, None] // 5 == jnp.arange(5)[None]).astype(x.dtype)
     target = jnp.minimum(cells // 5 + 1, 4)
     objective = FutureLikelihood(future=later, steps=2, target=target, cell=cells, weight=jnp.ones(N_CELLS))
 
-    def likelihood(kinetics, objective, graph, times, on, x, expression):
+    def likelihood(kinetics, objective, graph, times, on, x, transition_function):
         velocity, _ = kinetics.expected_velocities(*times, on)
-        features = {expression.children[0].features: Features(x, velocity)}
-        return objective(expression, graph, features, jax.random.key(0))
+        features = {transition_function.children[0].features_name: Features(x, velocity)}
+        return objective(transition_function, graph, features, jax.random.key(0))
 
-    gradient = check_gradient(likelihood, kinetics, rtol=1e-6, arguments=(objective, graph, times, on, x, expression))
+    gradient = check_gradient(
+        likelihood, kinetics, rtol=1e-6, arguments=(objective, graph, times, on, x, transition_function)
+    )
     assert np.any(np.asarray(gradient.gamma) != 0)

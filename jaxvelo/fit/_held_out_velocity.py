@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxvelo.fit._objective import Objective
 from jaxvelo.markov import expected_displacement
-from jaxvelo.transitions import Expression, Velocity
+from jaxvelo.transitions import TransitionFunction, Velocity
 
 
 class HeldOutVelocity(Objective):
@@ -27,7 +27,7 @@ class HeldOutVelocity(Objective):
     Attributes
     ----------
     features
-        Name of the expression and velocity to predict.
+        Name of the gene expression and velocity to predict.
     n_splits
         Number of splits. The random key decides which.
     cell, weight
@@ -46,15 +46,15 @@ class HeldOutVelocity(Objective):
         return (self.features,)
 
     @property
-    def n_expressions(self):
+    def n_transition_functions(self):
         """One for each split."""
         return self.n_splits
 
-    def expressions(self, expression, features, key):
-        """The expression on the first half of each split."""
+    def transition_functions(self, transition_function, features, key):
+        """The transition function on the first half of each split."""
         chosen = features[self.features]
         is_gene = chosen.is_gene()
-        return tuple(_on_genes(expression, half, is_gene, self.features) for half in self._halves(chosen, key))
+        return tuple(_on_genes(transition_function, half, is_gene, self.features) for half in self._halves(chosen, key))
 
     def item_losses(self, transitions, features, key):
         """Mean over the splits of the negative cosine."""
@@ -79,9 +79,12 @@ class HeldOutVelocity(Objective):
 
 
 def _on_genes(
-    expression: Expression, genes: Bool[Array, " genes"], is_gene: Float[Array, " genes"], features: str
-) -> Expression:
-    """The expression with all other genes left out of the similarities of these features."""
+    transition_function: TransitionFunction,
+    genes: Bool[Array, " genes"],
+    is_gene: Float[Array, " genes"],
+    features: str,
+) -> TransitionFunction:
+    """The transition function with all other genes left out of the similarities of these features."""
 
     def restrict(term):
         if not (isinstance(term, Velocity) and term.features_name == features):
@@ -92,7 +95,7 @@ def _on_genes(
         kept = kept * jnp.sum(weights) / jnp.maximum(jnp.sum(kept), jnp.finfo(weights.dtype).tiny)
         return eqx.tree_at(lambda t: t.gene_weights, term, kept, is_leaf=lambda leaf: leaf is None)
 
-    return jax.tree.map(restrict, expression, is_leaf=lambda term: isinstance(term, Velocity))
+    return jax.tree.map(restrict, transition_function, is_leaf=lambda term: isinstance(term, Velocity))
 
 
 def _centered_cosine(

@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix, full_precision
-from jaxvelo.transitions import Expression, Features
+from jaxvelo.transitions import Features, TransitionFunction
 
 Transitions = tuple[TransitionMatrix, ...]
 
 
 class Loss(eqx.Module):
-    """A loss of a kernel expression: an objective, or a weighted sum of some.
+    """A loss of a transition function: an objective, or a weighted sum of some.
 
     Losses are added, subtracted, and multiplied and divided by numbers: ``fates + 0.1 * gain``, ``sum(losses) / 3``.
     A loss is a pytree, its data are leaves.
@@ -27,14 +27,14 @@ class Loss(eqx.Module):
 
     @property
     @abc.abstractmethod
-    def n_expressions(self) -> int:
-        """Number of the :meth:`expressions`."""
+    def n_transition_functions(self) -> int:
+        """Number of the :meth:`transition_functions`."""
 
     @abc.abstractmethod
-    def expressions(
-        self, expression: Expression, features: Mapping[str, Features], key: Array
-    ) -> tuple[Expression, ...]:
-        """The expressions whose transition matrices the loss is a function of."""
+    def transition_functions(
+        self, transition_function: TransitionFunction, features: Mapping[str, Features], key: Array
+    ) -> tuple[TransitionFunction, ...]:
+        """The transition functions whose transition matrices the loss is a function of."""
 
     @abc.abstractmethod
     def on_cells(
@@ -45,27 +45,27 @@ class Loss(eqx.Module):
         Parameters
         ----------
         transitions
-            Transition matrices of :meth:`expressions`.
+            Transition matrices of :meth:`transition_functions`.
         features, key
-            As given to :meth:`expressions`.
+            As given to :meth:`transition_functions`.
         cells
             The sets.
         """
 
     def __call__(
         self,
-        expression: Expression,
+        transition_function: TransitionFunction,
         graph: NeighborGraph,
         features: Mapping[str, Features],
         key: Array,
         cells: Float[Array, " cells"] | None = None,
     ) -> Float[Array, ""]:
-        """Loss of an expression on some cells.
+        """Loss of a transition function on some cells.
 
         Parameters
         ----------
-        expression
-            The kernel expression.
+        transition_function
+            The transition function.
         graph, features
             The data that it is evaluated on.
         key
@@ -74,7 +74,7 @@ class Loss(eqx.Module):
             Weight of each cell, such as a mask; all cells if ``None``.
         """
         everywhere = jnp.ones(graph.n_cells) if cells is None else jnp.asarray(cells, dtype=float)
-        transitions = evaluate(self.expressions(expression, features, key), graph, features, key)
+        transitions = evaluate(self.transition_functions(transition_function, features, key), graph, features, key)
         return self.on_cells(transitions, features, key, everywhere[None])[0]
 
     def __add__(self, other: "Loss") -> "LinearCombination":
@@ -167,13 +167,13 @@ class Objective(Loss):
         """
 
     @property
-    def n_expressions(self):
+    def n_transition_functions(self):
         """One."""
         return 1
 
-    def expressions(self, expression, features, key):
-        """The expression itself."""
-        return (expression,)
+    def transition_functions(self, transition_function, features, key):
+        """The transition function itself."""
+        return (transition_function,)
 
     @full_precision
     def on_cells(self, transitions, features, key, cells):
@@ -203,19 +203,19 @@ class LinearCombination(Loss):
     coefficients: Float[Array, " terms"]
 
     @property
-    def n_expressions(self):
+    def n_transition_functions(self):
         """Those of all terms together."""
-        return sum(term.n_expressions for term in self.terms)
+        return sum(term.n_transition_functions for term in self.terms)
 
-    def expressions(self, expression, features, key):
-        """The expressions of all terms, one after the other."""
-        return tuple(e for term in self.terms for e in term.expressions(expression, features, key))
+    def transition_functions(self, transition_function, features, key):
+        """The transition functions of all terms, one after the other."""
+        return tuple(f for term in self.terms for f in term.transition_functions(transition_function, features, key))
 
     def on_cells(self, transitions, features, key, cells):
         """Weighted sum of the terms' losses on each set of cells."""
         total, start = jnp.zeros(cells.shape[0], transitions[0].values[0].dtype), 0
         for coefficient, term in zip(self.coefficients, self.terms, strict=True):
-            end = start + term.n_expressions
+            end = start + term.n_transition_functions
             losses = term.on_cells(transitions[start:end], features, key, cells)
             total = total + coefficient.astype(total.dtype) * losses
             start = end
@@ -267,14 +267,17 @@ class FunctionOf(Objective):
 
 
 def evaluate(
-    expressions: tuple[Expression, ...], graph: NeighborGraph, features: Mapping[str, Features], key: Array
+    transition_functions: tuple[TransitionFunction, ...],
+    graph: NeighborGraph,
+    features: Mapping[str, Features],
+    key: Array,
 ) -> Transitions:
-    """Transition matrices of several expressions; one that occurs twice is evaluated once."""
+    """Transition matrices of several transition functions; one that occurs twice is evaluated once."""
     known: dict[int, TransitionMatrix] = {}
-    for expression in expressions:
-        if id(expression) not in known:
-            known[id(expression)] = expression(graph, features, key=key)
-    return tuple(known[id(expression)] for expression in expressions)
+    for function in transition_functions:
+        if id(function) not in known:
+            known[id(function)] = function(graph, features, key=key)
+    return tuple(known[id(function)] for function in transition_functions)
 
 
 def is_scalar(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What is fitted: unconstrained numbers inside, scales and weights of a kernel expression outside."""
+"""What is fitted: unconstrained numbers inside, scales and weights of a transition function outside."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.graph import full_precision
-from jaxvelo.transitions import Expression, FixedLogits, Product, Scaled, Sum, Velocity
+from jaxvelo.transitions import FixedLogits, Product, Scaled, Sum, TransitionFunction, Velocity
 
 TRAINABLE = ("scale", "weights", "gene_weights")
 GENE_WEIGHT_PENALTIES = ("near_one", "sparse")
@@ -40,12 +40,12 @@ class Parameters(eqx.Module):
 
 
 class Parametrization(eqx.Module):
-    r"""Which leaves of an expression are fitted, and how they follow from :class:`Parameters`.
+    r"""Which leaves of a transition function are fitted, and how they follow from :class:`Parameters`.
 
     Attributes
     ----------
     template
-        The expression, with a softmax scale in all velocity terms: where a fit starts.
+        The transition function, with a softmax scale in all velocity terms: where a fit starts.
     scale_cells, weight_cells
         How scales and weights differ among cells, see :data:`LevelsOrFunctions`.
     n_genes
@@ -61,7 +61,7 @@ class Parametrization(eqx.Module):
         :math:`(\sum_g \sqrt{w_g})^2 / (G \sum_g w_g)`, which is one for equal weights and 1/G for a single gene.
     """
 
-    template: Expression
+    template: TransitionFunction
     scale_cells: LevelsOrFunctions
     weight_cells: LevelsOrFunctions
     n_genes: tuple[int, ...] = eqx.field(static=True)
@@ -93,38 +93,44 @@ class Parametrization(eqx.Module):
             genes = tuple(_log_gene_weights(terms[i], self.n_genes[i]) for i in first)
         return Parameters(scales, weights, genes)
 
-    def expression(self, parameters: Parameters, template: Expression | None = None) -> Expression:
-        """The expression with these parameters.
+    def transition_function(
+        self, parameters: Parameters, template: TransitionFunction | None = None
+    ) -> TransitionFunction:
+        """The transition function with these parameters.
 
         Parameters
         ----------
         parameters
             The parameters.
         template
-            Another expression with the same terms to put them in, such as one with fixed logits.
+            Another transition function with the same terms to put them in, such as one with fixed logits.
         """
-        expression = self.template if template is None else template
-        terms = velocity_terms(expression)
+        transition_function = self.template if template is None else template
+        terms = velocity_terms(transition_function)
         if parameters.log_scales:
             values = [_on_cells(parameters.log_scales[i], self.scale_cells) for i in self.sharing]
             values = [v.astype(_known_scale(t).dtype) for v, t in zip(values, terms, strict=True)]
-            expression = eqx.tree_at(lambda e: [t.log_scale for t in velocity_terms(e)], expression, values)
+            transition_function = eqx.tree_at(
+                lambda f: [t.log_scale for t in velocity_terms(f)], transition_function, values
+            )
         if parameters.weight_logits:
-            nodes = weighted_sums(expression)
+            nodes = weighted_sums(transition_function)
             values = [
                 _all_weights(node, jax.nn.softmax(_with_last(_on_cells(logits, self.weight_cells)), axis=-1))
                 for node, logits in zip(nodes, parameters.weight_logits, strict=True)
             ]
-            expression = eqx.tree_at(lambda e: [s.weights for s in weighted_sums(e)], expression, values)
+            transition_function = eqx.tree_at(
+                lambda f: [s.weights for s in weighted_sums(f)], transition_function, values
+            )
         if parameters.log_gene_weights:
             values = [jnp.exp(parameters.log_gene_weights[i]) for i in self.sharing]
-            expression = eqx.tree_at(
-                lambda e: [t.gene_weights for t in velocity_terms(e) if isinstance(t, Velocity)],
-                expression,
+            transition_function = eqx.tree_at(
+                lambda f: [t.gene_weights for t in velocity_terms(f) if isinstance(t, Velocity)],
+                transition_function,
                 values,
                 is_leaf=lambda leaf: leaf is None,
             )
-        return expression
+        return transition_function
 
     def penalties(self, parameters: Parameters) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Penalty of the gene weights, and mean square of what makes scales and weights differ along functions."""
@@ -156,23 +162,23 @@ class Parametrization(eqx.Module):
         )
 
 
-def _nodes(expression: Expression) -> Iterator[Expression]:
-    yield expression
-    if isinstance(expression, Scaled):
-        yield from _nodes(expression.child)
-    elif isinstance(expression, (Sum, Product)):
-        for child in expression.children:
+def _nodes(transition_function: TransitionFunction) -> Iterator[TransitionFunction]:
+    yield transition_function
+    if isinstance(transition_function, Scaled):
+        yield from _nodes(transition_function.child)
+    elif isinstance(transition_function, (Sum, Product)):
+        for child in transition_function.children:
             yield from _nodes(child)
 
 
-def velocity_terms(expression: Expression) -> list[Velocity | FixedLogits]:
-    """Terms of an expression that have a softmax scale, in order."""
-    return [node for node in _nodes(expression) if isinstance(node, (Velocity, FixedLogits))]
+def velocity_terms(transition_function: TransitionFunction) -> list[Velocity | FixedLogits]:
+    """Terms of a transition function that have a softmax scale, in order."""
+    return [node for node in _nodes(transition_function) if isinstance(node, (Velocity, FixedLogits))]
 
 
-def weighted_sums(expression: Expression) -> list[Sum]:
+def weighted_sums(transition_function: TransitionFunction) -> list[Sum]:
     """Sums with at least two weighted terms, in order."""
-    return [node for node in _nodes(expression) if isinstance(node, Sum) and len(_weighted(node)) > 1]
+    return [node for node in _nodes(transition_function) if isinstance(node, Sum) and len(_weighted(node)) > 1]
 
 
 def _known_scale(term: Velocity | FixedLogits) -> Array:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from jaxvelo.fit._objective import Loss, evaluate, terms_of
 from jaxvelo.fit._parameters import Parameters, Parametrization
 from jaxvelo.graph import NeighborGraph, full_precision
-from jaxvelo.transitions import Expression, Features, Velocity, evaluate_logits, fix_logits
+from jaxvelo.transitions import Features, TransitionFunction, Velocity, evaluate_logits, fix_logits
 
 
 class Problem(eqx.Module):
@@ -29,8 +29,8 @@ class Problem(eqx.Module):
     key
         Random key, the same in every step: the loss is one function, and its minimum is well defined.
     fixed, order
-        If gene weights are not fitted: the objective's distinct expressions with logits computed once, and which of
-        these each one is.
+        If gene weights are not fitted: the objective's distinct transition functions with logits computed once, and
+        which of these each one is.
     """
 
     parametrization: Parametrization
@@ -38,7 +38,7 @@ class Problem(eqx.Module):
     graph: NeighborGraph
     features: Mapping[str, Features]
     key: Array
-    fixed: tuple[Expression, ...] | None = None
+    fixed: tuple[TransitionFunction, ...] | None = None
     order: tuple[int, ...] = eqx.field(static=True, default=())
 
     @classmethod
@@ -58,16 +58,16 @@ class Problem(eqx.Module):
 
     def on_cells(self, parameters: Parameters, cells: Float[Array, "sets cells"]) -> Float[Array, " sets"]:
         """Loss on several sets of cells."""
-        transitions = evaluate(self.expressions(parameters), self.graph, self.features, self.key)
+        transitions = evaluate(self.transition_functions(parameters), self.graph, self.features, self.key)
         return self.objective.on_cells(transitions, self.features, self.key, cells)
 
     @full_precision
     def item_losses(self, parameters: Parameters) -> tuple[Float[Array, " items"], ...]:
         """Loss of each item of each term of the objective."""
-        transitions = evaluate(self.expressions(parameters), self.graph, self.features, self.key)
+        transitions = evaluate(self.transition_functions(parameters), self.graph, self.features, self.key)
         losses, start = [], 0
         for term in terms_of(self.objective):
-            end = start + term.n_expressions
+            end = start + term.n_transition_functions
             losses.append(term.item_losses(transitions[start:end], self.features, self.key))
             start = end
         return tuple(losses)
@@ -75,38 +75,40 @@ class Problem(eqx.Module):
     @full_precision
     def why_not_finite(self, parameters: Parameters) -> str:
         """What the terms of the objective say about a loss that is not finite; see :meth:`Objective.why_not_finite`."""
-        transitions = evaluate(self.expressions(parameters), self.graph, self.features, self.key)
+        transitions = evaluate(self.transition_functions(parameters), self.graph, self.features, self.key)
         reasons, start = [], 0
         for term in terms_of(self.objective):
-            end = start + term.n_expressions
+            end = start + term.n_transition_functions
             reasons.append(term.why_not_finite(transitions[start:end]))
             start = end
         return " ".join(filter(None, reasons))
 
-    def expressions(self, parameters: Parameters) -> tuple[Expression, ...]:
-        """The expressions whose transition matrices enter the objective."""
+    def transition_functions(self, parameters: Parameters) -> tuple[TransitionFunction, ...]:
+        """The transition functions whose transition matrices enter the objective."""
         if self.fixed is None:
-            expression = self.parametrization.expression(parameters)
-            return self.objective.expressions(expression, self.features, self.key)
-        distinct = [self.parametrization.expression(parameters, template) for template in self.fixed]
+            transition_function = self.parametrization.transition_function(parameters)
+            return self.objective.transition_functions(transition_function, self.features, self.key)
+        distinct = [self.parametrization.transition_function(parameters, template) for template in self.fixed]
         return tuple(distinct[i] for i in self.order)
 
 
 def _fix(template, objective, graph, features, key):
     known: dict[int, int] = {}
-    fixed: list[Expression] = []
-    expressions = objective.expressions(template, features, key)
+    fixed: list[TransitionFunction] = []
+    transition_functions = objective.transition_functions(template, features, key)
     extended = graph
-    for expression in expressions:
-        if id(expression) not in known:
-            known[id(expression)] = len(fixed)
-            expression, with_edges = fix_logits(expression, graph, features, prefix=f"{len(fixed)}: ")
+    for function in transition_functions:
+        if id(function) not in known:
+            known[id(function)] = len(fixed)
+            fixed_function, with_edges = fix_logits(function, graph, features, prefix=f"{len(fixed)}: ")
             extended = extended.with_edges(with_edges.edges)
-            fixed.append(expression)
-    return tuple(fixed), tuple(known[id(expression)] for expression in expressions), extended
+            fixed.append(fixed_function)
+    return tuple(fixed), tuple(known[id(function)] for function in transition_functions), extended
 
 
-def with_scales(expression: Expression, graph: NeighborGraph, features: Mapping[str, Features]) -> Expression:
+def with_scales(
+    transition_function: TransitionFunction, graph: NeighborGraph, features: Mapping[str, Features]
+) -> TransitionFunction:
     """Give every velocity term that has no softmax scale the automatic one."""
 
     def complete(term):
@@ -115,4 +117,4 @@ def with_scales(expression: Expression, graph: NeighborGraph, features: Mapping[
         _, _, scale = evaluate_logits(term, graph, features[term.features_name])
         return eqx.tree_at(lambda t: t.log_scale, term, jnp.log(scale), is_leaf=lambda leaf: leaf is None)
 
-    return jax.tree.map(complete, expression, is_leaf=lambda term: isinstance(term, Velocity))
+    return jax.tree.map(complete, transition_function, is_leaf=lambda term: isinstance(term, Velocity))

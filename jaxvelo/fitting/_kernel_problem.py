@@ -16,7 +16,7 @@ from jaxvelo import fit
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.fitting._trained import differing_cells, wishes
 from jaxvelo.kernels import KernelAdd, KernelExpression, VelocityKernel
-from jaxvelo.transitions import Expression, Features, Velocity
+from jaxvelo.transitions import Features, TransitionFunction, Velocity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,15 +81,15 @@ class KernelProblem:
             # Gene weights do not cover padding. Otherwise, padded features share the programs of the kernels.
             features = {name: _unpadded(f, kernel.shape[0]) for name, f in features.items()}
         _check_objective(objective, kernel, features)
-        expression = kernel.expression
+        transition_function = kernel.transition_function
         if "scale" in wished:
-            expression = _without_scales(expression)
-        expression = fit.with_scales(expression, kernel.graph, features)
+            transition_function = _without_scales(transition_function)
+        transition_function = fit.with_scales(transition_function, kernel.graph, features)
         scale_cells, n_scale, scale_levels = differing_cells(kernel, wished.get("scale"), "scale")
         weight_cells, n_weight, weight_levels = differing_cells(kernel, wished.get("weights"), "weights")
         numbers = {place: number for number, place in enumerate(velocity_kernels)}
         parametrization = fit.Parametrization(
-            template=expression,
+            template=transition_function,
             scale_cells=scale_cells,
             weight_cells=weight_cells,
             n_genes=tuple(len(velocity_kernels[i].genes) for i in places),
@@ -153,14 +153,14 @@ class KernelProblem:
 
     def fitted_kernel(self, parameters: fit.Parameters) -> KernelExpression:
         """The kernel with these parameters, computed."""
-        expression, weights = _expression(self.problem.parametrization, parameters)
-        terms = fit.velocity_terms(expression)
+        transition_function, weights = _transition_function(self.problem.parametrization, parameters)
+        terms = fit.velocity_terms(transition_function)
         sharing = self.problem.parametrization.sharing
         computed = []
         for number, leaf in enumerate(self.velocity_kernels):
             term = terms[sharing.index(number)]
             assert isinstance(term, Velocity)
-            # What is not fitted is taken from the kernel itself: the expression may have rounded it.
+            # What is not fitted is taken from the kernel itself: the transition function may have rounded it.
             scale: Any = leaf.params["softmax_scale"]
             if parameters.log_scales:
                 scale = np.asarray(term.softmax_scale, dtype=np.float64)
@@ -201,9 +201,9 @@ def _readable(parametrization: fit.Parametrization, parameters: fit.Parameters):
 
 
 @eqx.filter_jit
-def _expression(parametrization: fit.Parametrization, parameters: fit.Parameters):
-    expression = parametrization.expression(parameters)
-    return expression, tuple(node.normalized_weights() for node in fit.weighted_sums(expression))
+def _transition_function(parametrization: fit.Parametrization, parameters: fit.Parameters):
+    transition_function = parametrization.transition_function(parameters)
+    return transition_function, tuple(node.normalized_weights() for node in fit.weighted_sums(transition_function))
 
 
 def objective_name(objective: fit.Loss) -> str:
@@ -240,13 +240,13 @@ def _check_objective(objective: fit.Loss, kernel: KernelExpression, features: Ma
         term.check(kernel.transitions, kernel.adata.obs_names)
 
 
-def _without_scales(expression: Expression) -> Expression:
+def _without_scales(transition_function: TransitionFunction) -> TransitionFunction:
     def forget(term):
         if not isinstance(term, Velocity):
             return term
         return eqx.tree_at(lambda t: t.log_scale, term, None, is_leaf=lambda leaf: leaf is None)
 
-    return jax.tree.map(forget, expression, is_leaf=lambda term: isinstance(term, Velocity))
+    return jax.tree.map(forget, transition_function, is_leaf=lambda term: isinstance(term, Velocity))
 
 
 def _unpadded(features: Any, n_cells: int) -> Any:

@@ -20,9 +20,9 @@ from jaxvelo.kernels._named_data import joined_data
 from jaxvelo.kernels._storage import Storage, kernel_of_file
 from jaxvelo.kernels._weights import Constant, format_weight, read_weight
 from jaxvelo.transitions import (
-    Expression,
     Product,
     Role,
+    TransitionFunction,
     factors_of_product,
     terms_of_sum,
     with_weight,
@@ -54,7 +54,7 @@ class KernelExpression(Exploration, Storage):
     @property
     @abc.abstractmethod
     def occurrences(self) -> tuple[int, ...]:
-        """Places in :attr:`kernels` of the terms of :attr:`expression`, in order, as often as they occur."""
+        """Places in :attr:`kernels` of the terms of :attr:`transition_function`, in order, as often as they occur."""
 
     @property
     @abc.abstractmethod
@@ -92,28 +92,36 @@ class KernelExpression(Exploration, Storage):
         """The kernel without a weight in front."""
 
     @abc.abstractmethod
-    def combined(self, leaves: Sequence[Expression]) -> Expression:
-        """Combine pure expressions, one for each of :attr:`kernels`, as the kernels are combined."""
+    def combined(self, leaves: Sequence[TransitionFunction]) -> TransitionFunction:
+        """Combine pure transition functions, one for each of :attr:`kernels`, as the kernels are combined."""
 
     @property
-    def expression(self) -> Expression:
-        """The pure, differentiable expression: ``expression(graph, features)`` gives :attr:`transitions`."""
-        return self.combined([kernel.expression for kernel in self.kernels])
+    def transition_function(self) -> TransitionFunction:
+        """The pure, differentiable function from graph and features to transitions.
+
+        ``kernel.transition_function(kernel.graph, kernel.features)`` gives :attr:`transitions`.
+        """
+        return self.combined([kernel.transition_function for kernel in self.kernels])
+
+    @property
+    def expression(self) -> TransitionFunction:
+        """Earlier name of :attr:`transition_function`."""
+        return self.transition_function
 
     @property
     @abc.abstractmethod
     def graph_data(self) -> GraphData:
-        """The sparse matrices that the expression needs."""
+        """The sparse matrices that the transition function needs."""
 
     @property
     def graph(self) -> NeighborGraph:
-        """The graph that the expression needs."""
+        """The graph that the transition function needs."""
         return self.graph_data.graph
 
     @property
     @abc.abstractmethod
     def features(self) -> dict[str, Any]:
-        """Data that the expression needs, by name: expression and velocity, or what else a kernel reads."""
+        """Data that the transition function needs, by name: gene expression and velocity, or what else it reads."""
 
     @property
     @abc.abstractmethod
@@ -255,7 +263,7 @@ class Combination(KernelExpression):
 
     @property
     def occurrences(self) -> tuple[int, ...]:
-        """Places in :attr:`kernels` of the terms of :attr:`expression`, in order, as often as they occur."""
+        """Places in :attr:`kernels` of the terms of :attr:`transition_function`, in order, as often as they occur."""
         return tuple(places[i] for operand, places in self._numbered_operands() for i in operand.occurrences)
 
     @property
@@ -277,11 +285,11 @@ class Combination(KernelExpression):
         operands = iter(new)
         return type(self)(*(part if isinstance(part, Constant) else next(operands) for part in self.parts))
 
-    def combined(self, leaves: Sequence[Expression]) -> Expression:
-        """Combine pure expressions, one for each of :attr:`kernels`, as the kernels are combined."""
+    def combined(self, leaves: Sequence[TransitionFunction]) -> TransitionFunction:
+        """Combine pure transition functions, one for each of :attr:`kernels`, as the kernels are combined."""
         raise TypeError(f"`{type(self).__name__}` is abstract.")
 
-    def _combined_operands(self, leaves: Sequence[Expression]) -> tuple[Expression, ...]:
+    def _combined_operands(self, leaves: Sequence[TransitionFunction]) -> tuple[TransitionFunction, ...]:
         return tuple(operand.combined([leaves[i] for i in places]) for operand, places in self._numbered_operands())
 
     def _numbered_operands(self) -> Iterator[tuple[KernelExpression, tuple[int, ...]]]:
@@ -456,8 +464,8 @@ class KernelMul(Combination):
         """The kernel without the weight in front."""
         return self if self.weight is None else self.operands[0]
 
-    def combined(self, leaves: Sequence[Expression]) -> Expression:
-        """Multiply pure expressions, one for each of :attr:`kernels`."""
+    def combined(self, leaves: Sequence[TransitionFunction]) -> TransitionFunction:
+        """Multiply pure transition functions, one for each of :attr:`kernels`."""
         factors = self._combined_operands(leaves)
         return Product(factors) if self.weight is None else factors[0] * self.weight
 
@@ -487,8 +495,8 @@ class KernelAdd(Combination):
         """The terms."""
         return self.operands
 
-    def combined(self, leaves: Sequence[Expression]) -> Expression:
-        """Add pure expressions, one for each of :attr:`kernels`."""
+    def combined(self, leaves: Sequence[TransitionFunction]) -> TransitionFunction:
+        """Add pure transition functions, one for each of :attr:`kernels`."""
         return functools.reduce(operator.add, self._combined_operands(leaves))
 
     @property

@@ -50,7 +50,7 @@ class ConnectivityKernel(NeighborKernel):
         """
         with timed(f"Computing transition matrix based on `adata.obsp[{self.conn_key!r}]`"):
             params = {"dnorm": bool(density_normalize), "key": self.conn_key}
-            self.set_transitions(self._expression(params)(self.graph), params)
+            self.set_transitions(self._transition_function(params)(self.graph), params)
         return self
 
     @property
@@ -58,11 +58,11 @@ class ConnectivityKernel(NeighborKernel):
         """No direction."""
 
     @property
-    def expression(self) -> Connectivity:
-        """The pure expression."""
-        return self._expression(self.params)
+    def transition_function(self) -> Connectivity:
+        """The pure transition function."""
+        return self._transition_function(self.params)
 
-    def _expression(self, params: dict[str, Any]) -> Connectivity:
+    def _transition_function(self, params: dict[str, Any]) -> Connectivity:
         return Connectivity(bool(params.get("dnorm", True)), self.conn_key)
 
     @classmethod

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from jaxvelo.graph import CsrLayout, Edges, NeighborGraph, Pattern, TransitionMatrix, graph_and_layout
-from jaxvelo.transitions import Expression, Precomputed
+from jaxvelo.transitions import Precomputed, TransitionFunction
 
 _STORED = "transition matrix"
 """Name, on a graph, of a transition matrix with entries beyond those of the kernel."""
@@ -129,13 +129,15 @@ class GraphData:
         joined = GraphData({**self.matrices, _STORED: matrix}).graph
         return TransitionMatrix(joined, joined.edges[_STORED].values)
 
-    def combined(self, formula: Callable[[list[Expression]], Expression], parts: Sequence[Transitions]) -> Transitions:
+    def combined(
+        self, formula: Callable[[list[TransitionFunction]], TransitionFunction], parts: Sequence[Transitions]
+    ) -> Transitions:
         """Combine transition probabilities, on this graph or, if some have entries elsewhere, on a larger one.
 
         Parameters
         ----------
         formula
-            Gives the combination of expressions, one for each of ``parts``.
+            Gives the combination of transition functions, one for each of ``parts``.
         parts
             The probabilities.
         """
@@ -151,7 +153,7 @@ class GraphData:
             data = GraphData({**self.matrices, **matrices})
             graph = data.graph
             # A cell without neighbours stays in a transition matrix. That makes no edge, as it makes none in the
-            # expression.
+            # transition function.
             own = [graph.edges[name].mask for name in self.matrices]
             mask = tuple(functools.reduce(operator.or_, bucket) for bucket in zip(*own, strict=True))
             values = [graph.edges[name].values for name in matrices]

@@ -15,13 +15,13 @@ from jaxvelo.kernels._combination import KernelAdd, KernelExpression
 from jaxvelo.kernels._graph_data import GraphData, Transitions
 from jaxvelo.kernels._plain_values import plain, without_none
 from jaxvelo.kernels._storage import kernel_of_class, kernel_of_entry
-from jaxvelo.transitions import Expression, Role
+from jaxvelo.transitions import Role, TransitionFunction
 
 
 class Kernel(KernelExpression):
     """A basic kernel: it reads from AnnData what it needs, and computes a transition matrix of its own.
 
-    A kernel of one's own is a subclass with :attr:`expression`, :attr:`backward` and a
+    A kernel of one's own is a subclass with :attr:`transition_function`, :attr:`backward` and a
     :meth:`compute_transition_matrix` that ends in :meth:`set_transitions`. If ``init`` are its arguments after
     ``adata``, and they and its parameters are plain values, it can be combined, written and read like all others.
 
@@ -98,8 +98,8 @@ class Kernel(KernelExpression):
         """The kernel itself."""
         return self
 
-    def combined(self, leaves: Sequence[Expression]) -> Expression:
-        """Return the only one of the expressions."""
+    def combined(self, leaves: Sequence[TransitionFunction]) -> TransitionFunction:
+        """Return the only one of the transition functions."""
         (leaf,) = leaves
         return leaf
 
@@ -110,7 +110,7 @@ class Kernel(KernelExpression):
 
     @property
     def graph_data(self) -> GraphData:
-        """The sparse matrices that the expression needs."""
+        """The sparse matrices that the transition function needs."""
         return self._graph_data
 
     @property

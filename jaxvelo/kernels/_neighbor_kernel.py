@@ -61,7 +61,7 @@ class NeighborKernel(Kernel):
 
     @property
     def conn_key(self) -> str:
-        """Key of the neighbour graph in ``adata.obsp``: its name in :attr:`graph` and in the expression."""
+        """Key of the neighbour graph in ``adata.obsp``: its name in :attr:`graph` and in the transition function."""
         return self._conn_key
 
     @property

@@ -119,8 +119,8 @@ class PrecomputedKernel(Kernel):
         return self.copy()
 
     @property
-    def expression(self) -> Precomputed:
-        """The pure expression, which reads the matrix from the graph."""
+    def transition_function(self) -> Precomputed:
+        """The pure transition function, which reads the matrix from the graph."""
         return Precomputed(self._edges)
 
     def arguments_to_store(self, key: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class VelocityKernel(NeighborKernel):
     Parameters
     ----------
     adata
-        Annotated data with expression, velocity and neighbours.
+        Annotated data with gene expression, velocity and neighbours.
     backward
         Direction of the process.
     attr
@@ -155,7 +155,9 @@ class VelocityKernel(NeighborKernel):
                 params["gene_weights"] = gene_weights
             function = None if isinstance(similarity, str) else similarity
             features = self._data.features(pad=_may_pad(params))
-            values, logits, scale = evaluate_velocity(self._expression(params, function), self.graph, features, key)
+            values, logits, scale = evaluate_velocity(
+                self._transition_function(params, function), self.graph, features, key
+            )
             if softmax_scale is None:
                 params["softmax_scale"] = float(scale)
                 logger.info("Using `softmax_scale=%.4f`", params["softmax_scale"])
@@ -228,12 +230,12 @@ class VelocityKernel(NeighborKernel):
         return self._backward
 
     @property
-    def expression(self) -> Velocity:
-        """The pure expression with the parameters in use; not computed yet, with the automatic scale."""
-        return self._expression(self.params, self._similarity)
+    def transition_function(self) -> Velocity:
+        """The pure transition function with the parameters in use; not computed yet, with the automatic scale."""
+        return self._transition_function(self.params, self._similarity)
 
-    def _expression(self, params: dict[str, Any], function: Callable[..., jax.Array] | None) -> Velocity:
-        """The expression of parameters, and of a user's similarity, which parameters only name."""
+    def _transition_function(self, params: dict[str, Any], function: Callable[..., jax.Array] | None) -> Velocity:
+        """The transition function of parameters, and of a user's similarity, which parameters only name."""
         similarity = params.get("similarity", "correlation") if function is None else function
         if isinstance(similarity, str) and similarity not in SIMILARITIES:
             raise ValueError(
@@ -253,7 +255,7 @@ class VelocityKernel(NeighborKernel):
 
     @property
     def features(self) -> dict[str, Features]:
-        """Expression and velocity of the genes in use, by name."""
+        """Gene expression and velocity of the genes in use, by name."""
         return {self._data.name: self._data.features(pad=_may_pad(self.params))}
 
     @property
@@ -263,7 +265,7 @@ class VelocityKernel(NeighborKernel):
 
     @property
     def features_name(self) -> str:
-        """Name of the features in :attr:`features` and in the expression."""
+        """Name of the features in :attr:`features` and in the transition function."""
         return self._data.name
 
     def with_parameters(self, softmax_scale: Any, gene_weights: np.ndarray | None, seed: Any = None) -> VelocityKernel:
@@ -276,13 +278,13 @@ class VelocityKernel(NeighborKernel):
         seed
             Seed of the Monte Carlo model, where the kernel has none.
         """
-        expression, known = self.expression, self.params.get("seed")
+        transition_function, known = self.transition_function, self.params.get("seed")
         return self.copy().compute_transition_matrix(
-            expression.model,
-            expression.backward_mode or "transpose",
-            expression.similarity,
+            transition_function.model,
+            transition_function.backward_mode or "transpose",
+            transition_function.similarity,
             softmax_scale,
-            expression.n_samples,
+            transition_function.n_samples,
             seed if known is None else known,
             gene_weights,
         )

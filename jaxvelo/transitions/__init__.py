@@ -1,12 +1,12 @@
-"""Transition matrices from graph and features, as differentiable expressions."""
+"""Transition matrices from graph and features, as differentiable transition functions."""
 
 from jaxvelo.transitions._algebra import Role, factors_of_product, terms_of_sum, with_weight
 from jaxvelo.transitions._connectivity import Connectivity, Precomputed
-from jaxvelo.transitions._expression import Expression, Product, Scaled, Sum
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._fixed_logits import FixedLogits, FixedProbabilities, fix_logits
 from jaxvelo.transitions._similarity import SIMILARITIES
 from jaxvelo.transitions._softmax_scale import automatic_softmax_scale
+from jaxvelo.transitions._transition_function import Product, Scaled, Sum, TransitionFunction
 from jaxvelo.transitions.velocity import BACKWARD_MODES, MODELS, Velocity, evaluate_logits, evaluate_velocity
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "MODELS",
     "SIMILARITIES",
     "Connectivity",
-    "Expression",
     "Features",
     "FixedLogits",
     "FixedProbabilities",
@@ -23,6 +22,7 @@ __all__ = [
     "Role",
     "Scaled",
     "Sum",
+    "TransitionFunction",
     "Velocity",
     "automatic_softmax_scale",
     "evaluate_logits",

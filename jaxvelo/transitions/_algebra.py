@@ -1,4 +1,4 @@
-"""CellRank's rules of adding and multiplying, for expressions and for all else that is combined like them.
+"""CellRank's rules of adding and multiplying, for transition functions and for all else that is combined like them.
 
 1. A weight in front of what has one already becomes their product.
 2. Weights in front of the factors of a product are without effect, and are left out.

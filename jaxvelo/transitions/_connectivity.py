@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxvelo.graph import Edges, Pattern
-from jaxvelo.transitions._expression import Expression, normalized
 from jaxvelo.transitions._fixed_logits import FixedProbabilities
 from jaxvelo.transitions._inner_product import safe_divide
+from jaxvelo.transitions._transition_function import TransitionFunction, normalized
 
 
-class Connectivity(Expression):
+class Connectivity(TransitionFunction):
     r"""Connectivities as transition probabilities.
 
     .. math:: T_{ij} \propto C_{ij} / (q_i q_j), \qquad q_j = \sum_i C_{ij},
@@ -62,7 +62,7 @@ def _column_sums(pattern: Pattern, values) -> Array:
     return total
 
 
-class Precomputed(Expression):
+class Precomputed(TransitionFunction):
     """Transition probabilities that stand on the graph's edges already.
 
     Parameters

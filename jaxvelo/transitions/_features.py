@@ -1,4 +1,4 @@
-"""Expression and velocity of the cells."""
+"""Gene expression and velocity of the cells."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from jaxtyping import Array, Float, Int
 
 
 class Features(eqx.Module):
-    """Expression and velocity of each cell.
+    """Gene expression and velocity of each cell.
 
     There may be more rows than cells: rows beyond the cells are never read.
 
     Attributes
     ----------
     x
-        Expression, shape ``(cells, genes)``.
+        Gene expression, shape ``(cells, genes)``.
     v
         Velocity in the same features, shape ``(cells, genes)``.
     n_genes

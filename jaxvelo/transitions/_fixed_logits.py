@@ -1,4 +1,4 @@
-"""Expressions whose logits are known: what is left to compute when only scale and weights change."""
+"""Transition functions whose logits are known: what is left to compute when only scale and weights change."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxvelo.graph import Edges, NeighborGraph
-from jaxvelo.transitions._expression import Expression, map_terms
 from jaxvelo.transitions._softmax import softmax_of_rows
+from jaxvelo.transitions._transition_function import TransitionFunction, map_terms
 
 
-class FixedLogits(Expression):
+class FixedLogits(TransitionFunction):
     r"""Softmax of logits that stand on the graph's edges already.
 
     .. math:: T_{ij} = \exp(\sigma \ell_{ij}) / \sum_k \exp(\sigma \ell_{ik})
@@ -40,7 +40,7 @@ class FixedLogits(Expression):
         return frozenset((self.edges_name,))
 
 
-class FixedProbabilities(Expression):
+class FixedProbabilities(TransitionFunction):
     """Transition probabilities that stand on the graph's edges already, rows normalised.
 
     Attributes
@@ -61,31 +61,31 @@ class FixedProbabilities(Expression):
 
 
 def fix_logits(
-    expression: Expression, graph: NeighborGraph, data: Mapping[str, Any], prefix: str = ""
-) -> tuple[Expression, NeighborGraph]:
+    transition_function: TransitionFunction, graph: NeighborGraph, data: Mapping[str, Any], prefix: str = ""
+) -> tuple[TransitionFunction, NeighborGraph]:
     """Compute once what depends neither on softmax scales nor on weights, and put it on the graph's edges.
 
-    Each term says what of it that is, see :meth:`Expression.fix`: deterministic velocity terms become
+    Each term says what of it that is, see :meth:`TransitionFunction.fix`: deterministic velocity terms become
     :class:`FixedLogits` (with their scale, the automatic one if they have none), connectivities and precomputed
     matrices become :class:`FixedProbabilities`. Stochastic and Monte Carlo terms stay: there, the scale enters the
     propagation of uncertainty too.
 
     Parameters
     ----------
-    expression
-        The expression.
+    transition_function
+        The transition function.
     graph, data
         The data that it is evaluated on.
     prefix
-        Of the names of the new edges, to fix several expressions on one graph.
+        Of the names of the new edges, to fix several transition functions on one graph.
 
     Returns
     -------
-    The expression, with the same leaves for scales and weights, and the graph with the further edges.
+    The transition function, with the same leaves for scales and weights, and the graph with the further edges.
     """
     further: dict[str, Edges] = {}
 
-    def fix(term: Expression) -> Expression:
+    def fix(term: TransitionFunction) -> TransitionFunction:
         name = f"{prefix}fixed {len(further)}"
         fixed = term.fix(graph, data, name)
         if fixed is None:
@@ -93,4 +93,4 @@ def fix_logits(
         rest, further[name] = fixed
         return rest
 
-    return map_terms(fix, expression), graph.with_edges(further)
+    return map_terms(fix, transition_function), graph.with_edges(further)

@@ -7,7 +7,7 @@ What differs from CellRank 2.0, on purpose, as for kernels on AnnData (this is t
 2. There, ``seed`` does not make this model repeatable. Here the same key, or seed, gives the same result.
 3. There, ``backward_mode="negate"`` with the automatic scale returns the forward matrix: velocities are negated in
    place on a view, once for the scale and once more for the matrix. Here they are negated once.
-4. There, softmax scale, weights and random state live in caches. Here they are leaves of the expression.
+4. There, softmax scale, weights and random state live in caches. Here they are leaves of the transition function.
 5. There, the stochastic and Monte Carlo models fall back to the deterministic one for all backward processes. Here they
    do so for ``"transpose"`` only, with a warning by the kernel, and work for ``"negate"``.
 6. A cell without neighbours, a cell all of whose neighbours are its duplicates, or one whose neighbours' velocities are
@@ -29,7 +29,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxvelo.graph import Edges, NeighborGraph, Pattern, full_precision, neighborhood_moments
-from jaxvelo.transitions._expression import Expression, Probabilities
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._fixed_logits import FixedLogits
 from jaxvelo.transitions._monte_carlo import monte_carlo_probabilities
@@ -37,12 +36,13 @@ from jaxvelo.transitions._similarity import SIMILARITIES, Similarity, similarity
 from jaxvelo.transitions._softmax import softmax_of_rows
 from jaxvelo.transitions._softmax_scale import automatic_softmax_scale
 from jaxvelo.transitions._stochastic import stochastic_probabilities
+from jaxvelo.transitions._transition_function import Probabilities, TransitionFunction
 
 MODELS = ("deterministic", "stochastic", "monte_carlo")
 BACKWARD_MODES = ("transpose", "negate")
 
 
-class Velocity(Expression):
+class Velocity(TransitionFunction):
     r"""Softmax of the similarity of velocity and displacement.
 
     .. math:: T_{ij} = \frac{\exp(\sigma \ell_{ij})}{\sum_k \exp(\sigma \ell_{ik})}
@@ -225,7 +225,7 @@ def evaluate_velocity(
 def evaluate_logits(
     velocity: Velocity, graph: NeighborGraph, features: Features
 ) -> tuple[Probabilities, tuple[Array, ...], Array]:
-    """Results of :meth:`Velocity.logits`, compiled, with the automatic scale if the expression has none."""
+    """Results of :meth:`Velocity.logits`, compiled, with the automatic scale if the transition function has none."""
     scale = velocity.softmax_scale
     without_scale = eqx.tree_at(lambda v: v.log_scale, velocity, None, is_leaf=lambda leaf: leaf is None)
     logits, support, automatic = _evaluate_logits(

@@ -96,10 +96,15 @@ def functions(n_functions=3):
 
 
 def parametrization_of(
-    expression, train=("scale", "weights"), scale_cells=None, weight_cells=None, sharing=None, penalty="near_one"
+    transition_function,
+    train=("scale", "weights"),
+    scale_cells=None,
+    weight_cells=None,
+    sharing=None,
+    penalty="near_one",
 ):
     """A parametrization with one parameter for each velocity term, if not told otherwise."""
-    n_terms = len(velocity_terms(expression))
+    n_terms = len(velocity_terms(transition_function))
 
     def count(cells):
         if cells is None:
@@ -107,7 +112,7 @@ def parametrization_of(
         return cells.shape[1] if cells.ndim == 2 else int(np.max(np.asarray(cells))) + 1
 
     return Parametrization(
-        expression,
+        transition_function,
         scale_cells,
         weight_cells,
         n_genes=(N_GENES,) * n_terms,
@@ -119,12 +124,14 @@ def parametrization_of(
     )
 
 
-def problem_of(name, kind="asymmetric", expression=None, seed=0, n_items=N_ITEMS, **options):
+def problem_of(name, kind="asymmetric", transition_function=None, seed=0, n_items=N_ITEMS, **options):
     """A whole problem."""
     matrix, graph, features = dataset(kind)
-    expression = with_scales(usual() if expression is None else expression, graph, features)
+    transition_function = with_scales(usual() if transition_function is None else transition_function, graph, features)
     objective = objective_of(name, matrix, seed, n_items)
-    return Problem.prepare(parametrization_of(expression, **options), objective, graph, features, jax.random.key(KEY))
+    return Problem.prepare(
+        parametrization_of(transition_function, **options), objective, graph, features, jax.random.key(KEY)
+    )
 
 
 def moved(parameters, size=0.3, seed=0):

@@ -47,16 +47,16 @@ def test_gene_weights(name):
 @needs_float64
 @pytest.mark.parametrize("similarity", ["cosine", "dot_product"])
 def test_gene_weights_of_other_similarities(similarity):
-    check(problem_of("held_out", expression=usual(0.5, similarity), train=ALL))
+    check(problem_of("held_out", transition_function=usual(0.5, similarity), train=ALL))
 
 
 @needs_float64
-def test_all_at_once_in_a_nested_expression():
+def test_all_at_once_in_a_nested_transition_function():
     velocity, other = Velocity(2.0, GENE_WEIGHTS), Velocity(1.0, GENE_WEIGHTS[::-1].copy(), similarity="cosine")
     product = (0.3 * velocity + 0.7 * Connectivity()) * other
-    expression = 0.5 * product + 1.5 * Connectivity() + velocity * other
+    transition_function = 0.5 * product + 1.5 * Connectivity() + velocity * other
     ways = {"scale_cells": levels(2), "weight_cells": functions(2), "sharing": (0, 1, 0, 1)}
-    problem = problem_of("future", expression=expression, train=ALL, **ways)
+    problem = problem_of("future", transition_function=transition_function, train=ALL, **ways)
     gradient = check(problem)
     shapes = [leaf.shape for leaf in jax.tree.leaves(gradient)]
     assert shapes == [(2,), (2,), (2, 1), (2, 1), (6,), (6,)]
@@ -65,8 +65,8 @@ def test_all_at_once_in_a_nested_expression():
 @needs_float64
 @pytest.mark.parametrize("model", ["stochastic", "monte_carlo"])
 def test_other_models(model):
-    expression = 0.75 * Velocity(2.0, GENE_WEIGHTS, model=model, n_samples=3) + 0.25 * Connectivity()
-    check(problem_of("future", expression=expression, train=ALL))
+    transition_function = 0.75 * Velocity(2.0, GENE_WEIGHTS, model=model, n_samples=3) + 0.25 * Connectivity()
+    check(problem_of("future", transition_function=transition_function, train=ALL))
 
 
 SINGULAR = ["zero_velocities", "constant_velocities", "duplicates", "one_neighbor", "isolated", "explicit_zeros"]
@@ -97,7 +97,7 @@ def test_singular_points_of_gene_weights(name):
 @pytest.mark.parametrize("scale", [1e3, 1e-3])
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_saturated_and_flat_softmax(name, scale):
-    problem = problem_of(name, "symmetric", expression=usual(scale))
+    problem = problem_of(name, "symmetric", transition_function=usual(scale))
     parameters = problem.parametrization.start()
     value, gradient = value_and_gradient(loss, parameters, (problem, some_cells()))
     assert all(np.all(np.isfinite(np.asarray(leaf))) for leaf in jax.tree.leaves((value, gradient)))

@@ -45,7 +45,7 @@ SCALE, WEIGHT = 4.0, 0.7
 needs_float64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="finite differences need float64")
 
 
-def expression(scale=1.0, weight=0.5):
+def transition_function(scale=1.0, weight=0.5):
     return weight * Velocity(scale, GENE_WEIGHTS) + (1 - weight) * Connectivity()
 
 
@@ -53,7 +53,7 @@ def expression(scale=1.0, weight=0.5):
 def true_fates():
     """Absorption probabilities of the kernel of known scale and weight."""
     matrix, graph, features = dataset("asymmetric")
-    transitions = expression(SCALE, WEIGHT)(graph, features)
+    transitions = transition_function(SCALE, WEIGHT)(graph, features)
     terminal = jnp.asarray(terminal_cells(matrix))
     return np.asarray(jax.jit(absorption_probabilities, static_argnums=2)(transitions, terminal, N_FATES)[0], float)
 
@@ -69,7 +69,7 @@ def simulated(seed, n_items=20_000, train=("scale", "weights"), scale_cells=None
         jnp.asarray(terminal), N_FATES, jnp.asarray(fate), jnp.asarray(cell), default(np.ones(n_items))
     )
     parametrization = parametrization_of(
-        expression() if template is None else template, train, scale_cells, sharing=sharing
+        transition_function() if template is None else template, train, scale_cells, sharing=sharing
     )
     return Problem.prepare(parametrization, objective, graph, features, jax.random.key(KEY))
 
@@ -137,7 +137,7 @@ def numeric_hessian(problem, parameters, cells, step=1e-4):
 )
 def test_covariance_is_the_inverse_hessian(ways):
     # Near the maximum, where the Hessian is positive definite, is enough.
-    problem = simulated(0, template=expression(SCALE, WEIGHT), **ways)
+    problem = simulated(0, template=transition_function(SCALE, WEIGHT), **ways)
     best = problem.parametrization.start()
     cells = jnp.asarray(np.arange(N_CELLS) % 4 != 1, dtype=float)
     covariance, eigenvalues = laplace_covariance(problem, best, cells)
@@ -148,7 +148,7 @@ def test_covariance_is_the_inverse_hessian(ways):
 
 
 def test_a_factor_of_the_likelihood_plays_no_part():
-    problem = simulated(0, template=expression(SCALE, WEIGHT))
+    problem = simulated(0, template=transition_function(SCALE, WEIGHT))
     best = problem.parametrization.start()
     tenfold = eqx.tree_at(lambda p: p.objective, problem, 10.0 * problem.objective)
     found, expected = (laplace_covariance(p, best, EVERYONE) for p in (tenfold, problem))
@@ -208,7 +208,7 @@ def test_away_from_the_maximum_there_is_no_covariance():
 @pytest.mark.parametrize("way", [{}, {"scale_cells": functions(2), "weight_cells": levels(2)}], ids=["one", "cells"])
 def test_standard_errors_are_those_of_a_numeric_jacobian(way):
     three = 0.5 * Velocity(2.0) + 0.2 * Velocity(1.0, similarity="cosine") + 0.3 * Connectivity()
-    problem = problem_of("future", expression=three, **way)
+    problem = problem_of("future", transition_function=three, **way)
     parameters = moved(problem.parametrization.start())
     flat, unravel = ravel_pytree(parameters)
     root = np.random.default_rng(0).normal(size=(len(flat), len(flat)))

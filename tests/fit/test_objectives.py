@@ -28,7 +28,9 @@ SCALE = 2.0
 TOLERANCE = 1e-10 if jax.config.jax_enable_x64 else 2e-5
 # Compiled once for each kind of objective and shapes of its data.
 loss_of = eqx.filter_jit(
-    lambda objective, expression, graph, features, key, cells=None: objective(expression, graph, features, key, cells)
+    lambda objective, transition_function, graph, features, key, cells=None: objective(
+        transition_function, graph, features, key, cells
+    )
 )
 KINDS = ["asymmetric", "isolated", "zero_velocities", "duplicates", "disconnected"]
 
@@ -104,11 +106,13 @@ def mean_of_items(objective, items, chosen):
 
 
 def halves_of(objective, features):
-    """The halves of the genes that an objective takes, as its expressions show them."""
+    """The halves of the genes that an objective takes, as its transition functions show them."""
     if not isinstance(objective, HeldOutVelocity):
         return []
-    expressions = objective.expressions(usual(), features, jax.random.key(KEY))
-    return [np.asarray(expression.children[0].gene_weights) > 0 for expression in expressions]
+    transition_functions = objective.transition_functions(usual(), features, jax.random.key(KEY))
+    return [
+        np.asarray(transition_function.children[0].gene_weights) > 0 for transition_function in transition_functions
+    ]
 
 
 CHOSEN = [np.ones(N_CELLS), (np.arange(N_CELLS) % 3 != 1) * 1.0, np.linspace(0.1, 1, N_CELLS)]
@@ -156,15 +160,15 @@ def test_halves_are_random_of_equal_size_and_without_padding():
     chosen = features["velocity"]
     padded = Features(*(jnp.pad(a, ((0, 0), (0, 3))) for a in (chosen.x, chosen.v)), jnp.asarray(N_GENES))
     unweighted = usual(weighted=False)
-    found = objective.expressions(unweighted, {"velocity": padded}, jax.random.key(KEY))
-    for expression in found:
-        genes = np.asarray(expression.children[0].gene_weights) > 0
+    found = objective.transition_functions(unweighted, {"velocity": padded}, jax.random.key(KEY))
+    for transition_function in found:
+        genes = np.asarray(transition_function.children[0].gene_weights) > 0
         assert genes[:N_GENES].sum() == N_GENES // 2
         assert not genes[N_GENES:].any()
     # Padding changes nothing but the draw; an odd number of genes leaves one more to be predicted.
     odd = Features(padded.x, padded.v, jnp.asarray(N_GENES - 1))
-    for expression in objective.expressions(unweighted, {"velocity": odd}, jax.random.key(KEY)):
-        genes = np.asarray(expression.children[0].gene_weights) > 0
+    for transition_function in objective.transition_functions(unweighted, {"velocity": odd}, jax.random.key(KEY)):
+        genes = np.asarray(transition_function.children[0].gene_weights) > 0
         assert genes[: N_GENES - 1].sum() == (N_GENES - 1) // 2
         assert not genes[N_GENES - 1 :].any()
 
@@ -174,9 +178,9 @@ def test_padding_of_the_genes_does_not_count():
     objective = objective_of("held_out", matrix)
     chosen = features["velocity"]
     padded = Features(*(jnp.pad(a, ((0, 0), (0, 3))) for a in (chosen.x, chosen.v)), jnp.asarray(N_GENES))
-    expression = usual(SCALE, weighted=False)
+    transition_function = usual(SCALE, weighted=False)
     key = jax.random.key(KEY)
-    parts = objective.expressions(expression, {"velocity": padded}, key)
+    parts = objective.transition_functions(transition_function, {"velocity": padded}, key)
     narrow = [eqx.tree_at(lambda e: e.children[0].gene_weights, e, e.children[0].gene_weights[:N_GENES]) for e in parts]
     halves = [np.asarray(e.children[0].gene_weights) > 0 for e in narrow]
     _, x, v = example("asymmetric")
@@ -186,7 +190,7 @@ def test_padding_of_the_genes_does_not_count():
         for i, c in enumerate(np.asarray(objective.cell)):
             expected[i] -= correlation(step_of(transitions, x, c)[~half], v[c][~half]) / len(narrow)
     weights = np.asarray(objective.weight, float)
-    found = loss_of(objective, expression, graph, {"velocity": padded}, key)
+    found = loss_of(objective, transition_function, graph, {"velocity": padded}, key)
     np.testing.assert_allclose(float(found), weights @ expected / weights.sum(), rtol=0, atol=10 * TOLERANCE)
 
 
@@ -245,7 +249,7 @@ def test_sums_of_losses():
     key = jax.random.key(0)
     values = [float(loss_of(loss, usual(), graph, features, key)) for loss in (a, b, c)]
     total = 0.5 * (a + 2.0 * b) + c * 3.0
-    assert len(terms_of(total)) == total.n_expressions == 3
+    assert len(terms_of(total)) == total.n_transition_functions == 3
     np.testing.assert_allclose(np.asarray(coefficients_of(total)), [0.5, 1, 3])
     found = float(loss_of(total, usual(), graph, features, key))
     np.testing.assert_allclose(found, np.dot([0.5, 1, 3], values), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""From unconstrained numbers to expressions and back, and what smooth functions are."""
+"""From unconstrained numbers to transition functions and back, and what smooth functions are."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def nested():
     return (0.3 * a + 0.7 * Connectivity()) * b + 2.0 * (0.25 * b + 0.5 * Connectivity()) + 4.0 * a
 
 
-EXPRESSIONS = {
+TRANSITION_FUNCTIONS = {
     "velocity": lambda: Velocity(3.0),
     "usual": usual,
     "three": lambda: 2.0 * Velocity(2.0) + 1.0 * Connectivity() + 5.0 * Connectivity(False),
@@ -38,15 +38,15 @@ EXPRESSIONS = {
 }
 
 
-def dense(expression):
+def dense(transition_function):
     _, graph, features = dataset("isolated")
-    return expression(graph, features).to_csr().toarray()
+    return transition_function(graph, features).to_csr().toarray()
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", EXPRESSIONS)
+@pytest.mark.parametrize("name", TRANSITION_FUNCTIONS)
 def test_the_start_is_the_template(name, way):
-    template = EXPRESSIONS[name]()
+    template = TRANSITION_FUNCTIONS[name]()
     parametrization = parametrization_of(template, ALL, **WAYS[way])
     start = parametrization.start()
     n_coefficients = 1 if way == "one" else 3
@@ -54,7 +54,9 @@ def test_the_start_is_the_template(name, way):
     assert [s.shape for s in start.log_scales] == [(n_coefficients,)] * len(terms)
     assert all(w.shape[0] == n_coefficients for w in start.weight_logits)
     assert [w.shape for w in start.log_gene_weights] == [(N_GENES,)] * len(terms)
-    np.testing.assert_allclose(dense(parametrization.expression(start)), dense(template), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(
+        dense(parametrization.transition_function(start)), dense(template), rtol=0, atol=TOLERANCE
+    )
     for term, scales in zip(terms, parametrization.scales(start), strict=True):
         np.testing.assert_allclose(np.asarray(scales), float(term.softmax_scale), rtol=1e-5)
     assert len(sums) == len(parametrization.weights(start)) == len(start.weight_logits)
@@ -63,22 +65,22 @@ def test_the_start_is_the_template(name, way):
 
 
 def test_readable_scales_and_weights():
-    parametrization = parametrization_of(EXPRESSIONS["three"]())
+    parametrization = parametrization_of(TRANSITION_FUNCTIONS["three"]())
     (scales,), (weights,) = (f(parametrization.start()) for f in (parametrization.scales, parametrization.weights))
     np.testing.assert_allclose(np.asarray(scales), 2, rtol=1e-6)
     assert scales.shape == ()
     np.testing.assert_allclose(np.asarray(weights), [0.25, 0.125, 0.625], rtol=1e-6)
     # A product without a weight has none to be read.
-    bare = parametrization_of(EXPRESSIONS["bare"]())
+    bare = parametrization_of(TRANSITION_FUNCTIONS["bare"]())
     (weights,) = bare.weights(bare.start())
     np.testing.assert_allclose(np.asarray(weights), [0.2, 0.8], rtol=1e-6)
-    (node,) = weighted_sums(bare.expression(moved(bare.start())))
+    (node,) = weighted_sums(bare.transition_function(moved(bare.start())))
     assert len(node.children) == 3
 
 
 def test_shapes_of_what_can_be_read():
     for way, shape in (("levels", (3,)), ("functions", (N_CELLS,))):
-        parametrization = parametrization_of(EXPRESSIONS["three"](), **WAYS[way])
+        parametrization = parametrization_of(TRANSITION_FUNCTIONS["three"](), **WAYS[way])
         parameters = moved(parametrization.start())
         assert [s.shape for s in parametrization.scales(parameters)] == [shape]
         assert [w.shape for w in parametrization.weights(parameters)] == [(*shape, 3)]
@@ -87,10 +89,10 @@ def test_shapes_of_what_can_be_read():
 @pytest.mark.parametrize("name", ["usual", "bare", "nested"])
 @pytest.mark.parametrize("way", ["levels", "functions"])
 def test_each_cell_has_its_own(way, name):
-    template = EXPRESSIONS[name]()
+    template = TRANSITION_FUNCTIONS[name]()
     parametrization = parametrization_of(template, **WAYS[way])
     parameters = moved(parametrization.start(), 0.5)
-    found = dense(parametrization.expression(parameters))
+    found = dense(parametrization.transition_function(parameters))
     cells = WAYS[way]["scale_cells"]
     single = parametrization_of(template)
     for i in (0, 1, 2, 5, 17, 20, 30, 38):
@@ -99,14 +101,14 @@ def test_each_cell_has_its_own(way, name):
         of_cell = jax.tree.map(
             lambda leaf, c=coefficients: default(np.tensordot(c, np.asarray(leaf, float), axes=1)[None]), parameters
         )
-        np.testing.assert_allclose(found[i], dense(single.expression(of_cell))[i], rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(found[i], dense(single.transition_function(of_cell))[i], rtol=0, atol=TOLERANCE)
 
 
 def test_scales_of_levels_and_functions():
     parameters = Parameters((default(np.array([0.1, 0.2, 0.7])),))
     of_levels = parametrization_of(usual(), ("scale",), scale_cells=levels())
     np.testing.assert_allclose(np.asarray(of_levels.scales(parameters)[0]), np.exp([0.1, 0.2, 0.7]), rtol=1e-6)
-    (term,) = velocity_terms(of_levels.expression(parameters))
+    (term,) = velocity_terms(of_levels.transition_function(parameters))
     expected = np.array([0.1, 0.2, 0.7])[np.arange(N_CELLS) % 3]
     np.testing.assert_allclose(np.asarray(term.log_scale), expected, rtol=1e-6)
     of_functions = parametrization_of(usual(), ("scale",), scale_cells=functions())
@@ -131,14 +133,14 @@ def test_what_is_not_trained_stays():
         parameters = parametrization.start()
         lengths = [len(part) for part in (parameters.log_scales, parameters.weight_logits, parameters.log_gene_weights)]
         assert lengths == [n if part in train else 0 for n, part in zip((4, 3, 4), ALL, strict=True)]
-        expression = parametrization.expression(moved(parameters))
-        pairs = list(zip(velocity_terms(expression), velocity_terms(template), strict=True))
+        transition_function = parametrization.transition_function(moved(parameters))
+        pairs = list(zip(velocity_terms(transition_function), velocity_terms(template), strict=True))
         if "scale" not in train:
             assert all(new.log_scale is old.log_scale for new, old in pairs)
         if "gene_weights" not in train:
             assert all(new.gene_weights is old.gene_weights for new, old in pairs)
         if "weights" not in train:
-            sums = zip(weighted_sums(expression), weighted_sums(template), strict=True)
+            sums = zip(weighted_sums(transition_function), weighted_sums(template), strict=True)
             assert all(new.weights is old.weights for new, old in sums)
 
 
@@ -149,7 +151,7 @@ def test_sharing():
     start = parametrization.start()
     np.testing.assert_allclose(np.exp(np.asarray(start.log_scales)[:, 0]), [2, 3], rtol=1e-6)
     parameters = moved(start)
-    first, second, third = velocity_terms(parametrization.expression(parameters))
+    first, second, third = velocity_terms(parametrization.transition_function(parameters))
     for shared in ("log_scale", "gene_weights"):
         np.testing.assert_array_equal(np.asarray(getattr(first, shared)), np.asarray(getattr(third, shared)))
     np.testing.assert_allclose(np.asarray(second.log_scale), np.asarray(parameters.log_scales[1][0]))
@@ -161,7 +163,7 @@ def test_gene_weights_of_zero_start_near_zero():
     parametrization = parametrization_of(Velocity(2.0, GENE_WEIGHTS), ALL)
     start = parametrization.start()
     assert np.all(np.isfinite(np.asarray(start.log_gene_weights[0])))
-    (term,) = velocity_terms(parametrization.expression(start))
+    (term,) = velocity_terms(parametrization.transition_function(start))
     np.testing.assert_allclose(np.asarray(term.gene_weights), GENE_WEIGHTS, rtol=1e-6, atol=1e-30)
 
 
@@ -212,7 +214,7 @@ def test_the_gradient_of_sparse_is_that_of_its_formula():
 def test_roughness_is_of_functions_alone_and_not_of_the_constant():
     rng = np.random.default_rng(0)
     for way in WAYS:
-        parametrization = parametrization_of(EXPRESSIONS["three"](), **WAYS[way])
+        parametrization = parametrization_of(TRANSITION_FUNCTIONS["three"](), **WAYS[way])
         parameters = jax.tree.map(lambda leaf: default(rng.normal(size=leaf.shape)), parametrization.start())
         genes, rough = parametrization.penalties(parameters)
         (scales,), (weights,) = parameters.log_scales, parameters.weight_logits

@@ -17,7 +17,9 @@ QUICK = {"steps": 20, "progress": False}
 def loss_of(kernel, objective, cells=None, seed=0):
     """Loss of a kernel itself, from what is public."""
     mask = jnp.ones(kernel.shape[0]) if cells is None else jnp.asarray(cells, dtype=float)
-    return float(_loss(objective, kernel.expression, kernel.graph, kernel.features, jax.random.key(seed), mask))
+    return float(
+        _loss(objective, kernel.transition_function, kernel.graph, kernel.features, jax.random.key(seed), mask)
+    )
 
 
 @eqx.filter_jit

@@ -42,9 +42,10 @@ def losses_of(objective, kernel):
 
 def loss_of(objective, kernel, mask=None):
     mask = jnp.ones(N_CELLS) if mask is None else jnp.asarray(mask, dtype=float)
-    return float(
-        objective.on_cells((kernel.transitions,) * objective.n_expressions, kernel.features, KEY, mask[None])[0]
+    losses = objective.on_cells(
+        (kernel.transitions,) * objective.n_transition_functions, kernel.features, KEY, mask[None]
     )
+    return float(losses[0])
 
 
 class TestCrossBoundary:
@@ -392,9 +393,9 @@ class TestHeldOutVelocity:
         subset = VelocityKernel(cells, vkey="velocity2", gene_subset="chosen").compute_transition_matrix()
         other = objectives.HeldOutVelocity(cells, vkey="velocity2", gene_subset="chosen", n_splits=2, cells=[1, 2])
         assert other.features == subset.features_name != objective.features
-        assert other.n_expressions == 2
+        assert other.n_transition_functions == 2
         assert np.asarray(other.cell).tolist() == [1, 2]
-        loss = other(subset.expression, subset.graph, subset.features, KEY)
+        loss = other(subset.transition_function, subset.graph, subset.features, KEY)
         assert -1 <= float(loss) <= 1
 
     def test_names_of_other_features(self, cells):

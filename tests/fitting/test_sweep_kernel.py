@@ -89,7 +89,7 @@ def test_single_kernel(velocity, gain):
     assert result.losses.shape == (3, 1)
     for scale, loss in zip(result.softmax_scales, result.losses[:, 0], strict=True):
         kernel = VelocityKernel(velocity.adata).compute_transition_matrix(softmax_scale=float(scale))
-        expected = gain(kernel.expression, kernel.graph, kernel.features, jax.random.key(0))
+        expected = gain(kernel.transition_function, kernel.graph, kernel.features, jax.random.key(0))
         assert np.isclose(loss, float(expected), **CLOSE)
     assert result.kernel.params["softmax_scale"] == pytest.approx(result.best[0], rel=1e-6)
 
@@ -104,7 +104,7 @@ def test_two_velocity_terms(velocity, connectivity, known, gain):
     ]
     for weight, loss in zip((1.0, 0.3), result.losses[0], strict=True):
         kernel = parts[0] if weight == 1 else weight * parts[0] + (1 - weight) * parts[1]
-        expected = gain(kernel.expression, kernel.graph, kernel.features, jax.random.key(0))
+        expected = gain(kernel.transition_function, kernel.graph, kernel.features, jax.random.key(0))
         assert np.isclose(loss, float(expected), **CLOSE)
 
 

@@ -90,7 +90,7 @@ def assert_same(found, expected):
     if isinstance(expected, KernelMul):
         assert found.weight == expected.weight
     # The structure decides how it is combined anew.
-    pure = [k.expression(k.graph, k.features) for k in (found, expected) if "monte" not in repr(k)]
+    pure = [k.transition_function(k.graph, k.features) for k in (found, expected) if "monte" not in repr(k)]
     if pure:
         assert abs(pure[0].to_csr() - pure[1].to_csr()).max() < 1e-6
 
@@ -282,7 +282,7 @@ def test_cellrank_velocity(cells, matrix, tmp_path, file_format):
         assert kernel.params == params
         assert kernel.backward is False
         assert "softmax_scale=4.5]" in repr(kernel)
-        assert float(kernel.expression.softmax_scale) == pytest.approx(4.5)
+        assert float(kernel.transition_function.softmax_scale) == pytest.approx(4.5)
     with pytest.raises(TypeError, match="found a `VelocityKernel`"):
         ConnectivityKernel.from_adata(adata, "T_fwd")
 
@@ -309,7 +309,7 @@ def test_cellrank_connectivity(cells, matrix, tmp_path, file_format):
         assert type(kernel) is ConnectivityKernel
         assert_same_matrix(kernel.transition_matrix, matrix)
         assert kernel.params == params
-        assert kernel.expression.density_normalize is False
+        assert kernel.transition_function.density_normalize is False
 
 
 @pytest.mark.parametrize("backward", [False, True])

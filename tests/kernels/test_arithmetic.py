@@ -72,7 +72,7 @@ def test_constants_are_weights(v, c):
 
 
 def test_numbers(v, c, p):
-    """Basic kernels are numbered in order of appearance; the terms of the expression name them by number."""
+    """Basic kernels are numbered in order of appearance; the terms of the transition function name them by number."""
     kernel = 0.5 * ((0.2 * c + 0.8 * v) * (c + p)) + 0.5 * v
     assert kernel.kernels == (c, v, p)
     assert kernel.occurrences == (0, 1, 0, 2, 1)

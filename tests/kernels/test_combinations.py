@@ -80,7 +80,7 @@ def test_numbers(kernels, made, name):
         assert isinstance(matrix, sp.csr_matrix)
         assert matrix.has_canonical_format
         np.testing.assert_allclose(kernel.transitions.to_csr().toarray(), matrix.toarray(), **CLOSE)
-        pure = kernel.expression(kernel.graph, kernel.features)
+        pure = kernel.transition_function(kernel.graph, kernel.features)
         np.testing.assert_allclose(pure.to_csr().toarray(), matrix.toarray(), rtol=0, atol=1e-12 if DOUBLE else 1e-6)
 
 
@@ -88,7 +88,7 @@ def test_leaves(kernels):
     for kernel in kernels.values():
         matrix = kernel.transition_matrix.toarray()
         np.testing.assert_allclose(kernel.transitions.to_csr().toarray(), matrix, **CLOSE)
-        pure = kernel.expression(kernel.graph, kernel.features)
+        pure = kernel.transition_function(kernel.graph, kernel.features)
         np.testing.assert_allclose(pure.to_csr().toarray(), matrix, rtol=0, atol=1e-12 if DOUBLE else 1e-6)
 
 
@@ -304,7 +304,7 @@ def test_users_similarity_beside_a_built_in_one(made, kernels):
 
     own = VelocityKernel(made).compute_transition_matrix(similarity=centred, softmax_scale=0.5)
     for kernel in (0.5 * own + 0.5 * kernels["v"], 0.5 * kernels["v"] + 0.5 * own):
-        pure = kernel.expression(kernel.graph, kernel.features).to_csr()
+        pure = kernel.transition_function(kernel.graph, kernel.features).to_csr()
         np.testing.assert_allclose(pure.toarray(), kernel.transition_matrix.toarray(), rtol=0, atol=2e-6)
 
 
@@ -322,7 +322,7 @@ def test_recomputed_leaf(made):
 
 
 def test_isolated_cell_in_one_of_two_graphs(cells):
-    """It stays in the one; a product without a common edge is uniform over all edges, in matrix and expression."""
+    """It stays in the one; a product without a common edge is uniform over all edges, in both forms."""
     other = cells.obsp["other"].tolil()
     other[7], other[:, 7] = 0, 0
     cells.obsp["other"] = sp.csr_matrix(other)
@@ -330,7 +330,7 @@ def test_isolated_cell_in_one_of_two_graphs(cells):
     o = ConnectivityKernel(cells, conn_key="other").compute_transition_matrix()
     assert o.transition_matrix[7, 7] == 1
     for kernel in (0.5 * c + 0.5 * o, c * o):
-        pure = kernel.expression(kernel.graph, kernel.features).to_csr()
+        pure = kernel.transition_function(kernel.graph, kernel.features).to_csr()
         np.testing.assert_allclose(pure.toarray(), kernel.transition_matrix.toarray(), rtol=0, atol=1e-6)
     edges = cells.obsp["connectivities"][7].indices
     np.testing.assert_allclose((c * o).transition_matrix[7, edges].toarray(), 1 / len(edges), rtol=1e-6)
@@ -391,8 +391,8 @@ def test_inversion_forgets_the_result(made, kernels):
     assert other.params == {}
     assert other.transition_matrix is None
     assert other.logits is None
-    assert other.expression.softmax_scale is None, "derived anew"
-    assert other.expression.backward_mode == "transpose"
+    assert other.transition_function.softmax_scale is None, "derived anew"
+    assert other.transition_function.backward_mode == "transpose"
     assert kernels["v"].logits is not None
 
 
@@ -421,5 +421,5 @@ def test_precomputed_matrices_of_equal_values(made):
     one, two = (sp.csr_matrix(sp.eye_array(N_CELLS, k=k) + sp.eye_array(N_CELLS, k=k - N_CELLS)) for k in (1, 2))
     kernel = PrecomputedKernel(one, made) + PrecomputedKernel(two, made)
     np.testing.assert_array_equal(kernel.transition_matrix.toarray(), 0.5 * (one + two).toarray())
-    pure = kernel.expression(kernel.graph)
+    pure = kernel.transition_function(kernel.graph)
     np.testing.assert_allclose(pure.to_csr().toarray(), 0.5 * (one + two).toarray(), rtol=1e-6)

@@ -43,8 +43,8 @@ def dense(kernel):
     return kernel.transition_matrix.toarray()
 
 
-def check_expression(kernel):
-    pure = kernel.expression(kernel.graph, kernel.features)
+def check_transition_function(kernel):
+    pure = kernel.transition_function(kernel.graph, kernel.features)
     np.testing.assert_allclose(pure.to_csr().toarray(), dense(kernel), rtol=0, atol=1e-12 if DOUBLE else 1e-6)
 
 
@@ -66,7 +66,7 @@ def test_against_loops(made, similarity):
             )
             expected = by_loop(made, np.broadcast_to(scale, N_CELLS), ones if genes is None else genes, similarity)
             np.testing.assert_allclose(dense(kernel), expected, **CLOSE if similarity != "dot_product" else LOOSE)
-            check_expression(kernel)
+            check_transition_function(kernel)
             np.testing.assert_array_equal(kernel.params["softmax_scale"], scale)
             if genes is None:
                 assert "gene_weights" not in kernel.params
@@ -101,7 +101,7 @@ def test_weights_of_cells(weighted, made):
     velocity, connectivity = (dense(kernel) for kernel in weighted.kernels)
     expected = SHARES[:, None] * velocity + (1 - SHARES)[:, None] * connectivity
     np.testing.assert_allclose(dense(weighted), expected, **CLOSE)
-    check_expression(weighted)
+    check_transition_function(weighted)
     np.testing.assert_allclose(weighted.weights[0], SHARES)
     np.testing.assert_allclose(weighted.transitions.to_csr().toarray(), dense(weighted), **CLOSE)
 
@@ -114,12 +114,12 @@ def test_weights_are_relative(weighted):
     np.testing.assert_allclose(kernel.weights[1], 2 / total)
     expected = (5 * SHARES / total)[:, None] * dense(velocity) + (2 / total)[:, None] * dense(connectivity)
     np.testing.assert_allclose(dense(kernel), expected, **CLOSE)
-    check_expression(kernel)
+    check_transition_function(kernel)
     other_way = velocity * (5 * SHARES) + connectivity * 2
     np.testing.assert_array_equal(dense(other_way), dense(kernel))
     twice = 0.5 * kernel + 0.5 * connectivity
     np.testing.assert_allclose(dense(twice), 0.5 * dense(kernel) + 0.5 * dense(connectivity), **CLOSE)
-    check_expression(twice)
+    check_transition_function(twice)
     again = 2 * (SHARES * velocity) + (2 - 2 * SHARES) * connectivity
     np.testing.assert_allclose(dense(again), dense(weighted), **CLOSE)
 
@@ -130,7 +130,7 @@ def test_a_third_term_joins(weighted):
     assert len(kernel) == 3
     share = (SHARES / 1.5)[:, None]
     np.testing.assert_allclose(dense(kernel), share * dense(velocity) + (1 - share) * dense(connectivity), **CLOSE)
-    check_expression(kernel)
+    check_transition_function(kernel)
 
 
 def test_with_weights(weighted):
@@ -156,7 +156,7 @@ def check_same(found, expected):
     np.testing.assert_array_equal(found.kernels[0].params["softmax_scale"], SCALES)
     np.testing.assert_array_equal(found.kernels[0].params["gene_weights"], GENES)
     np.testing.assert_array_equal(found.weights[0], expected.weights[0])
-    check_expression(found)
+    check_transition_function(found)
 
 
 def test_through_h5ad(weighted, cells, tmp_path):
@@ -190,7 +190,7 @@ def test_copies_and_inverses(weighted):
     assert backward.backward
     np.testing.assert_array_equal(backward.weights[0], weighted.weights[0])
     kernel = backward.kernels[0].compute_transition_matrix(softmax_scale=SCALES, gene_weights=GENES)
-    check_expression(kernel)
+    check_transition_function(kernel)
 
 
 BAD = {

@@ -20,7 +20,7 @@ from jaxvelo.kernels import (
 )
 from jaxvelo.objectives import CrossBoundary
 from jaxvelo.tl import fit_kernel
-from jaxvelo.transitions import Connectivity, Expression
+from jaxvelo.transitions import Connectivity, TransitionFunction
 from tests.snapshot import unchanged
 
 
@@ -31,7 +31,7 @@ class PlainKernel(NeighborKernel):
         super().__init__(adata, {"conn_key": conn_key, "label": label}, conn_key)
 
     def compute_transition_matrix(self):
-        self.set_transitions(self.expression(self.graph), {"scheme": "plain"})
+        self.set_transitions(self.transition_function(self.graph), {"scheme": "plain"})
         return self
 
     @property
@@ -39,7 +39,7 @@ class PlainKernel(NeighborKernel):
         return None
 
     @property
-    def expression(self):
+    def transition_function(self):
         return Connectivity(False, self.conn_key)
 
     @classmethod
@@ -47,7 +47,7 @@ class PlainKernel(NeighborKernel):
         return set(init) == {"conn_key", "scheme_of_cellrank"}
 
 
-class Later(Expression):
+class Later(TransitionFunction):
     """Probabilities of neighbours of a later time are twice those of others."""
 
     def probabilities(self, pattern, edges, data, key):
@@ -65,7 +65,7 @@ class LaterKernel(NeighborKernel):
         self._time_key = time_key
 
     def compute_transition_matrix(self):
-        self.set_transitions(self.expression(self.graph, self.features), {})
+        self.set_transitions(self.transition_function(self.graph, self.features), {})
         return self
 
     @property
@@ -77,7 +77,7 @@ class LaterKernel(NeighborKernel):
         return {"time": jnp.asarray(self.adata.obs[self._time_key].to_numpy(), dtype=float)}
 
     @property
-    def expression(self):
+    def transition_function(self):
         return Later()
 
 
@@ -105,7 +105,7 @@ def test_data_of_its_own(cells, tmp_path):
     cells.obs["early"] = cells.obs["t"] - 9.0
     kernel = 0.5 * later.compute_transition_matrix() + 0.5 * velocity
     assert list(kernel.features) == ["time", "velocity"]
-    pure = kernel.expression(kernel.graph, kernel.features).to_csr()
+    pure = kernel.transition_function(kernel.graph, kernel.features).to_csr()
     np.testing.assert_allclose(pure.toarray(), kernel.transition_matrix.toarray(), rtol=0, atol=1e-6)
     kernel.write(tmp_path / "kernel.npz")
     assert repr(read(tmp_path / "kernel.npz")) == repr(kernel)

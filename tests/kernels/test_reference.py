@@ -34,7 +34,7 @@ class Reference:
         assert (matrix.data > 0).all()
         assert abs(matrix - expected).max() < tolerance
         if matrix.shape[0] < 1000:  # a second program to compile; small data say as much about it
-            pure = kernel.expression(kernel.graph, kernel.features).to_csr()
+            pure = kernel.transition_function(kernel.graph, kernel.features).to_csr()
             assert abs(pure - matrix).max() < tolerance
         assert abs(kernel.transitions.to_csr() - matrix).max() < (1e-15 if DOUBLE else 1e-6)
 

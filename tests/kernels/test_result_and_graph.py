@@ -29,7 +29,7 @@ def restored(cells, tmp_path):
 
 
 def test_restored_without_the_similarity(cells, restored, tmp_path):
-    """All but the expression is there: matrices, parameters, walks, arrows, scores, combinations, files."""
+    """All but the transition function is there: matrices, parameters, walks, arrows, scores, combinations, files."""
     kernel, *found = restored
     for other in found:
         assert repr(other) == repr(kernel)
@@ -47,13 +47,13 @@ def test_restored_without_the_similarity(cells, restored, tmp_path):
         combined = 0.5 * other + 0.5 * ConnectivityKernel(cells).compute_transition_matrix()
         assert combined.transition_matrix.shape == (N_CELLS, N_CELLS)
         assert combined.features.keys() == kernel.features.keys()
-        for use in (lambda k=other: k.expression, lambda k=combined: k.expression):
+        for use in (lambda k=other: k.transition_function, lambda k=combined: k.transition_function):
             with pytest.raises(ValueError, match=r"`own_product` is a function, which is not stored.*anew with it"):
                 use()
         combined.write(tmp_path / "again.npz", write_adata=False)
         assert (read(tmp_path / "again.npz", cells).transition_matrix != combined.transition_matrix).nnz == 0
-        assert (~other).expression.similarity == "correlation"
-        assert other.compute_transition_matrix(softmax_scale=2.0).expression.similarity == "correlation"
+        assert (~other).transition_function.similarity == "correlation"
+        assert other.compute_transition_matrix(softmax_scale=2.0).transition_function.similarity == "correlation"
 
 
 def test_a_function_with_a_name_of_ours(cells):
@@ -64,13 +64,13 @@ def test_a_function_with_a_name_of_ours(cells):
 
     kernel = VelocityKernel(cells).compute_transition_matrix(similarity=cosine, softmax_scale=0.1)
     assert kernel.params["similarity"] == "function cosine"
-    assert kernel.expression.similarity is cosine
+    assert kernel.transition_function.similarity is cosine
     kernel.write_to_adata("mine")
     with pytest.raises(ValueError, match="`function cosine` is a function"):
-        from_adata(cells, "mine").expression  # noqa: B018
+        from_adata(cells, "mine").transition_function  # noqa: B018
 
 
-def test_parameters_are_those_of_the_expression(made):
+def test_parameters_are_those_of_the_transition_function(made):
     for arguments in (
         {"softmax_scale": 3.7},
         {"softmax_scale": np.linspace(1, 2, N_CELLS), "gene_weights": np.linspace(1, 2, 41)},
@@ -78,12 +78,12 @@ def test_parameters_are_those_of_the_expression(made):
         {"model": "monte_carlo", "n_samples": 7, "seed": 3},
     ):
         kernel = VelocityKernel(made).compute_transition_matrix(**arguments)
-        expression, params = kernel.expression, kernel.params
-        np.testing.assert_allclose(expression.softmax_scale, params["softmax_scale"], rtol=1e-6)
-        assert expression.model == params["model"]
-        assert expression.similarity == params["similarity"]
-        assert expression.n_samples == params.get("n_samples", 1000)
-        assert (expression.gene_weights is None) == ("gene_weights" not in params)
+        transition_function, params = kernel.transition_function, kernel.params
+        np.testing.assert_allclose(transition_function.softmax_scale, params["softmax_scale"], rtol=1e-6)
+        assert transition_function.model == params["model"]
+        assert transition_function.similarity == params["similarity"]
+        assert transition_function.n_samples == params.get("n_samples", 1000)
+        assert (transition_function.gene_weights is None) == ("gene_weights" not in params)
 
 
 @pytest.mark.parametrize("kind", ["velocity", "connectivity", "precomputed", "sum", "beyond the graph"])
@@ -117,7 +117,7 @@ def test_graph_of_a_combination_is_built_once(cells, monkeypatch):
     two_graphs = 0.8 * v + 0.2 * o
     two_graphs.add_projection("umap3d")
     assert two_graphs.transitions.graph is two_graphs.graph
-    two_graphs.expression(two_graphs.graph, two_graphs.features)
+    two_graphs.transition_function(two_graphs.graph, two_graphs.features)
     v.compute_transition_matrix(softmax_scale=3.0)
     assert two_graphs.transitions.graph is two_graphs.graph
     assert len(built) == 1

@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,13 +71,19 @@ def test_attributes(made, computed):
     assert repr(fresh) == "VelocityKernel[n=60]"
 
 
-def test_expression_before_the_computation(made, computed):
+def test_earlier_name_of_the_transition_function(computed):
+    mixed = 0.8 * computed + 0.2 * ConnectivityKernel(computed.adata).compute_transition_matrix()
+    for kernel in (computed, mixed):
+        assert eqx.tree_equal(kernel.expression, kernel.transition_function)
+
+
+def test_transition_function_before_the_computation(made, computed):
     """It has the automatic scale, and gives what the computation will give."""
     for fresh, expected in (
         (VelocityKernel(made), computed),
         (ConnectivityKernel(made), ConnectivityKernel(made).compute_transition_matrix()),
     ):
-        matrix = fresh.expression(fresh.graph, fresh.features).to_csr()
+        matrix = fresh.transition_function(fresh.graph, fresh.features).to_csr()
         np.testing.assert_allclose(
             matrix.toarray(), expected.transition_matrix.toarray(), rtol=0, atol=1e-12 if DOUBLE else 1e-6
         )
@@ -131,7 +138,7 @@ def test_verbosity(made, caplog):
 )
 def test_bad_arguments(made, arguments, error, message):
     kernel = VelocityKernel(made).compute_transition_matrix(softmax_scale=2.0)
-    before = kernel.transition_matrix, kernel.params.copy(), kernel.expression
+    before = kernel.transition_matrix, kernel.params.copy(), kernel.transition_function
     with unchanged(made), pytest.raises(error, match=message):
         kernel.compute_transition_matrix(**arguments)
     assert kernel.transition_matrix is before[0], "a failure leaves the last result"
@@ -193,7 +200,7 @@ def test_seeds(made):
     assert abs(compute(1)[0] - first).max() > 1e-3
     assert abs(compute(2**32 - 1)[0] - first).max() > 1e-3
     assert abs(compute(None)[0] - compute(None)[0]).max() > 1e-3
-    pure = kernel.expression(kernel.graph, kernel.features, key=jax.random.key(0)).to_csr()
+    pure = kernel.transition_function(kernel.graph, kernel.features, key=jax.random.key(0)).to_csr()
     np.testing.assert_allclose(pure.toarray(), first, rtol=0, atol=1e-12 if DOUBLE else 1e-6)
 
 
@@ -214,7 +221,7 @@ def test_users_similarity(made):
             own.transition_matrix.toarray(), built_in.transition_matrix.toarray(), rtol=0, atol=TOLERANCE
         )
         assert own.params["similarity"] == "product"
-        pure = own.expression(own.graph, own.features).to_csr()
+        pure = own.transition_function(own.graph, own.features).to_csr()
         np.testing.assert_allclose(pure.toarray(), own.transition_matrix.toarray(), rtol=0, atol=TOLERANCE)
 
 

@@ -20,8 +20,8 @@ ROLES = {
 
 @pytest.mark.parametrize("name", ROLES)
 def test_roles(name):
-    expression, role = ROLES[name]
-    assert expression.role is role
+    transition_function, role = ROLES[name]
+    assert transition_function.role is role
 
 
 TERMS = {

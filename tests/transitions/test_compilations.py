@@ -8,7 +8,7 @@ from anndata import AnnData
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.kernels import VelocityKernel
 from jaxvelo.markov import expected_displacement, project
-from jaxvelo.transitions import Connectivity, Expression, Features, Velocity
+from jaxvelo.transitions import Connectivity, Features, TransitionFunction, Velocity
 
 
 def cells(n_cells: int, n_genes: int, seed: int) -> AnnData:
@@ -49,8 +49,8 @@ def test_a_second_data_set_compiles_nothing_or_one_program(compilations):
     assert compilations == []
 
 
-class EvenToAll(Expression):
-    """An expression of one's own that asks for the number of cells."""
+class EvenToAll(TransitionFunction):
+    """A transition function of one's own that asks for the number of cells."""
 
     def probabilities(self, pattern, edges, data, key):
         dtype = edges["connectivities"].values[0].dtype
@@ -68,7 +68,7 @@ def test_the_number_of_cells_is_a_value(compilations):
 
 
 def test_names_that_are_not_read_do_not_count(compilations):
-    """Neither of edges that stand beside, nor of data; a program knows the names that its expression reads."""
+    """Neither of edges that stand beside, nor of data; a program knows the names that its transition function reads."""
     matrix = cells(640, 2, 0).obsp["connectivities"]
     other = sp.csr_matrix((np.ones(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
     rng = np.random.default_rng(0)
@@ -77,10 +77,10 @@ def test_names_that_are_not_read_do_not_count(compilations):
     alone = NeighborGraph.from_csr({"connectivities": matrix})
     beside = NeighborGraph.from_csr({"connectivities": matrix, "precomputed": other})
     renamed = NeighborGraph.from_csr({"other": matrix})
-    expression = 0.8 * Velocity(2.0) + 0.2 * Connectivity()
+    transition_function = 0.8 * Velocity(2.0) + 0.2 * Connectivity()
 
     def use(graph, data):
-        connected, mixed = Connectivity()(graph, data), expression(graph, data)
+        connected, mixed = Connectivity()(graph, data), transition_function(graph, data)
         return connected @ x[:, 0], x[:, 0] @ connected, mixed @ x, expected_displacement(mixed, x), project(mixed, x)
 
     expected = use(alone, {"velocity": features})

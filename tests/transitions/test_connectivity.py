@@ -43,7 +43,7 @@ def test_precomputed(kind):
 
 
 def test_named_edges():
-    """Each expression normalises over its own edges, not over those of the graph."""
+    """Each transition function normalises over its own edges, not over those of the graph."""
     one, other = example("asymmetric")[0], example("isolated", seed=1)[0]
     graph = NeighborGraph.from_csr({"one": one, "other": other})
     for name, matrix in (("one", one), ("other", other)):

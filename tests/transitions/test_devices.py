@@ -38,8 +38,8 @@ def close(a, b):
     np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=0, atol=1e-4 * np.abs(np.asarray(b)).max())
 
 
-for expression in (mixed, Velocity(model="stochastic"), Velocity(4.0, model="monte_carlo", n_samples=3)):
-    expected, found = (expression(graph, x, v, key=key) for graph in (one, four))
+for transition_function in (mixed, Velocity(model="stochastic"), Velocity(4.0, model="monte_carlo", n_samples=3)):
+    expected, found = (transition_function(graph, x, v, key=key) for graph in (one, four))
     assert all(len(values.sharding.device_set) == 4 for values in found.values)
     close(found.to_csr().toarray(), expected.to_csr().toarray())
     close(found @ x, expected @ x)
@@ -47,8 +47,8 @@ for expression in (mixed, Velocity(model="stochastic"), Velocity(4.0, model="mon
     close(project(found, x), project(expected, x))
 
 
-def loss(expression, graph, x, v):
-    return jnp.sum((expression(graph, x, v) @ x) ** 2)
+def loss(transition_function, graph, x, v):
+    return jnp.sum((transition_function(graph, x, v) @ x) ** 2)
 
 
 gradient = eqx.filter_jit(eqx.filter_grad(loss))

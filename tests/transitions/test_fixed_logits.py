@@ -1,4 +1,4 @@
-"""Expressions with logits computed once: the same matrices and gradients."""
+"""Transition functions with logits computed once: the same matrices and gradients."""
 
 import equinox as eqx
 import jax
@@ -23,7 +23,7 @@ from tests.transitions.examples import GENE_WEIGHTS, N_CELLS, default, example
 PER_CELL = np.linspace(0.5, 4, N_CELLS)
 TOLERANCE = 1e-12 if jax.config.jax_enable_x64 else 2e-6
 
-EXPRESSIONS = {
+TRANSITION_FUNCTIONS = {
     "velocity": lambda: Velocity(2.0),
     "automatic": lambda: Velocity(),
     "cosine": lambda: Velocity(2.0, GENE_WEIGHTS, similarity="cosine"),
@@ -57,20 +57,20 @@ def problem(kind):
     return graph, {"velocity": Features(default(x), default(v))}, values
 
 
-def leaves(expression):
+def leaves(transition_function):
     """Scales and weights."""
-    scales = [term.log_scale for term in velocity_terms(expression) if term.log_scale is not None]
-    return [*scales, *(node.weights for node in weighted_sums(expression))]
+    scales = [term.log_scale for term in velocity_terms(transition_function) if term.log_scale is not None]
+    return [*scales, *(node.weights for node in weighted_sums(transition_function))]
 
 
 @eqx.filter_jit
-def values_and_gradients(expression, graph, features, values):
+def values_and_gradients(transition_function, graph, features, values):
     def outcome(moved):
-        changed = eqx.tree_at(leaves, expression, moved) if moved else expression
+        changed = eqx.tree_at(leaves, transition_function, moved) if moved else transition_function
         matrix = changed(graph, features)
         return jnp.sum(matrix.row_dot(values)), matrix.values
 
-    return jax.value_and_grad(outcome, has_aux=True)(leaves(expression))
+    return jax.value_and_grad(outcome, has_aux=True)(leaves(transition_function))
 
 
 def assert_close(found, expected):
@@ -79,30 +79,30 @@ def assert_close(found, expected):
         np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=0, atol=10 * TOLERANCE * size)
 
 
-@pytest.mark.parametrize("name", EXPRESSIONS)
+@pytest.mark.parametrize("name", TRANSITION_FUNCTIONS)
 def test_same_matrix_and_gradients(name):
     for kind in KINDS:
         graph, features, values = problem(kind)
-        expression = EXPRESSIONS[name]()
-        fixed, extended = fix_logits(expression, graph, features)
-        (_, expected), gradient = values_and_gradients(expression, graph, features, values)
+        transition_function = TRANSITION_FUNCTIONS[name]()
+        fixed, extended = fix_logits(transition_function, graph, features)
+        (_, expected), gradient = values_and_gradients(transition_function, graph, features, values)
         # Fixed, the automatic scale is a leaf like any other.
         (_, found), other_gradient = values_and_gradients(fixed, extended, {}, values)
         assert_close(found, expected)
         if name == "automatic":
             assert len(other_gradient) == 1
             continue
-        assert len(leaves(fixed)) == len(leaves(expression)) > 0
+        assert len(leaves(fixed)) == len(leaves(transition_function)) > 0
         assert_close(other_gradient, gradient)
 
 
 @pytest.mark.parametrize("name", ["nested", "weights_per_cell"])
 def test_another_scale_and_other_weights_afterwards(name):
     graph, features, values = problem("isolated")
-    expression = EXPRESSIONS[name]()
-    fixed, extended = fix_logits(expression, graph, features)
-    moved = [leaf * 1.7 + 0.3 for leaf in leaves(expression)]
-    expected = values_and_gradients(eqx.tree_at(leaves, expression, moved), graph, features, values)
+    transition_function = TRANSITION_FUNCTIONS[name]()
+    fixed, extended = fix_logits(transition_function, graph, features)
+    moved = [leaf * 1.7 + 0.3 for leaf in leaves(transition_function)]
+    expected = values_and_gradients(eqx.tree_at(leaves, transition_function, moved), graph, features, values)
     found = values_and_gradients(eqx.tree_at(leaves, fixed, moved), extended, {}, values)
     assert_close(found, expected)
 
@@ -111,27 +111,27 @@ def test_another_scale_and_other_weights_afterwards(name):
 def test_terms_with_variances_stay(model):
     graph, features, _ = problem("isolated")
     term = Velocity(2.0, model=model, n_samples=3)
-    expression = 0.8 * term + 0.2 * Connectivity()
-    fixed, extended = fix_logits(expression, graph, features)
+    transition_function = 0.8 * term + 0.2 * Connectivity()
+    fixed, extended = fix_logits(transition_function, graph, features)
     assert isinstance(fixed, Sum)
     assert eqx.tree_equal(fixed.children[0], term)
     assert isinstance(fixed.children[1], FixedProbabilities)
     key = jax.random.key(0)
-    found, expected = fixed(extended, features, key=key), expression(graph, features, key=key)
+    found, expected = fixed(extended, features, key=key), transition_function(graph, features, key=key)
     assert_close(found.values, expected.values)
     # But a backward process by transposition knows no variances.
     transposed, _ = fix_logits(Velocity(2.0, model=model, backward_mode="transpose"), graph, features)
     assert isinstance(transposed, FixedLogits)
 
 
-def test_two_expressions_on_one_graph():
+def test_two_transition_functions_on_one_graph():
     graph, features, values = problem("asymmetric")
-    first, second = EXPRESSIONS["sum"](), 0.5 * Connectivity(False) + 0.5 * Velocity(7.0, similarity="cosine")
+    first, second = TRANSITION_FUNCTIONS["sum"](), 0.5 * Connectivity(False) + 0.5 * Velocity(7.0, similarity="cosine")
     fixed_first, extended = fix_logits(first, graph, features, prefix="a: ")
     fixed_second, extended = fix_logits(second, extended, features, prefix="b: ")
-    for expression, fixed in ((first, fixed_first), (second, fixed_second)):
+    for transition_function, fixed in ((first, fixed_first), (second, fixed_second)):
         found = values_and_gradients(fixed, extended, {}, values)
-        assert_close(found, values_and_gradients(expression, graph, features, values))
+        assert_close(found, values_and_gradients(transition_function, graph, features, values))
     assert set(graph.edges) < set(extended.edges)
     # The graph that was given is as it was.
     assert set(graph.edges) == {"connectivities", "given"}

@@ -1,4 +1,4 @@
-"""Gradients of all models and expressions against finite differences, and at the points where they could break."""
+"""Gradients of all transition functions against finite differences, and at the points where they could break."""
 
 import equinox as eqx
 import jax
@@ -20,8 +20,8 @@ needs_float64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="finite
 
 def outcome(argument, graph, values, key):
     """A random linear function of the transition probabilities."""
-    expression, x, v = argument
-    return jnp.sum(expression(graph, x, v, key=key).row_dot(values))
+    transition_function, x, v = argument
+    return jnp.sum(transition_function(graph, x, v, key=key).row_dot(values))
 
 
 def problem(kind):
@@ -105,15 +105,15 @@ def test_all_cells_alike_have_finite_gradients(model, similarity):
 )
 def test_combinations(combine):
     x, v, arguments = problem("asymmetric")
-    expression = combine(Velocity(2.0), Connectivity())
-    check_gradient(outcome, (expression, x, v), arguments=arguments)
+    transition_function = combine(Velocity(2.0), Connectivity())
+    check_gradient(outcome, (transition_function, x, v), arguments=arguments)
 
 
 @needs_float64
 def test_only_the_ratio_of_the_weights_matters():
     x, v, arguments = problem("asymmetric")
-    expression = 0.8 * Velocity(2.0) + 0.2 * Connectivity()
-    weights = np.asarray(value_and_gradient(outcome, (expression, x, v), arguments)[1][0].weights)
+    transition_function = 0.8 * Velocity(2.0) + 0.2 * Connectivity()
+    weights = np.asarray(value_and_gradient(outcome, (transition_function, x, v), arguments)[1][0].weights)
     np.testing.assert_allclose(np.dot(weights, [0.8, 0.2]), 0, atol=1e-12)
     assert np.all(np.abs(weights) > 1e-3)
 
@@ -174,13 +174,13 @@ def test_an_ensemble_of_scales():
             np.testing.assert_allclose(np.asarray(bucket[i]), np.asarray(expected), rtol=0, atol=1e-6)
 
 
-def test_expressions_work_under_a_users_jit():
+def test_transition_functions_work_under_a_users_jit():
     x, v, (graph, values, _) = problem("symmetric")
-    expression = 0.8 * Velocity(2.0) + 0.2 * Connectivity()
+    transition_function = 0.8 * Velocity(2.0) + 0.2 * Connectivity()
 
     @jax.jit
-    def loss(expression, graph, x, v, values):
-        return jnp.sum(expression(graph, x, v).row_dot(values))
+    def loss(transition_function, graph, x, v, values):
+        return jnp.sum(transition_function(graph, x, v).row_dot(values))
 
-    expected = jnp.sum(expression(graph, x, v).row_dot(values))
-    np.testing.assert_allclose(float(loss(expression, graph, x, v, values)), float(expected), rtol=1e-5)
+    expected = jnp.sum(transition_function(graph, x, v).row_dot(values))
+    np.testing.assert_allclose(float(loss(transition_function, graph, x, v, values)), float(expected), rtol=1e-5)

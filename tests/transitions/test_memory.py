@@ -51,8 +51,8 @@ def test_value(problem, model):
 @pytest.mark.parametrize("model", ["deterministic", "stochastic"])
 def test_gradient(problem, model):
     graph, x, v = problem
-    expression = 0.8 * Velocity(4.0, jnp.ones(N_GENES), model=model) + 0.2 * Connectivity()
-    arrays, static = eqx.partition(expression, eqx.is_array)
+    transition_function = 0.8 * Velocity(4.0, jnp.ones(N_GENES), model=model) + 0.2 * Connectivity()
+    arrays, static = eqx.partition(transition_function, eqx.is_array)
     target = jnp.linspace(0, 1, N_CELLS)
 
     def loss(arrays, x, v, graph):

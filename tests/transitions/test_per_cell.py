@@ -22,16 +22,16 @@ def softplus(v, displacements):
     return jnp.log1p(jnp.exp(displacements @ v))
 
 
-def matrix_of(expression, kind="asymmetric"):
+def matrix_of(transition_function, kind="asymmetric"):
     graph, x, v = example(kind)
-    return expression(NeighborGraph.from_csr(graph), default(x), default(v), key=KEY).to_csr().toarray()
+    return transition_function(NeighborGraph.from_csr(graph), default(x), default(v), key=KEY).to_csr().toarray()
 
 
-def by_level(expression_of, kind="asymmetric"):
-    """Rows of the cells of each level from the matrix of this level's expression."""
+def by_level(transition_function_of, kind="asymmetric"):
+    """Rows of the cells of each level from the matrix of this level's transition function."""
     expected = np.zeros((N_CELLS, N_CELLS))
     for level in range(3):
-        expected[level == LEVELS] = matrix_of(expression_of(level), kind)[level == LEVELS]
+        expected[level == LEVELS] = matrix_of(transition_function_of(level), kind)[level == LEVELS]
     return expected
 
 
@@ -113,12 +113,12 @@ def test_combinations(combine):
 
 def test_layout_of_the_buckets(monkeypatch):
     graph, x, v = example("asymmetric")
-    expression = Velocity(default(SCALES[LEVELS])) * default(WEIGHTS[LEVELS]) + Connectivity()
-    expected = matrix_of(expression)
+    transition_function = Velocity(default(SCALES[LEVELS])) * default(WEIGHTS[LEVELS]) + Connectivity()
+    expected = matrix_of(transition_function)
     monkeypatch.setattr("jaxvelo.graph._neighbor_graph.bucket_shapes", lambda degrees, n_devices: [(9, 5), (31, 19)])
     other = NeighborGraph.from_csr(graph)
     assert len(other.rows) == 2
-    found = expression(other, default(x), default(v)).to_csr().toarray()
+    found = transition_function(other, default(x), default(v)).to_csr().toarray()
     np.testing.assert_allclose(found, expected, rtol=0, atol=ATOL)
 
 
@@ -129,11 +129,11 @@ def test_gradient(model):
     rng = np.random.default_rng(0)
     values = tuple(default(rng.normal(size=c.shape)) for c in graph.columns)
     velocity = Velocity(default(rng.uniform(1, 3, N_CELLS)), model=model, n_samples=4)
-    expression = velocity * default(rng.uniform(0.5, 2, N_CELLS)) + Connectivity()
+    transition_function = velocity * default(rng.uniform(0.5, 2, N_CELLS)) + Connectivity()
 
-    def outcome(expression, graph, x, v, values, key):
-        return jnp.sum(expression(graph, x, v, key=key).row_dot(values))
+    def outcome(transition_function, graph, x, v, values, key):
+        return jnp.sum(transition_function(graph, x, v, key=key).row_dot(values))
 
-    gradient = check_gradient(outcome, expression, arguments=(graph, default(x), default(v), values, KEY))
+    gradient = check_gradient(outcome, transition_function, arguments=(graph, default(x), default(v), values, KEY))
     assert gradient.weights.shape == (2, N_CELLS)
     assert np.all(np.asarray(gradient.children[0].log_scale) != 0)

@@ -22,13 +22,13 @@ few = settings(max_examples=8, deadline=None, derandomize=True)
 kinds, seeds = st.sampled_from(KINDS), st.integers(0, 50)
 
 
-def expression_of(model, similarity="correlation"):
+def transition_function_of(model, similarity="correlation"):
     velocity = Velocity(2.0, default(GENE_WEIGHTS), model=model, similarity=similarity, n_samples=4)
     return 0.8 * velocity + 0.2 * Connectivity()
 
 
-def matrix_of(expression, graph, x, v):
-    return expression(NeighborGraph.from_csr(graph), default(x), default(v), key=KEY).to_csr().toarray()
+def matrix_of(transition_function, graph, x, v):
+    return transition_function(NeighborGraph.from_csr(graph), default(x), default(v), key=KEY).to_csr().toarray()
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -37,9 +37,11 @@ def test_rows_are_probabilities(model):
     @given(kinds, seeds, st.sampled_from([1e-3, 1.0, 300.0]))
     def check(kind, seed, scale):
         graph, x, v = example(kind, seed)
-        expression = expression_of(model)
-        expression = eqx.tree_at(lambda e: e.children[0].log_scale, expression, jnp.log(default(scale)))
-        matrix = matrix_of(expression, graph, x, v)
+        transition_function = transition_function_of(model)
+        transition_function = eqx.tree_at(
+            lambda e: e.children[0].log_scale, transition_function, jnp.log(default(scale))
+        )
+        matrix = matrix_of(transition_function, graph, x, v)
         assert np.all(matrix >= 0)
         np.testing.assert_allclose(matrix.sum(axis=1), 1, rtol=0, atol=1e-14 if ATOL < 1e-9 else 1e-6)
         outside = (graph + graph.T).toarray() == 0 if graph.nnz == graph.count_nonzero() else np.zeros_like(matrix)
@@ -56,8 +58,8 @@ def test_order_of_the_cells(model):
     def check(kind, seed):
         graph, x, v = example(kind, seed)
         order = np.random.default_rng(seed).permutation(N_CELLS)
-        expected = matrix_of(expression_of(model), graph, x, v)[np.ix_(order, order)]
-        found = matrix_of(expression_of(model), graph[order][:, order], x[order], v[order])
+        expected = matrix_of(transition_function_of(model), graph, x, v)[np.ix_(order, order)]
+        found = matrix_of(transition_function_of(model), graph[order][:, order], x[order], v[order])
         np.testing.assert_allclose(found, expected, rtol=0, atol=ATOL)
 
     check()
@@ -71,9 +73,9 @@ def test_order_of_the_genes(model, similarity):
     def check(kind, seed):
         graph, x, v = example(kind, seed)
         order = np.random.default_rng(seed).permutation(N_GENES)
-        expression = Velocity(2.0, default(GENE_WEIGHTS), model=model, similarity=similarity)
-        reordered = eqx.tree_at(lambda e: e.gene_weights, expression, default(GENE_WEIGHTS[order]))
-        expected = matrix_of(expression, graph, x, v)
+        transition_function = Velocity(2.0, default(GENE_WEIGHTS), model=model, similarity=similarity)
+        reordered = eqx.tree_at(lambda e: e.gene_weights, transition_function, default(GENE_WEIGHTS[order]))
+        expected = matrix_of(transition_function, graph, x, v)
         found = matrix_of(reordered, graph, x[:, order], v[:, order])
         np.testing.assert_allclose(found, expected, rtol=0, atol=ATOL)
 
@@ -130,7 +132,7 @@ def test_lengths_of_velocities_and_of_gene_weights(similarity, model):
 
 @functools.cache
 def expected_matrix(model):
-    return matrix_of(expression_of(model), *example("asymmetric"))
+    return matrix_of(transition_function_of(model), *example("asymmetric"))
 
 
 @pytest.mark.parametrize("block_bytes", [1, 3000])
@@ -138,7 +140,7 @@ def expected_matrix(model):
 def test_size_of_the_blocks(model, block_bytes):
     matrix, x, v = example("asymmetric")
     graph = NeighborGraph.from_csr(matrix, block_bytes=block_bytes)
-    found = expression_of(model)(graph, default(x), default(v), key=KEY).to_csr().toarray()
+    found = transition_function_of(model)(graph, default(x), default(v), key=KEY).to_csr().toarray()
     np.testing.assert_allclose(found, expected_matrix(model), rtol=0, atol=ATOL)
 
 
@@ -150,5 +152,5 @@ def test_layout_of_the_buckets(model, monkeypatch):
     )
     graph = NeighborGraph.from_csr(matrix)
     assert [columns.shape for columns in graph.columns] == [(9, 5), (31, 19)]
-    found = expression_of(model)(graph, default(x), default(v), key=KEY).to_csr().toarray()
+    found = transition_function_of(model)(graph, default(x), default(v), key=KEY).to_csr().toarray()
     np.testing.assert_allclose(found, expected_matrix(model), rtol=0, atol=ATOL)

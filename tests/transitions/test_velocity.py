@@ -196,7 +196,7 @@ def test_bad_arguments(arguments, message):
         Velocity(**arguments)
 
 
-def test_expression_without_velocity():
+def test_transition_function_without_velocity():
     matrix, x, _ = example("symmetric")
     with pytest.raises(ValueError, match="Pass the velocity as `v`"):
         Velocity()(NeighborGraph.from_csr(matrix), default(x))

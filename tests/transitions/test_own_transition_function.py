@@ -8,14 +8,14 @@ import pytest
 from jaxtyping import Array, Float
 
 from jaxvelo.graph import Edges, NeighborGraph
-from jaxvelo.transitions import Expression, Features, FixedLogits, Velocity, fix_logits
+from jaxvelo.transitions import Features, FixedLogits, TransitionFunction, Velocity, fix_logits
 from tests.transitions.examples import N_CELLS, default, example
 
 TIME = np.linspace(0, 1, N_CELLS)[np.random.default_rng(0).permutation(N_CELLS)]
 TOLERANCE = 1e-12 if jax.config.jax_enable_x64 else 2e-6
 
 
-class TowardsLater(Expression):
+class TowardsLater(TransitionFunction):
     """Softmax of the differences of time along the edges; from a cell without neighbours, to itself."""
 
     log_scale: Float[Array, ""]
@@ -73,16 +73,16 @@ def test_alone_and_in_a_sum(kind):
 
 def test_what_is_fixed_of_it():
     graph, _, data = problem("isolated")
-    expression = 0.8 * Velocity(2.0) + 0.2 * TowardsLater(default(0.5))
-    fixed, extended = fix_logits(expression, graph, data)
+    transition_function = 0.8 * Velocity(2.0) + 0.2 * TowardsLater(default(0.5))
+    fixed, extended = fix_logits(transition_function, graph, data)
     assert [type(child) for child in fixed.children] == [FixedLogits, FixedLogits]
 
-    def outcome(expression, graph, data):
-        return jnp.sum((expression(graph, data) @ default(TIME)) ** 2)
+    def outcome(transition_function, graph, data):
+        return jnp.sum((transition_function(graph, data) @ default(TIME)) ** 2)
 
     for scale in (0.5, 1.5):
         moved, moved_fixed = (
-            eqx.tree_at(lambda e: e.children[1].log_scale, e, default(scale)) for e in (expression, fixed)
+            eqx.tree_at(lambda e: e.children[1].log_scale, e, default(scale)) for e in (transition_function, fixed)
         )
         value, gradient = eqx.filter_value_and_grad(outcome)(moved, graph, data)
         found, fixed_gradient = eqx.filter_value_and_grad(outcome)(moved_fixed, extended, {})
@@ -92,7 +92,7 @@ def test_what_is_fixed_of_it():
 
 
 def test_one_that_says_nothing_reads_all_and_stays():
-    class Silent(Expression):
+    class Silent(TransitionFunction):
         def probabilities(self, pattern, edges, data, key):
             assert set(edges) == {"connectivities"}
             assert set(data) == {"velocity", "time"}

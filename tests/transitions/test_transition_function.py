@@ -1,7 +1,7 @@
 """Sums and products, with CellRank's rules for weights and normalisation.
 
 Weights of a sum are normalised. A product without a weight stays as it is, not normalised, beside terms that have one.
-CellRank 2.0.7 gives the same matrix for 304 random expressions, those below among them.
+CellRank 2.0.7 gives the same matrix for 304 random transition functions, those below among them.
 """
 
 import jax
@@ -114,8 +114,8 @@ def test_velocity_terms_with_their_own_features():
         "spliced": Features(default(x), default(v)),
         "protein": Features(default(other_x), default(other_v)),
     }
-    expression = 3 * Velocity(2.0, features="spliced") + Velocity(5.0, features="protein")
-    found = expression(graph, features).to_csr().toarray()
+    transition_function = 3 * Velocity(2.0, features="spliced") + Velocity(5.0, features="protein")
+    found = transition_function(graph, features).to_csr().toarray()
     pattern, _ = plain.dense(matrix)
     one = plain.deterministic(pattern, x, v, "correlation", 2.0)[0]
     other = plain.deterministic(pattern, other_x, other_v, "correlation", 5.0)[0]
@@ -130,9 +130,9 @@ def test_numbers_of_every_kind_are_weights(number):
 
 
 def test_weights_are_leaves():
-    expression = 0.8 * Velocity(2.0) + 0.2 * (Velocity(3.0) * Connectivity())
-    assert isinstance(expression.children[1], Product)
-    weights, first, second = jax.tree.leaves(expression)
+    transition_function = 0.8 * Velocity(2.0) + 0.2 * (Velocity(3.0) * Connectivity())
+    assert isinstance(transition_function.children[1], Product)
+    weights, first, second = jax.tree.leaves(transition_function)
     np.testing.assert_allclose(weights, [0.8, 0.2], rtol=1e-6)
     np.testing.assert_allclose([first, second], np.log([2.0, 3.0]), rtol=1e-6)
 

@@ -1,4 +1,4 @@
-"""Kernel expressions: pytrees of parameters that compute a transition matrix from graph and features."""
+"""Transition functions: pytrees of parameters that compute a transition matrix from graph and features."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from jaxvelo.transitions._features import Features
 Probabilities = tuple[Float[Array, "rows width"], ...]
 
 
-class Expression(eqx.Module):
+class TransitionFunction(eqx.Module):
     """A kernel: a pytree of parameters that computes a transition matrix.
 
-    Expressions are added (``0.8 * a + 0.2 * b``; weights are normalised to sum to one) and multiplied (``a * b``;
-    element by element, rows normalised). The result is an expression again. A weight may be an array with one value
-    for each cell.
+    Transition functions are added (``0.8 * a + 0.2 * b``; weights are normalised to sum to one) and multiplied
+    (``a * b``; element by element, rows normalised). The result is a transition function again. A weight may be an
+    array with one value for each cell.
     """
 
-    # NumPy's arrays must leave `weights * expression` to this class.
+    # NumPy's arrays must leave `weights * transition_function` to this class.
     __array_ufunc__ = None
 
     def __call__(
@@ -38,15 +38,15 @@ class Expression(eqx.Module):
         *,
         key: Array | None = None,
     ) -> TransitionMatrix:
-        """Compute the transition matrix; compiled once for each structure of the expression and shapes of the graph.
+        """Compute the transition matrix; compiled once for each structure of the function and shapes of the graph.
 
         Parameters
         ----------
         graph
-            Neighbour graph with the edges that the expression names.
+            Neighbour graph with the edges that the transition function names.
         x, v
-            Expression and velocity of the cells; or, as ``x``, data by name: :class:`Features` for velocity terms, and
-            whatever other terms read, such as a time for each cell. Not needed without a term that reads any.
+            Gene expression and velocity of the cells; or, as ``x``, data by name: :class:`Features` for velocity terms,
+            and whatever other terms read, such as a time for each cell. Not needed without a term that reads any.
         key
             Random key, for Monte Carlo models.
         """
@@ -74,49 +74,49 @@ class Expression(eqx.Module):
         """Names of the edges and data that are read: compiled programs depend on these alone. ``None`` for all."""
         return None
 
-    def fix(self, graph: NeighborGraph, data: Mapping[str, Any], name: str) -> tuple[Expression, Edges] | None:
+    def fix(self, graph: NeighborGraph, data: Mapping[str, Any], name: str) -> tuple[TransitionFunction, Edges] | None:
         """Compute what depends neither on softmax scales nor on weights.
 
         Parameters
         ----------
         graph, data
-            What the expression is evaluated on.
+            What the transition function is evaluated on.
         name
             Of the edges that the result will stand on.
 
         Returns
         -------
-        What is left to compute, an expression that reads the edges ``name``, and these edges; ``None`` if nothing can
-        be fixed.
+        What is left to compute, a transition function that reads the edges ``name``, and these edges; ``None`` if
+        nothing can be fixed.
         """
         return None
 
     @property
     def role(self) -> Role:
-        """What the expression is to the rules of adding and multiplying."""
+        """What the transition function is to the rules of adding and multiplying."""
         return Role.BASIC
 
     @property
-    def terms(self) -> tuple[Expression, ...]:
-        """The expression as the only term of a sum."""
+    def terms(self) -> tuple[TransitionFunction, ...]:
+        """The transition function as the only term of a sum."""
         return (self,)
 
     @property
-    def unweighted(self) -> Expression:
-        """The expression without a weight in front."""
+    def unweighted(self) -> TransitionFunction:
+        """The transition function without a weight in front."""
         return self
 
-    def __add__(self, other: Expression) -> Sum:
-        if not isinstance(other, Expression):
+    def __add__(self, other: TransitionFunction) -> Sum:
+        if not isinstance(other, TransitionFunction):
             return NotImplemented
-        return _sum(terms_of_sum(self, other, lambda expression: Scaled(jnp.asarray(1.0), expression)))
+        return _sum(terms_of_sum(self, other, lambda term: Scaled(jnp.asarray(1.0), term)))
 
-    def __mul__(self, other: Expression | ArrayLike) -> Expression:
-        if isinstance(other, Expression):
+    def __mul__(self, other: TransitionFunction | ArrayLike) -> TransitionFunction:
+        if isinstance(other, TransitionFunction):
             return Product(factors_of_product(self, other))
         return _scale(self, other)
 
-    def __rmul__(self, other: ArrayLike) -> Expression:
+    def __rmul__(self, other: ArrayLike) -> TransitionFunction:
         return _scale(self, other)
 
 
@@ -126,14 +126,16 @@ def _by_name(x, v) -> Mapping[str, Any]:
     if isinstance(x, Mapping):
         return x
     if v is None:
-        raise ValueError("Expected expression and velocity, found expression `x` only. Pass the velocity as `v`.")
+        raise ValueError("Expected gene expression and velocity, found expression `x` only. Pass the velocity as `v`.")
     return {"velocity": Features(jnp.asarray(x), jnp.asarray(v))}
 
 
-def evaluate(expression: Expression, graph: NeighborGraph, data: Mapping[str, Any], key) -> Probabilities:
+def evaluate(
+    transition_function: TransitionFunction, graph: NeighborGraph, data: Mapping[str, Any], key
+) -> Probabilities:
     """Compute the probabilities, compiled: one program for similar graphs, whatever else they hold."""
-    names = expression.reads()
-    return _evaluate(expression, graph.pattern, _named(graph.edges, names), _named(data, names), key)
+    names = transition_function.reads()
+    return _evaluate(transition_function, graph.pattern, _named(graph.edges, names), _named(data, names), key)
 
 
 def _named(values: Mapping[str, Any], names: frozenset[str] | None) -> dict[str, Any]:
@@ -141,15 +143,15 @@ def _named(values: Mapping[str, Any], names: frozenset[str] | None) -> dict[str,
 
 
 @eqx.filter_jit
-def _evaluate(expression, pattern, edges, data, key):
-    return expression.probabilities(pattern, edges, data, key)
+def _evaluate(transition_function, pattern, edges, data, key):
+    return transition_function.probabilities(pattern, edges, data, key)
 
 
-class Scaled(Expression):
-    """An expression with a weight, on its way into a sum; alone, its rows are those of the expression."""
+class Scaled(TransitionFunction):
+    """A transition function with a weight, on its way into a sum; alone, its rows are those without the weight."""
 
     weight: Float[Array, ""] | Float[Array, " cells"]
-    child: Expression
+    child: TransitionFunction
 
     @property
     def role(self) -> Role:
@@ -157,20 +159,20 @@ class Scaled(Expression):
         return Role.WEIGHTED
 
     @property
-    def unweighted(self) -> Expression:
-        """The expression without its weight."""
+    def unweighted(self) -> TransitionFunction:
+        """The transition function without its weight."""
         return self.child
 
     def probabilities(self, pattern, edges, data, key):
-        """Probabilities of the expression: a common factor of all rows is normalised away."""
+        """Probabilities of the transition function: a common factor of all rows is normalised away."""
         return self.child.probabilities(pattern, edges, data, key)
 
     def reads(self):
-        """Names that the expression reads."""
+        """Names that the transition function reads."""
         return self.child.reads()
 
 
-class Product(Expression):
+class Product(TransitionFunction):
     r"""Element-wise product, :math:`T_{ij} \propto \prod_m T^{(m)}_{ij}`.
 
     Attributes
@@ -182,7 +184,7 @@ class Product(Expression):
         have one is not.
     """
 
-    children: tuple[Expression, ...]
+    children: tuple[TransitionFunction, ...]
     normalized: bool = eqx.field(static=True, default=True)
 
     @property
@@ -204,7 +206,7 @@ class Product(Expression):
         return _read_by(self.children)
 
 
-class Sum(Expression):
+class Sum(TransitionFunction):
     r"""Weighted mean, :math:`T = \sum_m w_m T^{(m)} / \sum_m w_m`, rows normalised.
 
     Attributes
@@ -220,7 +222,7 @@ class Sum(Expression):
     """
 
     weights: Float[Array, " terms"] | Float[Array, "terms cells"]
-    children: tuple[Expression, ...]
+    children: tuple[TransitionFunction, ...]
     joinable: bool = eqx.field(static=True, default=True)
 
     @property
@@ -230,7 +232,7 @@ class Sum(Expression):
         return Role.SUM_OF_WEIGHTED if is_open else Role.SUM
 
     @property
-    def terms(self) -> tuple[Expression, ...]:
+    def terms(self) -> tuple[TransitionFunction, ...]:
         """The terms with their weights."""
         return tuple(Scaled(w, c) for w, c in zip(self.weights, self.children, strict=True))
 
@@ -259,7 +261,7 @@ class Sum(Expression):
         return jnp.stack(shares)
 
 
-def _read_by(children: tuple[Expression, ...]) -> frozenset[str] | None:
+def _read_by(children: tuple[TransitionFunction, ...]) -> frozenset[str] | None:
     names = [child.reads() for child in children]
     known = [some for some in names if some is not None]
     return frozenset().union(*known) if len(known) == len(names) else None
@@ -278,16 +280,18 @@ def normalized(pattern: Pattern, values: Probabilities, mask=None) -> Probabilit
     )
 
 
-def map_terms(function: Callable[[Expression], Expression], expression: Expression) -> Expression:
-    """Replace each term of an expression, all that is no sum, product or weight, by what a function makes of it."""
-    return jax.tree.map(lambda node: function(node) if _is_term(node) else node, expression, is_leaf=_is_term)
+def map_terms(
+    function: Callable[[TransitionFunction], TransitionFunction], transition_function: TransitionFunction
+) -> TransitionFunction:
+    """Replace each term, all that is no sum, product or weight, by what a function makes of it."""
+    return jax.tree.map(lambda node: function(node) if _is_term(node) else node, transition_function, is_leaf=_is_term)
 
 
 def _is_term(node: Any) -> bool:
-    return isinstance(node, Expression) and not isinstance(node, (Scaled, Sum, Product))
+    return isinstance(node, TransitionFunction) and not isinstance(node, (Scaled, Sum, Product))
 
 
-def _is_bare(child: Expression) -> bool:
+def _is_bare(child: TransitionFunction) -> bool:
     return isinstance(child, Product) and not child.normalized
 
 
@@ -295,12 +299,12 @@ def _split(key: Array | None, n: int) -> list[Array | None]:
     return [None] * n if key is None else list(jax.random.split(key, n))
 
 
-def _scale(expression: Expression, weight) -> Expression:
-    weight, child = with_weight(expression, weight)
+def _scale(transition_function: TransitionFunction, weight) -> TransitionFunction:
+    weight, child = with_weight(transition_function, weight)
     return Scaled(jnp.asarray(weight, dtype=float), child)
 
 
-def _sum(terms: tuple[Expression, ...]) -> Sum:
+def _sum(terms: tuple[TransitionFunction, ...]) -> Sum:
     any_weight = any(isinstance(t, Scaled) for t in terms)
     weights, children = [], []
     for term in terms:
