@@ -26,7 +26,7 @@ class HeldOutVelocity(Objective):
 
     Attributes
     ----------
-    features
+    features_name
         Name of the gene expression and velocity to predict.
     n_splits
         Number of splits. The random key decides which.
@@ -34,7 +34,7 @@ class HeldOutVelocity(Objective):
         Cell and weight of each item.
     """
 
-    features: str = eqx.field(static=True)
+    features_name: str = eqx.field(static=True)
     n_splits: int = eqx.field(static=True)
     cell: Int[Array, " items"]
     weight: Float[Array, " items"]
@@ -43,7 +43,7 @@ class HeldOutVelocity(Objective):
     @property
     def feature_names(self):
         """The features whose velocities are predicted."""
-        return (self.features,)
+        return (self.features_name,)
 
     @property
     def n_transition_functions(self):
@@ -52,13 +52,15 @@ class HeldOutVelocity(Objective):
 
     def transition_functions(self, transition_function, features, key):
         """The transition function on the first half of each split."""
-        chosen = features[self.features]
+        chosen = features[self.features_name]
         is_gene = chosen.is_gene()
-        return tuple(_on_genes(transition_function, half, is_gene, self.features) for half in self._halves(chosen, key))
+        return tuple(
+            _on_genes(transition_function, half, is_gene, self.features_name) for half in self._halves(chosen, key)
+        )
 
     def item_losses(self, transitions, features, key):
         """Mean over the splits of the negative cosine."""
-        chosen = features[self.features]
+        chosen = features[self.features_name]
         n_cells = transitions[0].graph.n_cells
         x, v = chosen.x[:n_cells], chosen.v[:n_cells]
         losses = jnp.zeros(n_cells, x.dtype)
@@ -82,12 +84,12 @@ def _on_genes(
     transition_function: TransitionFunction,
     genes: Bool[Array, " genes"],
     is_gene: Float[Array, " genes"],
-    features: str,
+    features_name: str,
 ) -> TransitionFunction:
     """The transition function with all other genes left out of the similarities of these features."""
 
     def restrict(term):
-        if not (isinstance(term, Velocity) and term.features_name == features):
+        if not (isinstance(term, Velocity) and term.features_name == features_name):
             return term
         weights = jnp.ones(genes.shape) if term.gene_weights is None else term.gene_weights
         weights = weights * is_gene.astype(weights.dtype)

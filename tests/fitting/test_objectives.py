@@ -388,11 +388,11 @@ class TestHeldOutVelocity:
     def test_names(self, cells, kernel):
         with unchanged(cells):
             objective = objectives.HeldOutVelocity(cells)
-        assert objective.features == kernel.features_name
-        assert list(kernel.features) == [objective.features]
+        assert objective.features_name == kernel.features_name
+        assert list(kernel.features) == [objective.features_name]
         subset = VelocityKernel(cells, vkey="velocity2", gene_subset="chosen").compute_transition_matrix()
         other = objectives.HeldOutVelocity(cells, vkey="velocity2", gene_subset="chosen", n_splits=2, cells=[1, 2])
-        assert other.features == subset.features_name != objective.features
+        assert other.features_name == subset.features_name != objective.features_name
         assert other.n_transition_functions == 2
         assert np.asarray(other.cell).tolist() == [1, 2]
         loss = other(subset.transition_function, subset.graph, subset.features, KEY)
@@ -415,9 +415,9 @@ class TestHeldOutVelocity:
             with unchanged(cells):
                 objective = objectives.HeldOutVelocity(cells, **given)
             kernel = VelocityKernel(cells, conn_key="nn", **given)
-            assert objective.features == kernel.features_name
-            assert list(kernel.features) == [objective.features]
-            names.add(objective.features)
+            assert objective.features_name == kernel.features_name
+            assert list(kernel.features) == [objective.features_name]
+            names.add(objective.features_name)
         assert len(names) == 6
 
     def test_bad_input(self, cells):

@@ -49,5 +49,5 @@ def HeldOutVelocity(
         raise ValueError(f"Expected at least 4 genes to split in halves, found {len(data.genes)}.")
     cell = np.flatnonzero(chosen_cells(adata, cells, "cells"))
     return fit.HeldOutVelocity(
-        features=data.name, n_splits=int(n_splits), cell=jnp.asarray(cell), weight=jnp.ones(len(cell))
+        features_name=data.name, n_splits=int(n_splits), cell=jnp.asarray(cell), weight=jnp.ones(len(cell))
     )
