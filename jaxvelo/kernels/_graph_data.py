@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
-from jaxvelo.graph import CsrLayout, Edges, NeighborGraph, Pattern, TransitionMatrix, graph_and_layout
+from jaxvelo.graph import CsrLayout, Edges, NeighborGraph, TransitionMatrix, graph_and_layout
 from jaxvelo.transitions import Precomputed, TransitionFunction
 
 _STORED = "transition matrix"
@@ -159,7 +159,7 @@ class GraphData:
             values = [graph.edges[name].values for name in matrices]
         graph = data.graph
         edges = {f"kernel {i}": Edges(value, mask) for i, value in enumerate(values)}
-        pattern = Pattern(graph.rows, graph.columns, mask, graph.pattern.n_cells)
+        pattern = dataclasses.replace(graph.pattern, mask=mask)
         known = NeighborGraph(pattern, graph.position, edges)
         return Transitions.of_values(data, formula([Precomputed(name) for name in edges])(known).values)
 
