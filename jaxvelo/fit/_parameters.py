@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.graph import full_precision
-from jaxvelo.transitions import FixedLogits, Product, Scaled, Sum, TransitionFunction, Velocity
+from jaxvelo.transitions import Product, Sum, TransitionFunction, Velocity
 
 TRAINABLE = ("scale", "weights", "gene_weights")
 GENE_WEIGHT_PENALTIES = ("near_one", "sparse")
@@ -106,12 +107,12 @@ class Parametrization(eqx.Module):
             Another transition function with the same terms to put them in, such as one with fixed logits.
         """
         transition_function = self.template if template is None else template
-        terms = velocity_terms(transition_function)
+        terms = self._velocity_terms(transition_function)
         if parameters.log_scales:
             values = [_on_cells(parameters.log_scales[i], self.scale_cells) for i in self.sharing]
             values = [v.astype(_known_scale(t).dtype) for v, t in zip(values, terms, strict=True)]
             transition_function = eqx.tree_at(
-                lambda f: [t.log_scale for t in velocity_terms(f)], transition_function, values
+                lambda f: [t.log_scale for t in self._velocity_terms(f)], transition_function, values
             )
         if parameters.weight_logits:
             nodes = weighted_sums(transition_function)
@@ -125,12 +126,17 @@ class Parametrization(eqx.Module):
         if parameters.log_gene_weights:
             values = [jnp.exp(parameters.log_gene_weights[i]) for i in self.sharing]
             transition_function = eqx.tree_at(
-                lambda f: [t.gene_weights for t in velocity_terms(f) if isinstance(t, Velocity)],
+                lambda f: [t.gene_weights for t in velocity_terms(f)],
                 transition_function,
                 values,
                 is_leaf=lambda leaf: leaf is None,
             )
         return transition_function
+
+    def _velocity_terms(self, transition_function: TransitionFunction) -> list[Any]:
+        """Its terms where the template has velocity terms: these, or what is left of them with fixed logits."""
+        pairs = zip(_terms(transition_function), _terms(self.template), strict=True)
+        return [term for term, original in pairs if isinstance(original, Velocity)]
 
     def penalties(self, parameters: Parameters) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Penalty of the gene weights, and mean square of what makes scales and weights differ along functions."""
@@ -163,17 +169,19 @@ class Parametrization(eqx.Module):
 
 
 def _nodes(transition_function: TransitionFunction) -> Iterator[TransitionFunction]:
+    """A transition function and all in it: an outer one before those in it, from left to right."""
     yield transition_function
-    if isinstance(transition_function, Scaled):
-        yield from _nodes(transition_function.child)
-    elif isinstance(transition_function, (Sum, Product)):
-        for child in transition_function.children:
-            yield from _nodes(child)
+    for part in transition_function.parts:
+        yield from _nodes(part)
 
 
-def velocity_terms(transition_function: TransitionFunction) -> list[Velocity | FixedLogits]:
-    """Terms of a transition function that have a softmax scale, in order."""
-    return [node for node in _nodes(transition_function) if isinstance(node, (Velocity, FixedLogits))]
+def _terms(transition_function: TransitionFunction) -> list[TransitionFunction]:
+    return [node for node in _nodes(transition_function) if not node.parts]
+
+
+def velocity_terms(transition_function: TransitionFunction) -> list[Velocity]:
+    """Velocity terms of a transition function, in order."""
+    return [term for term in _terms(transition_function) if isinstance(term, Velocity)]
 
 
 def weighted_sums(transition_function: TransitionFunction) -> list[Sum]:
@@ -181,7 +189,7 @@ def weighted_sums(transition_function: TransitionFunction) -> list[Sum]:
     return [node for node in _nodes(transition_function) if isinstance(node, Sum) and len(_weighted(node)) > 1]
 
 
-def _known_scale(term: Velocity | FixedLogits) -> Array:
+def _known_scale(term: Velocity) -> Array:
     assert term.log_scale is not None, "complete the template with `with_scales` first"
     return term.log_scale
 
@@ -202,8 +210,8 @@ def _all_weights(node: Sum, weights: Array) -> Array:
     return every.at[jnp.asarray(_weighted(node))].set(jnp.moveaxis(weights, -1, 0).astype(every.dtype))
 
 
-def _log_gene_weights(term: Velocity | FixedLogits, n_genes: int) -> Float[Array, " genes"]:
-    if isinstance(term, FixedLogits) or term.gene_weights is None:
+def _log_gene_weights(term: Velocity, n_genes: int) -> Float[Array, " genes"]:
+    if term.gene_weights is None:
         return jnp.zeros(n_genes)
     tiny = jnp.finfo(term.gene_weights.dtype).tiny
     return jnp.log(jnp.maximum(term.gene_weights, tiny))

@@ -92,6 +92,11 @@ class TransitionFunction(eqx.Module):
         return None
 
     @property
+    def parts(self) -> tuple[TransitionFunction, ...]:
+        """The transition functions that this one combines, in the order of the leaves; none of a single term."""
+        return ()
+
+    @property
     def role(self) -> Role:
         """What the transition function is to the rules of adding and multiplying."""
         return Role.BASIC
@@ -154,6 +159,11 @@ class Scaled(TransitionFunction):
     child: TransitionFunction
 
     @property
+    def parts(self) -> tuple[TransitionFunction, ...]:
+        """The transition function without its weight."""
+        return (self.child,)
+
+    @property
     def role(self) -> Role:
         """A term with a weight."""
         return Role.WEIGHTED
@@ -186,6 +196,11 @@ class Product(TransitionFunction):
 
     children: tuple[TransitionFunction, ...]
     normalized: bool = eqx.field(static=True, default=True)
+
+    @property
+    def parts(self) -> tuple[TransitionFunction, ...]:
+        """The factors."""
+        return self.children
 
     @property
     def role(self) -> Role:
@@ -224,6 +239,11 @@ class Sum(TransitionFunction):
     weights: Float[Array, " terms"] | Float[Array, "terms cells"]
     children: tuple[TransitionFunction, ...]
     joinable: bool = eqx.field(static=True, default=True)
+
+    @property
+    def parts(self) -> tuple[TransitionFunction, ...]:
+        """The terms."""
+        return self.children
 
     @property
     def role(self) -> Role:
@@ -283,12 +303,12 @@ def normalized(pattern: Pattern, values: Probabilities, mask=None) -> Probabilit
 def map_terms(
     function: Callable[[TransitionFunction], TransitionFunction], transition_function: TransitionFunction
 ) -> TransitionFunction:
-    """Replace each term, all that is no sum, product or weight, by what a function makes of it."""
+    """Replace each term, all that has no parts, by what a function makes of it."""
     return jax.tree.map(lambda node: function(node) if _is_term(node) else node, transition_function, is_leaf=_is_term)
 
 
 def _is_term(node: Any) -> bool:
-    return isinstance(node, TransitionFunction) and not isinstance(node, (Scaled, Sum, Product))
+    return isinstance(node, TransitionFunction) and not node.parts
 
 
 def _is_bare(child: TransitionFunction) -> bool:

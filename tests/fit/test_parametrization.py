@@ -7,8 +7,8 @@ import pytest
 import scipy.sparse as sp
 
 from jaxvelo.fit import Parameters, smooth_functions, velocity_terms, weighted_sums, with_scales
-from jaxvelo.transitions import Connectivity, Product, Sum, Velocity
-from tests.fit.problems import N_CELLS, dataset, functions, levels, moved, parametrization_of, usual
+from jaxvelo.transitions import Connectivity, FixedLogits, Product, Sum, TransitionFunction, Velocity
+from tests.fit.problems import N_CELLS, dataset, functions, levels, moved, parametrization_of, problem_of, usual
 from tests.transitions.examples import GENE_WEIGHTS, N_GENES, default
 
 ALL = ("scale", "weights", "gene_weights")
@@ -165,6 +165,50 @@ def test_gene_weights_of_zero_start_near_zero():
     assert np.all(np.isfinite(np.asarray(start.log_gene_weights[0])))
     (term,) = velocity_terms(parametrization.transition_function(start))
     np.testing.assert_allclose(np.asarray(term.gene_weights), GENE_WEIGHTS, rtol=1e-6, atol=1e-30)
+
+
+class Own(TransitionFunction):
+    """A term of one's own that leaves logits behind."""
+
+    def probabilities(self, pattern, edges, data, key):
+        return self._fixed("connectivities").probabilities(pattern, edges, data, key)
+
+    def fix(self, graph, data, name):
+        return self._fixed(name), graph.edges["connectivities"]
+
+    def _fixed(self, name):
+        return FixedLogits(default(0.5), name)
+
+
+class Twice(TransitionFunction):
+    """A combination of one's own: the mean of one and itself."""
+
+    part: TransitionFunction
+
+    @property
+    def parts(self):
+        return (self.part,)
+
+    def probabilities(self, pattern, edges, data, key):
+        first, second = (self.part.probabilities(pattern, edges, data, key) for _ in range(2))
+        return tuple((a + b) / 2 for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("combine", [lambda own: own, Twice], ids=["alone", "in_a_combination"])
+def test_terms_and_combinations_of_ones_own(combine):
+    """Only velocity terms have a scale to fit, wherever they stand and whatever others leave behind."""
+    template = 0.5 * Own() + 0.3 * combine(Velocity(2.0)) + 0.2 * combine(0.25 * Velocity(3.0) + 0.75 * Own())
+    problem = problem_of("future", transition_function=template)
+    assert [float(term.softmax_scale) for term in velocity_terms(template)] == pytest.approx([2, 3], rel=1e-6)
+    assert [len(node.children) for node in weighted_sums(template)] == [3, 2]
+    parameters = moved(problem.parametrization.start())
+    (function,) = problem.transition_functions(parameters)
+    assert "FixedLogits" in str(function)
+    assert "Velocity" not in str(function)
+    found = function(problem.graph, problem.features).to_csr().toarray()
+    expected = problem.parametrization.transition_function(parameters)(problem.graph, problem.features)
+    np.testing.assert_allclose(found, expected.to_csr().toarray(), rtol=0, atol=TOLERANCE)
+    assert not np.allclose(found, template(problem.graph, problem.features).to_csr().toarray(), rtol=0, atol=1e-3)
 
 
 def test_with_scales_gives_the_automatic_ones():

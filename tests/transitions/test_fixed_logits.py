@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvelo.fit import velocity_terms, weighted_sums
+from jaxvelo.fit import weighted_sums
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.transitions import (
     Connectivity,
@@ -59,7 +59,8 @@ def problem(kind):
 
 def leaves(transition_function):
     """Scales and weights."""
-    scales = [term.log_scale for term in velocity_terms(transition_function) if term.log_scale is not None]
+    terms = jax.tree.leaves(transition_function, is_leaf=lambda node: isinstance(node, Velocity | FixedLogits))
+    scales = [t.log_scale for t in terms if isinstance(t, Velocity | FixedLogits) and t.log_scale is not None]
     return [*scales, *(node.weights for node in weighted_sums(transition_function))]
 
 
