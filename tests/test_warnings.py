@@ -130,7 +130,8 @@ def outcomes(tmp_path_factory) -> dict[str, str]:
     (folder / "tests").mkdir()
     (folder / "jaxvelo").mkdir()
     shutil.copy(ROOT / "pyproject.toml", folder)
-    shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")
+    for name in ("conftest.py", "compilations.py"):
+        shutil.copy(ROOT / "tests" / name, folder / "tests")
     (folder / "tests" / "test_noise.py").write_text(TESTS)
     (folder / "jaxvelo" / "__init__.py").write_text(OURS)
     (folder / "library.py").write_text(LIBRARY)
