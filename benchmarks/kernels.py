@@ -70,11 +70,12 @@ def write_block(file: Path, mark: str, table: str) -> None:
 
 def rows(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     """Lines of the table: what, ours, CellRank's, ratio."""
+    versions = " and ".join(sorted({group["version"] for group in theirs.values()}))
     lines = [
         f"{os.cpu_count()} cores ({platform.machine()}), float32, pancreas: 3,696 cells × 488 genes; medians, "
         "warm unless said.",
         "",
-        "| step | jaxvelo | CellRank 2.0.7 | ratio |",
+        f"| step | jaxvelo | CellRank {versions} | ratio |",
         "|---|---|---|---|",
     ]
 

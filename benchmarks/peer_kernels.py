@@ -56,4 +56,4 @@ def main(file: str, what: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(*sys.argv[1:])))
+    print(json.dumps({**main(*sys.argv[1:]), "version": cellrank.__version__}))
