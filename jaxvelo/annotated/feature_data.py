@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -73,15 +72,12 @@ class FeatureData:
         genes = None if attr == "obsm" else _selected_genes(adata, vkey, gene_subset, x.shape[1])
         dtype = np.dtype(jnp.result_type(float))
         columns = np.arange(x.shape[1]) if genes is None else np.flatnonzero(genes)
-        with ThreadPoolExecutor(1) as pool:
-            # At the same time: copying takes longer than all else here, and NumPy copies without Python's lock.
-            of_x = pool.submit(_padded_columns, x, columns, dtype)
-            padded_v = _padded_columns(v, columns, dtype)
-            valid = _valid_genes(padded_v[: v.shape[0], : len(columns)], place_of(vkey, attr))
-            padded_x = of_x.result()
+        padded_v = _padded_columns(v, columns, dtype)
+        valid = _valid_genes(padded_v[: v.shape[0], : len(columns)], place_of(vkey, attr))
         if not valid.all():
             columns = columns[valid]
-            padded_x, padded_v = (_padded_columns(array, columns, dtype) for array in (x, v))
+            padded_v = _padded_columns(v, columns, dtype)
+        padded_x = _padded_columns(x, columns, dtype)
         self.genes = columns if attr == "obsm" else adata.var_names.to_numpy()[columns]
         n_cells, n_genes = x.shape[0], len(columns)
         self._padded = padded_x, padded_v
