@@ -30,7 +30,8 @@ class GraphData:
     matrices
         The matrices, each a set of edges of :attr:`graph`.
     dtype
-        Floating-point type of the values on the graph: JAX's default when the data were made.
+        Floating-point type of the values on the graph: JAX's default when the data were made. Where JAX has no double
+        precision, a graph of such data holds single precision; it is another one than that in double precision.
     """
 
     matrices: dict[str, sp.csr_matrix]
@@ -51,19 +52,31 @@ class GraphData:
         _in_use.add(data)
         return data
 
-    @functools.cached_property
+    @property
     def graph(self) -> NeighborGraph:
         """The graph as arrays on the device."""
         return self._graph_and_layout[0]
 
-    @functools.cached_property
+    @property
     def layout(self) -> CsrLayout:
         """Where the entries of a CSR matrix stand in the graph."""
         return self._graph_and_layout[1]
 
-    @functools.cached_property
+    @property
     def _graph_and_layout(self) -> tuple[NeighborGraph, CsrLayout]:
-        return graph_and_layout(self.matrices, self.dtype)
+        dtype = self._available_dtype
+        if dtype not in self._made:
+            self._made[dtype] = graph_and_layout(self.matrices, dtype)
+        return self._made[dtype]
+
+    @functools.cached_property
+    def _made(self) -> dict[np.dtype, tuple[NeighborGraph, CsrLayout]]:
+        """Graph and layout by the type of the values: JAX's precision may be another now than at the first use."""
+        return {}
+
+    @property
+    def _available_dtype(self) -> np.dtype:
+        return np.dtype(jax.dtypes.canonicalize_dtype(self.dtype))
 
     @functools.cached_property
     def is_symmetric(self) -> bool:
@@ -116,7 +129,7 @@ class GraphData:
             return None
         shapes = [columns.shape for columns in self.graph.columns]
         sizes = [rows * width for rows, width in shapes]
-        slots = np.zeros(sum(sizes), dtype=self.dtype)
+        slots = np.zeros(sum(sizes), dtype=self._available_dtype)
         slots[layout.slots[entry]] = matrix.data
         parts = np.split(slots, np.cumsum(sizes)[:-1])
         return jax.device_put(tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))

@@ -138,6 +138,26 @@ def test_graphs_of_two_precisions(cells):
     np.testing.assert_allclose(now.transition_matrix.toarray(), before.transition_matrix.toarray(), rtol=0, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
+def test_graph_in_the_precision_of_the_moment(cells):
+    """A graph that is first asked for in single precision is not handed out in double precision."""
+    with jax.enable_x64(True):
+        before = ConnectivityKernel(cells, conn_key="other")
+    with jax.enable_x64(False):
+        single = before.graph
+        assert single.edges["other"].values[0].dtype == np.float32
+        assert before.compute_transition_matrix().transitions.values[0].dtype == np.float32
+        assert before.graph_data.values_of(before.transition_matrix)[0].dtype == np.float32
+    with jax.enable_x64(True):
+        now = ConnectivityKernel(cells, conn_key="other")
+        for kernel in (now, before):
+            assert kernel.graph.edges["other"].values[0].dtype == np.float64
+            assert kernel.compute_transition_matrix().transitions.values[0].dtype == np.float64
+        assert now.graph is before.graph
+    with jax.enable_x64(False):
+        assert before.graph is single
+
+
 @pytest.mark.parametrize("change", ["values in place", "pattern", "other matrix"])
 def test_shared_graphs_do_not_get_stale(cells, change):
     before = ConnectivityKernel(cells).compute_transition_matrix(density_normalize=False)
