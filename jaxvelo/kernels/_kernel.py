@@ -105,8 +105,8 @@ class Kernel(KernelExpression):
 
     @property
     def params(self) -> dict[str, Any]:
-        """Parameters that the transition matrix was computed with."""
-        return self._params
+        """Parameters that the transition matrix was computed with, as a copy: a change of it changes no kernel."""
+        return copying.deepcopy(self._params)
 
     @property
     def graph_data(self) -> GraphData:
@@ -148,16 +148,16 @@ class Kernel(KernelExpression):
                 "A similarity of your own must be finite for cells in the same place and for zero velocities too; for "
                 "the built-in ones, expression, velocity, weights or `softmax_scale` are too large."
             )
-        self._result, self._params = result, params
+        self._result, self._params = result, copying.deepcopy(params)
 
     def restore(self, matrix: sp.csr_matrix, params: dict[str, Any]) -> None:
         """Take a stored result, unchanged to the last bit."""
-        self._result, self._params = Transitions(self.graph_data, matrix), params
+        self._result, self._params = Transitions(self.graph_data, matrix), copying.deepcopy(params)
 
     def copy(self, *, deep: bool = False) -> Self:
         """Copy the kernel, with its AnnData object only if ``deep``."""
         other = copying.copy(self)
-        other._params, other.init = dict(self._params), dict(self.init)
+        other.init = dict(self.init)
         if self._result is not None:
             other._result = self._result.copy()
         if deep:

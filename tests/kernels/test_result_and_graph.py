@@ -86,6 +86,26 @@ def test_parameters_are_those_of_the_transition_function(made):
         assert (transition_function.gene_weights is None) == ("gene_weights" not in params)
 
 
+def test_parameters_that_are_handed_out_are_a_copy(cells):
+    """What a user does with them, or with those in AnnData, changes neither the kernel nor its transition function."""
+    scale, genes = np.linspace(1, 2, N_CELLS), np.linspace(1, 2, 41)
+    kernel = VelocityKernel(cells).compute_transition_matrix(softmax_scale=scale, gene_weights=genes)
+    kernel.write_to_adata("mine")
+    read_back = from_adata(cells, "mine")
+    cells.uns["mine_params"]["params"]["gene_weights"][:] = 50.0
+    cells.uns["mine_params"]["kernel"]["params"]["softmax_scale"][:] = 50.0
+    for known in (kernel, read_back):
+        text = repr(known)
+        known.params["softmax_scale"][:] = 50.0
+        known.params["gene_weights"] = None
+        (1.0 * known).params[f"{known!r}:0"]["softmax_scale"] = 50.0
+        assert type(known.params) is dict
+        assert repr(known) == text
+        np.testing.assert_array_equal(known.params["softmax_scale"], scale)
+        np.testing.assert_allclose(known.transition_function.softmax_scale, scale, rtol=1e-6)
+        np.testing.assert_allclose(known.transition_function.gene_weights, genes, rtol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["velocity", "connectivity", "precomputed", "sum", "beyond the graph"])
 def test_two_forms_of_one_result(cells, kind):
     v, c = VelocityKernel(cells), ConnectivityKernel(cells).compute_transition_matrix()
