@@ -22,6 +22,11 @@ class Constant:
         Annotated data of the kernel that it weighs.
     value
         The positive weight, one for all cells or one for each, shape ``(cells,)``.
+
+    Attributes
+    ----------
+    adata, value
+        The same.
     """
 
     def __init__(self, adata: AnnData, value: float | np.ndarray):
@@ -37,7 +42,17 @@ class Constant:
         if not (np.isfinite(array).all() and (array > 0).all()):
             bad = array[~(np.isfinite(array) & (array > 0))]
             raise ValueError(f"Expected the scalar to be positive and finite, found {listed(np.atleast_1d(bad), 3)}.")
+        self.adata = adata
         self.value: float | np.ndarray = float(array) if array.ndim == 0 else array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(cells, cells)``."""
+        return self.adata.n_obs, self.adata.n_obs
+
+    def copy(self) -> Constant:
+        """Copy the weight, not the annotated data."""
+        return Constant(self.adata, self.value)
 
     def format(self, full: bool, computed: bool = False) -> str:
         """Write the weight."""

@@ -349,6 +349,20 @@ def test_stored_matrix_beyond_the_graph(cells):
         np.testing.assert_allclose(kernel.transitions.to_csr().toarray(), expected, **CLOSE)
 
 
+@pytest.mark.parametrize("given", [0.8, np.linspace(0.5, 1, N_CELLS)], ids=["one", "of each cell"])
+def test_weight_of_a_combination(made, kernels, given):
+    weight = (given * kernels["v"])[0]
+    assert weight.adata is made
+    assert weight.shape == kernels["v"].shape
+    other = weight.copy()
+    assert type(other) is type(weight)
+    assert other is not weight
+    assert other.adata is made
+    assert repr(other) == repr(weight)
+    np.testing.assert_array_equal(other.value, given)
+    assert not np.shares_memory(other.value, weight.value)
+
+
 def test_copies(made, kernels):
     for kernel in (kernels["v"], kernels["p"], 0.8 * kernels["v"] + 0.2 * kernels["c"], kernels["v"] * kernels["o"]):
         expected = kernel.transition_matrix.toarray()
