@@ -66,5 +66,5 @@ class NeighborKernel(Kernel):
 
     @property
     def connectivities(self) -> sp.csr_matrix:
-        """Weights of the neighbour graph."""
+        """Weights of the neighbour graph; read-only, `.copy()` to change."""
         return self.graph_data.matrices[self._conn_key]
