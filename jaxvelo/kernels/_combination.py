@@ -320,7 +320,7 @@ class Combination(KernelExpression):
         return self
 
     def restore(self, matrix: sp.csr_matrix, params: dict[str, Any]) -> None:
-        """Take a stored result, unchanged to the last bit; the parameters are those of the basic kernels."""
+        """Take over a stored result, unchanged to the last bit; the parameters are those of the basic kernels."""
         self._take(Transitions(self.graph_data, matrix))
 
     def _take(self, result: Transitions) -> None:
@@ -335,7 +335,7 @@ class Combination(KernelExpression):
 
     @property
     def transition_matrix(self) -> sp.csr_matrix:
-        """Row-stochastic matrix of shape ``(cells, cells)``, float64; computed when first asked for."""
+        """Row-stochastic matrix of shape ``(cells, cells)``, float64; computed when first asked for, read-only."""
         if self.result is None:
             self.compute_transition_matrix()
         assert self._result is not None
@@ -386,7 +386,7 @@ class Combination(KernelExpression):
         """Copy the kernels, with their AnnData object only if ``deep``."""
         other = self.with_kernels([kernel.copy() for kernel in self.kernels])
         if self.result is not None:
-            other._take(self.result.copy())
+            other._take(self.result)
         if deep:
             other.adata = self.adata.copy()
         return other

@@ -189,7 +189,8 @@ class Transitions:
     data
         The graph.
     matrix
-        Row-stochastic matrix, float64.
+        Row-stochastic matrix, float64. It is taken over: its arrays become read-only, as a change of one form would not
+        reach the other.
     computed
         What the matrix was made of; ``None`` for a matrix that was stored, which is brought to the graph when asked
         for.
@@ -201,6 +202,8 @@ class Transitions:
     """
 
     def __init__(self, data: GraphData, matrix: sp.csr_matrix, computed: TransitionMatrix | None = None):
+        for array in (matrix.data, matrix.indices, matrix.indptr):
+            array.flags.writeable = False
         self._data = data
         self.matrix = matrix
         self.computed = computed
@@ -214,10 +217,6 @@ class Transitions:
     def on_graph(self) -> TransitionMatrix:
         """The probabilities as a pytree on the device."""
         return self._data.transitions(self.matrix) if self.computed is None else self.computed
-
-    def copy(self) -> Transitions:
-        """Copy the matrix."""
-        return Transitions(self._data, self.matrix.copy(), self.computed)
 
 
 def on_neighbors(

@@ -135,7 +135,11 @@ class Kernel(KernelExpression):
 
     @property
     def transition_matrix(self) -> sp.csr_matrix | None:
-        """Row-stochastic matrix of shape ``(cells, cells)``, float64; ``None`` before it is computed."""
+        """Row-stochastic matrix of shape ``(cells, cells)``, float64; ``None`` before it is computed.
+
+        It is read-only, as a change of it would not reach :attr:`transitions`. Use ``.copy()`` to change it, and
+        :class:`PrecomputedKernel` to make a kernel of the result.
+        """
         return None if self._result is None else self._result.matrix
 
     def set_transitions(self, transitions: TransitionMatrix, params: dict[str, Any]) -> None:
@@ -151,15 +155,13 @@ class Kernel(KernelExpression):
         self._result, self._params = result, copying.deepcopy(params)
 
     def restore(self, matrix: sp.csr_matrix, params: dict[str, Any]) -> None:
-        """Take a stored result, unchanged to the last bit."""
+        """Take over a stored result, unchanged to the last bit; the matrix becomes read-only."""
         self._result, self._params = Transitions(self.graph_data, matrix), copying.deepcopy(params)
 
     def copy(self, *, deep: bool = False) -> Self:
         """Copy the kernel, with its AnnData object only if ``deep``."""
         other = copying.copy(self)
         other.init = dict(self.init)
-        if self._result is not None:
-            other._result = self._result.copy()
         if deep:
             other._adata = self._adata.copy()
         return other
@@ -227,9 +229,9 @@ class Kernel(KernelExpression):
         key
             Key in ``adata.obsp``, and with ``"_params"`` in ``adata.uns``.
         copy
-            Whether to copy the matrix.
+            Without effect: the kernel always has a copy of the matrix.
         """
-        return kernel_of_class(cls, adata, key, copy)
+        return kernel_of_class(cls, adata, key)
 
 
 read = KernelExpression.read
@@ -245,7 +247,7 @@ def from_adata(adata: AnnData, key: str, copy: bool = False) -> KernelExpression
     key
         Key that it was written with, such as ``"T_fwd"``.
     copy
-        Whether to copy the matrices.
+        Without effect: the kernel always has copies of the matrices.
 
     Returns
     -------
@@ -258,7 +260,7 @@ def from_adata(adata: AnnData, key: str, copy: bool = False) -> KernelExpression
     KeyError
         If there is no such kernel.
     """
-    kernel = kernel_of_entry(adata, key, copy)
+    kernel = kernel_of_entry(adata, key)
     assert isinstance(kernel, KernelExpression)
     return kernel
 

@@ -24,7 +24,6 @@ def write_entry(
     params: dict[str, Any],
     init: dict[str, Any],
     description: dict[str, Any],
-    copy: bool,
 ) -> None:
     """Write a kernel to an AnnData object.
 
@@ -41,14 +40,12 @@ def write_entry(
         Parameters and arguments, where CellRank finds them.
     description
         The kernel as a dictionary, from which it is built anew.
-    copy
-        Whether to copy the matrices.
     """
     known = stored_parameters(adata, f"{key}_params")
     # CellRank, writing to the same key, would leave our description in place: the checksum tells whose matrix it is.
     entry = {"params": params, "init": init, "kernel": {**description, "checksum": checksum(matrix.data)}}
     for name, values in {key: matrix, **{_part_key(key, i): part for i, part in parts.items()}}.items():
-        adata.obsp[name] = values.copy() if copy else values
+        adata.obsp[name] = values.copy()  # the kernel's own is read-only
     adata.uns[f"{key}_params"] = {**known, **entry}
 
 
@@ -61,8 +58,6 @@ class Entry:
         Annotated data.
     key
         Key that it was written with.
-    copy
-        Whether to copy the matrices.
 
     Raises
     ------
@@ -70,13 +65,12 @@ class Entry:
         If there is no such entry.
     """
 
-    def __init__(self, adata: AnnData, key: str, copy: bool):
+    def __init__(self, adata: AnnData, key: str):
         require_anndata(adata)
         require_key(adata.obsp, key, "adata.obsp", "Pass the key that the kernel was written with.")
         remedy = f"Read a matrix without parameters as `PrecomputedKernel(adata, obsp_key={key!r})`."
         self.adata = adata
         self.key = key
-        self._copy = copy
         self._stored = plain(dict(require_key(adata.uns, f"{key}_params", "adata.uns", remedy)))
 
     @property
@@ -97,11 +91,11 @@ class Entry:
 
     @functools.cached_property
     def matrix(self) -> sp.csr_matrix:
-        """The transition matrix, its rows normalised if they must be."""
+        """A copy of the transition matrix, its rows normalised if they must be."""
         return self._matrix(self.key)
 
     def part(self, number: int) -> sp.csr_matrix:
-        """Transition matrix of a basic kernel of a combination."""
+        """A copy of the transition matrix of a basic kernel of a combination."""
         return self._matrix(_part_key(self.key, number))
 
     @property
@@ -118,7 +112,7 @@ class Entry:
     def _matrix(self, key: str) -> sp.csr_matrix:
         remedy = "Part of the kernel is missing; write it anew."
         matrix = require_key(self.adata.obsp, key, "adata.obsp", remedy)
-        return stochastic(matrix, self.adata.n_obs, f"adata.obsp[{key!r}]", self._copy)
+        return stochastic(matrix, self.adata.n_obs, f"adata.obsp[{key!r}]", copy=True)
 
 
 def _part_key(key: str, number: int) -> str:

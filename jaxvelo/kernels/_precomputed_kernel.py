@@ -38,7 +38,7 @@ class PrecomputedKernel(Kernel):
     obsp_key
         Key in ``adata.obsp``, if ``object`` is an AnnData object; ``"T_fwd"`` or ``"T_bwd"`` if ``None``.
     copy
-        Whether to copy the matrix.
+        Without effect: the kernel always has a copy of the matrix, which is read-only.
     backward
         Direction of the process; found out from the key if not given.
 
@@ -90,9 +90,9 @@ class PrecomputedKernel(Kernel):
         if backward is not None and not isinstance(backward, (bool, np.bool_)):
             raise TypeError(f"Expected `backward` to be `bool` or None, found `{type(backward).__name__}`.")
         if isinstance(object, KernelExpression):
-            csr = matrix.copy() if copy else matrix
+            csr = matrix  # no copy: it is read-only
         else:
-            csr = stochastic(matrix, adata.n_obs, params["origin"], copy)
+            csr = stochastic(matrix, adata.n_obs, params["origin"], copy=True)
         self._edges = f"precomputed:{checksum(csr.indptr, csr.indices, csr.data):08x}"
         init: dict[str, Any] = {} if obsp_key is None else {"obsp_key": obsp_key}
         if backward is not None:

@@ -32,13 +32,13 @@ class Storage(Described):
         key
             Key in ``adata.obsp``, and with ``"_params"`` in ``adata.uns``; ``"T_fwd"`` or ``"T_bwd"`` if ``None``.
         copy
-            Whether to copy the matrix.
+            Without effect: what is written is always a copy, which may be changed; the kernel does not change with it.
         """
         matrix, description = self.require_transitions(), self.describe()
         key = default_key(self.backward) if key is None else key
         parts = {} if "number" in description else dict(enumerate(k.require_transitions() for k in self.kernels))
         init = without_none(self.arguments_to_store(key))
-        write_entry(self.adata, key, matrix, parts, without_none(self.params), init, description, copy)
+        write_entry(self.adata, key, matrix, parts, without_none(self.params), init, description)
 
     def write(self, fname: str | os.PathLike, write_adata: bool = True) -> None:
         """Write to one ``.npz`` file without pickled objects.
@@ -64,9 +64,9 @@ def kernel_of_file(fname: str | os.PathLike, adata: AnnData | None, copy: bool) 
     return build(description, adata, lambda i: matrices.get(f"kernel{i}"), matrices.get("combination"))
 
 
-def kernel_of_entry(adata: AnnData, key: str, copy: bool) -> Described:
+def kernel_of_entry(adata: AnnData, key: str) -> Described:
     """Read whatever kernel :meth:`Storage.write_to_adata` or CellRank wrote."""
-    entry = Entry(adata, key, copy)
+    entry = Entry(adata, key)
     if not entry.is_whole:
         return _restored(class_that_accepts_any_matrix(), entry)
     description = entry.description
@@ -77,7 +77,7 @@ def kernel_of_entry(adata: AnnData, key: str, copy: bool) -> Described:
     return build(description, adata, entry.part, entry.matrix)
 
 
-def kernel_of_class(cls: type[AnyKernel], adata: AnnData, key: str, copy: bool) -> AnyKernel:
+def kernel_of_class(cls: type[AnyKernel], adata: AnnData, key: str) -> AnyKernel:
     """Read a basic kernel of a known class.
 
     Raises
@@ -87,7 +87,7 @@ def kernel_of_class(cls: type[AnyKernel], adata: AnnData, key: str, copy: bool) 
     ValueError
         If the stored matrix is another than the one that was written.
     """
-    return _restored(cls, Entry(adata, key, copy))
+    return _restored(cls, Entry(adata, key))
 
 
 def _restored(cls: type[AnyKernel], entry: Entry) -> AnyKernel:

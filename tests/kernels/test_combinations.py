@@ -375,7 +375,6 @@ def test_copies(made, kernels):
             assert all(k.adata is other.adata for k in other.kernels)
             assert not set(map(id, other.kernels)) & set(map(id, kernel.kernels))
             np.testing.assert_array_equal(other.transition_matrix.toarray(), expected)
-            other.transition_matrix.data[:] = 0
             next(iter(other.kernels)).params["origin"] = "changed"
             np.testing.assert_array_equal(kernel.transition_matrix.toarray(), expected)
             assert "changed" not in repr(kernel)

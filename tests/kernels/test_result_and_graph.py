@@ -122,6 +122,36 @@ def test_two_forms_of_one_result(cells, kind):
         np.testing.assert_allclose(found, matrix.toarray(), rtol=0, atol=1e-15 if DOUBLE else 1e-7)
 
 
+@pytest.mark.parametrize("kind", ["velocity", "connectivity", "precomputed", "of a kernel", "sum", "beyond the graph"])
+@pytest.mark.parametrize("source", ["computed", "copy", "file", "AnnData"])
+def test_the_matrix_is_read_only(cells, kind, source, tmp_path):
+    """A change of it would not reach the pytree."""
+    v = VelocityKernel(cells).compute_transition_matrix(softmax_scale=2.0)
+    c = ConnectivityKernel(cells).compute_transition_matrix()
+    p = PrecomputedKernel(sp.csr_matrix(c.transition_matrix @ c.transition_matrix), cells)
+    kernel = {
+        "velocity": v, "connectivity": c, "precomputed": p, "of a kernel": PrecomputedKernel(v),
+        "sum": 0.8 * v + 0.2 * c, "beyond the graph": v + p,
+    }[kind]  # fmt: skip
+    expected = kernel.transition_matrix.toarray()
+    if source == "copy":
+        kernel = kernel.copy()
+    elif source == "file":
+        kernel.write(tmp_path / "kernel.npz", write_adata=False)
+        kernel = read(tmp_path / "kernel.npz", cells)
+    elif source == "AnnData":
+        kernel.write_to_adata("mine")
+        kernel = from_adata(cells, "mine")
+    for known in (kernel, *kernel.kernels):
+        for name in ("data", "indices", "indptr"):
+            with pytest.raises(ValueError, match="read-only"):
+                getattr(known.transition_matrix, name)[:] = 0
+    own = kernel.transition_matrix.copy()
+    own.data[:] = 0
+    np.testing.assert_array_equal(kernel.transition_matrix.toarray(), expected)
+    np.testing.assert_allclose(kernel.transitions.row_sums(), 1, rtol=0, atol=1e-6)
+
+
 def test_graph_of_a_combination_is_built_once(cells, monkeypatch):
     v = VelocityKernel(cells).compute_transition_matrix(softmax_scale=2.0)
     c = ConnectivityKernel(cells).compute_transition_matrix()
