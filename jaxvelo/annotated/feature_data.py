@@ -16,7 +16,7 @@ from jaxvelo.annotated.arrays import place_of, read_array
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.genes import chosen_genes, velocity_genes
 from jaxvelo.configuration import logger
-from jaxvelo.graph import next_size
+from jaxvelo.graph._buckets import next_size
 from jaxvelo.transitions import Features
 
 

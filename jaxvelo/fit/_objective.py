@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxvelo.graph import NeighborGraph, TransitionMatrix, full_precision
+from jaxvelo.graph import NeighborGraph, TransitionMatrix
+from jaxvelo.graph._precision import full_precision
 from jaxvelo.transitions import Features, TransitionFunction
 
 Transitions = tuple[TransitionMatrix, ...]

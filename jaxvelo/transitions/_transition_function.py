@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxvelo.graph import Edges, NeighborGraph, Pattern, TransitionMatrix, normalize_rows, uniform
+from jaxvelo.graph import Edges, NeighborGraph, Pattern, TransitionMatrix
+from jaxvelo.graph._normalized_rows import normalize_rows, uniform
 from jaxvelo.transitions._algebra import Role, factors_of_product, terms_of_sum, with_weight
 from jaxvelo.transitions._features import Features
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxvelo.transitions import Connectivity, Product, Role, Scaled, Velocity
+from jaxvelo.transitions import Connectivity, Product, Scaled, Velocity
+from jaxvelo.transitions._algebra import Role
 
 V, C = Velocity(2.0), Connectivity()
 
