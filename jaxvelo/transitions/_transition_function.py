@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxvelo.graph import Edges, NeighborGraph, Pattern, TransitionMatrix
-from jaxvelo.graph._normalized_rows import normalize_rows, uniform
+from jaxvelo.graph._normalized_rows import normalize_or_fall_back, uniform
 from jaxvelo.transitions._algebra import Role, factors_of_product, terms_of_sum, with_weight
 from jaxvelo.transitions._features import Features
 
@@ -330,7 +330,7 @@ def normalized(pattern: Pattern, values: Probabilities, mask=None) -> Probabilit
     """Normalise rows; rows of zeros become uniform over ``mask`` (all edges of the graph if ``None``)."""
     mask = pattern.mask if mask is None else mask
     return tuple(
-        normalize_rows(t, uniform(r, c, m, t.dtype))
+        normalize_or_fall_back(t, uniform(r, c, m, t.dtype))
         for t, r, c, m in zip(values, pattern.rows, pattern.columns, mask, strict=True)
     )
 
