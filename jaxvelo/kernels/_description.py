@@ -12,8 +12,8 @@ from anndata import AnnData
 
 from jaxvelo.kernels._chain import CellChain
 
-_classes: dict[str, type[Described]] = {}
-"""All classes of kernels by their names, in the order in which they were defined."""
+_classes: dict[tuple[str, str], type[Described]] = {}
+"""All classes of kernels by module and name, in the order in which they were defined: our own first."""
 
 
 class Described(CellChain):
@@ -32,13 +32,7 @@ class Described(CellChain):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        known = _classes.get(cls.__name__)
-        if known is not None and known.__module__ != cls.__module__:
-            raise TypeError(
-                f"Expected a new name for a class of kernels, found {cls.__name__!r}, which is one of "
-                f"`{known.__module__}`: kernels are read from files by the names of their classes. Choose another."
-            )
-        _classes[cls.__name__] = cls
+        _classes[cls.__module__, cls.__qualname__] = cls
 
     @property
     @abc.abstractmethod
@@ -147,10 +141,19 @@ def _concrete() -> list[type[Described]]:
 
 
 def _class_named(name: str) -> type[Described]:
-    known = {cls.__name__: cls for cls in _concrete()}
-    if name not in known:
+    """The class that is stored by this name; one of ours before a stranger's of the same name."""
+    known = _concrete()
+    found = [cls for cls in known if cls.__name__ == name]
+    ours = [cls for cls in found if cls.__module__.partition(".")[0] == __package__.partition(".")[0]]
+    if not found:
         raise ValueError(
-            f"Expected a kernel of type {sorted(known)}, found `{name}`. Import the module that defines it, or update "
-            "jaxvelo to read it."
+            f"Expected a kernel of type {sorted({cls.__name__ for cls in known})}, found `{name}`. Import the module "
+            "that defines it, or update jaxvelo to read it."
         )
-    return known[name]
+    if len(found) > 1 and not ours:
+        modules = sorted(cls.__module__ for cls in found)
+        raise ValueError(
+            f"Expected one class of kernels named `{name}`, found several, in {modules}: which of them was written is "
+            "not known. Import one of these modules only, or rename one of the classes."
+        )
+    return (ours or found)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -42,15 +43,16 @@ class GraphData:
     def shared(cls, name: str, matrix: sp.csr_matrix) -> GraphData:
         """Data of one matrix: those of a living kernel if they are the same number by number, else of a copy of it."""
         dtype = np.dtype(jnp.result_type(float))
-        for known in list(_in_use):
-            is_alike = known.dtype == dtype and known.matrices.keys() == {name}
-            if is_alike and same_matrix(known.matrices[name], matrix):
-                return known
-        own = matrix.copy()
-        for array in (own.data, own.indices, own.indptr):
-            array.flags.writeable = False  # else a user's change of `connectivities` would not reach the graph
-        data = cls({name: own})
-        _in_use.add(data)
+        with _lock:
+            for known in list(_in_use):
+                is_alike = known.dtype == dtype and known.matrices.keys() == {name}
+                if is_alike and same_matrix(known.matrices[name], matrix):
+                    return known
+            own = matrix.copy()
+            for array in (own.data, own.indices, own.indptr):
+                array.flags.writeable = False  # else a user's change of `connectivities` would not reach the graph
+            data = cls({name: own})
+            _in_use.add(data)
         return data
 
     @functools.cached_property
@@ -168,6 +170,8 @@ class GraphData:
 
 _in_use: weakref.WeakSet[GraphData] = weakref.WeakSet()
 """Data of the living kernels. They hold a copy of the matrix, to which others are compared: none can be out of date."""
+_lock = threading.Lock()
+"""Held while these are looked through and added to, as other threads may be making kernels too."""
 
 
 class Transitions:

@@ -41,8 +41,9 @@ _EXPLANATIONS = {
         "or add connectivities to the kernel; a smaller softmax scale keeps probabilities from becoming zero."
     ),
     Outcome.INACCURATE: (
-        "Absorption takes so many steps that the fates are not known within the tolerance. Add terminal cells or "
-        "connectivities, make the softmax scale smaller, or raise `max_steps`, `direct_cells` or `tolerance`."
+        "Absorption takes so many steps that the fates are not known, or not shown to be known, within the tolerance "
+        "(the bound of the error is never too small, and may be too large where few cells hardly let go). Add terminal "
+        "cells or connectivities, make the softmax scale smaller, or raise `max_steps`, `direct_cells` or `tolerance`."
     ),
     Outcome.NOT_FINITE: "Some transition probabilities are not finite. Look for their cause in the kernel.",
 }

@@ -62,7 +62,7 @@ def absorption_probabilities(
     transitions: TransitionMatrix,
     terminal: Int[Array, " cells"],
     n_fates: int,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     max_steps: int = 500,
     direct_cells: int = DIRECT_CELLS,
 ) -> Absorption:
@@ -91,7 +91,7 @@ def absorption_probabilities(
     n_fates
         Number of classes.
     tolerance
-        Largest error of a probability that counts as solved.
+        Largest error of a probability that counts as solved; 1e-6 if ``None``.
     max_steps
         Largest number of products with the transition matrix in the iteration, for each class.
     direct_cells
@@ -102,7 +102,8 @@ def absorption_probabilities(
     -------
     Probabilities and times, and whether to believe them. Look at ``outcome``.
     """
-    effort = Effort(tolerance, max_steps, min(DIRECT_FIRST, direct_cells), direct_cells)
+    allowed = TOLERANCE if tolerance is None else tolerance
+    effort = Effort(allowed, max_steps, min(DIRECT_FIRST, direct_cells), direct_cells)
     found = _absorb(transitions.values, transitions.graph.bare, terminal, n_fates, effort)
     known = jax.nn.one_hot(terminal, n_fates, dtype=found.high.dtype)
     return Absorption(

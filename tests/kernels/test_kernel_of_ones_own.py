@@ -162,17 +162,40 @@ def test_recognized_where_no_class_is_named(cells, kernel):
 
 def test_unknown_class(cells, kernel, tmp_path, monkeypatch):
     kernel.write(tmp_path / "kernel.npz", write_adata=False)
-    monkeypatch.delitem(_description._classes, "PlainKernel")
+    monkeypatch.delitem(_description._classes, (__name__, "PlainKernel"))
     with pytest.raises(ValueError, match=r"found `PlainKernel`. Import the module that defines it"):
         read(tmp_path / "kernel.npz", cells)
 
 
-def test_names_of_classes_are_not_taken_twice(monkeypatch):
-    with pytest.raises(TypeError, match=r"'VelocityKernel', which is one of `jaxvelo.kernels._velocity_kernel`"):
-        type("VelocityKernel", (PlainKernel,), {"__module__": "elsewhere"})
-    monkeypatch.setitem(_description._classes, "PlainKernel", PlainKernel)  # to put it back
-    again = type("PlainKernel", (PlainKernel,), {"__module__": __name__})  # as a cell of a notebook that runs again
-    assert _description._classes["PlainKernel"] is again
+@pytest.fixture
+def classes(monkeypatch):
+    """The register of classes, which is put back."""
+    monkeypatch.setattr(_description, "_classes", dict(_description._classes))
+    return _description._classes
+
+
+def defined_in(module, name):
+    return type(name, (PlainKernel,), {"__module__": module, "__qualname__": name})
+
+
+def test_our_class_is_read_whatever_is_called_alike(cells, classes, tmp_path):
+    ConnectivityKernel(cells, conn_key="other").compute_transition_matrix().write(tmp_path / "k.npz", write_adata=False)
+    defined_in("elsewhere", "ConnectivityKernel")
+    assert type(read(tmp_path / "k.npz", cells)) is ConnectivityKernel
+
+
+def test_one_file_under_two_names_of_its_module(cells, kernel, classes, tmp_path):
+    """As where a program imports the package that it is a part of; which class was written is not known."""
+    kernel.write(tmp_path / "kernel.npz", write_adata=False)
+    defined_in("__main__", "PlainKernel")
+    with pytest.raises(ValueError, match=r"one class of kernels named `PlainKernel`, found several, in .*'__main__'"):
+        read(tmp_path / "kernel.npz", cells)
+
+
+def test_a_cell_of_a_notebook_that_runs_again(cells, kernel, classes, tmp_path):
+    kernel.write(tmp_path / "kernel.npz", write_adata=False)
+    again = defined_in(__name__, "PlainKernel")
+    assert type(read(tmp_path / "kernel.npz", cells).kernels[0]) is again
 
 
 def test_methods_are_found_where_users_look():

@@ -1,6 +1,8 @@
 """One result in two forms, one set of parameters, one graph: none can differ from another, or be out of date."""
 
 import gc
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -183,3 +185,18 @@ def test_walks_without_a_picture(cells):
     assert all((cells.obs["clusters"].iloc[walk[0]] == "early") and len(walk) <= 11 for walk in walks)
     with pytest.raises(RuntimeError, match="Compute transition matrix first"):
         VelocityKernel(cells).random_walks()
+
+
+def test_kernels_are_made_in_several_threads(monkeypatch):
+    """The living ones are looked through while others are added: many of them, with a pause in each comparison."""
+    matrices = [sp.csr_matrix(sp.eye_array(5) * (i + 1.0)) for i in range(20)]
+    compare = graph_data.same_matrix
+
+    def slowly(a, b):
+        time.sleep(1e-4)
+        return compare(a, b)
+
+    monkeypatch.setattr(graph_data, "same_matrix", slowly)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda i: graph_data.GraphData.shared("own", matrices[i // 5]), range(100)))
+    assert len({id(data) for data in made}) == 20

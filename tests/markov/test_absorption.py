@@ -279,6 +279,13 @@ def test_the_error_is_no_larger_than_its_bound(seed, max_steps):
     assert int(found.outcome) in (Outcome.SOLVED, Outcome.INACCURATE)
 
 
+def test_without_a_tolerance_it_is_the_default():
+    transitions, terminal = line(50)
+    found, default = (absorption_probabilities(transitions, terminal, 2, **k) for k in ({"tolerance": None}, {}))
+    np.testing.assert_array_equal(found.probabilities, default.probabilities)
+    assert int(found.outcome) == Outcome.SOLVED
+
+
 def test_too_few_steps_are_a_failure():
     transitions, terminal = line(200)
     rough = iterated(transitions, terminal, 2, max_steps=30)
