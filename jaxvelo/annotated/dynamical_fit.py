@@ -53,8 +53,8 @@ class StoredFit:
         status[genes] = fit.status
         columns, arrays = (
             {
-                name: _placed(before.get(name), (n_genes, *np.shape(new.get(name))[1:]), genes, new.get(name, np.nan))
-                for name in (*new, *(name for name in before if name not in new))
+                name: _placed(before.get(name), (n_genes, *np.shape(values)[1:]), genes, values)
+                for name, values in (new | {name: np.nan for name in before if name not in new}).items()
             }
             for before, new in ((self.columns, fit.columns), (self.arrays, fit.arrays))
         )
