@@ -9,7 +9,8 @@ import pytest
 from jaxvelo.dynamics import diffusion_pseudotime, local_confidence, velocity_coherence
 from jaxvelo.dynamics._curve_fit import Prior, fit_curves
 from jaxvelo.fit import FunctionOf, laplace_covariance, standard_errors
-from jaxvelo.graph import TransitionMatrix, full_precision, neighborhood_moments
+from jaxvelo.graph import TransitionMatrix, neighborhood_moments
+from jaxvelo.graph._precision import full_precision
 from jaxvelo.markov import absorption_probabilities, expected_displacement, project
 from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Connectivity, Velocity
 from tests.fit.problems import N_FATES, OBJECTIVES, dataset, functions, problem_of, terminal_cells

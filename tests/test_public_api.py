@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -95,12 +96,32 @@ def test_kernels_without_the_tutorials_libraries():
     assert keys == "['X_umap']"
 
 
+# What the house shares and users do not need: private modules that other packages import, and these alone.
+SHARED_IN_THE_HOUSE = {
+    "graph": {
+        "_blocks",
+        "_buckets",
+        "_csr_layout",
+        "_host",
+        "_neighbor_graph",
+        "_normalized_rows",
+        "_precision",
+        "_threads",
+    },
+    "transitions": {"_algebra"},
+}
+
+
 def test_private_modules_are_imported_in_their_package_only():
+    """But those that the house shares: each of them is used elsewhere, and no other."""
     root = Path(jaxvelo.__file__).parent
+    used: dict[str, set[str]] = {}
     for file in root.rglob("*.py"):
         own = file.relative_to(root).parts[0]
-        packages = re.findall(r"(?:from|import) jaxvelo\.(\w+)(?:\.| import )_", file.read_text())
-        assert set(packages) <= {own}, file
+        for package, module in re.findall(r"(?:from|import) jaxvelo\.(\w+)(?:\.| import )(_\w+)", file.read_text()):
+            if package != own:
+                used.setdefault(package, set()).add(module)
+    assert used == SHARED_IN_THE_HOUSE
 
 
 def test_layers_are_listed_without_x():
@@ -117,6 +138,51 @@ def test_names_of_the_package():
         assert getattr(jaxvelo, name) is not None
     with pytest.raises(AttributeError, match="absent"):
         jaxvelo.absent  # noqa: B018
+
+
+# Names that users of arrays call, and that go on working; what only the house needs is imported from its own file.
+PUBLIC_NAMES = {
+    "graph": [
+        "AbstractEdgeMatrix",
+        "EdgeMatrix",
+        "Edges",
+        "NeighborGraph",
+        "Pattern",
+        "TransitionMatrix",
+        "fuzzy_connectivities",
+        "map_rows",
+        "nearest_neighbors",
+        "neighborhood_moments",
+    ],
+    "transitions": [
+        "BACKWARD_MODES",
+        "MODELS",
+        "SIMILARITIES",
+        "Connectivity",
+        "Features",
+        "FixedLogits",
+        "FixedProbabilities",
+        "Precomputed",
+        "Product",
+        "Scaled",
+        "Sum",
+        "TransitionFunction",
+        "Velocity",
+        "automatic_softmax_scale",
+        "evaluate_logits",
+        "evaluate_velocity",
+        "fix_logits",
+    ],
+}
+
+
+@pytest.mark.parametrize("package", PUBLIC_NAMES)
+def test_public_names(package):
+    module = importlib.import_module(f"jaxvelo.{package}")
+    assert module.__all__ == PUBLIC_NAMES[package]
+    modules = {found.name for found in pkgutil.iter_modules(module.__path__)}
+    reachable = {name for name in vars(module) if not name.startswith("_")} - modules
+    assert reachable == set(PUBLIC_NAMES[package])
 
 
 @pytest.mark.parametrize("package", PURE + FACE)

@@ -53,31 +53,27 @@ class StoredFit:
         status[genes] = fit.status
         columns, arrays = (
             {
-                name: _placed(before.get(name), n_genes, genes, new.get(name, np.nan))
-                for name in (*new, *(name for name in before if name not in new))
+                name: _placed(before.get(name), (n_genes, *np.shape(values)[1:]), genes, values)
+                for name, values in (new | {name: np.nan for name in before if name not in new}).items()
             }
             for before, new in ((self.columns, fit.columns), (self.arrays, fit.arrays))
         )
         layers = fit.layers
         if len(genes) < n_genes:
             layers = {
-                name: _placed(_transposed(self.layers.get(name)), n_genes, genes, values.T).T
+                name: _placed(self.layers.get(name), (len(values), n_genes), (slice(None), genes), values)
                 for name, values in fit.layers.items()
             }
         return StoredFit(columns, layers, arrays, status)
 
 
-def _transposed(array: np.ndarray | None) -> np.ndarray | None:
-    return None if array is None else array.T
-
-
-def _placed(before: np.ndarray | None, n_genes: int, genes: np.ndarray, values: Any) -> np.ndarray:
-    """Copy of an array of floats with other values of some genes; NaN where nothing was."""
+def _placed(before: np.ndarray | None, shape: tuple[int, ...], places: Any, values: Any) -> np.ndarray:
+    """Copy of an array of floats, row by row in memory, with other values in some places; NaN where nothing was."""
     if before is None:
-        result = np.full((n_genes, *np.shape(values)[1:]), np.nan, dtype=np.asarray(values).dtype)
+        result = np.full(shape, np.nan, dtype=np.asarray(values).dtype)
     else:
-        result = np.array(before) if before.dtype.kind == "f" else before.astype(float)
-    result[genes] = values
+        result = np.array(before, dtype=before.dtype if before.dtype.kind == "f" else float, order="C")
+    result[places] = values
     return result
 
 

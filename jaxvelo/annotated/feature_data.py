@@ -16,7 +16,7 @@ from jaxvelo.annotated.arrays import place_of, read_array
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.genes import chosen_genes, velocity_genes
 from jaxvelo.configuration import logger
-from jaxvelo.graph import next_size
+from jaxvelo.graph._buckets import next_size
 from jaxvelo.transitions import Features
 
 
@@ -121,11 +121,11 @@ def _selected_genes(adata: AnnData, vkey: str | None, subset: Any, n_genes: int)
         raise ValueError(f"Expected {adata.n_vars} genes, found {n_genes}.")
     if subset is not None:
         return chosen_genes(adata, subset, "gene_subset")
-    marked = velocity_genes(adata, vkey)
+    remedy = "Compute velocities anew, or name genes by `gene_subset`."
+    marked = velocity_genes(adata, vkey, remedy)
     if marked is not None and not marked.any():
         raise ValueError(
-            f"Expected `adata.var['{vkey}_genes']` to choose some of the {adata.n_vars} genes, found none. Compute "
-            "velocities anew, or name genes by `gene_subset`."
+            f"Expected `adata.var['{vkey}_genes']` to choose some of the {adata.n_vars} genes, found none. {remedy}"
         )
     return marked
 

@@ -63,9 +63,12 @@ def chosen_genes(adata: AnnData, chosen: Any, name: str) -> np.ndarray:
     return mask
 
 
-def velocity_genes(adata: AnnData, vkey: str | None) -> np.ndarray | None:
-    """Mask of the genes that tools have chosen for a velocity, ``adata.var["{vkey}_genes"]``; None if there is none."""
-    return _marked(adata, f"{vkey}_genes", "Compute velocities anew, or name genes by `gene_subset`.")
+def velocity_genes(adata: AnnData, vkey: str | None, remedy: str) -> np.ndarray | None:
+    """Mask of the genes that tools have chosen for a velocity, ``adata.var["{vkey}_genes"]``; None if there is none.
+
+    ``remedy`` says what the user is to do if it is no mask.
+    """
+    return _marked(adata, f"{vkey}_genes", remedy)
 
 
 def highly_variable_genes(

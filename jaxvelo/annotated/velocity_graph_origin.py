@@ -51,7 +51,7 @@ def check_origin(adata: AnnData, vkey: str, graph: sp.csr_matrix, where: str, re
 
 def _agreement(adata: AnnData, vkey: str, graph: sp.csr_matrix) -> float:
     """Pearson correlation of stored correlations with those of the layers, plain or of roots."""
-    chosen = velocity_genes(adata, vkey)
+    chosen = velocity_genes(adata, vkey, "Compute velocities and their graph anew.")
     genes = np.ones(adata.n_vars, dtype=bool) if chosen is None else chosen
     stored, plain, of_roots = [], [], []
     for cell in _spread(np.flatnonzero(np.diff(graph.indptr)), N_CELLS):

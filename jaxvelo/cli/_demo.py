@@ -99,7 +99,7 @@ def report_truth(adata: AnnData) -> None:
 
 def velocity_correlations(adata: AnnData) -> tuple[float, float]:
     """Correlations of estimated and true velocities: over genes, mean of cells; and over cells, median of genes."""
-    chosen = velocity_genes(adata, "velocity")
+    chosen = velocity_genes(adata, "velocity", "Delete the column, and compute velocities anew.")
     genes = slice(None) if chosen is None else chosen
     estimated, true = adata.layers["velocity"][:, genes], adata.layers["true_velocity"][:, genes]
     return float(np.mean(_row_correlations(estimated, true))), float(np.median(_row_correlations(estimated.T, true.T)))

@@ -175,7 +175,7 @@ def add_velocities(adata: AnnData, mode: str, graph: Graph, *, fit: bool = True,
     if mode != "dynamical":
         tl.velocity(adata, mode=mode, **_named(graph))
     # A column with one value for all genes is not written.
-    chosen = velocity_genes(adata, "velocity")
+    chosen = velocity_genes(adata, "velocity", "Delete the column, and compute velocities anew.")
     n_genes = adata.n_vars if chosen is None else int(chosen.sum())
     logger.info("Found %d velocity genes", n_genes)
     return mode

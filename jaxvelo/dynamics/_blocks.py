@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from jaxvelo.graph import filled_up, on_cpu, stream_rows
+from jaxvelo.graph._blocks import filled_up, on_cpu, stream_rows
 
 # One shape for all data sets: neither memory nor compilation depends on their size. On a CPU, a block of some arrays
 # stays in the cache of a processor core; for another device, that would be many transfers of little.

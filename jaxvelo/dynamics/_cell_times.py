@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxvelo.dynamics._blocks import in_blocks
 from jaxvelo.dynamics._phase_curve import curve_at, nearest_places, tangents_at, time_grid
-from jaxvelo.graph import on_cpu
+from jaxvelo.graph._blocks import on_cpu
 
 N_ON, N_OFF = 32, 48
 

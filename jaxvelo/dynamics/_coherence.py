@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxvelo.graph import NeighborGraph, TransitionMatrix, uniform
+from jaxvelo.graph import NeighborGraph, TransitionMatrix
+from jaxvelo.graph._normalized_rows import uniform
 
 
 def velocity_coherence(

@@ -19,7 +19,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.dynamics._phase_curve import LOWER, UPPER, CurvePoints, curve_at, nearest_places, time_grid
-from jaxvelo.graph import full_precision, on_cpu
+from jaxvelo.graph._blocks import on_cpu
+from jaxvelo.graph._precision import full_precision
 
 N_ON, N_OFF = 24, 40
 # Genes and starts that go through the compiled program at a time: its shape is the same for all data sets.

@@ -31,7 +31,7 @@ from jaxvelo.dynamics._gene_likelihood import gene_likelihood
 from jaxvelo.dynamics._phase_bins import N_POINTS, Points, phase_bins
 from jaxvelo.dynamics._phase_curve import LOWER, UPPER
 from jaxvelo.dynamics._splicing import SplicingKinetics
-from jaxvelo.graph import worker_threads
+from jaxvelo.graph._threads import worker_threads
 
 # Of log g and log T: what one expects before seeing a gene.
 PRIOR_MEAN = np.array([0.0, 0.0, -0.6, 1.3])

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.dynamics._largest import largest
-from jaxvelo.graph import full_precision
+from jaxvelo.graph._precision import full_precision
 
 PERCENTILES = (15.0, 20.0, 25.0, 30.0, 35.0)
 """Percentiles over genes that :func:`shared_time` chooses from. They lie below the median as there are always genes

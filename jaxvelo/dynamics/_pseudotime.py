@@ -17,7 +17,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import LinearOperator, cg
 
 from jaxvelo.dynamics._largest import largest
-from jaxvelo.graph import EdgeMatrix, NeighborGraph, call_on_host, full_precision
+from jaxvelo.graph import EdgeMatrix, NeighborGraph
+from jaxvelo.graph._host import call_on_host
+from jaxvelo.graph._precision import full_precision
 from jaxvelo.leading_eigenvectors import leading_eigenvectors
 
 STATIONARY = 0.9994
@@ -83,7 +85,7 @@ def diffusion_pseudotime(
     Notes
     -----
     The eigenvectors are computed on the host. For double precision on an accelerator, enable it for the whole process
-    and not as a context, see :func:`jaxvelo.graph.call_on_host`.
+    and not as a context, see :func:`~jaxvelo.graph._host.call_on_host`.
 
     References
     ----------

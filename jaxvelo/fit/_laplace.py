@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from jaxvelo.fit._objective import coefficients_of, terms_of
 from jaxvelo.fit._parameters import Parameters
 from jaxvelo.fit._problem import Problem
-from jaxvelo.graph import full_precision
+from jaxvelo.graph._precision import full_precision
 
 
 @full_precision

@@ -14,7 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxvelo.fit._parameters import Parameters
 from jaxvelo.fit._problem import Problem
-from jaxvelo.graph import full_precision, on_cpu
+from jaxvelo.graph._blocks import on_cpu
+from jaxvelo.graph._precision import full_precision
 
 CHUNK = 10
 """Steps in one compiled scan: few enough for progress to show, many enough to make the host loop cheap."""

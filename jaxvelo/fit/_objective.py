@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxvelo.graph import NeighborGraph, TransitionMatrix, full_precision
+from jaxvelo.graph import NeighborGraph, TransitionMatrix
+from jaxvelo.graph._precision import full_precision
 from jaxvelo.transitions import Features, TransitionFunction
 
 Transitions = tuple[TransitionMatrix, ...]
@@ -99,6 +101,12 @@ class Loss(eqx.Module):
     def __truediv__(self, divisor: float | Array) -> "LinearCombination":
         if not is_scalar(divisor):
             return NotImplemented
+        # A traced divisor has no value yet.
+        if not isinstance(divisor, jax.core.Tracer) and divisor == 0:
+            raise ValueError(
+                "Expected a loss to be divided by a number other than 0, found 0: its coefficient would be infinite. "
+                "Divide by another number, or leave the loss out."
+            )
         return LinearCombination(terms_of(self), coefficients_of(self) / jnp.asarray(divisor, dtype=float))
 
     def __neg__(self) -> "LinearCombination":

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxvelo.graph import full_precision
+from jaxvelo.graph._precision import full_precision
 from jaxvelo.transitions import Product, Sum, TransitionFunction, Velocity
 
 TRAINABLE = ("scale", "weights", "gene_weights")

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 from jaxvelo.fit._objective import Loss, evaluate, terms_of
 from jaxvelo.fit._parameters import Parameters, Parametrization
-from jaxvelo.graph import NeighborGraph, full_precision
+from jaxvelo.graph import NeighborGraph
+from jaxvelo.graph._precision import full_precision
 from jaxvelo.transitions import Features, TransitionFunction, Velocity, evaluate_logits, fix_logits
 
 

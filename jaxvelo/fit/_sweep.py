@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxvelo.fit._parameters import Parameters
 from jaxvelo.fit._problem import Problem
-from jaxvelo.graph import full_precision
+from jaxvelo.graph._precision import full_precision
 
 
 @full_precision

@@ -23,7 +23,7 @@ from jaxvelo.fitting._resumption import checked_state
 from jaxvelo.fitting._scores import item_losses, scores_of
 from jaxvelo.fitting._split import Split, split_cells
 from jaxvelo.fitting._starts import starting_points
-from jaxvelo.graph import worker_threads
+from jaxvelo.graph._threads import worker_threads
 from jaxvelo.kernels import KernelExpression
 
 

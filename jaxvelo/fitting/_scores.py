@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from jaxvelo import fit
 from jaxvelo.fitting._split import Split
-from jaxvelo.graph import full_precision
+from jaxvelo.graph._precision import full_precision
 
 
 @full_precision

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from jaxvelo.graph._blocks import map_rows, sum_to_neighbors
 from jaxvelo.graph._csr_layout import CsrLayout
 from jaxvelo.graph._neighbor_graph import NeighborGraph
-from jaxvelo.graph._normalized_rows import normalize_rows, uniform
+from jaxvelo.graph._normalized_rows import normalize_or_fall_back, uniform
 from jaxvelo.graph._pattern import Pattern
 from jaxvelo.graph._precision import full_precision
 
@@ -81,7 +81,7 @@ class AbstractEdgeMatrix(eqx.Module):
         """Divide each row by its sum; rows that sum to zero become uniform over the row's edges."""
         graph = self.graph
         values = tuple(
-            normalize_rows(v, uniform(r, c, m, v.dtype))
+            normalize_or_fall_back(v, uniform(r, c, m, v.dtype))
             for v, r, c, m in zip(self.values, graph.rows, graph.columns, graph.mask, strict=True)
         )
         return TransitionMatrix(graph, values)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-def normalize_rows(
+def normalize_or_fall_back(
     values: Float[Array, "*rows width"], fallback: Float[Array, "*rows width"]
 ) -> Float[Array, "*rows width"]:
     """Divide rows by their sums; rows that sum to zero become ``fallback``."""

@@ -19,14 +19,8 @@ from jaxvelo.kernels._graph_data import GraphData, Transitions
 from jaxvelo.kernels._named_data import joined_data
 from jaxvelo.kernels._storage import Storage, kernel_of_file
 from jaxvelo.kernels._weights import Constant, format_weight, read_weight
-from jaxvelo.transitions import (
-    Product,
-    Role,
-    TransitionFunction,
-    factors_of_product,
-    terms_of_sum,
-    with_weight,
-)
+from jaxvelo.transitions import Product, TransitionFunction
+from jaxvelo.transitions._algebra import Role, factors_of_product, terms_of_sum, with_weight
 
 
 class KernelExpression(Exploration, Storage):

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
-from jaxvelo.graph import CsrLayout, Edges, NeighborGraph, TransitionMatrix, graph_and_layout
+from jaxvelo.graph import Edges, NeighborGraph, TransitionMatrix
+from jaxvelo.graph._csr_layout import CsrLayout
+from jaxvelo.graph._neighbor_graph import graph_and_layout
 from jaxvelo.transitions import Precomputed, TransitionFunction
 
 _STORED = "transition matrix"

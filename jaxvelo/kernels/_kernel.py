@@ -15,7 +15,8 @@ from jaxvelo.kernels._combination import KernelAdd, KernelExpression
 from jaxvelo.kernels._graph_data import GraphData, Transitions
 from jaxvelo.kernels._plain_values import plain, without_none
 from jaxvelo.kernels._storage import kernel_of_class, kernel_of_entry
-from jaxvelo.transitions import Role, TransitionFunction
+from jaxvelo.transitions import TransitionFunction
+from jaxvelo.transitions._algebra import Role
 
 
 class Kernel(KernelExpression):

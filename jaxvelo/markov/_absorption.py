@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxvelo.graph import NeighborGraph, TransitionMatrix, call_on_host
+from jaxvelo.graph import NeighborGraph, TransitionMatrix
+from jaxvelo.graph._host import call_on_host
 from jaxvelo.markov._absorbing_chain import AbsorbingChain, Effort
 from jaxvelo.markov._metrics import expected_displacement
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxvelo.graph import AbstractEdgeMatrix, full_precision, map_rows
+from jaxvelo.graph import AbstractEdgeMatrix, map_rows
+from jaxvelo.graph._precision import full_precision
 
 
 def project(

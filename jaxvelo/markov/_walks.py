@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt32
 
-from jaxvelo.graph import TransitionMatrix, next_size
+from jaxvelo.graph import TransitionMatrix
+from jaxvelo.graph._buckets import next_size
 
 # A row sums to about this. One bit is left for the rows whose rounded probabilities sum to slightly more than one.
 _ONE = 2.0**31

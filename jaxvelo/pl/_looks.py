@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,17 +103,20 @@ def picture(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
     Raises
     ------
     TypeError
-        On calls with arguments that are not there, with a list of those that are.
+        On calls with arguments that are not there, with a list of those that are; and at once if one of these classes
+        is named by a text, as all are below ``from __future__ import annotations``.
     """
 
     def decorated(draw: Callable[..., Any]) -> Callable[..., Any]:
-        own = dict(inspect.signature(draw).parameters)
-        objects = {name: p.annotation for name, p in own.items() if dataclasses.is_dataclass(p.annotation)}
+        signature = inspect.signature(draw)
+        own = dict(signature.parameters)
+        objects = {name: p.annotation for name, p in own.items() if _is_of_looks(p.annotation, draw, name)}
         for name in objects:
             del own[name]
-        others: dict[str, Any] = {}
+        fields: dict[str, dataclasses.Field] = {}
         for kind in objects.values():
-            others |= {name: defaults.get(name, usual) for name, usual in _arguments(kind).items() if name not in own}
+            fields |= {field.name: field for field in _arguments(kind) if field.name not in own}
+        others = {name: defaults.get(name, field.default) for name, field in fields.items()}
         names = [*own, *others]
         none_is_default = Looks in objects.values()
 
@@ -127,19 +130,34 @@ def picture(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
             return draw(*args, **meant, **{name: _made_of(kind, shared) for name, kind in objects.items()})
 
         keyword_only = inspect.Parameter.KEYWORD_ONLY
-        more = [inspect.Parameter(name, keyword_only, default=default) for name, default in others.items()]
-        drawn.__signature__ = inspect.Signature([*own.values(), *more])  # type: ignore[attr-defined]
+        more = [
+            inspect.Parameter(name, keyword_only, default=default, annotation=fields[name].type)
+            for name, default in others.items()
+        ]
+        drawn.__signature__ = signature.replace(parameters=[*own.values(), *more])  # type: ignore[attr-defined]
         return drawn
 
     return decorated
 
 
-def _arguments(kind: Any) -> dict[str, Any]:
-    """Give names and defaults of the arguments that an object is made of, those of its parts among them."""
-    found: dict[str, Any] = {}
+def _is_of_looks(annotation: Any, owner: Any, name: str) -> bool:
+    """Whether an annotation is a class of looks; raise a TypeError if it names one by a text."""
+    classes = {kind.__name__ for kind in (Looks, ColorScale, Legend, Sheet)}
+    if isinstance(annotation, str) and annotation.strip("'\"").rpartition(".")[2] in classes:
+        raise TypeError(
+            f"Expected the annotation of `{name}` of `{owner.__qualname__}` to be a class, found the text "
+            f"{annotation!r}. Write the class without quotes, in a file without `from __future__ import annotations`."
+        )
+    return dataclasses.is_dataclass(annotation)
+
+
+def _arguments(kind: Any) -> Iterator[dataclasses.Field]:
+    """Give the fields that an object is made of, in the place of its parts the fields of these."""
     for field in dataclasses.fields(kind):
-        found |= _arguments(field.type) if dataclasses.is_dataclass(field.type) else {field.name: field.default}
-    return found
+        if _is_of_looks(field.type, kind, field.name):
+            yield from _arguments(field.type)
+        else:
+            yield field
 
 
 def _made_of(kind: Any, arguments: dict[str, Any]) -> Any:

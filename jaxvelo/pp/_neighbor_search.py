@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxvelo.configuration import logger
-from jaxvelo.graph import nearest_neighbors, on_cpu
+from jaxvelo.graph import nearest_neighbors
+from jaxvelo.graph._blocks import on_cpu
 
 MOST_EXACT = 50_000
 """Up to so many cells, and on an accelerator always, each cell is compared with all others."""

@@ -1,6 +1,5 @@
 """Transition matrices from graph and features, as differentiable transition functions."""
 
-from jaxvelo.transitions._algebra import Role, factors_of_product, terms_of_sum, with_weight
 from jaxvelo.transitions._connectivity import Connectivity, Precomputed
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._fixed_logits import FixedLogits, FixedProbabilities, fix_logits
@@ -19,7 +18,6 @@ __all__ = [
     "FixedProbabilities",
     "Precomputed",
     "Product",
-    "Role",
     "Scaled",
     "Sum",
     "TransitionFunction",
@@ -27,8 +25,5 @@ __all__ = [
     "automatic_softmax_scale",
     "evaluate_logits",
     "evaluate_velocity",
-    "factors_of_product",
     "fix_logits",
-    "terms_of_sum",
-    "with_weight",
 ]

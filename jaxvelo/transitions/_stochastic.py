@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxvelo.graph import Pattern, map_rows, uniform
+from jaxvelo.graph import Pattern, map_rows
+from jaxvelo.graph._normalized_rows import uniform
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide
 from jaxvelo.transitions._similarity import SIMILARITIES, Similarity, scaled_by_weights, slot_bytes

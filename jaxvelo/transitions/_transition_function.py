@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxvelo.graph import Edges, NeighborGraph, Pattern, TransitionMatrix, normalize_rows, uniform
+from jaxvelo.graph import Edges, NeighborGraph, Pattern, TransitionMatrix
+from jaxvelo.graph._normalized_rows import normalize_or_fall_back, uniform
 from jaxvelo.transitions._algebra import Role, factors_of_product, terms_of_sum, with_weight
 from jaxvelo.transitions._features import Features
 
@@ -24,7 +26,8 @@ class TransitionFunction(eqx.Module):
 
     Transition functions are added (``0.8 * a + 0.2 * b``; weights are normalised to sum to one) and multiplied
     (``a * b``; element by element, rows normalised). The result is a transition function again. A weight may be an
-    array with one value for each cell.
+    array with one value for each cell. ``a / 2`` is ``0.5 * a``, and ``sum`` adds a list of transition functions. There
+    is no difference of them: weights are positive.
     """
 
     # NumPy's arrays must leave `weights * transition_function` to this class.
@@ -116,6 +119,11 @@ class TransitionFunction(eqx.Module):
             return NotImplemented
         return _sum(terms_of_sum(self, other, lambda term: Scaled(jnp.asarray(1.0), term)))
 
+    def __radd__(self, other: Any) -> TransitionFunction:
+        # `sum` starts from the number zero.
+        is_zero = isinstance(other, (int, float)) and not isinstance(other, bool) and other == 0
+        return self if is_zero else NotImplemented
+
     def __mul__(self, other: TransitionFunction | ArrayLike) -> TransitionFunction:
         if isinstance(other, TransitionFunction):
             return Product(factors_of_product(self, other))
@@ -123,6 +131,33 @@ class TransitionFunction(eqx.Module):
 
     def __rmul__(self, other: ArrayLike) -> TransitionFunction:
         return _scale(self, other)
+
+    def __truediv__(self, other: ArrayLike) -> TransitionFunction:
+        is_number = isinstance(other, int | float | np.number | np.ndarray | Array) and not isinstance(other, bool)
+        if not is_number:
+            return NotImplemented
+        # A traced divisor has no value yet.
+        if not isinstance(other, jax.core.Tracer) and not np.all(other):
+            raise ValueError(
+                "Expected a transition function to be divided by positive numbers, found 0: its weight would be "
+                "infinite. Divide by a larger number, or multiply by the weight."
+            )
+        return _scale(self, 1 / jnp.asarray(other, dtype=float))
+
+    def __neg__(self) -> NoReturn:
+        raise TypeError(_NO_DIFFERENCE)
+
+    def __sub__(self, other: Any) -> NoReturn:
+        raise TypeError(_NO_DIFFERENCE)
+
+    def __rsub__(self, other: Any) -> NoReturn:
+        raise TypeError(_NO_DIFFERENCE)
+
+
+_NO_DIFFERENCE = (
+    "Expected a sum or a product of transition functions, found a difference: weights are positive, as probabilities "
+    "are. Give the one that is to count less a smaller weight, as in `0.8 * a + 0.2 * b`."
+)
 
 
 def _by_name(x, v) -> Mapping[str, Any]:
@@ -295,7 +330,7 @@ def normalized(pattern: Pattern, values: Probabilities, mask=None) -> Probabilit
     """Normalise rows; rows of zeros become uniform over ``mask`` (all edges of the graph if ``None``)."""
     mask = pattern.mask if mask is None else mask
     return tuple(
-        normalize_rows(t, uniform(r, c, m, t.dtype))
+        normalize_or_fall_back(t, uniform(r, c, m, t.dtype))
         for t, r, c, m in zip(values, pattern.rows, pattern.columns, mask, strict=True)
     )
 

@@ -28,7 +28,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxvelo.graph import Edges, NeighborGraph, Pattern, full_precision, neighborhood_moments
+from jaxvelo.graph import Edges, NeighborGraph, Pattern, neighborhood_moments
+from jaxvelo.graph._precision import full_precision
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._fixed_logits import FixedLogits
 from jaxvelo.transitions._monte_carlo import monte_carlo_probabilities

@@ -41,6 +41,16 @@ def test_the_first_fit(adata):
     assert np.isnan(adata.varm[COVARIANCE][[0, 2, 4, 5]]).all()
 
 
+@pytest.mark.parametrize("before", [None, np.float32, int])
+def test_genes_of_a_cell_lie_side_by_side(adata, before):
+    """As in all other layers, whatever stood there before."""
+    if before is not None:
+        adata.layers["fit_t"] = np.asfortranarray(np.ones((N, N), dtype=before))
+    write(adata)
+    assert adata.layers["fit_t"].flags.c_contiguous
+    np.testing.assert_array_equal(adata.layers["fit_t"][:, GENES], TIMES)
+
+
 def test_next_to_another(adata):
     """What the new one does not know of its genes becomes missing; what it says nothing of stays."""
     adata.var["fit_alpha"] = np.arange(N)

@@ -65,7 +65,7 @@ def test_gene_and_column(adata):
 
 
 MARKED = {
-    "v_genes": lambda adata: velocity_genes(adata, "v"),
+    "v_genes": lambda adata: velocity_genes(adata, "v", "Choose anew."),
     "highly_variable": lambda adata: highly_variable_genes(adata, "Choose anew."),
 }
 
@@ -86,7 +86,7 @@ def test_genes_that_tools_have_marked(adata, key):
         with pytest.raises(ValueError, match=rf"adata.var\['{key}'\]`, found|{message}") as error:
             read(adata)
         assert message in str(error.value)
-        assert "anew" in str(error.value)
+        assert "Choose anew." in str(error.value)
     adata.var = pd.concat([adata.var, adata.var[[key]]], axis=1)
     with pytest.raises(ValueError, match=rf"one column `adata.var\['{key}'\]`, found 2"):
         read(adata)
@@ -95,4 +95,4 @@ def test_genes_that_tools_have_marked(adata, key):
 def test_a_marked_gene_may_bear_the_name_of_its_column(adata):
     adata.var["v_genes"] = MASK
     adata.var_names = ["v_genes", *adata.var_names[1:]]
-    np.testing.assert_array_equal(velocity_genes(adata, "v"), MASK)
+    np.testing.assert_array_equal(velocity_genes(adata, "v", "Choose anew."), MASK)

@@ -33,6 +33,16 @@ def test_where_it_stands(adata, slots):
         read_velocity_graph(adata, "v")
 
 
+def test_velocity_genes_that_are_none(adata):
+    """The remedy is one that the tools which read the graph have."""
+    adata.uns["v_graph"], adata.uns["v_graph_neg"] = POSITIVE, NEGATIVE
+    adata.layers["Ms"] = adata.layers["v"] = np.arange(N * N, dtype=float).reshape(N, N) ** 2
+    adata.var["v_genes"] = [None, *[True] * (N - 1)]
+    with pytest.raises(ValueError, match=r"`adata.var\['v_genes'\]`, found 1 missing.*their graph anew") as error:
+        read_velocity_graph(adata, "v")
+    assert "gene_subset" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("part", "message"),
     [

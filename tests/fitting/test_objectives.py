@@ -475,6 +475,17 @@ class TestFunctionsAndSums:
             assert np.isclose(loss_of(found, kernel), expected, **CLOSE)
         assert sum([gain]) is gain
 
+    @pytest.mark.parametrize("zero", [0, 0.0, np.float32(0), np.zeros(()), jnp.zeros(())])
+    def test_no_division_by_zero(self, cells, zero):
+        gain = objectives.TimeGain(cells, "pseudotime")
+        for loss in (gain, 2 * gain):
+            with pytest.raises(ValueError, match=r"number other than 0, found 0.*leave the loss out"):
+                loss / zero
+
+    def test_a_traced_divisor(self, cells):
+        gain = objectives.TimeGain(cells, "pseudotime")
+        assert float(jax.grad(lambda divisor: (gain / divisor).coefficients[0])(2.0)) == -0.25
+
     @pytest.mark.parametrize(
         "wrong",
         [

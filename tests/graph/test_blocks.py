@@ -1,8 +1,7 @@
 import jax
 import pytest
 
-from jaxvelo.graph import on_cpu
-from jaxvelo.graph._blocks import BLOCK_BYTES, DEVICE_BLOCK_BYTES, block_rows
+from jaxvelo.graph._blocks import BLOCK_BYTES, DEVICE_BLOCK_BYTES, block_rows, on_cpu
 
 
 @pytest.mark.parametrize(("backend", "n_bytes"), [("cpu", BLOCK_BYTES), ("elsewhere", DEVICE_BLOCK_BYTES)])

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxvelo.graph import NeighborGraph, next_size
-from jaxvelo.graph._buckets import bucket_shapes
+from jaxvelo.graph import NeighborGraph
+from jaxvelo.graph._buckets import bucket_shapes, next_size
 
 
 @given(st.integers(1, 10**7), st.sampled_from([4, 16]))

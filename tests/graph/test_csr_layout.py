@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from jaxvelo.graph import CsrLayout, EdgeMatrix, graph_and_layout
+from jaxvelo.graph import EdgeMatrix
+from jaxvelo.graph._csr_layout import CsrLayout
+from jaxvelo.graph._neighbor_graph import graph_and_layout
 from tests.graph.graphs import messy_graphs, random_graph
 
 GRAPHS = messy_graphs()

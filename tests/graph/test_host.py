@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvelo.graph import call_on_host
+from jaxvelo.graph._host import call_on_host
 
 
 def like(x, shape=None):

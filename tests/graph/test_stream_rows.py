@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvelo.graph import stream_rows
+from jaxvelo.graph._blocks import stream_rows
 
 
 @pytest.mark.parametrize("n_cells", [1, 4, 11, 12])

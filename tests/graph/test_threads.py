@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxvelo.graph import worker_threads
-from jaxvelo.graph._threads import SETTINGS
+from jaxvelo.graph._threads import SETTINGS, worker_threads
 
 pytestmark = pytest.mark.any_precision
 
@@ -131,7 +130,7 @@ def test_the_rest_is_given_up(error):
 
 INTERRUPTED = """
     import time
-    from jaxvelo.graph import worker_threads
+    from jaxvelo.graph._threads import worker_threads
 
     with worker_threads(2) as submit:
         calls = [submit(time.sleep, 0.2) for _ in range(2_000)]

@@ -7,6 +7,7 @@ import pytest
 
 from jaxvelo import pl
 from jaxvelo.pl._figure import Sheet
+from jaxvelo.pl._legend import Legend
 from jaxvelo.pl._looks import Looks, picture
 
 pytestmark = pytest.mark.any_precision
@@ -27,6 +28,47 @@ def test_all_arguments_are_named(name):
     names = set(inspect.signature(getattr(pl, name)).parameters)
     assert names >= (CELLS if name in OF_CELLS else SHEET)
     assert not names & {"looks", "sheet", "legend", "scale"}
+
+
+@pytest.mark.parametrize("name", [*OF_CELLS, *OTHERS, "fit"])
+def test_all_arguments_have_types(name):
+    signature = inspect.signature(getattr(pl, name))
+    assert not [p.name for p in signature.parameters.values() if p.annotation is p.empty]
+    assert signature.return_annotation is not signature.empty
+
+
+def test_types_are_those_of_the_fields():
+    parameters = inspect.signature(pl.scatter).parameters
+    for kind, names in ((Looks, ("alpha", "ncols", "title")), (Sheet, ("figsize", "ax", "save", "show"))):
+        fields = {field.name: field for field in dataclasses.fields(kind)}
+        assert all(parameters[name].annotation == fields[name].type for name in names)
+
+
+def test_a_text_is_no_class_of_looks():
+    """It would make one argument of what should be many."""
+    future = """
+from __future__ import annotations
+from jaxvelo.pl._looks import Looks, picture
+
+@picture()
+def draw(cells: AnnData, *, looks: Looks): ...
+"""
+    with pytest.raises(TypeError, match=r"`looks` of `draw` to be a class, found the text 'Looks'.*__future__"):
+        exec(future, {"__name__": "future"})
+
+    def quoted(cells, *, sheet: "Sheet"): ...
+
+    with pytest.raises(TypeError, match=r"`sheet` of .*quoted` to be a class, found the text 'Sheet'"):
+        picture()(quoted)
+
+    @dataclasses.dataclass
+    class Part:
+        legend: "Legend" = None
+
+    def parted(cells, *, part: Part): ...
+
+    with pytest.raises(TypeError, match=r"`legend` of .*Part` to be a class"):
+        picture()(parted)
 
 
 def test_objects_are_made_of_the_arguments():

@@ -1,9 +1,12 @@
 """CellRank's rules of adding and multiplying: who joins whom, with which weight."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvelo.transitions import Connectivity, Product, Role, Scaled, Velocity
+from jaxvelo.transitions import Connectivity, Product, Scaled, Velocity
+from jaxvelo.transitions._algebra import Role
 
 V, C = Velocity(2.0), Connectivity()
 
@@ -55,3 +58,48 @@ def test_weights_in_front():
     first, second = (V * C + C * C).children
     assert first.normalized
     assert second.normalized
+
+
+def test_sums_of_lists():
+    total = sum([0.3 * V, 0.5 * C, 0.2 * V])
+    np.testing.assert_allclose(np.asarray(total.weights), [0.3, 0.5, 0.2], rtol=1e-6)
+    assert total.children == (V, C, V)
+    assert sum([V]) is V
+    assert sum([V, C]).children == (V + C).children
+    for other in (1, 0.5, True, False, None, []):
+        with pytest.raises(TypeError, match=r"unsupported operand|can only concatenate"):
+            other + V
+
+
+def test_quotients():
+    for divisor in (4, 4.0, np.float32(4), np.int64(4), jnp.asarray(4), jnp.asarray(4.0)):
+        quotient = V / divisor
+        assert isinstance(quotient, Scaled)
+        assert quotient.child is V
+        assert float(quotient.weight) == 0.25
+        assert quotient.weight.dtype == jnp.asarray(0.5).dtype
+    assert float(((3 * V) / 2).weight) == 1.5
+    assert ((V + C) / 2).child.children == (V, C)
+    for divisors in (np.array([1, 2, 4]), np.array([1.0, 2.0, 4.0], dtype=np.float32), jnp.asarray([1.0, 2.0, 4.0])):
+        np.testing.assert_array_equal(np.asarray((V / divisors).weight), [1, 0.5, 0.25])
+    slope = jax.grad(lambda divisor: (V / divisor).weight)(2.0)
+    assert float(slope) == -0.25
+    for divisor in (0, 0.0, np.float64(0), jnp.asarray(0.0), np.array([1.0, 0.0])):
+        with pytest.raises(ValueError, match="divided by positive numbers, found 0"):
+            V / divisor
+    for quotient in (lambda: V / C, lambda: 2 / V, lambda: np.ones(3) / V, lambda: V / "2", lambda: V / True):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            quotient()
+
+
+def test_no_differences():
+    for difference in (
+        lambda: V - C,
+        lambda: -V,
+        lambda: V - 0.5 * C,
+        lambda: V - 1,
+        lambda: 1 - V,
+        lambda: np.ones(3) - V,
+    ):
+        with pytest.raises(TypeError, match=r"found a difference: weights are positive.*`0.8 \* a \+ 0.2 \* b`"):
+            difference()

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxvelo.graph import NeighborGraph, next_size
+from jaxvelo.graph import NeighborGraph
+from jaxvelo.graph._buckets import next_size
 from jaxvelo.transitions import Connectivity, Features, Velocity
 from tests.transitions.examples import GENE_WEIGHTS, KINDS, N_CELLS, N_GENES, default, example
 
