@@ -13,6 +13,8 @@ import pytest
 from jaxvelo import fit, tl
 from tests.fitting.fits import QUICK
 
+pytestmark = pytest.mark.any_precision
+
 PROGRAM = """
     import jax
     import jax.numpy as jnp

@@ -10,6 +10,8 @@ from tests.bent_line import N_CELLS
 from tests.fitting.fits import CLOSE, QUICK, check_scores, loss_of
 from tests.snapshot import unchanged
 
+pytestmark = pytest.mark.any_precision
+
 
 class TestValidation:
     def test_forms(self, mixed, gain):

@@ -13,6 +13,8 @@ from tests.fitting.fits import CLOSE, QUICK, check_scores, same
 from tests.fitting.known_fates import make_known
 from tests.snapshot import unchanged
 
+pytestmark = pytest.mark.any_precision
+
 
 class TestWhereItGoesWrong:
     @staticmethod
