@@ -319,6 +319,7 @@ def test_run_uses_velocities_that_are_there(demo, tmp_path, capsys):
     assert_is_picture(tmp_path / "out" / "stream.png")
 
 
+@pytest.mark.any_precision
 def test_run_with_another_model_in_three_dimensions(demo, tmp_path, capsys):
     """Only with arrows on a grid, as there are no stream lines."""
     out = tmp_path / "out"

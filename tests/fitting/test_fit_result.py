@@ -14,6 +14,8 @@ from tests.bent_line import N_CELLS
 from tests.fitting.fits import QUICK, dense, same
 from tests.snapshot import unchanged
 
+pytestmark = pytest.mark.any_precision
+
 
 class TestResult:
     def test_text_without_a_loss(self, mixed):

@@ -11,6 +11,8 @@ import jaxvelo as jv
 from jaxvelo.annotated.counts import cell_sizes, readable, scale_cells, to_size
 from jaxvelo.pp._state_of_counts import state_of, together
 
+pytestmark = pytest.mark.any_precision
+
 
 def dense(matrix):
     return matrix.toarray() if sp.issparse(matrix) else np.asarray(matrix)

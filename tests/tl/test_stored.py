@@ -9,6 +9,8 @@ import scipy.sparse as sp
 import jaxvelo as jv
 from tests.snapshot import unchanged
 
+pytestmark = pytest.mark.any_precision
+
 USES = {
     "terminal states": lambda a: jv.tl.terminal_states(a),
     "pseudotime": lambda a: jv.tl.velocity_pseudotime(a),
