@@ -105,6 +105,7 @@ def _run(arguments: argparse.Namespace, written: list[Path]) -> None:
         # not unique are made so, with a word about it.
         warnings.simplefilter("ignore", FutureWarning)
         warnings.filterwarnings("ignore", message=".*names are not unique", category=UserWarning)
+        # These import JAX, AnnData and pandas, which `--help` does without; none of them imports this file.
         if arguments.command == "demo":
             from jaxvelo.cli._demo import demo
 

@@ -7,7 +7,7 @@ import functools
 import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,10 +20,10 @@ from jaxvelo.kernels._named_data import joined_data
 from jaxvelo.kernels._storage import Storage, kernel_of_file
 from jaxvelo.kernels._weights import Constant, format_weight, read_weight
 from jaxvelo.transitions import Product, TransitionFunction
-from jaxvelo.transitions._algebra import Role, factors_of_product, terms_of_sum, with_weight
+from jaxvelo.transitions._algebra import PositiveSums, Role, factors_of_product, terms_of_sum, with_weight
 
 
-class KernelExpression(Exploration, Storage):
+class KernelExpression(PositiveSums, Exploration, Storage):
     """A kernel or a combination of kernels on the cells of an AnnData object.
 
     Kernels are combined as ``0.8 * a + 0.2 * b`` (weights are normalised to sum to one) and ``a * b`` (element by
@@ -39,6 +39,8 @@ class KernelExpression(Exploration, Storage):
     # for a scalar and make an array of kernels.
     __array_ufunc__ = None
     __pandas_priority__ = 1_000_000
+
+    _plural: ClassVar[str] = "kernels"
 
     @property
     @abc.abstractmethod
@@ -191,11 +193,6 @@ class KernelExpression(Exploration, Storage):
             return NotImplemented
         return KernelAdd(*terms_of_sum(self, other, lambda kernel: _scaled(kernel, 1.0)))
 
-    def __radd__(self, other: Any) -> KernelExpression:
-        # `sum` starts from the number zero.
-        is_zero = isinstance(other, (int, float)) and not isinstance(other, bool) and other == 0
-        return self if is_zero else NotImplemented
-
     def __mul__(self, other: Any) -> KernelMul:
         if isinstance(other, KernelExpression):
             return KernelMul(*factors_of_product(self, other))
@@ -208,21 +205,6 @@ class KernelExpression(Exploration, Storage):
     def __truediv__(self, other: Any) -> KernelMul:
         divisor = read_weight(other, self.adata)
         return NotImplemented if divisor is None else _scaled(self, 1 / Constant(self.adata, divisor).value)
-
-    def __neg__(self) -> NoReturn:
-        raise TypeError(_NO_DIFFERENCE)
-
-    def __sub__(self, other: Any) -> NoReturn:
-        raise TypeError(_NO_DIFFERENCE)
-
-    def __rsub__(self, other: Any) -> NoReturn:
-        raise TypeError(_NO_DIFFERENCE)
-
-
-_NO_DIFFERENCE = (
-    "Expected a sum or a product of kernels, found a difference: weights are positive, as probabilities are. Give the "
-    "kernel that is to count less a smaller weight, as in `0.8 * a + 0.2 * b`."
-)
 
 
 class Combination(KernelExpression):
@@ -363,8 +345,8 @@ class Combination(KernelExpression):
 
     @adata.setter
     def adata(self, adata: AnnData) -> None:
-        for kernel in self.kernels:
-            kernel.adata = adata
+        for part in self.parts:
+            part.adata = adata
 
     @property
     def backward(self) -> bool | None:

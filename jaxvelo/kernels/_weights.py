@@ -43,6 +43,7 @@ class Constant:
             bad = array[~(np.isfinite(array) & (array > 0))]
             raise ValueError(f"Expected the scalar to be positive and finite, found {listed(np.atleast_1d(bad), 3)}.")
         self.adata = adata
+        array.flags.writeable = False  # else a change of what is handed out would not reach a matrix computed with it
         self.value: float | np.ndarray = float(array) if array.ndim == 0 else array
 
     @property

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, NoReturn, Protocol, Self, TypeVar
 
 
 class Role(enum.Enum):
@@ -39,6 +39,38 @@ class Operand(Protocol):
     @property
     def unweighted(self) -> Any:
         """The operand without a weight in front."""
+
+
+class PositiveSums:
+    """Operators of what is added with positive weights: :func:`sum` starts from zero, and there is no difference.
+
+    Attributes
+    ----------
+    _plural
+        What several of them are called.
+    """
+
+    _plural: ClassVar[str]
+
+    def __radd__(self, other: Any) -> Self:
+        # `sum` starts from the number zero.
+        is_zero = isinstance(other, (int, float)) and not isinstance(other, bool) and other == 0
+        return self if is_zero else NotImplemented
+
+    def __neg__(self) -> NoReturn:
+        raise self._no_difference()
+
+    def __sub__(self, other: Any) -> NoReturn:
+        raise self._no_difference()
+
+    def __rsub__(self, other: Any) -> NoReturn:
+        raise self._no_difference()
+
+    def _no_difference(self) -> TypeError:
+        return TypeError(
+            f"Expected a sum or a product of {self._plural}, found a difference: weights are positive, as "
+            "probabilities are. Give the one that is to count less a smaller weight, as in `0.8 * a + 0.2 * b`."
+        )
 
 
 AnyOperand = TypeVar("AnyOperand", bound=Operand)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -15,13 +15,13 @@ from jaxtyping import Array, Float
 
 from jaxvelo.graph import Edges, NeighborGraph, Pattern, TransitionMatrix
 from jaxvelo.graph._normalized_rows import normalize_or_fall_back, uniform
-from jaxvelo.transitions._algebra import Role, factors_of_product, terms_of_sum, with_weight
+from jaxvelo.transitions._algebra import PositiveSums, Role, factors_of_product, terms_of_sum, with_weight
 from jaxvelo.transitions._features import Features
 
 Probabilities = tuple[Float[Array, "rows width"], ...]
 
 
-class TransitionFunction(eqx.Module):
+class TransitionFunction(PositiveSums, eqx.Module):
     """A kernel: a pytree of parameters that computes a transition matrix.
 
     Transition functions are added (``0.8 * a + 0.2 * b``; weights are normalised to sum to one) and multiplied
@@ -32,6 +32,8 @@ class TransitionFunction(eqx.Module):
 
     # NumPy's arrays must leave `weights * transition_function` to this class.
     __array_ufunc__ = None
+
+    _plural: ClassVar[str] = "transition functions"
 
     def __call__(
         self,
@@ -119,11 +121,6 @@ class TransitionFunction(eqx.Module):
             return NotImplemented
         return _sum(terms_of_sum(self, other, lambda term: Scaled(jnp.asarray(1.0), term)))
 
-    def __radd__(self, other: Any) -> TransitionFunction:
-        # `sum` starts from the number zero.
-        is_zero = isinstance(other, (int, float)) and not isinstance(other, bool) and other == 0
-        return self if is_zero else NotImplemented
-
     def __mul__(self, other: TransitionFunction | ArrayLike) -> TransitionFunction:
         if isinstance(other, TransitionFunction):
             return Product(factors_of_product(self, other))
@@ -143,21 +140,6 @@ class TransitionFunction(eqx.Module):
                 "infinite. Divide by a larger number, or multiply by the weight."
             )
         return _scale(self, 1 / jnp.asarray(other, dtype=float))
-
-    def __neg__(self) -> NoReturn:
-        raise TypeError(_NO_DIFFERENCE)
-
-    def __sub__(self, other: Any) -> NoReturn:
-        raise TypeError(_NO_DIFFERENCE)
-
-    def __rsub__(self, other: Any) -> NoReturn:
-        raise TypeError(_NO_DIFFERENCE)
-
-
-_NO_DIFFERENCE = (
-    "Expected a sum or a product of transition functions, found a difference: weights are positive, as probabilities "
-    "are. Give the one that is to count less a smaller weight, as in `0.8 * a + 0.2 * b`."
-)
 
 
 def _by_name(x, v) -> Mapping[str, Any]:

@@ -270,3 +270,15 @@ def test_kernels_are_made_in_several_threads(monkeypatch):
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda i: graph_data.GraphData.shared("own", matrices[i // 5]), range(100)))
     assert len({id(data) for data in made}) == 20
+
+
+def test_weights_of_cells_do_not_change_behind_a_result(cells):
+    """Nor do they belong to other annotated data than their kernel."""
+    kernel = VelocityKernel(cells).compute_transition_matrix()
+    scaled = np.linspace(0.1, 1.0, N_CELLS) * kernel
+    with pytest.raises(ValueError, match="read-only"):
+        scaled.weight[:] = 1.0
+    other = cells.copy()
+    scaled.adata = other
+    assert scaled[0].adata is other
+    assert kernel.adata is other
