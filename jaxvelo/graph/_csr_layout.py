@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse as sp
@@ -76,3 +77,38 @@ class CsrLayout:
         matrix.has_sorted_indices = True
         matrix.has_canonical_format = True
         return matrix
+
+    def to_slots(
+        self, matrix: sp.csr_matrix, shapes: Sequence[tuple[int, ...]], dtype: np.dtype
+    ) -> tuple[np.ndarray, ...] | None:
+        """Bring the entries of a CSR matrix into the slots, zero elsewhere; ``None`` if it has others than the graph.
+
+        Parameters
+        ----------
+        matrix
+            The matrix, with sorted indices.
+        shapes
+            Rows and width of each bucket.
+        dtype
+            Type of the values.
+        """
+        own, wanted = entry_numbers(self.indptr, self.indices), entry_numbers(matrix.indptr, matrix.indices)
+        entry = np.minimum(np.searchsorted(own, wanted), max(len(own) - 1, 0))
+        if len(wanted) and not (len(own) and np.array_equal(own[entry], wanted)):
+            return None
+        slots = np.zeros(sum(rows * width for rows, width in shapes), dtype=dtype)
+        slots[self.slots[entry]] = matrix.data
+        return by_bucket(slots, shapes)
+
+
+def entry_numbers(indptr: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Numbers of the entries of a square CSR matrix, counted along the rows of the whole; increasing."""
+    n_cells = len(indptr) - 1
+    row = np.repeat(np.arange(n_cells, dtype=np.int64), np.diff(indptr))
+    return row * n_cells + indices
+
+
+def by_bucket(of_slots: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> tuple[np.ndarray, ...]:
+    """Part values of all slots bucket by bucket."""
+    ends = np.cumsum([rows * width for rows, width in shapes])[:-1]
+    return tuple(part.reshape(shape) for part, shape in zip(np.split(of_slots, ends), shapes, strict=True))

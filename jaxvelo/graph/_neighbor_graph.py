@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int
 
 from jaxvelo.graph._buckets import bucket_shapes
-from jaxvelo.graph._csr_layout import CsrLayout
+from jaxvelo.graph._csr_layout import CsrLayout, by_bucket, entry_numbers
 from jaxvelo.graph._pattern import Edges, Pattern
 
 Buckets = tuple[np.ndarray, ...]
@@ -200,8 +200,7 @@ class _Slots:
     def filled(self, of_slots: np.ndarray, values: Any, entries: np.ndarray | slice = slice(None)) -> Buckets:
         """Put values of some entries into their slots, and part these bucket by bucket."""
         of_slots[self.of_entry[entries]] = values
-        ends = np.cumsum([count * width for count, width in self.shapes])[:-1]
-        return tuple(part.reshape(shape) for part, shape in zip(np.split(of_slots, ends), self.shapes, strict=True))
+        return by_bucket(of_slots, self.shapes)
 
 
 def _sorted_csr(matrix) -> sp.csr_matrix:
@@ -237,12 +236,7 @@ def _entries(matrix: sp.csr_matrix, union: sp.csr_matrix) -> np.ndarray | slice:
     """Which of the union's entries those of one matrix are."""
     if matrix.nnz == union.nnz:
         return slice(None)
-
-    def keys(m: sp.csr_matrix) -> np.ndarray:
-        row = np.repeat(np.arange(m.shape[0], dtype=np.int64), np.diff(m.indptr))
-        return row * m.shape[1] + m.indices
-
-    return np.searchsorted(keys(union), keys(matrix))
+    return np.searchsorted(entry_numbers(union.indptr, union.indices), entry_numbers(matrix.indptr, matrix.indices))
 
 
 def _all_of(entries: Iterable[np.ndarray | slice], n_entries: int) -> np.ndarray:

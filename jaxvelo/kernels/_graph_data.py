@@ -125,18 +125,9 @@ class GraphData:
 
     def values_of(self, matrix: sp.csr_matrix) -> tuple[jax.Array, ...] | None:
         """Bring the values of a matrix into the slots of the graph; ``None`` if it has entries elsewhere."""
-        layout, n_cells = self.layout, matrix.shape[0]
-        own = _entry_numbers(layout.indptr, layout.indices, n_cells)
-        wanted = _entry_numbers(matrix.indptr, matrix.indices, n_cells)
-        entry = np.minimum(np.searchsorted(own, wanted), max(len(own) - 1, 0))
-        if len(wanted) and not (len(own) and np.array_equal(own[entry], wanted)):
-            return None
         shapes = [columns.shape for columns in self.graph.columns]
-        sizes = [rows * width for rows, width in shapes]
-        slots = np.zeros(sum(sizes), dtype=self._available_dtype)
-        slots[layout.slots[entry]] = matrix.data
-        parts = np.split(slots, np.cumsum(sizes)[:-1])
-        return jax.device_put(tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))
+        values = self.layout.to_slots(matrix, shapes, self._available_dtype)
+        return None if values is None else jax.device_put(values)
 
     def transitions(self, matrix: sp.csr_matrix) -> TransitionMatrix:
         """Bring a stochastic matrix onto the graph, or onto a larger one if it has entries elsewhere."""
@@ -270,9 +261,3 @@ def same_matrix(a: sp.csr_matrix, b: sp.csr_matrix) -> bool:
         a.shape == b.shape
         and all(np.array_equal(getattr(a, part), getattr(b, part)) for part in ("indptr", "indices", "data"))
     )
-
-
-def _entry_numbers(indptr: np.ndarray, indices: np.ndarray, n_cells: int) -> np.ndarray:
-    """Numbers of the entries of a CSR matrix, counted along the rows of the whole; increasing."""
-    row = np.repeat(np.arange(n_cells, dtype=np.int64), np.diff(indptr))
-    return row * n_cells + indices

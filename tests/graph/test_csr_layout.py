@@ -87,3 +87,21 @@ def test_both_ways_to_csr_agree(name, eliminate_zeros):
     assert np.array_equal(found.indices, expected.indices)
     assert np.array_equal(found.data, expected.data)
     assert eliminate_zeros == (found.data != 0).all() or not len(found.data)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_values_of_a_matrix_in_the_slots(name):
+    """There and back; and nothing, where an entry has no slot."""
+    graph, layout = graph_and_layout(NAMED[name])
+    shapes = [columns.shape for columns in graph.columns]
+    data = np.random.default_rng(0).random(len(layout.indices)) + 1
+    matrix = sp.csr_matrix((data, layout.indices, layout.indptr), shape=graph.shape)
+    values = layout.to_slots(matrix, shapes, np.dtype(np.float64))
+    assert [value.shape for value in values] == shapes
+    assert sum(np.count_nonzero(value) for value in values) == len(data)
+    assert (layout.to_csr(values, eliminate_zeros=True) != matrix).nnz == 0
+    elsewhere = np.argwhere(matrix.toarray() == 0)
+    if len(elsewhere):
+        i, j = elsewhere[len(elsewhere) // 2]
+        other = sp.csr_matrix(([1.0], ([i], [j])), shape=graph.shape)
+        assert layout.to_slots(other, shapes, np.dtype(np.float64)) is None
