@@ -107,7 +107,7 @@ def _valid_genes(v: np.ndarray, where: str) -> np.ndarray:
         cells = f" Cells {listed(empty, 5)} have no finite velocity at all: remove them." if len(empty) else ""
         raise ValueError(
             f"Expected at least 2 genes with finite velocities in `{where}`, found {n_valid} of {v.shape[1]}.{cells} "
-            "Otherwise choose other genes by `gene_subset`, or compute the velocities anew."
+            "Otherwise choose other genes, or compute the velocities anew."
         )
     if n_valid < len(valid):
         n_invalid = len(valid) - n_valid
@@ -121,7 +121,8 @@ def _selected_genes(adata: AnnData, vkey: str | None, subset: Any, n_genes: int)
         raise ValueError(f"Expected {adata.n_vars} genes, found {n_genes}.")
     if subset is not None:
         return chosen_genes(adata, subset, "gene_subset")
-    remedy = "Compute velocities anew, or name genes by `gene_subset`."
+    # Not every tool that comes here has an argument for genes; all take those that are marked.
+    remedy = f"Compute velocities anew, or mark genes in `adata.var['{vkey}_genes']` by true and false."
     marked = velocity_genes(adata, vkey, remedy)
     if marked is not None and not marked.any():
         raise ValueError(

@@ -197,7 +197,7 @@ def correlations(directions: Directions) -> VelocityGraph:
         raise ValueError(
             f"Expected velocities in `adata.layers[{directions.vkey!r}]` and displacements in "
             f"`adata.layers[{directions.xkey!r}]` that have a direction, found none: all are zero, or equal for all "
-            "genes. Compute velocities anew, or choose other genes by `gene_subset`."
+            f"genes. Compute velocities anew, or mark other genes in `adata.var['{directions.vkey}_genes']`."
         )
     # Rounding may lead beyond one.
     positive, negative = _part(matrix, 0, 1), _part(matrix, -1, 0)

@@ -84,6 +84,20 @@ def test_missing_keys(adata, key):
         jv.tl.velocity_confidence(adata)
 
 
+@pytest.mark.parametrize("fault", ["no gene marked", "a missing mark", "no finite velocity"])
+def test_remedies_name_what_the_tool_has(adata, fault):
+    if fault == "no finite velocity":
+        adata.layers["velocity"][:] = np.nan
+    else:
+        marks = genes_of(adata).astype(object)
+        marks[:] = False
+        marks[0] = False if fault == "no gene marked" else None
+        adata.var["velocity_genes"] = marks if fault == "a missing mark" else marks.astype(bool)
+    with pytest.raises(ValueError, match=r"(?i)compute (the )?velocities anew") as caught:
+        jv.tl.velocity_confidence(adata)
+    assert "gene_subset" not in str(caught.value)
+
+
 def test_real_data(shared):
     adata = ad.read_h5ad(shared / "reference/small_velocity.h5ad")
     jv.tl.velocity_confidence(adata)
