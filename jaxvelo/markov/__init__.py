@@ -11,12 +11,14 @@ from jaxvelo.markov._metrics import (
 )
 from jaxvelo.markov._projection import project
 from jaxvelo.markov._reachability import cannot_reach
+from jaxvelo.markov._schur import Schur, eigengap, schur
 from jaxvelo.markov._stationary import closed_classes, stationary_distributions
 from jaxvelo.markov._walks import random_walks, sample_starts
 
 __all__ = [
     "Absorption",
     "Outcome",
+    "Schur",
     "absorption_probabilities",
     "boundary_directions",
     "cannot_reach",
@@ -24,11 +26,13 @@ __all__ = [
     "cluster_proportions",
     "compute_flow",
     "cross_boundary_correctness",
+    "eigengap",
     "expected_displacement",
     "mass_between_clusters",
     "project",
     "random_walks",
     "row_correlation",
     "sample_starts",
+    "schur",
     "stationary_distributions",
 ]
