@@ -226,7 +226,7 @@ def _names_on_data(ax: Any, positions: Float[np.ndarray, "cells dims"], colors: 
     """Write each group's name at its median, moved until no two overlap."""
     from matplotlib.patheffects import withStroke
 
-    codes = np.where(finite_rows(positions), colors.codes, -1)
+    codes = np.where(finite_rows(positions), colors.typical_codes(), -1)
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes + 1, minlength=len(colors.names) + 1))
     cells = [order[ends[i] : ends[i + 1]] for i in range(len(colors.names))]
@@ -258,7 +258,9 @@ def _part(ax: Any, texts: list[Any], places: Float[np.ndarray, "names 2"], order
             return
         before = frame
         boxes = [text.get_window_extent() for text in texts]
-        gaps = 0.4 * texts[0].get_fontsize(), 1.0
+        # Side by side, names need a wide gap: else two of them read as one.
+        em = texts[0].get_fontsize() * figure.dpi / 72
+        gaps = em, 0.15 * em
         sizes = np.array([(box.width + gaps[0], box.height + gaps[1]) for box in boxes])
         centers = ax.transData.transform(places)
         moved = parted(centers, sizes, order)
