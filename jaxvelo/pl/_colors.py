@@ -175,7 +175,7 @@ def grouped(adata: "AnnData", key: str, palette: Palette = None) -> Categorical:
     """Read a column of ``obs`` as groups with colours; see :func:`cell_colors`."""
     pyplot()
     names, codes = group_codes(adata, key)
-    return Categorical(str(key), codes, names, _group_colors(adata, str(key), names, palette))
+    return Categorical(str(key), codes, names, group_colors(adata, str(key), names, palette))
 
 
 def _of_column(
@@ -194,7 +194,7 @@ def _of_column(
     if not (codes >= 0).any():
         logger.warning("`%s` is missing in all cells: all are grey", key or "color")
     missing = "NA"
-    colors = _group_colors(adata, key, names, palette)
+    colors = group_colors(adata, key, names, palette)
     if groups is not None:
         chosen = chosen_groups(column, groups, f"adata.obs[{key!r}]" if key else "color", "groups")
         codes = np.where(column.isin(chosen), codes, -1)
@@ -290,7 +290,7 @@ def _or_raw(adata: "AnnData") -> str:
     return "" if adata.raw is None else " or `adata.raw.var_names`"
 
 
-def _group_colors(adata: "AnnData", key: str, names: list[str], palette: Palette) -> list[str]:
+def group_colors(adata: "AnnData", key: str, names: list[str], palette: Palette) -> list[str]:
     """Give one hexadecimal colour for each group."""
     if palette is not None:
         return _palette_colors(palette, key, names)

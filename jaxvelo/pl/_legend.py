@@ -1,6 +1,7 @@
 """Name the groups: where a legend stands, how many names fit, and names on the cells that do not overlap."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -128,7 +129,7 @@ def legend_width(names: list[str], size: float | None = None) -> float:
     return style["ncols"] * style["fontsize"] * (2.6 + 0.58 * max(map(len, names))) / 72
 
 
-def room_beside(colors: list[Colors], legend: Legend) -> float:
+def room_beside(colors: Sequence[Colors], legend: Legend) -> float:
     """Give the width in inches that a figure needs beyond its usual one for the legends beside it."""
     place = legend.place
     if place.kind != "outside" or place.arguments["loc"].endswith("center"):

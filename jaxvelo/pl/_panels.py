@@ -1,7 +1,7 @@
 """Cells in an embedding: points, colour bar, legend and axes, on one panel or several."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def colors_of_panels(adata: "AnnData", listed: list[Any], looks: Looks) -> list[
 
 def draw_panels(
     embedding: Embedding,
-    colors: list[Colors],
+    colors: Sequence[Colors],
     looks: Looks,
     *,
     listed: bool,
@@ -79,7 +79,7 @@ def draw_panels(
     for panel in colors:
         if isinstance(panel, Continuous):
             looks.scale.limits(panel)  # before anything is opened
-    titles = _titles(looks.title, colors)
+    titles = titles_of(looks.title, colors)
     canvas = Canvas(
         looks.sheet,
         n_dims=embedding.positions.shape[1],
@@ -119,7 +119,7 @@ def _panels(adata: "AnnData", color: Any) -> list[Any] | None:
     return color
 
 
-def _titles(title: Any, colors: list[Colors]) -> list[str]:
+def titles_of(title: Any, colors: Sequence[Colors]) -> list[str]:
     """Give each panel's title."""
     if title is None:
         return [color_name(panel) for panel in colors]
