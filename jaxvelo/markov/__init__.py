@@ -2,6 +2,7 @@
 
 from jaxvelo.markov._absorbing_chain import Outcome
 from jaxvelo.markov._absorption import Absorption, absorption_probabilities
+from jaxvelo.markov._fate_scores import FateScores, Reliability, fate_scores
 from jaxvelo.markov._flow import cluster_proportions, compute_flow, mass_between_clusters
 from jaxvelo.markov._metrics import (
     boundary_directions,
@@ -16,7 +17,9 @@ from jaxvelo.markov._walks import random_walks, sample_starts
 
 __all__ = [
     "Absorption",
+    "FateScores",
     "Outcome",
+    "Reliability",
     "absorption_probabilities",
     "boundary_directions",
     "cannot_reach",
@@ -25,6 +28,7 @@ __all__ = [
     "compute_flow",
     "cross_boundary_correctness",
     "expected_displacement",
+    "fate_scores",
     "mass_between_clusters",
     "project",
     "random_walks",
