@@ -96,7 +96,7 @@ def _single(attribute: str, written: Callable[[Any], Any] = lambda value: value)
 
 def _of_states(keys: FateKeys, name: str, results: FateResults) -> Entries:
     key, states = getattr(keys, name), getattr(results, name)
-    values = (None, None, None, None)
+    values: tuple[Any, ...] = (None, None, None, None)
     if states is not None:
         probabilities, memberships = states.probabilities, states.memberships
         values = (

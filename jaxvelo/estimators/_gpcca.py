@@ -183,7 +183,6 @@ class GPCCA(FatePlots, FateStorage):
         weight_key: str | None = None,
         *,
         optimizer: Literal["gradient", "nelder-mead"] = "gradient",
-        show_progress_bar: bool = True,
         **kwargs: Any,
     ) -> Self:
         """Compute macrostates: sets of cells between which the process changes slowly.
@@ -204,8 +203,6 @@ class GPCCA(FatePlots, FateStorage):
         optimizer
             How memberships are searched for: from several starts by gradients, or as pyGPCCA does, from one by the
             simplex method.
-        show_progress_bar
-            Whether to show a bar while a number is chosen.
         **kwargs
             Arguments of :meth:`compute_schur`, whose vectors are computed if there are not enough.
 
@@ -223,7 +220,7 @@ class GPCCA(FatePlots, FateStorage):
         found, fields, params = self._enough_schur(n_states, kwargs)
         decomposition: Any = fields.get("eigendecomposition", self._results.eigendecomposition)
         wanted = read_n_states(n_states, decomposition["eigengap"] + 1)
-        number = best_number(found, wanted, show_progress_bar) if isinstance(wanted, Range) else wanted
+        number = best_number(found, wanted) if isinstance(wanted, Range) else wanted
         number = whole_pairs(found, number)
         stationary = stationary_distribution(self.transition_matrix, found.initial_distribution)
         with timed(f"Computing {number} macrostates"):
