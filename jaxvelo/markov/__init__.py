@@ -2,6 +2,7 @@
 
 from jaxvelo.markov._absorbing_chain import Outcome
 from jaxvelo.markov._absorption import Absorption, absorption_probabilities
+from jaxvelo.markov._absorption_times import AbsorptionTimes, absorption_times
 from jaxvelo.markov._flow import cluster_proportions, compute_flow, mass_between_clusters
 from jaxvelo.markov._metrics import (
     boundary_directions,
@@ -17,9 +18,11 @@ from jaxvelo.markov._walks import random_walks, sample_starts
 
 __all__ = [
     "Absorption",
+    "AbsorptionTimes",
     "Outcome",
     "Schur",
     "absorption_probabilities",
+    "absorption_times",
     "boundary_directions",
     "cannot_reach",
     "closed_classes",
