@@ -145,8 +145,7 @@ class _Corners:
         return value
 
     def confirm(self, corner: int) -> bool:
-        """Whether a corner's function is negative on no cell; otherwise such cells are added, and its parent reopened.
-        """
+        """Whether a corner's function is negative on no cell; otherwise such cells are added, and its parent reopened."""
         s = np.linalg.solve(self.points[self.faces[corner]], -np.ones(self.dim))
         function = 1 + self.points @ s
         worst = np.argpartition(function, min(10, self.n_cells - 1))[:10]
