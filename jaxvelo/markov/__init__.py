@@ -2,6 +2,7 @@
 
 from jaxvelo.markov._absorbing_chain import Outcome
 from jaxvelo.markov._absorption import Absorption, absorption_probabilities
+from jaxvelo.markov._absorption_times import AbsorptionTimes, absorption_times
 from jaxvelo.markov._coarse_graining import CoarseGraining, coarse_grain, min_chi
 from jaxvelo.markov._flow import cluster_proportions, compute_flow, mass_between_clusters
 from jaxvelo.markov._metrics import (
@@ -18,15 +19,17 @@ from jaxvelo.markov._walks import random_walks, sample_starts
 
 __all__ = [
     "Absorption",
+    "AbsorptionTimes",
     "CoarseGraining",
     "Outcome",
     "Schur",
     "absorption_probabilities",
+    "absorption_times",
     "boundary_directions",
     "cannot_reach",
     "closed_classes",
-    "coarse_grain",
     "cluster_proportions",
+    "coarse_grain",
     "compute_flow",
     "cross_boundary_correctness",
     "eigengap",
