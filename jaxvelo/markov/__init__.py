@@ -4,6 +4,7 @@ from jaxvelo.markov._absorbing_chain import Outcome
 from jaxvelo.markov._absorption import Absorption, absorption_probabilities
 from jaxvelo.markov._absorption_times import AbsorptionTimes, absorption_times
 from jaxvelo.markov._coarse_graining import CoarseGraining, coarse_grain, min_chi
+from jaxvelo.markov._fate_scores import FateScores, Reliability, fate_scores
 from jaxvelo.markov._flow import cluster_proportions, compute_flow, mass_between_clusters
 from jaxvelo.markov._metrics import (
     boundary_directions,
@@ -21,7 +22,9 @@ __all__ = [
     "Absorption",
     "AbsorptionTimes",
     "CoarseGraining",
+    "FateScores",
     "Outcome",
+    "Reliability",
     "Schur",
     "absorption_probabilities",
     "absorption_times",
@@ -34,6 +37,7 @@ __all__ = [
     "cross_boundary_correctness",
     "eigengap",
     "expected_displacement",
+    "fate_scores",
     "mass_between_clusters",
     "min_chi",
     "project",
