@@ -2,6 +2,7 @@
 
 from jaxvelo.markov._absorbing_chain import Outcome
 from jaxvelo.markov._absorption import Absorption, absorption_probabilities
+from jaxvelo.markov._absorption_times import AbsorptionTimes, absorption_times
 from jaxvelo.markov._flow import cluster_proportions, compute_flow, mass_between_clusters
 from jaxvelo.markov._metrics import (
     boundary_directions,
@@ -11,24 +12,30 @@ from jaxvelo.markov._metrics import (
 )
 from jaxvelo.markov._projection import project
 from jaxvelo.markov._reachability import cannot_reach
+from jaxvelo.markov._schur import Schur, eigengap, schur
 from jaxvelo.markov._stationary import closed_classes, stationary_distributions
 from jaxvelo.markov._walks import random_walks, sample_starts
 
 __all__ = [
     "Absorption",
+    "AbsorptionTimes",
     "Outcome",
+    "Schur",
     "absorption_probabilities",
+    "absorption_times",
     "boundary_directions",
     "cannot_reach",
     "closed_classes",
     "cluster_proportions",
     "compute_flow",
     "cross_boundary_correctness",
+    "eigengap",
     "expected_displacement",
     "mass_between_clusters",
     "project",
     "random_walks",
     "row_correlation",
     "sample_starts",
+    "schur",
     "stationary_distributions",
 ]

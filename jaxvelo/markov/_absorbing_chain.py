@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import functools
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,12 @@ from jaxvelo.markov._reachability import cannot_reach
 
 RESIDUAL = 1e-12
 """Residual, relative to the right-hand side, at which the iteration ends."""
+SIDES = 4
+"""So many right-hand sides are iterated at a time: this bounds the memory."""
+ROWS = 16_384
+"""So many rows are prepared at a time: this bounds the memory."""
+THREADED_ENTRIES = 1_000_000
+"""From so many entries of the matrix on, threads multiply it with one vector each."""
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
 """Rounding errors in one row of the equations, relative to its largest term."""
 
@@ -106,53 +114,60 @@ class AbsorbingChain:
     lose or make probability at every step, and steps may be many. So the solution belongs to the chain whose
     probabilities to move are given, to their last digit.
 
-    All vectors are in the order of the graph's rows, in which its arrays are a sparse matrix as they stand.
+    The given matrix is not changed, and its pattern is shared: what is made of it takes as much memory as its values.
 
     Parameters
     ----------
-    rows, columns, position
-        As of :class:`~jaxvelo.graph.NeighborGraph`.
-    values
-        As of :class:`~jaxvelo.graph.TransitionMatrix`.
+    matrix
+        Transition matrix. What it holds for terminal cells does not matter.
     terminal
         Class of each terminal cell, -1 for all others.
     """
 
-    def __init__(
-        self,
+    def __init__(self, matrix: sp.csr_matrix, terminal: Int[np.ndarray, " rows"]):
+        if not matrix.has_canonical_format:
+            # SciPy sorts indices in place, of one of the matrices that share them.
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
+        self.matrix = matrix
+        self.terminal = terminal
+        self.transient: Bool[np.ndarray, " rows"] = terminal < 0
+        leaves, chances = _jumps(matrix, self.transient)
+        self.is_stuck = bool((self.transient & (leaves <= 0)).any())
+        self.leaves: Float[np.ndarray, " rows"] = np.where(self.transient & (leaves > 0), leaves, 1)
+        # Where a move from a transient cell leads, if to another one, P: the equations are those of I - P.
+        self.jumps = sp.csr_matrix((chances, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+    @classmethod
+    def of_buckets(
+        cls,
         rows: Sequence[np.ndarray],
         columns: Sequence[np.ndarray],
         position: Int[np.ndarray, " cells"],
         values: Sequence[np.ndarray],
         terminal: Int[np.ndarray, " cells"],
-    ):
+    ) -> AbsorbingChain:
+        """From the arrays of a graph, which are a sparse matrix as they stand; vectors are in the order of its rows.
+
+        Parameters
+        ----------
+        rows, columns, position
+            As of :class:`~jaxvelo.graph.NeighborGraph`.
+        values
+            As of :class:`~jaxvelo.graph.TransitionMatrix`.
+        terminal
+            Class of each terminal cell, -1 for all others.
+        """
         counts, widths = [len(row) for row in rows], [column.shape[1] for column in columns]
-        n_rows = sum(counts)
         indptr = np.concatenate([[0], np.cumsum(np.repeat(widths, counts))]).astype(np.int32)
         indices = position[np.concatenate([column.ravel() for column in columns])]
-        data = np.concatenate(
-            [
-                np.where(column == row[:, None], 0, value).astype(np.float64).ravel()
-                for row, column, value in zip(rows, columns, values, strict=True)
-            ]
-        )
+        data = np.concatenate([value.astype(np.float64).ravel() for value in values])
+        matrix = sp.csr_matrix((data, indices, indptr), shape=(sum(counts), sum(counts)))
+        matrix.eliminate_zeros()
         # Unused rows of the graph are no cells: terminal, and nobody moves there.
-        self.terminal = np.zeros(n_rows, dtype=np.int64)
-        self.terminal[position] = terminal
-        self.transient: Bool[np.ndarray, " rows"] = self.terminal < 0
-        self.moves = sp.csr_matrix((data, indices, indptr), shape=(n_rows, n_rows))
-        self.moves.eliminate_zeros()
-        leaves = self.moves @ np.ones(n_rows)
-        self.is_stuck = bool((self.transient & (leaves <= 0)).any())
-        self.leaves: Float[np.ndarray, " rows"] = np.where(self.transient & (leaves > 0), leaves, 1)
-
-    @functools.cached_property
-    def jumps(self) -> sp.csr_matrix:
-        """Where a move from a transient cell leads, if to another one, :math:`P`: the equations are those of I - P."""
-        jumps = self.moves.copy()
-        jumps.data *= np.repeat(self.transient / self.leaves, np.diff(jumps.indptr)) * self.transient[jumps.indices]
-        jumps.eliminate_zeros()
-        return jumps
+        of_rows = np.zeros(matrix.shape[0], dtype=np.int64)
+        of_rows[position] = terminal
+        return cls(matrix, of_rows)
 
     @functools.cached_property
     def factors(self) -> SuperLU:
@@ -167,7 +182,7 @@ class AbsorbingChain:
 
     def has_traps(self) -> bool:
         """Whether some cells reach no terminal cell."""
-        return bool(cannot_reach(self.moves, self.terminal).any())
+        return bool(cannot_reach(self.matrix, self.terminal).any())
 
     def residual(self, x: np.ndarray, right_side: np.ndarray, transposed: bool = False) -> np.ndarray:
         """What is missing of the right-hand side, :math:`b - A x`."""
@@ -176,7 +191,14 @@ class AbsorbingChain:
             return right_side - (leaves * x - self.jumps.T @ (leaves * x))
         return right_side - leaves * (x - self.jumps @ x)
 
-    def solve(self, right_side: np.ndarray, direct: bool, max_steps: int, transposed: bool = False) -> np.ndarray:
+    def solve(
+        self,
+        right_side: np.ndarray,
+        direct: bool,
+        max_steps: int,
+        transposed: bool = False,
+        sizes: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Solve :math:`A x = b`, or with the transpose of A, for right-hand sides that are zero at terminal cells.
 
         Parameters
@@ -189,13 +211,20 @@ class AbsorbingChain:
             As of :class:`Effort`.
         transposed
             Whether to solve with the transpose.
+        sizes
+            Positive, of the shape of the right-hand sides: the iteration weighs the residual of each equation by the
+            inverse. Where small numbers are to be known to as many digits as large ones, about the solution's sizes.
         """
         leaves = self.leaves[:, None]
         b = right_side if transposed else right_side / leaves
         if direct:
             x = self._solve_directly(b, transposed)
         else:
-            x = _iterate(self.jumps.T.tocsr() if transposed else self.jumps, b, max_steps)
+            matrix = self.jumps.T if transposed else self.jumps
+            groups = [slice(start, start + SIDES) for start in range(0, b.shape[1], SIDES)]
+            x = np.empty_like(b)
+            for group in groups:
+                x[:, group] = _iterate(matrix, b[:, group], max_steps, None if sizes is None else sizes[:, group])
         return x / leaves if transposed else x
 
     def _solve_directly(self, b: np.ndarray, transposed: bool) -> np.ndarray:
@@ -228,7 +257,7 @@ class AbsorbingChain:
 
     def absorb(self, n_fates: int, effort: Effort) -> Absorbed:
         """Fates and times, and how good they are."""
-        if not np.isfinite(self.moves.data).all():
+        if not np.isfinite(self.matrix.data).all():
             return self._nothing(n_fates, Outcome.NOT_FINITE)
         found = self._nothing(n_fates, Outcome.UNREACHABLE)
         if self.is_stuck:
@@ -243,7 +272,7 @@ class AbsorbingChain:
 
     def _attempt(self, n_fates: int, direct: bool, effort: Effort) -> Absorbed:
         one_step = self.transient[:, None].astype(float)
-        into = one_step * (self.moves @ (self.terminal[:, None] == np.arange(n_fates)).astype(float))
+        into = one_step * (self.matrix @ (self.terminal[:, None] == np.arange(n_fates)).astype(float))
         both = self.solve(np.hstack([into, one_step]), direct, effort.max_steps)
         fates, times = both[:, :n_fates], both[:, n_fates:]
         inverse = self.bound_of_inverse(times)
@@ -301,6 +330,21 @@ class AbsorbingChain:
         return found
 
 
+def _jumps(matrix: sp.csr_matrix, transient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probability that a cell is left, and of each entry, given that the cell is left from one transient to another."""
+    leaves, chances = np.zeros(matrix.shape[0]), np.empty(matrix.nnz)
+    for start in range(0, len(leaves), ROWS):
+        indptr = matrix.indptr[start : start + ROWS + 1]
+        entries, counts = slice(indptr[0], indptr[-1]), np.diff(indptr)
+        row, column = np.repeat(np.arange(len(counts)), counts), matrix.indices[entries]
+        moves = np.where(column == row + start, 0, matrix.data[entries])
+        left = np.bincount(row, moves, minlength=len(counts))
+        scale = np.divide(1, left, out=np.zeros(len(counts)), where=transient[start : start + ROWS] & (left > 0))
+        leaves[start : start + ROWS] = left
+        chances[entries] = moves * scale[row] * transient[column]
+    return leaves, chances
+
+
 def plan(n_transient: int, effort: Effort) -> list[bool]:
     """Whether to factorise the equations, in each attempt."""
     if n_transient <= effort.direct_first:
@@ -308,16 +352,27 @@ def plan(n_transient: int, effort: Effort) -> list[bool]:
     return [False, True] if n_transient <= effort.direct_last else [False]
 
 
-def _iterate(matrix: sp.csr_matrix, b: np.ndarray, max_steps: int) -> np.ndarray:
+def _products(matrix: sp.sparray | sp.spmatrix, vectors: np.ndarray) -> np.ndarray:
+    """Products with each row of ``vectors``: one by one, as the numbers of one vector stay in the processor's cache."""
+    if matrix.nnz < THREADED_ENTRIES:
+        return np.stack([matrix @ vector for vector in vectors])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.stack(list(pool.map(matrix.__matmul__, vectors)))
+
+
+def _iterate(
+    matrix: sp.sparray | sp.spmatrix, b: np.ndarray, max_steps: int, sizes: np.ndarray | None = None
+) -> np.ndarray:
     """Solve (I - matrix) x = b by BiCGSTAB (van der Vorst 1992), all right-hand sides side by side.
 
     Written out, for several right-hand sides at once, and without BLAS: its threads wait for each other where programs
     of JAX occupy the processor cores (a product of two vectors of 10,000 numbers took 100 times as long).
     """
-    sides = np.ascontiguousarray(b.T)
+    scale = 1 if sizes is None else np.ascontiguousarray(sizes.T)
+    sides = np.ascontiguousarray(b.T) / scale
 
     def left_side(x: np.ndarray) -> np.ndarray:
-        return x - np.stack([matrix @ side for side in x])
+        return x - _products(matrix, x * scale) / scale
 
     enough = RESIDUAL * _norm(sides)
     x, missing, steps = np.zeros_like(sides), sides, 0
@@ -342,7 +397,7 @@ def _iterate(matrix: sp.csr_matrix, b: np.ndarray, max_steps: int) -> np.ndarray
         x, missing = np.where(better[:, None], corrected, x), np.where(better[:, None], left, missing)
         if not better.any() or steps == begun:
             break
-    return x.T
+    return (x * scale).T
 
 
 def _dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
