@@ -54,9 +54,13 @@ def fates_of(matrix: sp.csr_matrix, states: States, tolerance: Any, sum_toleranc
         )
     probabilities = np.asarray(found.probabilities)
     others = probabilities[states.codes < 0]
-    unreached = [name for name, largest in zip(states.names, others.max(axis=0, initial=0), strict=True) if largest == 0]
+    unreached = [
+        name for name, largest in zip(states.names, others.max(axis=0, initial=0), strict=True) if largest == 0
+    ]
     if unreached and len(others):
-        logger.warning("No cell goes to %s but those that are there: it is a terminal state by itself", listed(unreached))
+        logger.warning(
+            "No cell goes to %s but those that are there: it is a terminal state by itself", listed(unreached)
+        )
     return Lineage(probabilities, names=states.names, colors=states.colors)
 
 

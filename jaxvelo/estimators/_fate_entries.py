@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy as copying
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -39,7 +40,9 @@ Entries = Mapping[Place, Any]
 def write_results(adata: AnnData, keys: FateKeys, results: FateResults, names: Iterable[str]) -> None:
     """Write some results, and remove those that are ``None``: all of them, or, if one cannot be written, none."""
     entries = {place: value for name in names for place, value in _ENTRIES[name](keys, name, results).items()}
-    entries = {place: value for place, value in entries.items() if adata.raw is not None or place.attribute != "raw.varm"}
+    entries = {
+        place: value for place, value in entries.items() if adata.raw is not None or place.attribute != "raw.varm"
+    }
     with put_back_on_failure(*((place.mapping(adata), place.key) for place in entries)):
         for place, value in entries.items():
             mapping = place.mapping(adata)
@@ -96,8 +99,12 @@ def _of_states(keys: FateKeys, name: str, results: FateResults) -> Entries:
     given = states is not None
     return {
         Place("obs", key): states.assignment.copy() if given else None,
-        Place("obs", probabilities_of(key)): states.probabilities.copy() if given and states.probabilities is not None else None,
-        Place("obsm", memberships_of(key)): states.memberships.X.copy() if given and states.memberships is not None else None,
+        Place("obs", probabilities_of(key)): states.probabilities.copy()
+        if given and states.probabilities is not None
+        else None,
+        Place("obsm", memberships_of(key)): states.memberships.X.copy()
+        if given and states.memberships is not None
+        else None,
         Place("uns", colors_of(key)): np.array(states.colors, dtype=object) if given else None,
     }
 
@@ -129,7 +136,7 @@ def _of_params(keys: FateKeys, name: str, results: FateResults) -> Entries:
 
 
 def _copied(value: Any) -> Any:
-    return value.copy()
+    return copying.deepcopy(value)
 
 
 _ENTRIES: Mapping[str, Callable[[FateKeys, str, FateResults], Entries]] = {
@@ -185,7 +192,9 @@ def _read_states(adata: AnnData, key: str) -> States | None:
         column.copy(),
         tuple(colors),
         None if probabilities is None else probabilities.copy(),
-        None if stored is None else Lineage(_of_columns(stored, names, memberships_of(key), key), names=names, colors=colors),
+        None
+        if stored is None
+        else Lineage(_of_columns(stored, names, memberships_of(key), key), names=names, colors=colors),
     )
 
 

@@ -13,6 +13,7 @@ from anndata import AnnData
 
 from jaxvelo import kernels
 from jaxvelo.kernels import KernelExpression
+from jaxvelo.kernels._storage import write_kernel
 
 KERNEL, RESULTS = "kernel_file", "results_file"
 
@@ -21,7 +22,7 @@ def write_file(path: Path, kernel: KernelExpression, results: AnnData, write_ada
     """Write a kernel, and results that are in an AnnData object of their own, to one file, replaced if it is there."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
         folder = Path(name)
-        kernel.write(folder / "kernel.npz", write_adata)
+        write_kernel(kernel, folder / "kernel.npz", write_adata)
         results.write_h5ad(folder / "results.h5ad", compression="gzip", convert_strings_to_categoricals=False)
         parts = {KERNEL: "kernel.npz", RESULTS: "results.h5ad"}
         with open(folder / "estimator.npz", "wb") as file:

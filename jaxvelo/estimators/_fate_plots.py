@@ -95,6 +95,4 @@ class FatePlots(abc.ABC):
 
     def plot_lineage_drivers_correlation(self, lineage_x: str, lineage_y: str, **kwargs: Any) -> Any:
         """Draw how all genes go with one fate and with another; see :func:`jaxvelo.pl.lineage_drivers_correlation`."""
-        return pl.lineage_drivers_correlation(
-            self.adata, lineage_x, lineage_y, backward=bool(self.backward), **kwargs
-        )
+        return pl.lineage_drivers_correlation(self.adata, lineage_x, lineage_y, backward=bool(self.backward), **kwargs)

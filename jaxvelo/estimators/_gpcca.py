@@ -6,16 +6,15 @@ import copy as copying
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo import kernels
+from jaxvelo import kernels, pl
 from jaxvelo.annotated.arguments import check_integer, listed
-from jaxvelo.annotated.cells import chosen_cells
 from jaxvelo.annotated.fate_keys import FateKeys
 from jaxvelo.annotated.names import text_of
 from jaxvelo.annotated.transition_keys import default_key
@@ -34,20 +33,40 @@ from jaxvelo.estimators._given_states import (
 )
 from jaxvelo.estimators._lineage import Lineage
 from jaxvelo.estimators._lineage_drivers import find_lineage_drivers, most_correlated_first
+from jaxvelo.estimators._lineage_priming import find_lineage_priming
 from jaxvelo.estimators._macrostate_search import (
     Range,
     best_number,
-    coarse_chain,
+    find_macrostates,
     numbers_that_split,
     read_n_states,
-    states_of_memberships,
     whole_pairs,
 )
-from jaxvelo.estimators._spectrum import LEAST_COMPONENTS, check_alpha, eigendecomposition, find_schur, schur_eigenvalues
+from jaxvelo.estimators._spectrum import (
+    LEAST_COMPONENTS,
+    check_alpha,
+    eigendecomposition,
+    find_schur,
+    schur_eigenvalues,
+)
 from jaxvelo.estimators._state_set import States
 from jaxvelo.estimators._terminal_criteria import DEFAULT, Choice, Evidence, choose_terminal, explained
+from jaxvelo.estimators._terminal_state_identification import identify_terminal_states, tsi_score
 from jaxvelo.kernels import KernelExpression, PrecomputedKernel
-from jaxvelo.markov import Schur, coarse_grain, stationary_distribution
+from jaxvelo.markov import Schur, stationary_distribution
+
+
+class Identification(NamedTuple):
+    """How early terminal states were found: the curve, and what it is the curve of."""
+
+    curve: pd.DataFrame
+    terminal_states: tuple[str, ...]
+    cluster_key: str
+
+    def answers(self, n_macrostates: int, terminal_states: Sequence[str], cluster_key: str) -> bool:
+        """Whether the curve is that of these states, and long enough."""
+        same = set(self.terminal_states) == set(terminal_states) and self.cluster_key == cluster_key
+        return same and len(self.curve) >= n_macrostates
 
 
 class GPCCA(FatePlots):
@@ -102,6 +121,7 @@ class GPCCA(FatePlots):
         self._kernel = kernel
         self._results = FateResults()
         self._schur: Schur | None = None
+        self._identification: Identification | None = None
 
     @property
     def kernel(self) -> KernelExpression:
@@ -363,15 +383,9 @@ class GPCCA(FatePlots):
         number = whole_pairs(found, number)
         stationary = stationary_distribution(self.transition_matrix, found.initial_distribution)
         with timed(f"Computing {number} macrostates"):
-            if number == 1:
-                logger.info("    a single macrostate: memberships are the stationary distribution")
-                states = states_of_memberships(self.adata, stationary[:, None], n_cells, cluster_key, weight_key)
-                coarse = None
-            else:
-                grained = coarse_grain(found, number, method=optimizer, stationary=stationary)
-                memberships = np.asarray(grained.memberships)
-                states = states_of_memberships(self.adata, memberships, n_cells, cluster_key, weight_key)
-                coarse = coarse_chain(grained, states.names)
+            states, coarse = find_macrostates(
+                self.adata, found, number, stationary, optimizer, n_cells, cluster_key, weight_key
+            )
             given = {"n_states": number, "n_cells": n_cells, "optimizer": optimizer, "weight_key": weight_key}
             params["macrostates"] = {**given, "cluster_key": _plain_key(cluster_key)}
             self._take(params, **fields, macrostates=states, coarse=coarse)
@@ -565,7 +579,7 @@ class GPCCA(FatePlots):
         with timed("Computing fate probabilities"):
             found = fates_of(self.transition_matrix, states, tol, check_sum_tol)
             params = {"keys": _plain_names(keys), "tol": tol, "check_sum_tol": check_sum_tol}
-            params |= {"names": list(found.names), "colors": list(found.colors)}
+            params |= {"names": found.names.tolist(), "colors": found.colors.tolist()}
             self._take({"fate_probabilities": params}, fate_probabilities=found)
         return self
 
@@ -665,7 +679,7 @@ class GPCCA(FatePlots):
             found, expression = find_lineage_drivers(
                 self.adata,
                 numbers,
-                list(chosen.names),
+                chosen.names.tolist(),
                 method=method,
                 cluster_key=cluster_key,
                 clusters=clusters,
@@ -677,7 +691,7 @@ class GPCCA(FatePlots):
                 nan_policy=nan_policy,
                 show_progress_bar=show_progress_bar,
             )
-            params = {"lineages": list(chosen.names), "method": method, "cluster_key": cluster_key, "layer": layer}
+            params = {"lineages": chosen.names.tolist(), "method": method, "cluster_key": cluster_key, "layer": layer}
             params |= {"clusters": _plain_names(clusters), "use_raw": expression.use_raw, "seed": seed}
             params |= {"confidence_level": confidence_level, "n_perms": n_perms, "nan_policy": nan_policy}
             self._take({"lineage_drivers": params}, lineage_drivers=found)
@@ -710,10 +724,76 @@ class GPCCA(FatePlots):
             If cells are unknown, or ``method`` is.
         """
         fates = self._require_fates()
-        early = chosen_cells(self.adata, early_cells, "early_cells")
-        found = pd.Series(fates.priming_degree(method, early), index=self.adata.obs_names)
+        degrees = find_lineage_priming(self.adata, fates.X, method, early_cells)
+        found = pd.Series(degrees, index=self.adata.obs_names)
         self._take({"priming_degree": {"method": method}}, priming_degree=found)
         return found.copy()
+
+    def tsi(
+        self,
+        n_macrostates: int,
+        terminal_states: Sequence[str] | None = None,
+        cluster_key: str | None = None,
+        *,
+        n_cells: int | None = 30,
+        optimizer: Literal["gradient", "nelder-mead"] = "gradient",
+        show_progress_bar: bool = True,
+        **kwargs: Any,
+    ) -> float:
+        """Score how early known terminal states are found as macrostates (Weiler et al. 2024).
+
+        The estimator's own macrostates stay as they are.
+
+        Parameters
+        ----------
+        n_macrostates
+            Largest number of macrostates.
+        terminal_states
+            Names of the clusters that are known to be terminal; those of the last call if :obj:`None`.
+        cluster_key
+            Key of the clusters in ``adata.obs``; that of the last call if :obj:`None`.
+        n_cells, optimizer, **kwargs
+            As of :meth:`compute_macrostates`.
+        show_progress_bar
+            Whether to show a bar.
+
+        Returns
+        -------
+        The score, 1 if all are found as soon as there are enough macrostates.
+
+        Raises
+        ------
+        RuntimeError
+            If terminal states or clusters are not given, and were not before.
+        ValueError
+            If there are macrostates of no number.
+        """
+        check_integer("n_macrostates", n_macrostates, 1)
+        before = self._identification
+        wanted = before.terminal_states if terminal_states is None and before is not None else terminal_states
+        key = before.cluster_key if cluster_key is None and before is not None else cluster_key
+        if wanted is None or key is None:
+            raise RuntimeError("Pass `terminal_states` and `cluster_key`, the clusters that are known to be terminal.")
+        if before is None or kwargs or not before.answers(n_macrostates, wanted, key):
+            schur, _, _ = self._enough_schur(min(n_macrostates + 1, len(self)), kwargs)
+            stationary = stationary_distribution(self.transition_matrix, schur.initial_distribution)
+
+            def names(number: int) -> list[str]:
+                number = whole_pairs(schur, number)
+                options = (optimizer, n_cells, key, None)
+                return find_macrostates(self.adata, schur, number, stationary, *options)[0].names
+
+            with timed(f"Identifying terminal states among up to {n_macrostates} macrostates"):
+                curve = identify_terminal_states(names, n_macrostates, list(wanted), show_progress_bar)
+            self._identification = Identification(curve, tuple(wanted), key)
+        assert self._identification is not None
+        return tsi_score(self._identification.curve, n_macrostates)
+
+    def plot_tsi(self, n_macrostates: int | None = None, **kwargs: Any) -> Any:
+        """Draw how many terminal states are found among how many macrostates; see :func:`jaxvelo.pl.tsi`."""
+        if self._identification is None:
+            raise RuntimeError("Compute TSI first as `.tsi()`.")
+        return pl.tsi(self._identification.curve, n_macrostates, **kwargs)
 
     def fit(
         self,
@@ -774,7 +854,9 @@ class GPCCA(FatePlots):
         if obsp_key is None:
             obsp_key = next((key for key in map(default_key, (False, True)) if key in adata.obsp), default_key(False))
         is_described = f"{obsp_key}_params" in adata.uns
-        estimator = cls(kernels.from_adata(adata, obsp_key) if is_described else PrecomputedKernel(adata, obsp_key=obsp_key))
+        estimator = cls(
+            kernels.from_adata(adata, obsp_key) if is_described else PrecomputedKernel(adata, obsp_key=obsp_key)
+        )
         estimator._results = read_results(adata, estimator._keys)
         return estimator
 
@@ -867,7 +949,9 @@ class GPCCA(FatePlots):
         known = ("n_components", "initial_distribution", "method", "which", "alpha", "verbose")
         unknown = [name for name in given if name not in known]
         if unknown:
-            raise TypeError(f"Expected arguments of `compute_schur`, found {listed(unknown)}. There are {listed(known)}.")
+            raise TypeError(
+                f"Expected arguments of `compute_schur`, found {listed(unknown)}. There are {listed(known)}."
+            )
         before = self._results.params.get("schur_vectors", {})
         options = {name: given.get(name, before.get(name)) for name in ("initial_distribution", "which", "alpha")}
         number = max(needed, given.get("n_components", min(LEAST_COMPONENTS, len(self))))
@@ -913,7 +997,9 @@ class GPCCA(FatePlots):
             )
         wanted = states.names if keys is None else [keys] if isinstance(keys, str) else list(keys)
         if not wanted:
-            raise ValueError(f"Expected names of terminal states in `keys`, found none. There are {listed(states.names)}.")
+            raise ValueError(
+                f"Expected names of terminal states in `keys`, found none. There are {listed(states.names)}."
+            )
         return states.chosen(wanted)
 
     def _require_macrostates(self) -> States:

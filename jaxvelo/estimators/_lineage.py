@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.names import text_of
+from jaxvelo.estimators._lineage_priming import lineage_priming
 from jaxvelo.estimators._mixtures import mixtures_of
 from jaxvelo.estimators._state_colors import default_colors, given_colors, mean_color, text_color
 
@@ -98,7 +99,9 @@ class Lineage:
 
     def _of_cells(self, rows: Any) -> Lineage:
         rows = slice(None) if rows is None or rows is Ellipsis else rows
-        return Lineage(self._array[np.atleast_1d(rows) if np.isscalar(rows) else rows], names=self._names, colors=self._colors)
+        return Lineage(
+            self._array[np.atleast_1d(rows) if np.isscalar(rows) else rows], names=self._names, colors=self._colors
+        )
 
     def _of_states(self, columns: Any) -> Lineage:
         columns = slice(None) if columns is None or columns is Ellipsis else columns
@@ -117,6 +120,26 @@ class Lineage:
     def renamed(self, new_names: dict[str, str]) -> Lineage:
         """Return the table with other names for some of the states."""
         return Lineage(self._array, names=[new_names.get(name, name) for name in self._names], colors=self._colors)
+
+    def priming_degree(
+        self,
+        method: Literal["kl_divergence", "entropy"] = "kl_divergence",
+        early_cells: np.ndarray | None = None,
+    ) -> Float[np.ndarray, " cells"]:
+        """Degree of priming of each cell, if these are fates; see :func:`jaxvelo.estimators.lineage_priming`.
+
+        Parameters
+        ----------
+        method
+            ``"kl_divergence"`` or ``"entropy"``.
+        early_cells
+            Mask or numbers of the early cells; all if ``None``.
+        """
+        early = np.ones(len(self), dtype=bool)
+        if early_cells is not None:
+            early[:] = False
+            early[np.asarray(early_cells)] = True
+        return lineage_priming(self._array, method, early)
 
     def to_frame(self, index: pd.Index | None = None) -> pd.DataFrame:
         """Return a data frame; ``index`` are the names of the cells."""

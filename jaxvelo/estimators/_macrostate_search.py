@@ -76,9 +76,7 @@ def whole_pairs(schur: Schur, n_states: int) -> int:
     """Return the number of states, or one more, with a warning, if it splits a pair."""
     if not splits_pair(schur, n_states):
         return n_states
-    logger.warning(
-        "%d macrostates would split a pair of conjugate eigenvalues: computing %d", n_states, n_states + 1
-    )
+    logger.warning("%d macrostates would split a pair of conjugate eigenvalues: computing %d", n_states, n_states + 1)
     return n_states + 1
 
 
@@ -95,26 +93,50 @@ def best_number(schur: Schur, limits: Range, shows_progress: bool) -> int:
     return best
 
 
-def states_of_memberships(
+def find_macrostates(
+    adata: AnnData,
+    schur: Schur,
+    n_states: int,
+    stationary: Float[np.ndarray, " cells"],
+    optimizer: Literal["gradient", "nelder-mead"],
+    n_cells: int | None,
+    cluster_key: Any,
+    weight_key: str | None,
+) -> tuple[States, CoarseChain | None]:
+    """Find so many macrostates, and the chain on them; ``None`` for a single one, whose memberships are ``stationary``.
+
+    Parameters
+    ----------
+    adata
+        Annotated data; nothing is written there.
+    schur
+        At least so many Schur vectors, which split no pair.
+    n_states
+        Number of macrostates.
+    stationary
+        Long-run distribution of the cells.
+    optimizer
+        As ``method`` of :func:`~jaxvelo.markov.coarse_grain`.
+    n_cells
+        How many cells stand for each state; all that belong to it most if ``None``.
+    cluster_key, weight_key
+        As of :func:`~jaxvelo.estimators._state_names.named_states`.
+    """
+    if n_states == 1:
+        return _states_of_memberships(adata, stationary[:, None], n_cells, cluster_key, weight_key), None
+    found = coarse_grain(schur, n_states, method=optimizer, stationary=stationary)
+    states = _states_of_memberships(adata, np.asarray(found.memberships), n_cells, cluster_key, weight_key)
+    return states, _coarse_chain(found, states.names)
+
+
+def _states_of_memberships(
     adata: AnnData,
     memberships: Float[np.ndarray, "cells states"],
     n_cells: int | None,
     cluster_key: Any,
     weight_key: str | None,
 ) -> States:
-    """Choose the cells that stand for macrostates, and name these.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    memberships
-        Of all cells.
-    n_cells
-        How many cells stand for each state; all that belong to it most if ``None``.
-    cluster_key, weight_key
-        As of :func:`~jaxvelo.estimators._state_names.named_states`.
-    """
+    """Choose the cells that stand for macrostates, and name these."""
     names = [str(i) for i in range(memberships.shape[1])]
     codes = memberships.argmax(axis=1) if n_cells is None else most_likely_cells(memberships, n_cells, names)
     named = named_states(adata, codes, names, cluster_key, weight_key)
@@ -125,7 +147,7 @@ def states_of_memberships(
     )
 
 
-def coarse_chain(found: CoarseGraining, names: list[str]) -> CoarseChain:
+def _coarse_chain(found: CoarseGraining, names: list[str]) -> CoarseChain:
     """Give the states of a coarse-graining their names."""
     return CoarseChain(
         pd.DataFrame(np.asarray(found.transition_matrix), index=names, columns=names),

@@ -36,7 +36,9 @@ def find_schur(
     number = min(max(n_components, 2), matrix.shape[0])
     if number < n_components:
         logger.warning("There are %d cells only: computing `n_components=%d`", number, number)
-    return schur(matrix, number, which=check_which(which), initial_distribution=_distribution(initial_distribution, names))
+    return schur(
+        matrix, number, which=check_which(which), initial_distribution=_distribution(initial_distribution, names)
+    )
 
 
 def schur_eigenvalues(found: Schur, which: str, alpha: float) -> dict[str, Any]:
@@ -44,9 +46,7 @@ def schur_eigenvalues(found: Schur, which: str, alpha: float) -> dict[str, Any]:
     return _written(np.asarray(found.eigenvalues, dtype=complex), which, alpha)
 
 
-def eigendecomposition(
-    matrix: sp.csr_matrix, k: int, which: Any, alpha: float, only_evals: bool
-) -> dict[str, Any]:
+def eigendecomposition(matrix: sp.csr_matrix, k: int, which: Any, alpha: float, only_evals: bool) -> dict[str, Any]:
     """Compute eigenvalues, and right and left eigenvectors, with the names that CellRank gives them.
 
     Raises

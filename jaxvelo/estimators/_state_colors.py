@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvelo.annotated.stored_colors import read_each, read_colors
+from jaxvelo.annotated.stored_colors import read_colors, read_each
 
 _HEXADECIMAL = re.compile(r"#[0-9a-fA-F]{6}([0-9a-fA-F]{2})?")
 _GOLDEN = (5**0.5 - 1) / 2

@@ -143,6 +143,8 @@ def _distinct(chosen: Int[np.ndarray, " states"], clusters: Composition) -> Name
     for cluster in np.unique(chosen):
         same = np.flatnonzero(chosen == cluster)
         if len(same) > 1:
-            for number, (state, color) in enumerate(zip(same, shades(clusters.colors[cluster], len(same)), strict=True)):
+            for number, (state, color) in enumerate(
+                zip(same, shades(clusters.colors[cluster], len(same)), strict=True)
+            ):
                 names[state], colors[state] = f"{clusters.names[cluster]}_{number + 1}", color
     return NamedColors(names, colors)

@@ -50,12 +50,18 @@ class Storage(Described):
         write_adata
             Whether to include :attr:`adata`.
         """
-        path, description = Path(fname), self.describe()
+        path = Path(fname)
         logger.info("Writing `%s` to `%s`", self, path)
-        matrices = {f"kernel{i}": kernel.transition_matrix for i, kernel in enumerate(self.kernels)}
-        if "number" not in description and all(matrix is not None for matrix in matrices.values()):
-            matrices["combination"] = self.transition_matrix
-        write_file(path, description, matrices, self.adata, write_adata)
+        write_kernel(self, path, write_adata)
+
+
+def write_kernel(kernel: Described, path: Path, write_adata: bool) -> None:
+    """Write a kernel to one file, which :func:`kernel_of_file` reads."""
+    description = kernel.describe()
+    matrices = {f"kernel{i}": part.transition_matrix for i, part in enumerate(kernel.kernels)}
+    if "number" not in description and all(matrix is not None for matrix in matrices.values()):
+        matrices["combination"] = kernel.transition_matrix
+    write_file(path, description, matrices, kernel.adata, write_adata)
 
 
 def kernel_of_file(fname: str | os.PathLike, adata: AnnData | None, copy: bool) -> Described:
