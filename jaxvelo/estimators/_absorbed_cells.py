@@ -52,15 +52,12 @@ def fates_of(matrix: sp.csr_matrix, states: States, tolerance: Any, sum_toleranc
             f"Expected the fates of each cell to sum to one within {sum_tolerance:.0e}, found a difference of "
             f"{float(found.row_sum_defect):.1e}. Pass a smaller `tol`, or a larger `check_sum_tol`."
         )
-    probabilities = np.asarray(found.probabilities)
-    others = probabilities[states.codes < 0]
-    unreached = [
-        name for name, largest in zip(states.names, others.max(axis=0, initial=0), strict=True) if largest == 0
-    ]
-    if unreached and len(others):
-        logger.warning(
-            "No cell goes to %s but those that are there: it is a terminal state by itself", listed(unreached)
-        )
+    # The bound of the error is within the tolerance: what is below zero or above one is so by rounding.
+    probabilities = np.clip(np.asarray(found.probabilities), 0, 1)
+    largest = probabilities[states.codes < 0].max(axis=0, initial=0)
+    unreached = [name for name, value in zip(states.names, largest, strict=True) if value == 0]
+    if unreached and (states.codes < 0).any():
+        logger.warning("No cell goes to %s but those that are there", listed(unreached))
     return Lineage(probabilities, names=states.names, colors=states.colors)
 
 

@@ -96,17 +96,22 @@ def _single(attribute: str, written: Callable[[Any], Any] = lambda value: value)
 
 def _of_states(keys: FateKeys, name: str, results: FateResults) -> Entries:
     key, states = getattr(keys, name), getattr(results, name)
-    given = states is not None
-    return {
-        Place("obs", key): states.assignment.copy() if given else None,
-        Place("obs", probabilities_of(key)): states.probabilities.copy()
-        if given and states.probabilities is not None
-        else None,
-        Place("obsm", memberships_of(key)): states.memberships.X.copy()
-        if given and states.memberships is not None
-        else None,
-        Place("uns", colors_of(key)): np.array(states.colors, dtype=object) if given else None,
-    }
+    values: tuple[Any, ...] = (None, None, None, None)
+    if states is not None:
+        probabilities, memberships = states.probabilities, states.memberships
+        values = (
+            states.assignment.copy(),
+            None if probabilities is None else probabilities.copy(),
+            None if memberships is None else memberships.X.copy(),
+            np.array(states.colors, dtype=object),
+        )
+    places = (
+        Place("obs", key),
+        Place("obs", probabilities_of(key)),
+        Place("obsm", memberships_of(key)),
+        Place("uns", colors_of(key)),
+    )
+    return dict(zip(places, values, strict=True))
 
 
 def _of_coarse(keys: FateKeys, name: str, results: FateResults) -> Entries:
@@ -188,13 +193,13 @@ def _read_states(adata: AnnData, key: str) -> States | None:
     colors = colors_of_groups(adata.uns.get(colors_of(key)), names)
     probabilities = adata.obs.get(probabilities_of(key))
     stored = _read_array(adata.obsm, memberships_of(key))
+    if stored is not None:
+        stored = _of_columns(stored, names, memberships_of(key), key)
     return States(
         column.copy(),
         tuple(colors),
         None if probabilities is None else probabilities.copy(),
-        None
-        if stored is None
-        else Lineage(_of_columns(stored, names, memberships_of(key), key), names=names, colors=colors),
+        None if stored is None else Lineage(stored, names=names, colors=colors),
     )
 
 

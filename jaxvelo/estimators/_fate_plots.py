@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import abc
 from typing import Any, Literal
 
-from anndata import AnnData
-
 from jaxvelo import pl
+from jaxvelo.estimators._estimator import Estimator
 
 
-class FatePlots(abc.ABC):
+class FatePlots(Estimator):
     """Methods that draw; all take the further arguments of the function that draws, such as ``save`` and ``ax``."""
-
-    @property
-    @abc.abstractmethod
-    def adata(self) -> AnnData:
-        """Annotated data with the results."""
-
-    @property
-    @abc.abstractmethod
-    def backward(self) -> bool | None:
-        """Direction of the process."""
 
     def plot_macrostates(
         self,

@@ -103,8 +103,8 @@ def check_overlap(states: States, others: States | None, kinds: tuple[str, str])
     if len(both):
         cells = listed(states.assignment.index[both], 3)
         raise ValueError(
-            f"Expected {kinds[0]} states of other cells than {kinds[1]} ones, found {len(both)} overlapping cells, such "
-            f"as {cells}. Choose other states or fewer cells, or pass `allow_overlap=True`."
+            f"Expected {kinds[0]} states of other cells than {kinds[1]} ones, found {len(both)} overlapping cells, as "
+            f"{cells}. Choose other states or fewer cells, or pass `allow_overlap=True`."
         )
 
 
@@ -126,7 +126,8 @@ _Given = tuple[Int[np.ndarray, " cells"], list[str], list[str] | None]
 def _of_series(adata: AnnData, given: pd.Series) -> _Given:
     if not isinstance(given.dtype, pd.CategoricalDtype):
         raise TypeError(
-            f"Expected a categorical series of states, found the type {given.dtype}. Convert it by `.astype('category')`."
+            f"Expected a categorical series of states, found the type {given.dtype}. Convert it by "
+            "`.astype('category')`."
         )
     values = in_order(given, adata.obs_names, "states").cat.remove_unused_categories()
     names = cluster_names(values, "states")

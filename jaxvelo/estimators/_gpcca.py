@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import copy as copying
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
-from anndata import AnnData
 
-from jaxvelo import kernels, pl
+from jaxvelo import pl
 from jaxvelo.annotated.arguments import check_integer, listed
-from jaxvelo.annotated.fate_keys import FateKeys
 from jaxvelo.annotated.names import text_of
-from jaxvelo.annotated.transition_keys import default_key
 from jaxvelo.configuration import ignore_arguments, logger, timed
 from jaxvelo.estimators._absorbed_cells import check_solver, fates_of, times_of
-from jaxvelo.estimators._fate_adata import adata_of_results, keep_attributes
-from jaxvelo.estimators._fate_entries import RESULTS, read_results, write_results
-from jaxvelo.estimators._fate_files import read_file, write_file
 from jaxvelo.estimators._fate_plots import FatePlots
-from jaxvelo.estimators._fate_results import FateResults
+from jaxvelo.estimators._fate_storage import FateStorage
 from jaxvelo.estimators._given_states import (
     check_overlap,
     check_renaming,
     states_of_cells,
     states_of_macrostates,
 )
-from jaxvelo.estimators._lineage import Lineage
 from jaxvelo.estimators._lineage_drivers import find_lineage_drivers, most_correlated_first
 from jaxvelo.estimators._lineage_priming import find_lineage_priming
 from jaxvelo.estimators._macrostate_search import (
@@ -52,7 +41,6 @@ from jaxvelo.estimators._spectrum import (
 from jaxvelo.estimators._state_set import States
 from jaxvelo.estimators._terminal_criteria import DEFAULT, Choice, Evidence, choose_terminal, explained
 from jaxvelo.estimators._terminal_state_identification import identify_terminal_states, tsi_score
-from jaxvelo.kernels import KernelExpression, PrecomputedKernel
 from jaxvelo.markov import Schur, stationary_distribution
 
 
@@ -63,13 +51,8 @@ class Identification(NamedTuple):
     terminal_states: tuple[str, ...]
     cluster_key: str
 
-    def answers(self, n_macrostates: int, terminal_states: Sequence[str], cluster_key: str) -> bool:
-        """Whether the curve is that of these states, and long enough."""
-        same = set(self.terminal_states) == set(terminal_states) and self.cluster_key == cluster_key
-        return same and len(self.curve) >= n_macrostates
 
-
-class GPCCA(FatePlots):
+class GPCCA(FatePlots, FateStorage):
     r"""Macrostates, terminal states and fates of a Markov chain on cells.
 
     The leading real Schur vectors :math:`X` of the transition matrix, :math:`T X = X R`, span what changes slowest. A
@@ -102,7 +85,7 @@ class GPCCA(FatePlots):
     4. Fates are certified: where they are not known within ``tol``, or a cell reaches no terminal state, there is an
        error that says why. ``tol`` is the largest error of a probability.
     5. Initial states may be set without losing fates, which do not depend on them.
-    6. ``predict_terminal_states(method="eigengap_coarse")`` chooses at least one state; CellRank's chooses all where its
+    6. ``predict_terminal_states(method="eigengap_coarse")`` chooses at least one state; CellRank chooses all where its
        count is zero.
     7. Choosing terminal states logs which were chosen, which were not, and why.
     8. Lineages are in the order of the terminal states, or of ``keys``; in CellRank with ``keys`` in any.
@@ -116,148 +99,9 @@ class GPCCA(FatePlots):
     """
 
     def __init__(self, object: Any, **kwargs: Any):
-        kernel = object if isinstance(object, KernelExpression) else PrecomputedKernel(object, **kwargs)
-        kernel.require_transitions()
-        self._kernel = kernel
-        self._results = FateResults()
+        super().__init__(object, **kwargs)
         self._schur: Schur | None = None
         self._identification: Identification | None = None
-
-    @property
-    def kernel(self) -> KernelExpression:
-        """The kernel."""
-        return self._kernel
-
-    @property
-    def adata(self) -> AnnData:
-        """Annotated data."""
-        return self._kernel.adata
-
-    @adata.setter
-    def adata(self, adata: AnnData) -> None:
-        self._kernel.adata = adata
-
-    @property
-    def transition_matrix(self) -> sp.csr_matrix:
-        """The kernel's transition matrix, float64."""
-        return self._kernel.require_transitions()
-
-    @property
-    def backward(self) -> bool | None:
-        """Direction of the kernel."""
-        return self._kernel.backward
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(cells, cells)``."""
-        return self._kernel.shape
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    @property
-    def params(self) -> dict[str, dict[str, Any]]:
-        """Parameters of each result by its name, as a copy."""
-        return {name: dict(values) for name, values in self._results.params.items()}
-
-    @property
-    def schur_vectors(self) -> np.ndarray | None:
-        """Leading real Schur vectors, cells by components."""
-        return self._results.schur_vectors
-
-    @property
-    def schur_matrix(self) -> np.ndarray | None:
-        """Real Schur matrix, components by components."""
-        return self._results.schur_matrix
-
-    @property
-    def eigendecomposition(self) -> dict[str, Any] | None:
-        """Eigenvalues ``"D"``, ``"eigengap"`` (the number of the last one before it, from zero) and ``"params"``.
-
-        After :meth:`compute_eigendecomposition` also left and right eigenvectors, ``"V_l"`` and ``"V_r"``, and the
-        stationary distribution, ``"stationary_dist"``.
-        """
-        return self._results.eigendecomposition
-
-    @property
-    def macrostates(self) -> pd.Series | None:
-        """Macrostate of each cell that stands for one, missing for all others."""
-        return _assignment(self._results.macrostates)
-
-    @property
-    def macrostates_memberships(self) -> Lineage | None:
-        """How much each cell belongs to each macrostate."""
-        return _memberships(self._results.macrostates)
-
-    @property
-    def coarse_T(self) -> pd.DataFrame | None:
-        """Transition matrix of the macrostates."""
-        return None if self._results.coarse is None else self._results.coarse.transition_matrix
-
-    @property
-    def coarse_stationary_distribution(self) -> pd.Series | None:
-        """Long-run distribution over the macrostates."""
-        return None if self._results.coarse is None else self._results.coarse.stationary
-
-    @property
-    def coarse_initial_distribution(self) -> pd.Series | None:
-        """Distribution of the cells over the macrostates."""
-        return None if self._results.coarse is None else self._results.coarse.initial
-
-    @property
-    def crispness(self) -> float | None:
-        """How clearly cells belong to one macrostate each, from 0 to 1."""
-        return None if self._results.coarse is None else self._results.coarse.crispness
-
-    @property
-    def terminal_states(self) -> pd.Series | None:
-        """Terminal state of each cell that stands for one, missing for all others."""
-        return _assignment(self._results.terminal_states)
-
-    @property
-    def terminal_states_memberships(self) -> Lineage | None:
-        """How much each cell belongs to each terminal state; :obj:`None` for states given by their cells."""
-        return _memberships(self._results.terminal_states)
-
-    @property
-    def terminal_states_probabilities(self) -> pd.Series | None:
-        """How much each cell belongs to a terminal state; :obj:`None` for states given by their cells."""
-        return _probabilities(self._results.terminal_states)
-
-    @property
-    def initial_states(self) -> pd.Series | None:
-        """Initial state of each cell that stands for one, missing for all others."""
-        return _assignment(self._results.initial_states)
-
-    @property
-    def initial_states_memberships(self) -> Lineage | None:
-        """How much each cell belongs to each initial state; :obj:`None` for states given by their cells."""
-        return _memberships(self._results.initial_states)
-
-    @property
-    def initial_states_probabilities(self) -> pd.Series | None:
-        """How much each cell belongs to an initial state; :obj:`None` for states given by their cells."""
-        return _probabilities(self._results.initial_states)
-
-    @property
-    def fate_probabilities(self) -> Lineage | None:
-        """Probability of each cell to end in each terminal state."""
-        return self._results.fate_probabilities
-
-    @property
-    def absorption_times(self) -> pd.DataFrame | None:
-        """Steps of each cell to each terminal state: a column ``"<state>_mean"``, and perhaps ``"<state>_var"``."""
-        return self._results.absorption_times
-
-    @property
-    def priming_degree(self) -> pd.Series | None:
-        """How far each cell is committed to a fate, from 0 to 1."""
-        return self._results.priming_degree
-
-    @property
-    def lineage_drivers(self) -> pd.DataFrame | None:
-        """Correlation of each gene with each fate."""
-        return self._results.lineage_drivers
 
     def compute_schur(
         self,
@@ -339,7 +183,6 @@ class GPCCA(FatePlots):
         weight_key: str | None = None,
         *,
         optimizer: Literal["gradient", "nelder-mead"] = "gradient",
-        show_progress_bar: bool = True,
         **kwargs: Any,
     ) -> Self:
         """Compute macrostates: sets of cells between which the process changes slowly.
@@ -360,8 +203,6 @@ class GPCCA(FatePlots):
         optimizer
             How memberships are searched for: from several starts by gradients, or as pyGPCCA does, from one by the
             simplex method.
-        show_progress_bar
-            Whether to show a bar while a number is chosen.
         **kwargs
             Arguments of :meth:`compute_schur`, whose vectors are computed if there are not enough.
 
@@ -377,9 +218,9 @@ class GPCCA(FatePlots):
         if n_cells is not None:
             check_integer("n_cells", n_cells, 1)
         found, fields, params = self._enough_schur(n_states, kwargs)
-        decomposition = fields.get("eigendecomposition", self._results.eigendecomposition)
+        decomposition: Any = fields.get("eigendecomposition", self._results.eigendecomposition)
         wanted = read_n_states(n_states, decomposition["eigengap"] + 1)
-        number = best_number(found, wanted, show_progress_bar) if isinstance(wanted, Range) else wanted
+        number = best_number(found, wanted) if isinstance(wanted, Range) else wanted
         number = whole_pairs(found, number)
         stationary = stationary_distribution(self.transition_matrix, found.initial_distribution)
         with timed(f"Computing {number} macrostates"):
@@ -770,24 +611,24 @@ class GPCCA(FatePlots):
         """
         check_integer("n_macrostates", n_macrostates, 1)
         before = self._identification
-        wanted = before.terminal_states if terminal_states is None and before is not None else terminal_states
-        key = before.cluster_key if cluster_key is None and before is not None else cluster_key
+        is_new = before is None or terminal_states is not None or cluster_key is not None or bool(kwargs)
+        if before is not None and not is_new and len(before.curve) >= n_macrostates:
+            return tsi_score(before.curve, n_macrostates)
+        wanted = before.terminal_states if before is not None and terminal_states is None else terminal_states
+        key = before.cluster_key if before is not None and cluster_key is None else cluster_key
         if wanted is None or key is None:
             raise RuntimeError("Pass `terminal_states` and `cluster_key`, the clusters that are known to be terminal.")
-        if before is None or kwargs or not before.answers(n_macrostates, wanted, key):
-            schur, _, _ = self._enough_schur(min(n_macrostates + 1, len(self)), kwargs)
-            stationary = stationary_distribution(self.transition_matrix, schur.initial_distribution)
+        schur, _, _ = self._enough_schur(n_macrostates, kwargs)
+        stationary = stationary_distribution(self.transition_matrix, schur.initial_distribution)
 
-            def names(number: int) -> list[str]:
-                number = whole_pairs(schur, number)
-                options = (optimizer, n_cells, key, None)
-                return find_macrostates(self.adata, schur, number, stationary, *options)[0].names
+        def names(number: int) -> list[str]:
+            number = whole_pairs(schur, number)
+            return find_macrostates(self.adata, schur, number, stationary, optimizer, n_cells, key, None)[0].names
 
-            with timed(f"Identifying terminal states among up to {n_macrostates} macrostates"):
-                curve = identify_terminal_states(names, n_macrostates, list(wanted), show_progress_bar)
-            self._identification = Identification(curve, tuple(wanted), key)
-        assert self._identification is not None
-        return tsi_score(self._identification.curve, n_macrostates)
+        with timed(f"Identifying terminal states among up to {n_macrostates} macrostates"):
+            curve = identify_terminal_states(names, n_macrostates, list(wanted), show_progress_bar)
+        self._identification = Identification(curve, tuple(wanted), key)
+        return tsi_score(curve, n_macrostates)
 
     def plot_tsi(self, n_macrostates: int | None = None, **kwargs: Any) -> Any:
         """Draw how many terminal states are found among how many macrostates; see :func:`jaxvelo.pl.tsi`."""
@@ -809,120 +650,6 @@ class GPCCA(FatePlots):
     def predict(self, *args: Any, **kwargs: Any) -> Self:
         """Choose terminal states; the arguments are those of :meth:`predict_terminal_states`."""
         return self.predict_terminal_states(*args, **kwargs)
-
-    def to_adata(self, keep: Any = ("X", "raw"), *, copy: Any = True) -> AnnData:
-        """Make an AnnData object with the kernel and all results, for CellRank too.
-
-        Parameters
-        ----------
-        keep
-            What else to take over from :attr:`adata`: names of attributes, ``"all"``, or a dictionary from names to
-            keys.
-        copy
-            Whether to copy it, or the names of what to copy.
-
-        Raises
-        ------
-        KeyError, ValueError
-            If something is not there.
-        """
-        made = adata_of_results(self.adata, self._keys, self._results)
-        kernel = self._kernel.copy()
-        kernel.adata = made
-        kernel.write_to_adata()
-        keep_attributes(made, self.adata, keep, copy)
-        return made
-
-    @classmethod
-    def from_adata(cls, adata: AnnData, obsp_key: str | None = None) -> Self:
-        """Read an estimator, with its kernel, from an AnnData object that was written here or in CellRank.
-
-        Parameters
-        ----------
-        adata
-            Annotated data.
-        obsp_key
-            Key of the transition matrix in ``adata.obsp``; ``"T_fwd"`` or ``"T_bwd"`` if :obj:`None`.
-
-        Raises
-        ------
-        KeyError
-            If there is no such matrix.
-        ValueError
-            If results do not fit together.
-        """
-        if obsp_key is None:
-            obsp_key = next((key for key in map(default_key, (False, True)) if key in adata.obsp), default_key(False))
-        is_described = f"{obsp_key}_params" in adata.uns
-        estimator = cls(
-            kernels.from_adata(adata, obsp_key) if is_described else PrecomputedKernel(adata, obsp_key=obsp_key)
-        )
-        estimator._results = read_results(adata, estimator._keys)
-        return estimator
-
-    def write(self, fname: str | os.PathLike, write_adata: bool = True) -> None:
-        """Write to one ``.npz`` file without pickled objects.
-
-        Parameters
-        ----------
-        fname
-            The file, replaced if it is there.
-        write_adata
-            Whether to include :attr:`adata`.
-        """
-        path = Path(fname)
-        logger.info("Writing `%s` to `%s`", self, path)
-        write_file(path, self._kernel, adata_of_results(self.adata, self._keys, self._results), write_adata)
-
-    @classmethod
-    def read(cls, fname: str | os.PathLike, adata: AnnData | None = None, copy: bool = False) -> Self:
-        """Read what :meth:`write` wrote.
-
-        Parameters
-        ----------
-        fname
-            The file.
-        adata
-            AnnData object, for a file without one; it gets the results.
-        copy
-            Whether to copy ``adata``; a view always is.
-
-        Raises
-        ------
-        TypeError
-            If there is no AnnData object in the file nor given.
-        ValueError
-            If ``adata`` has other cells, or in another order, or the file is none of ours.
-        """
-        kernel, stored = read_file(Path(fname), adata, copy)
-        estimator = cls(kernel)
-        estimator._results = read_results(stored, estimator._keys)
-        write_results(estimator.adata, estimator._keys, estimator._results, RESULTS)
-        return estimator
-
-    def copy(self, *, deep: bool = False) -> Self:
-        """Copy the estimator, with its AnnData object only if ``deep``."""
-        other = copying.copy(self)
-        other._kernel = self._kernel.copy(deep=deep)
-        return other
-
-    def __repr__(self) -> str:
-        found = (self._results.initial_states, self._results.terminal_states)
-        initial, terminal = (None if states is None else sorted(states.names) for states in found)
-        return f"{type(self).__name__}[kernel={self._kernel!s}, initial_states={initial}, terminal_states={terminal}]"
-
-    def __str__(self) -> str:
-        return repr(self)
-
-    @property
-    def _keys(self) -> FateKeys:
-        return FateKeys(bool(self.backward))
-
-    def _take(self, params: Mapping[str, Mapping[str, Any]], **new: Any) -> None:
-        """Write new results to :attr:`adata`, without what depended on the old, and hold them."""
-        results, touched = self._results.replaced(params, **new)
-        write_results(self.adata, self._keys, results, touched)
-        self._results = results
 
     def _find_schur(
         self, n_components: int, initial_distribution: Any, which: Any, alpha: Any
@@ -1001,28 +728,6 @@ class GPCCA(FatePlots):
                 f"Expected names of terminal states in `keys`, found none. There are {listed(states.names)}."
             )
         return states.chosen(wanted)
-
-    def _require_macrostates(self) -> States:
-        if self._results.macrostates is None:
-            raise RuntimeError("Compute macrostates first as `.compute_macrostates()`.")
-        return self._results.macrostates
-
-    def _require_fates(self) -> Lineage:
-        if self._results.fate_probabilities is None:
-            raise RuntimeError("Compute fate probabilities first as `.compute_fate_probabilities()`.")
-        return self._results.fate_probabilities
-
-
-def _assignment(states: States | None) -> pd.Series | None:
-    return None if states is None else states.assignment
-
-
-def _memberships(states: States | None) -> Lineage | None:
-    return None if states is None else states.memberships
-
-
-def _probabilities(states: States | None) -> pd.Series | None:
-    return None if states is None else states.probabilities
 
 
 def _plain_names(names: Any) -> Any:

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from jaxtyping import Float
-from tqdm import tqdm
 
 from jaxvelo.annotated.arguments import check_integer
 from jaxvelo.configuration import logger
@@ -18,7 +17,7 @@ from jaxvelo.estimators._lineage import Lineage
 from jaxvelo.estimators._state_cells import most_likely_cells
 from jaxvelo.estimators._state_names import named_states
 from jaxvelo.estimators._state_set import States, assigned
-from jaxvelo.markov import CoarseGraining, Schur, coarse_grain
+from jaxvelo.markov import CoarseGraining, Schur, coarse_grain, min_chi
 
 
 class Range(NamedTuple):
@@ -53,8 +52,7 @@ def read_n_states(n_states: Any, eigengap: int) -> int | Range:
         least, most = sorted(int(limit) for limit in n_states)
         if least < 3:
             logger.warning(
-                "The criterion always prefers two states: choosing from %d on. Pass `n_states=2` for two of them",
-                3,
+                "Two states always fit best, as a line has two ends: choosing from 3 on. Pass `n_states=2` for two"
             )
         least = max(least, 3)
         return Range(least, max(most, least + 1))
@@ -80,16 +78,23 @@ def whole_pairs(schur: Schur, n_states: int) -> int:
     return n_states + 1
 
 
-def best_number(schur: Schur, limits: Range, shows_progress: bool) -> int:
-    """Choose the number of states whose vertices fit the cells best, by minChi (Reuter et al. 2018).
+def best_number(schur: Schur, limits: Range) -> int:
+    """Choose the number of states that fits the cells best: that with the largest :func:`~jaxvelo.markov.min_chi`.
 
-    MinChi is the smallest membership at the inner simplex, 0 if the cells lie in a simplex and negative otherwise.
+    Raises
+    ------
+    ValueError
+        If all of them split pairs of conjugate eigenvalues.
     """
-    numbers = [n for n in range(limits.least, min(limits.most, len(schur.matrix)) + 1) if not splits_pair(schur, n)]
-    bar = tqdm(numbers, desc="minChi", disable=not shows_progress, leave=False)
-    scores = {n: float(min_chi(schur, n)) for n in bar}
-    best = max(scores, key=lambda n: scores[n])
-    logger.info("    minChi of %s: choosing %d", ", ".join(f"{n}: {s:.4g}" for n, s in scores.items()), best)
+    numbers = range(limits.least, min(limits.most, len(schur.matrix)) + 1)
+    scores = min_chi(schur, numbers)
+    if np.isnan(scores).all():
+        raise ValueError(
+            f"Expected a number of states that splits no pair of eigenvalues, found none in {list(numbers)}."
+        )
+    best = numbers[int(np.nanargmax(scores))]
+    shown = ", ".join(f"{n}: {score:.4g}" for n, score in zip(numbers, scores, strict=True) if not np.isnan(score))
+    logger.info("    minChi of %s; choosing %d", shown, best)
     return best
 
 

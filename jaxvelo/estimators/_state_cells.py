@@ -28,8 +28,8 @@ def most_likely_cells(
     n_all, n_states = memberships.shape
     if n_cells > n_all // n_states:
         raise ValueError(
-            f"Expected `n_cells` of at most {n_all // n_states} ({n_all} cells for {n_states} states), found {n_cells}. "
-            "Ask for fewer cells, or fewer states."
+            f"Expected `n_cells` of at most {n_all // n_states} ({n_all} cells for {n_states} states), found "
+            f"{n_cells}. Ask for fewer cells, or fewer states."
         )
     is_chosen = np.zeros(memberships.shape, dtype=bool)
     largest = np.argpartition(memberships, n_all - n_cells, axis=0)[n_all - n_cells :]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -95,7 +95,7 @@ CRITERIA: Mapping[str, Callable[[Evidence], Choice]] = {
     "eigengap_coarse": by_coarse_eigengap,
 }
 """All criteria by the name that a user gives; a new one is a function above and a line here."""
-DEFAULT = "stability"
+DEFAULT: Literal["stability"] = "stability"
 
 
 def choose_terminal(method: Any, evidence: Evidence) -> Choice:

@@ -3,6 +3,8 @@
 from jaxvelo.markov._absorbing_chain import Outcome
 from jaxvelo.markov._absorption import Absorption, absorption_probabilities
 from jaxvelo.markov._absorption_times import AbsorptionTimes, absorption_times
+from jaxvelo.markov._coarse_graining import CoarseGraining, coarse_grain, min_chi
+from jaxvelo.markov._fate_scores import FateScores, Reliability, fate_scores
 from jaxvelo.markov._flow import cluster_proportions, compute_flow, mass_between_clusters
 from jaxvelo.markov._metrics import (
     boundary_directions,
@@ -19,7 +21,10 @@ from jaxvelo.markov._walks import random_walks, sample_starts
 __all__ = [
     "Absorption",
     "AbsorptionTimes",
+    "CoarseGraining",
+    "FateScores",
     "Outcome",
+    "Reliability",
     "Schur",
     "absorption_probabilities",
     "absorption_times",
@@ -27,11 +32,14 @@ __all__ = [
     "cannot_reach",
     "closed_classes",
     "cluster_proportions",
+    "coarse_grain",
     "compute_flow",
     "cross_boundary_correctness",
     "eigengap",
     "expected_displacement",
+    "fate_scores",
     "mass_between_clusters",
+    "min_chi",
     "project",
     "random_walks",
     "row_correlation",

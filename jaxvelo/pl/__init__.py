@@ -11,12 +11,18 @@ from jaxvelo.markov import cluster_proportions, compute_flow
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "_coarse_matrix": ["coarse_T"],
+        "_composition": ["macrostate_composition"],
+        "_eigenvalues": ["spectrum"],
+        "_fate_probabilities": ["fate_probabilities"],
         "_fit": ["fit", "sweep"],
         "_flow": ["single_flow"],
         "_grid": ["projection_cells", "projection_grid", "smooth_on_grid"],
+        "_macrostates": ["macrostates"],
         "_phase_portrait": ["phase_portrait"],
         "_proportions": ["proportions"],
         "_scatter": ["scatter"],
+        "_schur_matrix": ["schur_matrix"],
         "_stream": ["projection_stream"],
         "_velocity_embedding": ["velocity_embedding", "velocity_embedding_grid", "velocity_embedding_stream"],
         "_walks": ["random_walks"],

@@ -1,6 +1,7 @@
 """Name the groups: where a legend stands, how many names fit, and names on the cells that do not overlap."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -128,7 +129,7 @@ def legend_width(names: list[str], size: float | None = None) -> float:
     return style["ncols"] * style["fontsize"] * (2.6 + 0.58 * max(map(len, names))) / 72
 
 
-def room_beside(colors: list[Colors], legend: Legend) -> float:
+def room_beside(colors: Sequence[Colors], legend: Legend) -> float:
     """Give the width in inches that a figure needs beyond its usual one for the legends beside it."""
     place = legend.place
     if place.kind != "outside" or place.arguments["loc"].endswith("center"):
@@ -226,7 +227,7 @@ def _names_on_data(ax: Any, positions: Float[np.ndarray, "cells dims"], colors: 
     """Write each group's name at its median, moved until no two overlap."""
     from matplotlib.patheffects import withStroke
 
-    codes = np.where(finite_rows(positions), colors.codes, -1)
+    codes = np.where(finite_rows(positions), colors.typical_codes(), -1)
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes + 1, minlength=len(colors.names) + 1))
     cells = [order[ends[i] : ends[i + 1]] for i in range(len(colors.names))]
@@ -258,7 +259,9 @@ def _part(ax: Any, texts: list[Any], places: Float[np.ndarray, "names 2"], order
             return
         before = frame
         boxes = [text.get_window_extent() for text in texts]
-        gaps = 0.4 * texts[0].get_fontsize(), 1.0
+        # Side by side, names need a wide gap: else two of them read as one.
+        em = texts[0].get_fontsize() * figure.dpi / 72
+        gaps = em, 0.15 * em
         sizes = np.array([(box.width + gaps[0], box.height + gaps[1]) for box in boxes])
         centers = ax.transData.transform(places)
         moved = parted(centers, sizes, order)

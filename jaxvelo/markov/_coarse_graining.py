@@ -1,0 +1,295 @@
+"""Macrostates: memberships of cells in few states between which a chain moves slowly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.optimize import fmin
+
+from jaxvelo.graph._host import call_on_host
+from jaxvelo.graph._precision import full_precision
+from jaxvelo.markov._enclosing_simplex import ROUNDING, enclosing_simplex
+from jaxvelo.markov._schur import Schur
+
+Method = Literal["gradient", "nelder-mead"]
+
+
+class CoarseGraining(NamedTuple):
+    r"""A chain of few states in place of many cells.
+
+    Attributes
+    ----------
+    memberships
+        :math:`\chi = X A`, how much each cell belongs to each state, shape ``(cells, states)``. They sum to one, and
+        are not negative.
+    rotation
+        :math:`A`, shape ``(states, states)``.
+    transition_matrix
+        :math:`(\chi^T D \chi)^{-1} \chi^T D T \chi = A^{-1} R A`, with :math:`D` the initial distribution on the
+        diagonal, shape ``(states, states)``. Rows sum to one; entries may be negative, as the states overlap.
+    stationary
+        :math:`\chi^T \pi`, how much of the stationary distribution each state holds, shape ``(states,)``. ``None``
+        without a stationary distribution.
+    initial
+        :math:`\chi^T \eta`, the same for the initial distribution.
+    crispness
+        Mean self-overlap of the states,
+        :math:`\sum_j (\chi^T D \chi)_{jj} / (\chi^T \eta)_j / m`, between 0 and 1: 1 if each cell belongs to one state.
+    min_chi
+        Smallest membership of the inner simplex, see :func:`min_chi`.
+    smallest_membership
+        Before what is negative was set to zero.
+    row_sum_defect
+        Largest difference of a cell's memberships from the sum one.
+    """
+
+    memberships: Any
+    rotation: Any
+    transition_matrix: Any
+    stationary: Any
+    initial: Any
+    crispness: Any
+    min_chi: Any
+    smallest_membership: Any
+    row_sum_defect: Any
+
+
+def coarse_grain(
+    schur: Schur,
+    n_states: int,
+    *,
+    method: Method = "gradient",
+    stationary: Float[Any, " cells"] | None = None,
+) -> CoarseGraining:
+    r"""Macrostates by PCCA+: the crispest memberships that are combinations of the leading Schur vectors.
+
+    Memberships :math:`\chi = X A` that are not negative and sum to one, with the largest crispness. Each of their
+    columns is zero on as many cells as it has degrees of freedom (see :func:`~jaxvelo.markov._enclosing_simplex.\
+enclosing_simplex`), and these determine :math:`A`; so derivatives are solutions of linear equations.
+
+    NumPy arrays are computed on the host. With JAX arrays, the memberships are found on the host in double precision,
+    and all results can be differentiated by the Schur vectors, their matrix and the distributions, any number of times,
+    also in compiled programs.
+
+    Parameters
+    ----------
+    schur
+        Leading Schur vectors, at least as many as there are states.
+    n_states
+        Number of states :math:`m`.
+    method
+        ``"gradient"`` finds the best of the corners of what is feasible. ``"nelder-mead"`` starts from the inner
+        simplex and stops where :func:`scipy.optimize.fmin` does, as pyGPCCA's do: not at the optimum, and the later the
+        more states there are; for NumPy arrays alone.
+    stationary
+        Stationary distribution of the chain, for that of the states.
+
+    Returns
+    -------
+    The states, the largest first. Compiled programs that ask for a number of states that splits a pair of conjugate eigenvalues, or for
+    more states than there are different cells, get NaN.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer vectors than states, if a pair of conjugate eigenvalues would be split, if there are fewer
+        different cells than states, or for Nelder-Mead with JAX arrays.
+
+    References
+    ----------
+    Röblitz & Weber (2013), Fuzzy spectral clustering by PCCA+, Adv. Data Anal. Classif. 7:147. Reuter et al. (2018),
+    Generalized Markov state modeling method for nonequilibrium processes, J. Chem. Theory Comput. 14:3579.
+    """
+    _check_n_states(schur.matrix, n_states)
+    vectors, matrix = schur.vectors[:, :n_states], schur.matrix[:n_states, :n_states]
+    if isinstance(vectors, jax.Array):
+        if method == "nelder-mead":
+            raise ValueError("Nelder-Mead has no derivatives: pass Schur vectors as NumPy arrays.")
+        return _coarse_grain_jax(vectors, matrix, schur.matrix, schur.initial_distribution, stationary)
+    inner = _inner_simplex(vectors)
+    if method == "nelder-mead":
+        rotation = _nelder_mead(vectors, np.linalg.inv(vectors[inner]))
+    else:
+        try:
+            rotation, _ = _crispest(vectors)
+        except ArithmeticError as error:
+            raise ValueError(
+                f"Expected at least {n_states} cells that differ in their Schur vectors for {n_states} states. {error} "
+                "Ask for fewer states."
+            ) from error
+    return _results(vectors, matrix, schur.initial_distribution, stationary, rotation, inner)
+
+
+def min_chi(schur: Schur, n_states: Sequence[int]) -> Float[np.ndarray, " counts"]:
+    r"""How far the cells lie outside of the inner simplex, for several numbers of states.
+
+    The smallest entry of :math:`X X_I^{-1}`, with the m cells :math:`I` that span the largest simplex, found one by
+    one: zero if the cells fill it, negative otherwise. Numbers of states with a value close to zero fit the chain.
+
+    Parameters
+    ----------
+    schur
+        Leading Schur vectors as NumPy arrays.
+    n_states
+        Numbers of states, at most as many as there are vectors.
+
+    Returns
+    -------
+    One number for each. NaN where the number would split a pair of conjugate eigenvalues.
+
+    References
+    ----------
+    Röblitz & Weber (2013), section 4. Reuter et al. (2018), section 3.
+    """
+    found = np.full(len(n_states), np.nan)
+    for place, count in enumerate(n_states):
+        if not _splits_pair(schur.matrix, count):
+            vectors = schur.vectors[:, :count]
+            found[place] = _min_chi(vectors, _inner_simplex(vectors))
+    return found
+
+
+def _splits_pair(matrix: Any, n_states: int) -> Any:
+    return matrix[n_states, n_states - 1] != 0 if n_states < len(matrix) else False
+
+
+def _check_n_states(matrix: Any, n_states: int) -> None:
+    if not 1 <= n_states <= len(matrix):
+        raise ValueError(f"Expected from 1 to {len(matrix)} states, as there are Schur vectors, found {n_states}.")
+    if not isinstance(matrix, jax.core.Tracer) and _splits_pair(matrix, n_states):
+        more = f" or {n_states + 1}" if n_states < len(matrix) else ""
+        raise ValueError(
+            f"{n_states} states would split a pair of conjugate eigenvalues. Ask for {n_states - 1}{more} states."
+        )
+
+
+def _results(vectors, matrix, initial, stationary, rotation, inner) -> CoarseGraining:
+    xp = vectors.__array_namespace__()
+    memberships = vectors @ rotation
+    smallest = memberships.min()
+    rounding = max(ROUNDING, 100 * float(xp.finfo(vectors.dtype).eps))
+    memberships = xp.where((memberships < 0) & (memberships > -rounding), 0, memberships)
+    return CoarseGraining(
+        memberships=memberships,
+        rotation=rotation,
+        transition_matrix=xp.linalg.solve(rotation, matrix @ rotation),
+        stationary=None if stationary is None else stationary @ memberships,
+        initial=initial @ memberships,
+        crispness=((rotation**2).sum(axis=0) / rotation[0]).mean(),
+        min_chi=_min_chi(vectors, inner),
+        smallest_membership=smallest,
+        row_sum_defect=xp.abs(memberships.sum(axis=1) - 1).max(),
+    )
+
+
+def _min_chi(vectors: Any, inner: Any) -> Any:
+    xp = vectors.__array_namespace__()
+    return (vectors @ xp.linalg.inv(vectors[inner])).min()
+
+
+@full_precision
+def _coarse_grain_jax(vectors, matrix, whole, initial, stationary) -> CoarseGraining:
+    found = _find(vectors)
+    splits = _splits_pair(whole, vectors.shape[1])
+    rotation = jnp.where(splits, jnp.nan, found.rotation)
+    return _results(vectors, matrix, initial, stationary, rotation, found.inner)
+
+
+class _Found(NamedTuple):
+    rotation: Any
+    faces: Any
+    inner: Any
+
+
+@jax.custom_jvp
+def _find(vectors: Float[Array, "cells states"]) -> _Found:
+    def on_host(vectors: np.ndarray) -> _Found:
+        exact = vectors.astype(np.float64)
+        inner = _inner_simplex(exact)
+        try:
+            return _Found(*_crispest(exact), inner)
+        except ArithmeticError:
+            m = exact.shape[1]
+            return _Found(np.full((m, m), np.nan), np.zeros((m, m - 1), dtype=np.int32), inner)
+
+    m = vectors.shape[1]
+    results: Any = _Found(
+        jax.ShapeDtypeStruct((m, m), vectors.dtype),
+        jax.ShapeDtypeStruct((m, m - 1), jnp.int32),
+        jax.ShapeDtypeStruct((m,), jnp.int32),
+    )
+    return call_on_host(on_host, results, vectors)
+
+
+@_find.defjvp
+@full_precision
+def _find_jvp(primals, tangents):
+    r"""Column j of the rotation stays zero on the cells of face j, and the columns keep their sum.
+
+    With :math:`X_j` the rows of these cells, :math:`X_j \dot a_j = -\dot X_j a_j` and :math:`\sum_j \dot a_j = 0`. Any
+    solution of the first is :math:`p_j + t_j a_j`; the second is :math:`A t = -\sum_j p_j`.
+    """
+    (vectors,), (moved,) = primals, tangents
+    found = _find(vectors)
+    columns = found.rotation.T
+    change = -jnp.einsum("jkl,jl->jk", moved[found.faces], columns)
+    particular = jnp.linalg.solve(vectors[found.faces][:, :, 1:], change[:, :, None])[:, :, 0]
+    particular = jnp.pad(particular, ((0, 0), (1, 0)))
+    along = jnp.linalg.solve(found.rotation, -particular.sum(axis=0))
+    still = np.zeros(found.faces.shape, jax.dtypes.float0), np.zeros(found.inner.shape, jax.dtypes.float0)
+    return found, _Found((particular + along[:, None] * columns).T, *still)
+
+
+def _crispest(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rotation with the largest crispness, and the cells on which each of its columns is zero."""
+    n_states = vectors.shape[1]
+    if n_states == 1:
+        return np.ones((1, 1)), np.zeros((1, 0), dtype=np.int32)
+    points = np.ascontiguousarray(vectors[:, 1:])
+    faces = enclosing_simplex(points)
+    corners = np.linalg.solve(points[faces], -vectors[faces][:, :, :1])[:, :, 0]
+    columns = np.column_stack([np.ones(n_states), corners]).T
+    weights = np.linalg.solve(columns, np.eye(n_states)[0])
+    order = np.argsort(-weights, kind="stable")
+    return (columns * weights)[:, order], faces[order].astype(np.int32)
+
+
+def _inner_simplex(vectors: np.ndarray) -> np.ndarray:
+    """Cells at the corners of a large simplex: the farthest from zero, then always the farthest from those before."""
+    rest = np.array(vectors, dtype=np.float64)
+    cells = []
+    for _ in range(rest.shape[1]):
+        distance = np.linalg.norm(rest, axis=1)
+        cell = int(distance.argmax())
+        cells.append(cell)
+        if len(cells) == 1:
+            rest = rest - rest[cell]
+        else:
+            axis = rest[cell] / distance[cell]
+            rest = rest - np.outer(rest @ axis, axis)
+    return np.array(cells, dtype=np.int32)
+
+
+def _nelder_mead(vectors: np.ndarray, start: np.ndarray) -> np.ndarray:
+    r"""Search of the free entries of the rotation, :math:`A_{ij}` with :math:`i, j > 1`, without derivatives."""
+    n_states = len(start)
+    if n_states == 1:
+        return np.ones((1, 1))
+
+    def fill(free: np.ndarray) -> np.ndarray:
+        rotation = np.empty((n_states, n_states))
+        rotation[1:, 1:] = free.reshape(n_states - 1, n_states - 1)
+        rotation[1:, 0] = -rotation[1:, 1:].sum(axis=1)
+        rotation[0] = -(vectors[:, 1:] @ rotation[1:]).min(axis=0)
+        return rotation / rotation[0].sum()
+
+    def fuzziness(free: np.ndarray) -> float:
+        rotation = fill(free)
+        return n_states - float(((rotation**2).sum(axis=0) / rotation[0]).sum())
+
+    return fill(fmin(fuzziness, start[1:, 1:].ravel(), disp=False))
