@@ -83,7 +83,8 @@ def read_fates(adata: AnnData, keys: FateKeys, remedy: str) -> Memberships:
     key = keys.fate_probabilities
     stored = require_key(adata.obsm, key, "adata.obsm", remedy)
     parameters = stored_parameters(adata, keys.parameters).get(key, {})
-    some = parameters.get("keys") if hasattr(parameters, "get") else None  # fates of these terminal states alone
+    # Those of some terminal states alone, or of several taken together. CellRank notes them in another order.
+    some = parameters.get("names") if hasattr(parameters, "get") else None
     some = [] if some is None else [text_of(name) for name in np.atleast_1d(some)]
     return _named(stored, key, [some, known_states(adata, keys.terminal_states)], remedy)
 
@@ -134,3 +135,39 @@ def _named(stored: Any, key: str, candidates: list[list[str]], remedy: str) -> M
             f"{values.shape[1]}. {remedy}"
         )
     return Memberships(values.astype(float), names)
+
+
+def read_drivers(adata: AnnData, keys: FateKeys, use_raw: bool | None, remedy: str) -> pd.DataFrame:
+    """Read the table of how genes go with fates: of ``varm``, or of ``raw`` if it is wanted or there alone.
+
+    Raises
+    ------
+    KeyError
+        If there is none.
+    ValueError
+        If ``raw`` is wanted and there is none, or what is stored is no data frame.
+    """
+    key = keys.lineage_drivers
+    if use_raw and adata.raw is None:
+        raise ValueError("Expected `adata.raw` with `use_raw=True`, found none. Leave out `use_raw`.")
+    in_raw = adata.raw is not None and key in adata.raw.varm and (use_raw or key not in adata.varm)
+    where, mapping = ("adata.raw.varm", adata.raw.varm) if in_raw else ("adata.varm", adata.varm)
+    table = require_key(mapping, key, where, remedy)
+    if not isinstance(table, pd.DataFrame):
+        raise ValueError(f"Expected a data frame in `{where}[{key!r}]`, found `{type(table).__name__}`. {remedy}")
+    return table
+
+
+def correlations_of(table: pd.DataFrame, lineage: Any) -> np.ndarray:
+    """Give the correlation of all genes with a fate.
+
+    Raises
+    ------
+    KeyError
+        If there is no fate of that name.
+    """
+    column = f"{text_of(lineage)}_corr"
+    if column not in table:
+        known = [name.removesuffix("_corr") for name in map(str, table.columns) if name.endswith("_corr")]
+        raise KeyError(f"Expected a lineage among {listed(known)}, found {lineage!r}. Compute its drivers first.")
+    return table[column].to_numpy(dtype=float)

@@ -13,10 +13,11 @@ from anndata import AnnData
 from jaxvelo.annotated.entries import stored_parameters
 from jaxvelo.annotated.fate_keys import FateKeys, colors_of, memberships_of, probabilities_of
 from jaxvelo.annotated.put_back import put_back_on_failure
-from jaxvelo.configuration import logger
+from jaxvelo.annotated.stored_states import has_memberships, read_fates, read_memberships
 from jaxvelo.estimators._coarse_chain import CoarseChain
 from jaxvelo.estimators._fate_results import FateResults
 from jaxvelo.estimators._lineage import Lineage
+from jaxvelo.estimators._mixtures import parts_of
 from jaxvelo.estimators._state_colors import colors_of_groups
 from jaxvelo.estimators._state_set import States
 from jaxvelo.kernels._plain_values import plain, without_none
@@ -70,7 +71,7 @@ def read_results(adata: AnnData, keys: FateKeys) -> FateResults:
         coarse=_read_coarse(adata, keys),
         terminal_states=terminal,
         initial_states=_read_states(adata, keys.initial_states),
-        fate_probabilities=_read_fates(adata, keys, terminal, params),
+        fate_probabilities=_read_fates(adata, keys, terminal),
         absorption_times=_read_frame(adata.obsm, keys.absorption_times),
         priming_degree=adata.obs[keys.priming_degree].copy() if keys.priming_degree in adata.obs else None,
         lineage_drivers=_read_drivers(adata, keys),
@@ -160,6 +161,7 @@ _ENTRIES: Mapping[str, Callable[[FateKeys, str, FateResults], Entries]] = {
 }
 """Entries of each result."""
 RESULTS = tuple(_ENTRIES)
+_REMEDY = "Perhaps cells have been chosen since: remove both, and compute them anew."
 
 
 def _read_params(adata: AnnData, keys: FateKeys) -> dict[str, dict[str, Any]]:
@@ -192,27 +194,10 @@ def _read_states(adata: AnnData, key: str) -> States | None:
     names = list(column.cat.categories)
     colors = colors_of_groups(adata.uns.get(colors_of(key)), names)
     probabilities = adata.obs.get(probabilities_of(key))
-    stored = _read_array(adata.obsm, memberships_of(key))
-    if stored is not None:
-        stored = _of_columns(stored, names, memberships_of(key), key)
-    return States(
-        column.copy(),
-        tuple(colors),
-        None if probabilities is None else probabilities.copy(),
-        None if stored is None else Lineage(stored, names=names, colors=colors),
-    )
-
-
-def _of_columns(array: np.ndarray, names: list[str], key: str, states: str) -> np.ndarray:
-    """Return an array that must have a column for each state."""
-    array = array[:, None] if array.ndim == 1 else array
-    if array.shape[1] != len(names):
-        raise ValueError(
-            f"Expected a column of `adata.obsm[{key!r}]` for each of the {len(names)} categories of "
-            f"`adata.obs[{states!r}]`, found {array.shape[1]}: perhaps cells have been chosen since. Remove both, and "
-            "compute them anew."
-        )
-    return array
+    memberships = None
+    if has_memberships(adata, key):
+        memberships = Lineage(read_memberships(adata, key, _REMEDY).values, names=names, colors=colors)
+    return States(column.copy(), tuple(colors), None if probabilities is None else probabilities.copy(), memberships)
 
 
 def _read_coarse(adata: AnnData, keys: FateKeys) -> CoarseChain | None:
@@ -229,24 +214,15 @@ def _read_coarse(adata: AnnData, keys: FateKeys) -> CoarseChain | None:
     )
 
 
-def _read_fates(
-    adata: AnnData, keys: FateKeys, terminal: States | None, params: Mapping[str, Mapping[str, Any]]
-) -> Lineage | None:
-    """Read fates; their names are those of the terminal states unless some were left out or mixed."""
-    array = _read_array(adata.obsm, keys.fate_probabilities)
-    if array is None:
+def _read_fates(adata: AnnData, keys: FateKeys, terminal: States | None) -> Lineage | None:
+    if keys.fate_probabilities not in adata.obsm:
         return None
-    stored = params.get("fate_probabilities", {})
-    if "names" in stored and len(stored["names"]) == array.shape[1]:
-        return Lineage(array, names=stored["names"], colors=stored.get("colors"))
-    if terminal is not None and len(terminal.names) == array.shape[1]:
-        return Lineage(array, names=terminal.names, colors=terminal.colors)
-    logger.warning(
-        "`adata.obsm[%r]` has %d columns, whose names are not known: taking numbers",
-        keys.fate_probabilities,
-        array.shape[1],
+    found = read_fates(adata, keys, _REMEDY)
+    is_known = terminal is not None and all(
+        part in terminal.names for name in found.names for part in parts_of(name, terminal.names)
     )
-    return Lineage(array, names=range(array.shape[1]))
+    colors = terminal.chosen(found.names).colors if terminal is not None and is_known else None
+    return Lineage(found.values, names=found.names, colors=colors)
 
 
 def _read_drivers(adata: AnnData, keys: FateKeys) -> pd.DataFrame | None:

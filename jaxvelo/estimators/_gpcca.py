@@ -420,7 +420,7 @@ class GPCCA(FatePlots, FateStorage):
         with timed("Computing fate probabilities"):
             found = fates_of(self.transition_matrix, states, tol, check_sum_tol)
             params = {"keys": _plain_names(keys), "tol": tol, "check_sum_tol": check_sum_tol}
-            params |= {"names": found.names.tolist(), "colors": found.colors.tolist()}
+            params["names"] = found.names.tolist()
             self._take({"fate_probabilities": params}, fate_probabilities=found)
         return self
 

@@ -33,7 +33,7 @@ def mixtures_of(wanted: Iterable[str], known: Sequence[str], things: str) -> dic
     """
     found: dict[str, list[int]] = {}
     for name in wanted:
-        parts = [name] if name in known else sorted({part.strip() for part in name.strip(" ,").split(",")})
+        parts = parts_of(name, known)
         unknown = [part for part in parts if part not in known]
         if unknown:
             raise KeyError(
@@ -46,3 +46,8 @@ def mixtures_of(wanted: Iterable[str], known: Sequence[str], things: str) -> dic
     if twice:
         raise ValueError(f"Expected each of the {things} once, found overlapping names: {listed(twice)} in several.")
     return found
+
+
+def parts_of(name: str, known: Sequence[str]) -> list[str]:
+    """Names of the states that a name stands for, in alphabetical order, known or not."""
+    return [name] if name in known else sorted({part.strip() for part in name.strip(" ,").split(",")})

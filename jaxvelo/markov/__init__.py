@@ -15,7 +15,7 @@ from jaxvelo.markov._metrics import (
 from jaxvelo.markov._projection import project
 from jaxvelo.markov._reachability import cannot_reach
 from jaxvelo.markov._schur import Schur, eigengap, schur
-from jaxvelo.markov._stationary import closed_classes, stationary_distributions
+from jaxvelo.markov._stationary import closed_classes, stationary_distribution, stationary_distributions
 from jaxvelo.markov._walks import random_walks, sample_starts
 
 __all__ = [
@@ -45,5 +45,6 @@ __all__ = [
     "row_correlation",
     "sample_starts",
     "schur",
+    "stationary_distribution",
     "stationary_distributions",
 ]

@@ -69,8 +69,8 @@ def coarse_grain(
     r"""Macrostates by PCCA+: the crispest memberships that are combinations of the leading Schur vectors.
 
     Memberships :math:`\chi = X A` that are not negative and sum to one, with the largest crispness. Each of their
-    columns is zero on as many cells as it has degrees of freedom (see :func:`~jaxvelo.markov._enclosing_simplex.\
-enclosing_simplex`), and these determine :math:`A`; so derivatives are solutions of linear equations.
+    columns is zero on as many cells as it has degrees of freedom, since the crispness is convex, and these cells
+    determine :math:`A`; so derivatives are solutions of linear equations.
 
     NumPy arrays are computed on the host. With JAX arrays, the memberships are found on the host in double precision,
     and all results can be differentiated by the Schur vectors, their matrix and the distributions, any number of times,

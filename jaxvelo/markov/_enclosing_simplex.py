@@ -97,14 +97,16 @@ class _Corners:
     def __init__(self, points: np.ndarray) -> None:
         self.points = points
         self.n_cells, self.dim = points.shape
-        self.cells = self._outermost()
-        self._take_cells()
+        self.place = np.full(self.n_cells, -1)
+        self.cells = np.empty(0, dtype=np.int64)
+        self.outer = np.empty((0, self.dim))
+        self._take(self._outermost())
         self.n_seen = 0
         self.columns = np.empty((0, self.dim + 1))
+        self.values = np.empty(0)
         self.faces = np.empty((0, self.dim), dtype=np.int64)
         self.parents = np.empty(0, dtype=np.int64)
         self.expanded = np.empty(0, dtype=bool)
-        self.excluded = np.empty(0, dtype=bool)
         self.number: dict[bytes, int] = {}
         self.n_expanded = 0
 
@@ -113,10 +115,10 @@ class _Corners:
         found = [(self.points @ random).argmin(axis=0), self.points.argmin(axis=0), self.points.argmax(axis=0)]
         return np.unique(np.concatenate(found))
 
-    def _take_cells(self) -> None:
-        self.outer = self.points[self.cells]
-        self.place = np.full(self.n_cells, -1)
-        self.place[self.cells] = np.arange(len(self.cells))
+    def _take(self, cells: np.ndarray) -> None:
+        self.place[cells] = np.arange(len(self.cells), len(self.cells) + len(cells))
+        self.cells = np.concatenate([self.cells, cells])
+        self.outer = np.concatenate([self.outer, self.points[cells]])
 
     def _add(self, face: np.ndarray, s: np.ndarray, parent: int) -> int:
         face = np.sort(face)
@@ -129,35 +131,34 @@ class _Corners:
             self.faces = np.concatenate([self.faces, np.zeros((more, self.dim), dtype=np.int64)])
             self.parents = np.concatenate([self.parents, np.full(more, -1)])
             self.expanded = np.concatenate([self.expanded, np.zeros(more, dtype=bool)])
-            self.excluded = np.concatenate([self.excluded, np.zeros(more, dtype=bool)])
+            self.values = np.concatenate([self.values, np.zeros(more)])
         new = self.number[key] = self.n_seen
-        self.columns[new, 1:] = s
+        self._place(new, s)
         self.faces[new] = face
         self.parents[new] = parent
         self.n_seen += 1
         return new
 
+    def _place(self, corner: int, s: np.ndarray) -> None:
+        self.columns[corner, 1:] = s
+        self.values[corner] = 1 + s @ s
+
     def promise(self, price: np.ndarray) -> np.ndarray:
         """By how much a corner's value exceeds the price of its column."""
-        columns = self.columns[: self.n_seen]
-        value = (columns**2).sum(axis=1) - columns @ price
-        value[self.excluded[: self.n_seen]] = -np.inf
-        return value
+        return self.values[: self.n_seen] - self.columns[: self.n_seen] @ price
 
     def confirm(self, corner: int) -> bool:
-        """Whether a corner's function is negative on no cell; otherwise such cells are added, and its parent reopened.
-        """
+        """Whether a corner's function is negative on no cell; if it is, such cells are added, the parent is reopened."""
         s = np.linalg.solve(self.points[self.faces[corner]], -np.ones(self.dim))
         function = 1 + self.points @ s
-        worst = np.argpartition(function, min(10, self.n_cells - 1))[:10]
-        new = np.setdiff1d(worst[function[worst] < -ROUNDING], self.cells)
-        if function[worst].min() >= -ROUNDING:
-            self.columns[corner, 1:] = s
+        if function.min() >= -ROUNDING:
+            self._place(corner, s)
             return True
-        self.excluded[corner] = True
+        self.values[corner] = -np.inf
+        worst = np.argpartition(function, min(10, self.n_cells - 1))[:10]
+        new = worst[(function[worst] < -ROUNDING) & (self.place[worst] < 0)]
         if len(new):
-            self.cells = np.union1d(self.cells, new)
-            self._take_cells()
+            self._take(new)
             self.expanded[self.parents[corner]] &= self.parents[corner] < 0
         return False
 

@@ -146,7 +146,7 @@ def cell_colors(
                 color,
             )
         return _of_column(adata, str(color), adata.obs.iloc[:, column], palette, groups)
-    values = _of_gene(adata, color, layer, use_raw)
+    values = gene_values(adata, color, layer, use_raw)
     if values is not None:
         return Continuous(str(color), values)
     if is_color_like(color):
@@ -251,7 +251,7 @@ def _each_color(entries: Sequence[Any]) -> Float[np.ndarray, "cells 4"]:
     return to_rgba_array([color for color in colors if color is not None])
 
 
-def _of_gene(
+def gene_values(
     adata: "AnnData", name: Any, layer: str | None, use_raw: bool | None
 ) -> Float[np.ndarray, " cells"] | None:
     """Read a gene's values; :obj:`None` if there is no such gene."""

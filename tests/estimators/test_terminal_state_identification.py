@@ -35,6 +35,24 @@ def test_by_hand(logged):
     assert tsi_score(curve, 3) == 2 / 6
 
 
+def test_equal_to_reference(shared):
+    """With the macrostates that CellRank names on the pancreas; it has none of 6 and 8, and takes 7 and 9 instead."""
+    many = ["Ductal_1", "Ductal_2", "Ductal_3", "Epsilon", "Ductal_4", "Alpha", "Beta"]
+    names = {
+        9: [*many, "Ductal_5", "Ngn3 low EP"],
+        7: many,
+        5: ["Epsilon", "Ductal_1", "Ductal_2", "Alpha", "Beta"],
+        4: ["Epsilon", "Alpha", "Ductal", "Beta"],
+        3: ["Epsilon", "Beta", "Ductal"],
+        2: ["Epsilon", "Beta"],
+        1: ["Beta"],
+    }
+    curve = curve_of(names, 9, ["Alpha", "Beta", "Epsilon", "Delta"])
+    with np.load(shared / "reference/pancreas_estimators.npz") as stored:
+        assert all(set(stored[f"macro{n}/names"]) == set(names[n]) for n in (4, 5, 7, 9))
+        np.testing.assert_allclose(tsi_score(curve), stored["tsi/score"], rtol=1e-12)
+
+
 def test_from_the_largest_number_down():
     seen = []
     identify_terminal_states(lambda n: seen.append(n) or ["A"], 4, ["A"], show_progress_bar=False)
