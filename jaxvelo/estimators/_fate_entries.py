@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from jaxvelo.annotated.entries import stored_parameters
 from jaxvelo.annotated.fate_keys import FateKeys, colors_of, memberships_of, probabilities_of
+from jaxvelo.annotated.plain_values import plain, without_none
 from jaxvelo.annotated.put_back import put_back_on_failure
 from jaxvelo.annotated.stored_states import has_memberships, read_fates, read_memberships
 from jaxvelo.estimators._coarse_chain import CoarseChain
@@ -20,7 +21,6 @@ from jaxvelo.estimators._lineage import Lineage
 from jaxvelo.estimators._mixtures import parts_of
 from jaxvelo.estimators._state_colors import colors_of_groups
 from jaxvelo.estimators._state_set import States
-from jaxvelo.kernels._plain_values import plain, without_none
 
 
 class Place(NamedTuple):

@@ -9,12 +9,12 @@ from typing import TypeVar
 import numpy as np
 from anndata import AnnData
 
+from jaxvelo.annotated.plain_values import without_none
 from jaxvelo.annotated.transition_keys import DIRECTIONS, default_key
 from jaxvelo.configuration import logger
 from jaxvelo.kernels._description import Described, build, class_that_accepts_any_matrix, class_that_reads
 from jaxvelo.kernels._files import read_file, write_file
 from jaxvelo.kernels._kernel_entry import Entry, write_entry
-from jaxvelo.kernels._plain_values import without_none
 
 AnyKernel = TypeVar("AnyKernel", bound=Described)
 

@@ -115,4 +115,6 @@ def test_priming_degree(lineage):
     degree = lineage.priming_degree("entropy")
     assert (degree.min(), degree.max()) == (0, 1)
     mask = np.arange(8) < 3
-    np.testing.assert_array_equal(lineage.priming_degree(early_cells=mask), lineage.priming_degree(early_cells=[0, 1, 2]))
+    np.testing.assert_array_equal(
+        lineage.priming_degree(early_cells=mask), lineage.priming_degree(early_cells=[0, 1, 2])
+    )

@@ -39,7 +39,7 @@ def test_fewer_cells_where_states_overlap(logged):
 
 
 def test_too_few_cells():
-    with pytest.raises(ValueError, match="`n_cells` of at most 10 .* found 11"):
+    with pytest.raises(ValueError, match=r"`n_cells` of at most 10 .* found 11"):
         most_likely_cells(np.random.default_rng(0).random((20, 2)), 11, ["a", "b"])
     column = np.linspace(0, 1, 20)
     with pytest.raises(ValueError, match=r"at least 2 of the 10 cells.*{'b': 0}"):
@@ -86,7 +86,7 @@ def test_majority_decides_and_missing_clusters_do_not_count(cells):
     codes = codes_of(cells.n_obs, a=slice(TRUNK - 3, TRUNK + 2))
     assert named_states(cells, codes, ["0"], "clusters", None).names == ["trunk"]
     clusters = cells.obs["clusters"].to_numpy(dtype=object)
-    clusters[: TRUNK] = None
+    clusters[:TRUNK] = None
     cells.obs["clusters"] = pd.Categorical(clusters, ["trunk", "left", "middle", "right"])
     assert named_states(cells, codes, ["0"], "clusters", None).names == ["left"]
     with pytest.raises(ValueError, match=r"found none in \['0'\]"):
