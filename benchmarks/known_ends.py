@@ -20,12 +20,14 @@ TREES: dict[str, dict[str, Any]] = {
     "5 nested fates": {"tree": NESTED},
 }
 VELOCITY_WEIGHT = 0.8
-# A state at the beginning of a branch is no end, whatever the branch is called; the branches end at 24 hours.
-LATE = 20.0
 
 
 class KnownEnds(NamedTuple):
-    """A chain and its truth: the cluster of each cell, whether a cell may be an end, and the clusters that are ends."""
+    """A chain and its truth: the cluster of each cell, whether a cell may be an end, and the clusters that are ends.
+
+    On the pancreas, all cells of the four clusters may; in a simulation those in the second half of their branch: a
+    state at the beginning of a branch is no end, whatever the branch is called.
+    """
 
     transitions: sp.csr_matrix
     clusters: np.ndarray
@@ -52,9 +54,10 @@ def simulated(tree: dict[str, Any], n_cells: int, seed: int, n_genes: int = 200)
     velocity = jv.kernels.VelocityKernel(adata).compute_transition_matrix()
     connectivity = jv.kernels.ConnectivityKernel(adata).compute_transition_matrix()
     kernel = (VELOCITY_WEIGHT * velocity + (1 - VELOCITY_WEIGHT) * connectivity).compute_transition_matrix()
-    return KnownEnds(
-        kernel.transition_matrix,
-        adata.obs["clusters"].astype(str).to_numpy(),
-        adata.obs["true_time"].to_numpy() > LATE,
-        tuple(adata.obs["lineage"].cat.categories),
-    )
+    clusters, hours = adata.obs["clusters"].astype(str).to_numpy(), adata.obs["true_time"].to_numpy()
+    ends = tuple(adata.obs["lineage"].cat.categories)
+    may_end = np.zeros(len(hours), bool)
+    for end in ends:
+        branch = clusters == end
+        may_end |= branch & (hours > (hours[branch].min() + hours.max()) / 2)
+    return KnownEnds(kernel.transition_matrix, clusters, may_end, ends)
