@@ -46,7 +46,7 @@ def fates_of(matrix: sp.csr_matrix, states: States, tolerance: Any, sum_toleranc
     if len(states.names) == 1:
         logger.warning("There is one terminal state only: all cells go there with probability 1")
     found = absorption_probabilities(matrix, states.codes, len(states.names), tolerance=tolerance)
-    _check_outcome(found.outcome, found.error)
+    _check_outcome(found.outcome, found.error, tolerance, "fates")
     if float(found.row_sum_defect) > sum_tolerance:
         raise ArithmeticError(
             f"Expected the fates of each cell to sum to one within {sum_tolerance:.0e}, found a difference of "
@@ -79,7 +79,7 @@ def times_of(matrix: sp.csr_matrix, states: States, tolerance: Any, with_varianc
     _check_tolerance("tol", tolerance)
     _check_reached(matrix, states)
     found = absorption_times(matrix, states.codes, len(states.names), tolerance=tolerance)
-    _check_outcome(found.outcome, found.error)
+    _check_outcome(found.outcome, found.error, tolerance, "times")
     columns: dict[str, Float[np.ndarray, " cells"]] = {}
     for number, name in enumerate(states.names):
         columns[f"{name}_mean"] = np.asarray(found.mean)[:, number]
@@ -110,6 +110,13 @@ def _check_reached(matrix: sp.csr_matrix, states: States) -> None:
         )
 
 
-def _check_outcome(outcome: Any, error: Any) -> None:
+def _check_outcome(outcome: Any, error: Any, tolerance: float, what: str) -> None:
+    """Raise an ArithmeticError, with cause and remedy, unless the equations are solved."""
+    if int(outcome) == Outcome.INACCURATE:
+        raise ArithmeticError(
+            f"Expected {what} with an error of at most `tol={tolerance:.0e}`, found a bound of {float(error):.1e}: "
+            "absorption takes too many steps. Choose terminal states that the cells come to sooner, add connectivities "
+            "to the kernel, make its softmax scale smaller, or raise `tol`."
+        )
     if int(outcome) != Outcome.SOLVED:
-        raise ArithmeticError(f"{Outcome(int(outcome)).explanation} (bound of the error: {float(error):.1e})")
+        raise ArithmeticError(Outcome(int(outcome)).explanation)

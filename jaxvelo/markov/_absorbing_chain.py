@@ -18,12 +18,10 @@ from jaxvelo.markov._reachability import cannot_reach
 
 RESIDUAL = 1e-12
 """Residual, relative to the right-hand side, at which the iteration ends."""
-SIDES = 4
-"""So many right-hand sides are iterated at a time: this bounds the memory."""
 ROWS = 16_384
 """So many rows are prepared at a time: this bounds the memory."""
 THREADED_ENTRIES = 1_000_000
-"""From so many entries of the matrix on, threads multiply it with one vector each."""
+"""From so many entries of the matrix on, threads iterate for one right-hand side each."""
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
 """Rounding errors in one row of the equations, relative to its largest term."""
 
@@ -221,10 +219,7 @@ class AbsorbingChain:
             x = self._solve_directly(b, transposed)
         else:
             matrix = self.jumps.T if transposed else self.jumps
-            groups = [slice(start, start + SIDES) for start in range(0, b.shape[1], SIDES)]
-            x = np.empty_like(b)
-            for group in groups:
-                x[:, group] = _iterate(matrix, b[:, group], max_steps, None if sizes is None else sizes[:, group])
+            x = _iterate(matrix, b, max_steps, sizes)
         return x / leaves if transposed else x
 
     def _solve_directly(self, b: np.ndarray, transposed: bool) -> np.ndarray:
@@ -249,7 +244,7 @@ class AbsorbingChain:
         """
         if not self.n_transient:
             return 0.0
-        longest = float(times.max())
+        longest = float(np.abs(times).max())  # a failed iteration may leave large negative numbers
         wanted = self.transient[:, None].astype(float)
         reached = wanted - self.residual(times, wanted) - ROUNDING * self.leaves[:, None] * longest
         least = float(reached[self.transient].min())
@@ -352,62 +347,75 @@ def plan(n_transient: int, effort: Effort) -> list[bool]:
     return [False, True] if n_transient <= effort.direct_last else [False]
 
 
-def _products(matrix: sp.sparray | sp.spmatrix, vectors: np.ndarray) -> np.ndarray:
-    """Products with each row of ``vectors``: one by one, as the numbers of one vector stay in the processor's cache."""
+def _iterate(matrix: sp.sparray | sp.spmatrix, b: np.ndarray, max_steps: int, sizes: np.ndarray | None) -> np.ndarray:
+    """Solve (I - matrix) x = b, side by side; by threads where that takes long, each with a few vectors of its own."""
+
+    def solve(side: int) -> np.ndarray:
+        scale = None if sizes is None else np.ascontiguousarray(sizes[:, side])
+        return _iterate_one(matrix, np.ascontiguousarray(b[:, side]), max_steps, scale)
+
+    x = np.empty_like(b)
     if matrix.nnz < THREADED_ENTRIES:
-        return np.stack([matrix @ vector for vector in vectors])
+        for side in range(b.shape[1]):
+            x[:, side] = solve(side)
+        return x
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.stack(list(pool.map(matrix.__matmul__, vectors)))
+        for side, solution in enumerate(pool.map(solve, range(b.shape[1]))):
+            x[:, side] = solution
+    return x
 
 
-def _iterate(
-    matrix: sp.sparray | sp.spmatrix, b: np.ndarray, max_steps: int, sizes: np.ndarray | None = None
+def _iterate_one(
+    matrix: sp.sparray | sp.spmatrix, b: np.ndarray, max_steps: int, scale: np.ndarray | None
 ) -> np.ndarray:
-    """Solve (I - matrix) x = b by BiCGSTAB (van der Vorst 1992), all right-hand sides side by side.
+    """Solve for one right-hand side by BiCGSTAB (van der Vorst 1992), in units of ``scale``.
 
-    Written out, for several right-hand sides at once, and without BLAS: its threads wait for each other where programs
-    of JAX occupy the processor cores (a product of two vectors of 10,000 numbers took 100 times as long).
+    Written out, without BLAS: its threads wait for each other where programs of JAX occupy the processor cores (a
+    product of two vectors of 10,000 numbers took 100 times as long).
     """
-    scale = 1 if sizes is None else np.ascontiguousarray(sizes.T)
-    sides = np.ascontiguousarray(b.T) / scale
 
     def left_side(x: np.ndarray) -> np.ndarray:
-        return x - _products(matrix, x * scale) / scale
+        if scale is None:
+            return x - matrix @ x
+        return x - matrix @ (x * scale) / scale
 
-    enough = RESIDUAL * _norm(sides)
-    x, missing, steps = np.zeros_like(sides), sides, 0
-    while steps < max_steps and (_norm(missing) > enough).any():
+    missing = b if scale is None else b / scale
+    right_side, enough = missing, RESIDUAL * _norm(missing)
+    x, steps = np.zeros_like(b), 0
+    while steps < max_steps and _norm(missing) > enough:
         # Begin from what was found: by and by, the iteration's own account of the residual drifts.
-        begun, correction, r, p = steps, np.zeros_like(sides), missing, missing
-        shadow, rho = r, _dot(r, r)
-        while steps < max_steps and (_norm(r) > enough).any():
+        begun, corrected, r, p = steps, x.copy(), missing.copy(), missing.copy()
+        shadow, rho = missing, _dot(r, r)
+        while steps < max_steps and _norm(r) > enough:
             v = left_side(p)
             alpha = _ratio(rho, _dot(shadow, v))
-            half = r - alpha * v
-            t = left_side(half)
-            omega = _ratio(_dot(t, half), _dot(t, t))
-            correction = correction + alpha * p + omega * half
-            r = half - omega * t
+            r -= alpha * v
+            t = left_side(r)
+            omega = _ratio(_dot(t, r), _dot(t, t))
+            corrected += alpha * p
+            corrected += omega * r
+            r -= omega * t
             before, rho = rho, _dot(shadow, r)
-            p = r + _ratio(rho, before) * _ratio(alpha[:, 0], omega[:, 0]) * (p - omega * v)
+            v *= omega
+            p -= v
+            p *= _ratio(rho, before) * _ratio(alpha, omega)
+            p += r
             steps += 2
-        corrected = x + correction
-        left = sides - left_side(corrected)
-        better = _norm(left) < _norm(missing)
-        x, missing = np.where(better[:, None], corrected, x), np.where(better[:, None], left, missing)
-        if not better.any() or steps == begun:
+        left = right_side - left_side(corrected)
+        if steps == begun or not _norm(left) < _norm(missing):
             break
-    return (x * scale).T
+        x, missing = corrected, left
+    return x if scale is None else x * scale
 
 
-def _dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.einsum("kr,kr->k", x, y)
+def _dot(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.einsum("r,r->", x, y))
 
 
-def _norm(x: np.ndarray) -> np.ndarray:
-    return np.sqrt(_dot(x, x))
+def _norm(x: np.ndarray) -> float:
+    return float(np.sqrt(_dot(x, x)))
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """One for each right-hand side; zero where there is nothing left to do."""
-    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator != 0)[:, None]
+def _ratio(numerator: float, denominator: float) -> float:
+    """Zero where there is nothing left to do."""
+    return numerator / denominator if denominator != 0 else 0.0

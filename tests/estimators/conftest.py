@@ -27,12 +27,12 @@ def make_cells() -> anndata.AnnData:
         weights[j, i] += (1 - forward) * rng.uniform(0.8, 1.2)
 
     for i in range(TRUNK - 1):
-        step(i, i + 1, 0.7)
+        step(i, i + 1, 0.62)
     for branch in range(3):
         first = TRUNK + branch * BRANCH
-        step(TRUNK - 1, first, 0.7)
+        step(TRUNK - 1, first, 0.62)
         for i in range(first, first + BRANCH - 1):
-            step(i, i + 1, 0.75)
+            step(i, i + 1, 0.62)
     np.fill_diagonal(weights, 0.3)
     for branch in range(3):
         ends = slice(TRUNK + (branch + 1) * BRANCH - 8, TRUNK + (branch + 1) * BRANCH)
