@@ -217,11 +217,13 @@ class GPCCA(FatePlots, FateStorage):
             raise ValueError(f"Expected `optimizer` to be 'gradient' or 'nelder-mead', found `{optimizer!r}`.")
         if n_cells is not None:
             check_integer("n_cells", n_cells, 1)
-        found, fields, params = self._enough_schur(n_states, kwargs)
-        decomposition: Any = fields.get("eigendecomposition", self._results.eigendecomposition)
-        wanted = read_n_states(n_states, decomposition["eigengap"] + 1)
-        number = best_number(found, wanted) if isinstance(wanted, Range) else wanted
-        number = whole_pairs(found, number)
+        wanted = read_n_states(n_states)
+        most = 2 if wanted is None else wanted.most if isinstance(wanted, Range) else wanted
+        found, fields, params = self._enough_schur(most, kwargs)
+        if wanted is None:
+            decomposition: Any = fields.get("eigendecomposition", self._results.eigendecomposition)
+            wanted = decomposition["eigengap"] + 1
+        number = whole_pairs(found, best_number(found, wanted) if isinstance(wanted, Range) else wanted)
         stationary = stationary_distribution(self.transition_matrix, found.initial_distribution)
         with timed(f"Computing {number} macrostates"):
             states, coarse = find_macrostates(
@@ -667,10 +669,9 @@ class GPCCA(FatePlots, FateStorage):
             params["initial_distribution"] = np.asarray(found.initial_distribution)
         return found, fields, {"schur_vectors": params, "eigendecomposition": eigenvalues["params"]}
 
-    def _enough_schur(self, n_states: Any, given: dict[str, Any]) -> tuple[Schur, dict[str, Any], dict[str, Any]]:
+    def _enough_schur(self, n_states: int, given: dict[str, Any]) -> tuple[Schur, dict[str, Any], dict[str, Any]]:
         """Schur vectors for so many states: those that are there, or new ones, with the results to write."""
-        asked = 2 if n_states is None else int(np.max(n_states))
-        needed = min(asked, len(self))
+        needed = min(n_states, len(self))
         if self._schur is not None and not given and len(self._schur.matrix) >= needed:
             return self._schur, {}, {}
         known = ("n_components", "initial_distribution", "method", "which", "alpha", "verbose")
@@ -700,7 +701,6 @@ class GPCCA(FatePlots, FateStorage):
             check_overlap(states, getattr(self._results, f"{other}_states"), (kind, other))
         name = f"{kind}_states"
         self._take({name: params}, **{name: states})
-        logger.info("Adding `adata.obs[%r]`\n       `.%s`", getattr(self._keys, name), name)
         return self
 
     def _rename_states(self, kind: str, new_names: Mapping[str, str]) -> Self:
