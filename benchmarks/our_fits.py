@@ -21,7 +21,7 @@ import numpy as np
 import jaxvelo as jv
 from benchmarks.known_directions import TRANSITIONS, convention
 from jaxvelo.fitting._kernel_problem import KernelProblem
-from jaxvelo.markov import Outcome, absorption_probabilities
+from jaxvelo.markov import Outcome, absorption_probabilities, fate_scores
 
 FATES = {"C": ["sBmid -> sC", "sC -> sEndC"], "D": ["sBmid -> sD", "sD -> sEndD"]}
 BAD_STARTS = [
@@ -68,13 +68,12 @@ def metrics(kernel: Any, objective: Any, held_out: np.ndarray) -> dict[str, floa
     assert solution.outcome == Outcome.SOLVED, Outcome(int(solution.outcome)).explanation
     cell, fate = np.asarray(objective.cell), np.asarray(objective.fate)
     chosen = held_out[cell]
-    probabilities = np.asarray(solution.probabilities)[cell[chosen]]
-    known = np.maximum(probabilities[np.arange(chosen.sum()), fate[chosen]], 1e-7)
+    scores = fate_scores(np.asarray(solution.probabilities)[cell[chosen]], fate[chosen])
     hours = kernel.adata.obs["global_time"].to_numpy()
     gain = kernel.transition_matrix @ hours - hours
     return {
-        "nll": float(-np.log(known).mean()),
-        "accuracy": float((probabilities.argmax(axis=1) == fate[chosen]).mean()),
+        "nll": -scores.log_score,
+        "accuracy": scores.accuracy,
         "time_gain": float(gain[cell[chosen]].mean()),
     }
 

@@ -2,7 +2,9 @@
 
 from jaxvelo.markov._absorbing_chain import Outcome
 from jaxvelo.markov._absorption import Absorption, absorption_probabilities
+from jaxvelo.markov._absorption_times import AbsorptionTimes, absorption_times
 from jaxvelo.markov._coarse_graining import CoarseGraining, coarse_grain, min_chi
+from jaxvelo.markov._fate_scores import FateScores, Reliability, fate_scores
 from jaxvelo.markov._flow import cluster_proportions, compute_flow, mass_between_clusters
 from jaxvelo.markov._metrics import (
     boundary_directions,
@@ -13,15 +15,19 @@ from jaxvelo.markov._metrics import (
 from jaxvelo.markov._projection import project
 from jaxvelo.markov._reachability import cannot_reach
 from jaxvelo.markov._schur import Schur, eigengap, schur
-from jaxvelo.markov._stationary import closed_classes, stationary_distributions
+from jaxvelo.markov._stationary import closed_classes, stationary_distribution, stationary_distributions
 from jaxvelo.markov._walks import random_walks, sample_starts
 
 __all__ = [
     "Absorption",
+    "AbsorptionTimes",
     "CoarseGraining",
+    "FateScores",
     "Outcome",
+    "Reliability",
     "Schur",
     "absorption_probabilities",
+    "absorption_times",
     "boundary_directions",
     "cannot_reach",
     "closed_classes",
@@ -31,6 +37,7 @@ __all__ = [
     "cross_boundary_correctness",
     "eigengap",
     "expected_displacement",
+    "fate_scores",
     "mass_between_clusters",
     "min_chi",
     "project",
@@ -38,5 +45,6 @@ __all__ = [
     "row_correlation",
     "sample_starts",
     "schur",
+    "stationary_distribution",
     "stationary_distributions",
 ]

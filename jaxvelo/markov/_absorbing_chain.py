@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import functools
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,10 @@ from jaxvelo.markov._reachability import cannot_reach
 
 RESIDUAL = 1e-12
 """Residual, relative to the right-hand side, at which the iteration ends."""
+ROWS = 16_384
+"""So many rows are prepared at a time: this bounds the memory."""
+THREADED_ENTRIES = 1_000_000
+"""From so many entries of the matrix on, threads iterate for one right-hand side each."""
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
 """Rounding errors in one row of the equations, relative to its largest term."""
 
@@ -106,53 +112,60 @@ class AbsorbingChain:
     lose or make probability at every step, and steps may be many. So the solution belongs to the chain whose
     probabilities to move are given, to their last digit.
 
-    All vectors are in the order of the graph's rows, in which its arrays are a sparse matrix as they stand.
+    The given matrix is not changed, and its pattern is shared: what is made of it takes as much memory as its values.
 
     Parameters
     ----------
-    rows, columns, position
-        As of :class:`~jaxvelo.graph.NeighborGraph`.
-    values
-        As of :class:`~jaxvelo.graph.TransitionMatrix`.
+    matrix
+        Transition matrix. What it holds for terminal cells does not matter.
     terminal
         Class of each terminal cell, -1 for all others.
     """
 
-    def __init__(
-        self,
+    def __init__(self, matrix: sp.csr_matrix, terminal: Int[np.ndarray, " rows"]):
+        if not matrix.has_canonical_format:
+            # SciPy sorts indices in place, of one of the matrices that share them.
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
+        self.matrix = matrix
+        self.terminal = terminal
+        self.transient: Bool[np.ndarray, " rows"] = terminal < 0
+        leaves, chances = _jumps(matrix, self.transient)
+        self.is_stuck = bool((self.transient & (leaves <= 0)).any())
+        self.leaves: Float[np.ndarray, " rows"] = np.where(self.transient & (leaves > 0), leaves, 1)
+        # Where a move from a transient cell leads, if to another one, P: the equations are those of I - P.
+        self.jumps = sp.csr_matrix((chances, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+    @classmethod
+    def of_buckets(
+        cls,
         rows: Sequence[np.ndarray],
         columns: Sequence[np.ndarray],
         position: Int[np.ndarray, " cells"],
         values: Sequence[np.ndarray],
         terminal: Int[np.ndarray, " cells"],
-    ):
+    ) -> AbsorbingChain:
+        """From the arrays of a graph, which are a sparse matrix as they stand; vectors are in the order of its rows.
+
+        Parameters
+        ----------
+        rows, columns, position
+            As of :class:`~jaxvelo.graph.NeighborGraph`.
+        values
+            As of :class:`~jaxvelo.graph.TransitionMatrix`.
+        terminal
+            Class of each terminal cell, -1 for all others.
+        """
         counts, widths = [len(row) for row in rows], [column.shape[1] for column in columns]
-        n_rows = sum(counts)
         indptr = np.concatenate([[0], np.cumsum(np.repeat(widths, counts))]).astype(np.int32)
         indices = position[np.concatenate([column.ravel() for column in columns])]
-        data = np.concatenate(
-            [
-                np.where(column == row[:, None], 0, value).astype(np.float64).ravel()
-                for row, column, value in zip(rows, columns, values, strict=True)
-            ]
-        )
+        data = np.concatenate([value.astype(np.float64).ravel() for value in values])
+        matrix = sp.csr_matrix((data, indices, indptr), shape=(sum(counts), sum(counts)))
+        matrix.eliminate_zeros()
         # Unused rows of the graph are no cells: terminal, and nobody moves there.
-        self.terminal = np.zeros(n_rows, dtype=np.int64)
-        self.terminal[position] = terminal
-        self.transient: Bool[np.ndarray, " rows"] = self.terminal < 0
-        self.moves = sp.csr_matrix((data, indices, indptr), shape=(n_rows, n_rows))
-        self.moves.eliminate_zeros()
-        leaves = self.moves @ np.ones(n_rows)
-        self.is_stuck = bool((self.transient & (leaves <= 0)).any())
-        self.leaves: Float[np.ndarray, " rows"] = np.where(self.transient & (leaves > 0), leaves, 1)
-
-    @functools.cached_property
-    def jumps(self) -> sp.csr_matrix:
-        """Where a move from a transient cell leads, if to another one, :math:`P`: the equations are those of I - P."""
-        jumps = self.moves.copy()
-        jumps.data *= np.repeat(self.transient / self.leaves, np.diff(jumps.indptr)) * self.transient[jumps.indices]
-        jumps.eliminate_zeros()
-        return jumps
+        of_rows = np.zeros(matrix.shape[0], dtype=np.int64)
+        of_rows[position] = terminal
+        return cls(matrix, of_rows)
 
     @functools.cached_property
     def factors(self) -> SuperLU:
@@ -167,7 +180,7 @@ class AbsorbingChain:
 
     def has_traps(self) -> bool:
         """Whether some cells reach no terminal cell."""
-        return bool(cannot_reach(self.moves, self.terminal).any())
+        return bool(cannot_reach(self.matrix, self.terminal).any())
 
     def residual(self, x: np.ndarray, right_side: np.ndarray, transposed: bool = False) -> np.ndarray:
         """What is missing of the right-hand side, :math:`b - A x`."""
@@ -176,7 +189,14 @@ class AbsorbingChain:
             return right_side - (leaves * x - self.jumps.T @ (leaves * x))
         return right_side - leaves * (x - self.jumps @ x)
 
-    def solve(self, right_side: np.ndarray, direct: bool, max_steps: int, transposed: bool = False) -> np.ndarray:
+    def solve(
+        self,
+        right_side: np.ndarray,
+        direct: bool,
+        max_steps: int,
+        transposed: bool = False,
+        sizes: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Solve :math:`A x = b`, or with the transpose of A, for right-hand sides that are zero at terminal cells.
 
         Parameters
@@ -189,13 +209,17 @@ class AbsorbingChain:
             As of :class:`Effort`.
         transposed
             Whether to solve with the transpose.
+        sizes
+            Positive, of the shape of the right-hand sides: the iteration weighs the residual of each equation by the
+            inverse. Where small numbers are to be known to as many digits as large ones, about the solution's sizes.
         """
         leaves = self.leaves[:, None]
         b = right_side if transposed else right_side / leaves
         if direct:
             x = self._solve_directly(b, transposed)
         else:
-            x = _iterate(self.jumps.T.tocsr() if transposed else self.jumps, b, max_steps)
+            matrix = self.jumps.T if transposed else self.jumps
+            x = _iterate(matrix, b, max_steps, sizes)
         return x / leaves if transposed else x
 
     def _solve_directly(self, b: np.ndarray, transposed: bool) -> np.ndarray:
@@ -220,7 +244,7 @@ class AbsorbingChain:
         """
         if not self.n_transient:
             return 0.0
-        longest = float(times.max())
+        longest = float(np.abs(times).max())  # a failed iteration may leave large negative numbers
         wanted = self.transient[:, None].astype(float)
         reached = wanted - self.residual(times, wanted) - ROUNDING * self.leaves[:, None] * longest
         least = float(reached[self.transient].min())
@@ -228,7 +252,7 @@ class AbsorbingChain:
 
     def absorb(self, n_fates: int, effort: Effort) -> Absorbed:
         """Fates and times, and how good they are."""
-        if not np.isfinite(self.moves.data).all():
+        if not np.isfinite(self.matrix.data).all():
             return self._nothing(n_fates, Outcome.NOT_FINITE)
         found = self._nothing(n_fates, Outcome.UNREACHABLE)
         if self.is_stuck:
@@ -243,7 +267,7 @@ class AbsorbingChain:
 
     def _attempt(self, n_fates: int, direct: bool, effort: Effort) -> Absorbed:
         one_step = self.transient[:, None].astype(float)
-        into = one_step * (self.moves @ (self.terminal[:, None] == np.arange(n_fates)).astype(float))
+        into = one_step * (self.matrix @ (self.terminal[:, None] == np.arange(n_fates)).astype(float))
         both = self.solve(np.hstack([into, one_step]), direct, effort.max_steps)
         fates, times = both[:, :n_fates], both[:, n_fates:]
         inverse = self.bound_of_inverse(times)
@@ -301,6 +325,21 @@ class AbsorbingChain:
         return found
 
 
+def _jumps(matrix: sp.csr_matrix, transient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probability that a cell is left, and of each entry, given that the cell is left from one transient to another."""
+    leaves, chances = np.zeros(matrix.shape[0]), np.empty(matrix.nnz)
+    for start in range(0, len(leaves), ROWS):
+        indptr = matrix.indptr[start : start + ROWS + 1]
+        entries, counts = slice(indptr[0], indptr[-1]), np.diff(indptr)
+        row, column = np.repeat(np.arange(len(counts)), counts), matrix.indices[entries]
+        moves = np.where(column == row + start, 0, matrix.data[entries])
+        left = np.bincount(row, moves, minlength=len(counts))
+        scale = np.divide(1, left, out=np.zeros(len(counts)), where=transient[start : start + ROWS] & (left > 0))
+        leaves[start : start + ROWS] = left
+        chances[entries] = moves * scale[row] * transient[column]
+    return leaves, chances
+
+
 def plan(n_transient: int, effort: Effort) -> list[bool]:
     """Whether to factorise the equations, in each attempt."""
     if n_transient <= effort.direct_first:
@@ -308,51 +347,75 @@ def plan(n_transient: int, effort: Effort) -> list[bool]:
     return [False, True] if n_transient <= effort.direct_last else [False]
 
 
-def _iterate(matrix: sp.csr_matrix, b: np.ndarray, max_steps: int) -> np.ndarray:
-    """Solve (I - matrix) x = b by BiCGSTAB (van der Vorst 1992), all right-hand sides side by side.
+def _iterate(matrix: sp.sparray | sp.spmatrix, b: np.ndarray, max_steps: int, sizes: np.ndarray | None) -> np.ndarray:
+    """Solve (I - matrix) x = b, side by side; by threads where that takes long, each with a few vectors of its own."""
 
-    Written out, for several right-hand sides at once, and without BLAS: its threads wait for each other where programs
-    of JAX occupy the processor cores (a product of two vectors of 10,000 numbers took 100 times as long).
+    def solve(side: int) -> np.ndarray:
+        scale = None if sizes is None else np.ascontiguousarray(sizes[:, side])
+        return _iterate_one(matrix, np.ascontiguousarray(b[:, side]), max_steps, scale)
+
+    x = np.empty_like(b)
+    if matrix.nnz < THREADED_ENTRIES:
+        for side in range(b.shape[1]):
+            x[:, side] = solve(side)
+        return x
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for side, solution in enumerate(pool.map(solve, range(b.shape[1]))):
+            x[:, side] = solution
+    return x
+
+
+def _iterate_one(
+    matrix: sp.sparray | sp.spmatrix, b: np.ndarray, max_steps: int, scale: np.ndarray | None
+) -> np.ndarray:
+    """Solve for one right-hand side by BiCGSTAB (van der Vorst 1992), in units of ``scale``.
+
+    Written out, without BLAS: its threads wait for each other where programs of JAX occupy the processor cores (a
+    product of two vectors of 10,000 numbers took 100 times as long).
     """
-    sides = np.ascontiguousarray(b.T)
 
     def left_side(x: np.ndarray) -> np.ndarray:
-        return x - np.stack([matrix @ side for side in x])
+        if scale is None:
+            return x - matrix @ x
+        return x - matrix @ (x * scale) / scale
 
-    enough = RESIDUAL * _norm(sides)
-    x, missing, steps = np.zeros_like(sides), sides, 0
-    while steps < max_steps and (_norm(missing) > enough).any():
+    missing = b if scale is None else b / scale
+    right_side, enough = missing, RESIDUAL * _norm(missing)
+    x, steps = np.zeros_like(b), 0
+    while steps < max_steps and _norm(missing) > enough:
         # Begin from what was found: by and by, the iteration's own account of the residual drifts.
-        begun, correction, r, p = steps, np.zeros_like(sides), missing, missing
-        shadow, rho = r, _dot(r, r)
-        while steps < max_steps and (_norm(r) > enough).any():
+        begun, corrected, r, p = steps, x.copy(), missing.copy(), missing.copy()
+        shadow, rho = missing, _dot(r, r)
+        while steps < max_steps and _norm(r) > enough:
             v = left_side(p)
             alpha = _ratio(rho, _dot(shadow, v))
-            half = r - alpha * v
-            t = left_side(half)
-            omega = _ratio(_dot(t, half), _dot(t, t))
-            correction = correction + alpha * p + omega * half
-            r = half - omega * t
+            r -= alpha * v
+            t = left_side(r)
+            omega = _ratio(_dot(t, r), _dot(t, t))
+            corrected += alpha * p
+            corrected += omega * r
+            r -= omega * t
             before, rho = rho, _dot(shadow, r)
-            p = r + _ratio(rho, before) * _ratio(alpha[:, 0], omega[:, 0]) * (p - omega * v)
+            v *= omega
+            p -= v
+            p *= _ratio(rho, before) * _ratio(alpha, omega)
+            p += r
             steps += 2
-        corrected = x + correction
-        left = sides - left_side(corrected)
-        better = _norm(left) < _norm(missing)
-        x, missing = np.where(better[:, None], corrected, x), np.where(better[:, None], left, missing)
-        if not better.any() or steps == begun:
+        left = right_side - left_side(corrected)
+        if steps == begun or not _norm(left) < _norm(missing):
             break
-    return x.T
+        x, missing = corrected, left
+    return x if scale is None else x * scale
 
 
-def _dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.einsum("kr,kr->k", x, y)
+def _dot(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.einsum("r,r->", x, y))
 
 
-def _norm(x: np.ndarray) -> np.ndarray:
-    return np.sqrt(_dot(x, x))
+def _norm(x: np.ndarray) -> float:
+    return float(np.sqrt(_dot(x, x)))
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """One for each right-hand side; zero where there is nothing left to do."""
-    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator != 0)[:, None]
+def _ratio(numerator: float, denominator: float) -> float:
+    """Zero where there is nothing left to do."""
+    return numerator / denominator if denominator != 0 else 0.0

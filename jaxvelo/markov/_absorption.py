@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
@@ -49,18 +50,17 @@ class Absorption(NamedTuple):
         is, and its gradient is NaN.
     """
 
-    probabilities: Float[Array, "cells fates"]
-    times: Float[Array, " cells"]
-    residual: Float[Array, ""]
-    row_sum_defect: Float[Array, ""]
-    error: Float[Array, ""]
-    outcome: Int[Array, ""]
+    probabilities: Any
+    times: Any
+    residual: Any
+    row_sum_defect: Any
+    error: Any
+    outcome: Any
 
 
-@partial(jax.jit, static_argnames=("n_fates", "tolerance", "max_steps", "direct_cells"))
 def absorption_probabilities(
-    transitions: TransitionMatrix,
-    terminal: Int[Array, " cells"],
+    transitions: TransitionMatrix | sp.csr_matrix,
+    terminal: Int[Array | np.ndarray, " cells"],
     n_fates: int,
     tolerance: float | None = None,
     max_steps: int = 500,
@@ -84,7 +84,8 @@ def absorption_probabilities(
     Parameters
     ----------
     transitions
-        The transition matrix.
+        The transition matrix: on a graph, for results of its type that have derivatives; or of SciPy, for results of
+        NumPy in double precision. Of that one, no more than the values are copied.
     terminal
         Class of each terminal cell, from 0; -1 for all other cells. Each cell must be able to reach one of them, see
         :func:`cannot_reach`.
@@ -102,9 +103,30 @@ def absorption_probabilities(
     -------
     Probabilities and times, and whether to believe them. Look at ``outcome``.
     """
+    effort = effort_of(tolerance, max_steps, direct_cells)
+    if isinstance(transitions, TransitionMatrix):
+        return _of_graph(transitions.values, transitions.graph.bare, jnp.asarray(terminal), n_fates, effort)
+    classes = np.asarray(terminal)
+    found = AbsorbingChain(transitions, classes).absorb(n_fates, effort)
+    probabilities = found.fates_and_times[:, :n_fates] + one_hot(classes, n_fates)
+    times = found.fates_and_times[:, n_fates].copy()
+    return Absorption(probabilities, times, found.residual, found.row_sum_defect, found.error, int(found.outcome))
+
+
+def effort_of(tolerance: float | None, max_steps: int, direct_cells: int) -> Effort:
+    """From the arguments of :func:`absorption_probabilities`."""
     allowed = TOLERANCE if tolerance is None else tolerance
-    effort = Effort(allowed, max_steps, min(DIRECT_FIRST, direct_cells), direct_cells)
-    found = _absorb(transitions.values, transitions.graph.bare, terminal, n_fates, effort)
+    return Effort(allowed, max_steps, min(DIRECT_FIRST, direct_cells), direct_cells)
+
+
+def one_hot(classes: Int[np.ndarray, " cells"], n_fates: int) -> Float[np.ndarray, "cells fates"]:
+    """One for terminal cells in the column of their class, zero elsewhere."""
+    return (classes[:, None] == np.arange(n_fates)).astype(float)
+
+
+@partial(jax.jit, static_argnames=("n_fates", "effort"))
+def _of_graph(values, graph: NeighborGraph, terminal: Array, n_fates: int, effort: Effort) -> Absorption:
+    found = _absorb(values, graph, terminal, n_fates, effort)
     known = jax.nn.one_hot(terminal, n_fates, dtype=found.high.dtype)
     return Absorption(
         known + found.high[:, :-1], found.high[:, -1], found.residual, found.row_sum_defect, found.error, found.outcome
@@ -129,7 +151,7 @@ def _absorb(values, graph: NeighborGraph, terminal: Array, n_fates: int, effort:
     dtype = values[0].dtype
 
     def solve(rows, columns, position, values, terminal) -> _Found:
-        found = AbsorbingChain(rows, columns, position, values, terminal).absorb(n_fates, effort)
+        found = AbsorbingChain.of_buckets(rows, columns, position, values, terminal).absorb(n_fates, effort)
         exact = found.fates_and_times[position]
         high = exact.astype(dtype)
         numbers: Any = (found.residual, found.row_sum_defect, found.error, found.inverse, found.outcome, found.direct)
@@ -153,6 +175,35 @@ def _absorb_jvp(n_fates, effort, primals, tangents):
     ends = jnp.concatenate([known + found.high, found.low], axis=1)
     changes = expected_displacement(TransitionMatrix(graph, moved), ends)
     change = jnp.where(transient, changes[:, : n_fates + 1] + changes[:, n_fates + 1 :], 0)
+    solution = solve_implicitly(change, values, graph, terminal, found.inverse, found.direct, effort)
+    still = jax.tree.map(jnp.zeros_like, found)
+    codes = {name: np.zeros((), jax.dtypes.float0) for name in ("outcome", "direct")}
+    return found, still._replace(high=solution, **codes)
+
+
+def solve_implicitly(
+    right_side: Float[Array, "cells sides"],
+    values,
+    graph: NeighborGraph,
+    terminal: Array,
+    inverse: Array,
+    direct: Array,
+    effort: Effort,
+) -> Float[Array, "cells sides"]:
+    """Solve the equations of a chain that has been solved before; with derivatives, by the right-hand sides too.
+
+    Parameters
+    ----------
+    right_side
+        What is given is the solution itself at terminal cells.
+    values, graph, terminal
+        The chain, as of :func:`absorption_probabilities`.
+    inverse, direct
+        As of :class:`~jaxvelo.markov._absorbing_chain.Absorbed`, for this chain.
+    effort
+        How much work to put into a solution.
+    """
+    transient = (terminal < 0)[:, None]
 
     def left_side(x: Array) -> Array:
         inside = jnp.where(transient, x, 0)
@@ -160,7 +211,7 @@ def _absorb_jvp(n_fates, effort, primals, tangents):
 
     def solve(_, right_side: Array, transposed: bool = False) -> Array:
         def on_host(rows, columns, position, values, terminal, inverse, direct, right_side):
-            chain = AbsorbingChain(rows, columns, position, values, terminal)
+            chain = AbsorbingChain.of_buckets(rows, columns, position, values, terminal)
             b = np.zeros((len(chain.leaves), right_side.shape[1]))
             b[position] = right_side
             return chain.solve_accurately(b, float(inverse), bool(direct), effort, transposed)[position]
@@ -168,12 +219,9 @@ def _absorb_jvp(n_fates, effort, primals, tangents):
         solution = call_on_host(
             on_host,
             jax.ShapeDtypeStruct(right_side.shape, right_side.dtype),
-            *(graph.rows, graph.columns, graph.position, values, terminal, found.inverse, found.direct),
+            *(graph.rows, graph.columns, graph.position, values, terminal, inverse, direct),
             right_side,
         )
         return jnp.where(transient, solution, right_side)
 
-    solution = jax.lax.custom_linear_solve(left_side, change, solve, partial(solve, transposed=True))
-    still = jax.tree.map(jnp.zeros_like, found)
-    codes = {name: np.zeros((), jax.dtypes.float0) for name in ("outcome", "direct")}
-    return found, still._replace(high=solution, **codes)
+    return jax.lax.custom_linear_solve(left_side, right_side, solve, partial(solve, transposed=True))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float
+from jax.custom_derivatives import linear_call
+from jaxtyping import Array, Float
 
+from jaxvelo.graph import NeighborGraph, TransitionMatrix
+from jaxvelo.graph._host import call_on_host
 from jaxvelo.markov._krylov_schur import LeadingSchur, NotConverged, eigenvalues_of, leading_schur, size_of
+from jaxvelo.markov._metrics import expected_displacement
+from jaxvelo.markov._subspace_change import SubspaceChange
 
 
 class Schur(NamedTuple):
@@ -42,91 +50,201 @@ class Schur(NamedTuple):
 
 
 def schur(
-    transitions: sp.csr_matrix,
+    transitions: sp.csr_matrix | TransitionMatrix,
     n_components: int,
     *,
     which: Literal["LR", "LM"] = "LR",
-    initial_distribution: Float[np.ndarray, " cells"] | None = None,
+    initial_distribution: Any = None,
 ) -> Schur:
     r"""Real Schur vectors of the largest eigenvalues of a chain, by products with its matrix alone.
 
     .. math:: T X = X R, \qquad X^\top \mathrm{diag}(\eta) X = 1, \qquad X_{i1} = 1
 
-    In double precision, whatever the type of the probabilities. The chain is the one whose probabilities to move are
-    given: that to stay is what is left to one.
+    In double precision on the host, whatever the type of the probabilities. The chain is the one whose probabilities to
+    move are given: that to stay is what is left to one.
+
+    Gradients, first derivatives alone, are implicit, by a Sylvester equation. The vectors turn in their subspace in
+    such a way that each leading part of them goes on to span an invariant subspace, but they do not turn within the
+    block of a pair. So gradients are those of all that depends on the subspaces alone: eigenvalues, memberships, coarse
+    transition matrices. They are NaN where the equation is not solved within 1e-9, which is where the gap is too small.
 
     Parameters
     ----------
     transitions
-        Transition matrix.
+        Transition matrix: of SciPy, for results of NumPy in double precision; or on a graph, for results of its type
+        that have derivatives.
     n_components
         Number of vectors, at most the number of cells. Where the last one would be half of a pair of conjugate
-        eigenvalues, there is one more.
+        eigenvalues, there is one more for a matrix of SciPy. On a graph, shapes do not depend on numbers: all is NaN
+        and the gap zero then; ask for one more.
     which
         Which eigenvalues are the largest: those with the largest real part, ``"LR"``, or with the largest magnitude,
         ``"LM"``, which also finds what comes back periodically.
     initial_distribution
-        :math:`\eta`, positive for each cell; uniform if ``None``.
+        :math:`\eta`, positive for each cell; uniform if ``None``. It has no derivative.
 
     Raises
     ------
     ValueError
-        If the initial distribution is not positive.
+        If the initial distribution is not positive, for a matrix of SciPy.
     ArithmeticError
-        If the iteration does not find so many vectors.
+        If the iteration does not find so many vectors, for a matrix of SciPy; on a graph, all is NaN then.
 
     References
     ----------
     Reuter et al. (2018), Generalized Markov state modeling method for nonequilibrium processes, J. Chem. Theory
-    Comput. 14:3579. Stewart (2001), see :mod:`~jaxvelo.markov`'s iteration.
+    Comput. 14:3579. Stewart (2001), A Krylov-Schur algorithm for large eigenproblems, SIAM J. Matrix Anal. Appl.
+    23:601.
     """
     n_cells = transitions.shape[0]
-    eta = _initial_distribution(initial_distribution, n_cells)
-    root = np.sqrt(eta)
-    largest: Literal["real", "magnitude"] = "real" if which == "LR" else "magnitude"
-    stays = 1 - transitions @ np.ones(n_cells)
-
-    def apply(x: np.ndarray) -> np.ndarray:
-        return transitions @ x + stays * x
-
+    if isinstance(transitions, TransitionMatrix):
+        eta = jnp.full(n_cells, 1 / n_cells) if initial_distribution is None else jnp.asarray(initial_distribution)
+        eta = jax.lax.stop_gradient(eta.astype(transitions.values[0].dtype))
+        eta = eta / jnp.sum(eta)
+        found = _schur(transitions.values, transitions.graph.bare, eta, n_components, which)
+        return Schur(found.matrix, found.vectors, _eigenvalues(found.matrix), eta, found.residual, found.gap)
+    eta = np.ones(n_cells) if initial_distribution is None else np.asarray(initial_distribution, dtype=np.float64)
+    if not (eta > 0).all():
+        raise ValueError(
+            "Expected an initial distribution that is positive for each cell, found "
+            f"{int(np.count_nonzero(~(eta > 0)))} cells where it is not. Mix it with a uniform one."
+        )
+    chain = _ScaledChain(transitions, eta / eta.sum())
     try:
-        found = leading_schur(lambda y: root * apply(y / root), root, n_components, largest)
+        return chain.schur(n_components, which)
     except NotConverged as error:
         raise ArithmeticError(
             f"Expected {n_components} Schur vectors of {n_cells} cells, found {error.found} that converged. The next "
             f"eigenvalues may lie too close to each other: ask for another number of components (for example "
             f"{max(error.found, 1)}), or use more neighbours."
         ) from error
-    vectors, form = _signed(found, root)
-    last = size_of(found.eigenvalues[-1:], largest)[0]
-    following = size_of(np.array([found.next_eigenvalue]), largest)[0]
-    residual = max(
-        float(np.sqrt(eta @ (apply(vectors[:, j]) - vectors @ form[:, j]) ** 2)) for j in range(vectors.shape[1])
-    )
-    gap = np.inf if np.isnan(following) else max(float(last - following), 0.0)
-    return Schur(form, vectors, eigenvalues_of(form), eta, residual, gap)
 
 
-def _initial_distribution(given: np.ndarray | None, n_cells: int) -> Float[np.ndarray, " cells"]:
-    if given is None:
-        return np.full(n_cells, 1 / n_cells)
-    eta = np.asarray(given, dtype=np.float64)
-    if not (eta > 0).all():
-        raise ValueError(
-            "Expected an initial distribution that is positive for each cell, found "
-            f"{int(np.count_nonzero(~(eta > 0)))} cells where it is not. Mix it with a uniform one."
+class _ScaledChain:
+    r"""A chain in coordinates in which its inner product is the usual one, :math:`\eta^{1/2} T \eta^{-1/2}`."""
+
+    def __init__(self, matrix: sp.csr_matrix, eta: Float[np.ndarray, " cells"]):
+        self.matrix, self.eta, self.root = matrix, eta, np.sqrt(eta)
+        self.stays = 1 - matrix @ np.ones(len(eta))
+
+    def product(self, y: np.ndarray) -> np.ndarray:
+        """Multiply a vector, or the columns of a matrix."""
+        root, stays = (x.reshape(-1, *[1] * (y.ndim - 1)) for x in (self.root, self.stays))
+        x = y / root
+        return root * (self.matrix @ x + stays * x)
+
+    def transposed_product(self, y: np.ndarray) -> np.ndarray:
+        """Multiply by the transpose."""
+        root, stays = (x.reshape(-1, *[1] * (y.ndim - 1)) for x in (self.root, self.stays))
+        x = y * root
+        return (self.matrix.T @ x + stays * x) / root
+
+    def schur(self, n_components: int, which: Literal["LR", "LM"]) -> Schur:
+        """See :func:`schur`."""
+        largest: Literal["real", "magnitude"] = "real" if which == "LR" else "magnitude"
+        found = leading_schur(self.product, self.root, n_components, largest)
+        vectors, form = self._signed(found)
+        residual = max(
+            float(np.linalg.norm(self.product(vectors[:, j]) - vectors @ form[:, j])) for j in range(len(form))
         )
-    return eta / eta.sum()
+        last, following = size_of(np.append(found.eigenvalues[-1], found.next_eigenvalue), largest)
+        gap = np.inf if np.isnan(following) else max(float(last - following), 0.0)
+        vectors /= self.root[:, None]
+        vectors[:, 0] = 1
+        return Schur(form, vectors, eigenvalues_of(form), self.eta, residual, gap)
+
+    def _signed(self, found: LeadingSchur) -> tuple[np.ndarray, np.ndarray]:
+        """Scaled vectors and Schur form of which the entries of the unscaled vectors have their signs."""
+        vectors = np.empty((len(self.root), len(found.vectors)))
+        signs = np.ones(len(found.vectors))
+        for j, row in enumerate(found.vectors):
+            signs[j] = np.sign(row[np.argmax(np.abs(row / self.root))])
+            vectors[:, j] = signs[j] * row
+        return vectors, signs[:, None] * found.schur_form * signs
+
+    def change(self, vectors: np.ndarray, form: np.ndarray) -> SubspaceChange:
+        """How the Schur vectors, given unscaled, change."""
+        return SubspaceChange(self.product, self.transposed_product, self.root[:, None] * vectors, form)
 
 
-def _signed(found: LeadingSchur, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    vectors = np.empty((len(root), len(found.vectors)))
-    signs = np.ones(len(found.vectors))
-    for j, row in enumerate(found.vectors):
-        column = row / root if j else np.ones(len(root))
-        signs[j] = np.sign(column[np.argmax(np.abs(column))])
-        vectors[:, j] = signs[j] * column
-    return vectors, signs[:, None] * found.schur_form * signs
+class _Found(NamedTuple):
+    matrix: Any
+    vectors: Any
+    residual: Any
+    gap: Any
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+@partial(jax.jit, static_argnums=(3, 4))
+def _schur(values, graph: NeighborGraph, eta: Array, n_components: int, which: Literal["LR", "LM"]) -> _Found:
+    def solve(transitions, eta) -> _Found:
+        try:
+            found = _ScaledChain(transitions.to_csr(), eta.astype(np.float64)).schur(n_components, which)
+        except NotConverged:
+            found = None
+        if found is None or found.vectors.shape[1] != n_components:
+            unknown = np.full((len(eta) + n_components, n_components), np.nan)
+            return _Found(unknown[:n_components], unknown[n_components:], np.nan, 0)
+        return _Found(found.matrix, found.vectors, found.residual, found.gap)
+
+    dtype = values[0].dtype
+    number: Any = jax.ShapeDtypeStruct((), dtype)
+    matrix: Any = jax.ShapeDtypeStruct((n_components, n_components), dtype)
+    vectors: Any = jax.ShapeDtypeStruct((eta.shape[0], n_components), dtype)
+    return call_on_host(solve, _Found(matrix, vectors, number, number), TransitionMatrix(graph, values), eta)
+
+
+@_schur.defjvp
+def _schur_jvp(n_components, which, primals, tangents):
+    values, graph, eta = primals
+    found = _schur(values, graph, eta, n_components, which)
+    cause = expected_displacement(TransitionMatrix(graph, tangents[0]), found.vectors)
+    shapes: Any = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (found.vectors, found.matrix))
+    known = (TransitionMatrix(graph, values), eta, found.vectors, found.matrix)
+
+    def prepared(transitions, eta, vectors, form) -> tuple[SubspaceChange | None, np.ndarray]:
+        eta, vectors, form = (x.astype(np.float64) for x in (eta, vectors, form))
+        is_known = np.isfinite(form).all()
+        chain = _ScaledChain(transitions.to_csr(), eta)
+        return (chain.change(vectors, form) if is_known else None), chain.root[:, None]
+
+    def change(known, cause):
+        def on_host(known, cause):
+            subspace, root = prepared(*known)
+            if subspace is None:
+                return tuple(np.full(shape.shape, np.nan) for shape in shapes)
+            of_vectors, of_form = subspace.change(root * cause.astype(np.float64))
+            return of_vectors / root, of_form
+
+        return call_on_host(on_host, shapes, known, cause)
+
+    def transposed(known, gradients):
+        def on_host(known, gradients):
+            subspace, root = prepared(*known)
+            if subspace is None:
+                return np.full(shapes[0].shape, np.nan)
+            of_vectors, of_form = (gradient.astype(np.float64) for gradient in gradients)
+            return root * subspace.transposed(of_vectors / root, of_form)
+
+        return call_on_host(on_host, shapes[0], known, gradients)
+
+    vectors, matrix = linear_call(change, transposed, known, cause)
+    still = jax.tree.map(jnp.zeros_like, found)
+    return found, still._replace(vectors=vectors, matrix=matrix)
+
+
+def _eigenvalues(form: Float[Array, "k k"]) -> Any:
+    """Those of the diagonal blocks, differentiable."""
+    diagonal, product = jnp.diagonal(form), jnp.diagonal(form, -1) * jnp.diagonal(form, 1)
+    half = (diagonal[:-1] - diagonal[1:]) / 2
+    square = -(half**2 + product)
+    is_pair = (jax.lax.stop_gradient(jnp.diagonal(form, -1)) != 0) & (square > 0)
+    height = jnp.where(is_pair, jnp.sqrt(jnp.where(is_pair, square, 1)), 0)
+    # The first of a pair has the mean real part and the positive imaginary part.
+    shift = jnp.where(is_pair, half, 0)
+    real = diagonal - jnp.append(shift, 0) + jnp.append(jnp.zeros(1, shift.dtype), shift)
+    imaginary = jnp.append(height, 0) - jnp.append(jnp.zeros(1, height.dtype), height)
+    return jax.lax.complex(real, imaginary)
 
 
 def eigengap(eigenvalues: np.ndarray, alpha: float = 1.0) -> int:

@@ -37,12 +37,27 @@ class Categorical:
     names: list[str]
     colors: list[str]
     missing: str = "NA"  # what a legend calls the cells of no group; nothing if empty
+    strengths: Float[np.ndarray, " cells"] | None = None  # from 0, grey, to 1, the group's colour; 1 if not given
 
     def rgba(self) -> Float[np.ndarray, "cells 4"]:
         """Give every cell's colour."""
         from matplotlib.colors import to_rgba_array
 
-        return to_rgba_array([*self.colors, MISSING])[self.codes]  # -1 takes the last
+        shades = to_rgba_array([*self.colors, MISSING])
+        grey, own = shades[-1], shades[self.codes]  # -1 takes the last
+        return own if self.strengths is None else grey + self.strengths[:, None] * (own - grey)
+
+    def depths(self) -> Float[np.ndarray, " cells"]:
+        """Give which cells are drawn on top: the stronger their colour, the higher."""
+        return np.where(self.codes >= 0, 1.0 if self.strengths is None else self.strengths, -1.0)
+
+    def typical_codes(self) -> Int[np.ndarray, " cells"]:
+        """Give the groups of the cells that show their colour; -1 for those much paler than others of the group."""
+        if self.strengths is None:
+            return self.codes
+        strongest = np.zeros(len(self.names) + 1)
+        np.maximum.at(strongest, self.codes, self.strengths)
+        return np.where(self.strengths >= 0.7 * strongest[self.codes], self.codes, -1)
 
     def counts(self) -> Int[np.ndarray, " names"]:
         """Give the number of cells of each group."""
@@ -55,6 +70,7 @@ class Continuous:
 
     key: str
     values: Float[np.ndarray, " cells"]
+    limits: tuple[float, float] | None = None  # numbers at the ends of the colour map; smallest and largest by default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +146,7 @@ def cell_colors(
                 color,
             )
         return _of_column(adata, str(color), adata.obs.iloc[:, column], palette, groups)
-    values = _of_gene(adata, color, layer, use_raw)
+    values = gene_values(adata, color, layer, use_raw)
     if values is not None:
         return Continuous(str(color), values)
     if is_color_like(color):
@@ -159,7 +175,7 @@ def grouped(adata: "AnnData", key: str, palette: Palette = None) -> Categorical:
     """Read a column of ``obs`` as groups with colours; see :func:`cell_colors`."""
     pyplot()
     names, codes = group_codes(adata, key)
-    return Categorical(str(key), codes, names, _group_colors(adata, str(key), names, palette))
+    return Categorical(str(key), codes, names, group_colors(adata, str(key), names, palette))
 
 
 def _of_column(
@@ -178,7 +194,7 @@ def _of_column(
     if not (codes >= 0).any():
         logger.warning("`%s` is missing in all cells: all are grey", key or "color")
     missing = "NA"
-    colors = _group_colors(adata, key, names, palette)
+    colors = group_colors(adata, key, names, palette)
     if groups is not None:
         chosen = chosen_groups(column, groups, f"adata.obs[{key!r}]" if key else "color", "groups")
         codes = np.where(column.isin(chosen), codes, -1)
@@ -235,7 +251,7 @@ def _each_color(entries: Sequence[Any]) -> Float[np.ndarray, "cells 4"]:
     return to_rgba_array([color for color in colors if color is not None])
 
 
-def _of_gene(
+def gene_values(
     adata: "AnnData", name: Any, layer: str | None, use_raw: bool | None
 ) -> Float[np.ndarray, " cells"] | None:
     """Read a gene's values; :obj:`None` if there is no such gene."""
@@ -274,7 +290,7 @@ def _or_raw(adata: "AnnData") -> str:
     return "" if adata.raw is None else " or `adata.raw.var_names`"
 
 
-def _group_colors(adata: "AnnData", key: str, names: list[str], palette: Palette) -> list[str]:
+def group_colors(adata: "AnnData", key: str, names: list[str], palette: Palette) -> list[str]:
     """Give one hexadecimal colour for each group."""
     if palette is not None:
         return _palette_colors(palette, key, names)

@@ -1,6 +1,7 @@
 """Name the groups: where a legend stands, how many names fit, and names on the cells that do not overlap."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -128,7 +129,7 @@ def legend_width(names: list[str], size: float | None = None) -> float:
     return style["ncols"] * style["fontsize"] * (2.6 + 0.58 * max(map(len, names))) / 72
 
 
-def room_beside(colors: list[Colors], legend: Legend) -> float:
+def room_beside(colors: Sequence[Colors], legend: Legend) -> float:
     """Give the width in inches that a figure needs beyond its usual one for the legends beside it."""
     place = legend.place
     if place.kind != "outside" or place.arguments["loc"].endswith("center"):
@@ -226,7 +227,7 @@ def _names_on_data(ax: Any, positions: Float[np.ndarray, "cells dims"], colors: 
     """Write each group's name at its median, moved until no two overlap."""
     from matplotlib.patheffects import withStroke
 
-    codes = np.where(finite_rows(positions), colors.codes, -1)
+    codes = np.where(finite_rows(positions), colors.typical_codes(), -1)
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes + 1, minlength=len(colors.names) + 1))
     cells = [order[ends[i] : ends[i + 1]] for i in range(len(colors.names))]
@@ -244,11 +245,16 @@ def _names_on_data(ax: Any, positions: Float[np.ndarray, "cells dims"], colors: 
         for i, median in zip(present, medians, strict=True)
     ]
     # The names of large groups stay where they are, those of small ones give way.
-    _part(ax, texts, medians, np.argsort([-len(cells[i]) for i in present], kind="stable"))
+    part_names(ax, texts, medians, np.argsort([-len(cells[i]) for i in present], kind="stable"))
 
 
-def _part(ax: Any, texts: list[Any], places: Float[np.ndarray, "names 2"], order: np.ndarray) -> None:
-    """Move names apart."""
+def part_names(
+    ax: Any, texts: list[Any], places: Float[np.ndarray, "names 2"], order: np.ndarray, above: float | None = None
+) -> None:
+    """Move names apart, each as near to its place as there is room.
+
+    With ``above``, each stands this many points above its place, and none stands on one of the places.
+    """
     figure = ax.figure.figure
     before = None
     for _ in range(ROUNDS):
@@ -258,16 +264,26 @@ def _part(ax: Any, texts: list[Any], places: Float[np.ndarray, "names 2"], order
             return
         before = frame
         boxes = [text.get_window_extent() for text in texts]
-        gaps = 0.4 * texts[0].get_fontsize(), 1.0
+        # Side by side, names need a wide gap: else two of them read as one.
+        em = texts[0].get_fontsize() * figure.dpi / 72
+        gaps = em, 0.15 * em
         sizes = np.array([(box.width + gaps[0], box.height + gaps[1]) for box in boxes])
         centers = ax.transData.transform(places)
-        moved = parted(centers, sizes, order)
+        if above is None:
+            moved = parted(centers, sizes, order)
+        else:
+            points = np.full(centers.shape, 0.6 * em)
+            moved = parted(centers + np.array([0.0, above * figure.dpi / 72]), sizes, order, centers, points)
         for text, place in zip(texts, ax.transData.inverted().transform(moved), strict=True):
             text.set_position(place)
 
 
 def parted(
-    centers: Float[np.ndarray, "boxes 2"], sizes: Float[np.ndarray, "boxes 2"], order: np.ndarray
+    centers: Float[np.ndarray, "boxes 2"],
+    sizes: Float[np.ndarray, "boxes 2"],
+    order: np.ndarray,
+    taken: Float[np.ndarray, "obstacles 2"] | None = None,
+    taken_sizes: Float[np.ndarray, "obstacles 2"] | None = None,
 ) -> Float[np.ndarray, "boxes 2"]:
     """Move boxes until no two overlap.
 
@@ -280,11 +296,15 @@ def parted(
         Of the boxes.
     order
         In which they choose.
+    taken, taken_sizes
+        Centers and sizes of obstacles, which stay where they are.
     """
     placed = centers.copy()
+    obstacles = np.empty((0, 2)) if taken is None else taken
+    obstacle_sizes = np.empty((0, 2)) if taken_sizes is None else taken_sizes
     for k, box in enumerate(order):
-        others = placed[order[:k]]
-        apart = 0.5 * (sizes[order[:k]] + sizes[box])
+        others = np.concatenate([obstacles, placed[order[:k]]])
+        apart = 0.5 * (np.concatenate([obstacle_sizes, sizes[order[:k]]]) + sizes[box])
         wanted = centers[box]
         candidates = [wanted[None]]
         for axis in (0, 1):

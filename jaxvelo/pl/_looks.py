@@ -42,7 +42,7 @@ class ColorScale:
         values = colors.values[np.isfinite(colors.values)]
         if not len(values):
             return 0.0, 1.0
-        low, high = float(values.min()), float(values.max())
+        low, high = colors.limits or (float(values.min()), float(values.max()))
         if self.perc is not None:
             bounds = np.atleast_1d(np.asarray(self.perc, dtype=float))
             if bounds.shape not in ((1,), (2,)) or not ((bounds >= 0) & (bounds <= 100)).all():

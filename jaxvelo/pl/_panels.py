@@ -1,7 +1,7 @@
 """Cells in an embedding: points, colour bar, legend and axes, on one panel or several."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,19 +49,37 @@ def draw_embedding(
         The axes if the caller wants them; a list if ``looks.color`` is a list.
     """
     several = _panels(adata, looks.color)
-    listed_colors = [looks.color] if several is None else several
-    if several is not None and len(several) > 1 and looks.sheet.ax is not None:
+    colors = colors_of_panels(adata, [looks.color] if several is None else several, looks)
+    return draw_panels(embedding, colors, looks, listed=several is not None, enlarged=enlarged, over=over)
+
+
+def colors_of_panels(adata: "AnnData", listed: list[Any], looks: Looks) -> list[Colors]:
+    """Find out what each of several things to colour by means."""
+    return [cell_colors(adata, color, looks.palette, looks.layer, looks.use_raw, looks.groups) for color in listed]
+
+
+def draw_panels(
+    embedding: Embedding,
+    colors: Sequence[Colors],
+    looks: Looks,
+    *,
+    listed: bool,
+    enlarged: float = 1.0,
+    over: Callable[[Any, Colors], None] | None = None,
+) -> "Axes | list[Axes] | None":
+    """Draw the cells in a panel for each of ``colors``; the axes are given as a list if ``listed``.
+
+    The other arguments are those of :func:`draw_embedding`.
+    """
+    if len(colors) > 1 and looks.sheet.ax is not None:
         raise ValueError(
-            f"Expected one thing to colour by for `ax`, found {len(several)} in `color`. Draw them one by one, or "
+            f"Expected one thing to colour by for `ax`, found {len(colors)} in `color`. Draw them one by one, or "
             "leave out `ax` for a figure with a panel for each."
         )
-    colors = [
-        cell_colors(adata, color, looks.palette, looks.layer, looks.use_raw, looks.groups) for color in listed_colors
-    ]
     for panel in colors:
         if isinstance(panel, Continuous):
             looks.scale.limits(panel)  # before anything is opened
-    titles = _titles(looks.title, colors)
+    titles = titles_of(looks.title, colors)
     canvas = Canvas(
         looks.sheet,
         n_dims=embedding.positions.shape[1],
@@ -79,7 +97,7 @@ def draw_embedding(
             dress(ax, embedding, looks, title)
             draw_legend(ax, embedding.positions, panel, looks.legend)
         done = canvas.finish()
-    return done if several is None or done is None else canvas.axes
+    return canvas.axes if listed and done is not None else done
 
 
 def _panels(adata: "AnnData", color: Any) -> list[Any] | None:
@@ -101,7 +119,7 @@ def _panels(adata: "AnnData", color: Any) -> list[Any] | None:
     return color
 
 
-def _titles(title: Any, colors: list[Colors]) -> list[str]:
+def titles_of(title: Any, colors: Sequence[Colors]) -> list[str]:
     """Give each panel's title."""
     if title is None:
         return [color_name(panel) for panel in colors]
@@ -194,7 +212,7 @@ def draw_points(ax: Any, positions: Float[np.ndarray, "cells dims"], colors: Col
         return None
     if isinstance(colors, Categorical | PerCell):
         if isinstance(colors, Categorical):
-            cells = cells[np.argsort(colors.codes[cells] >= 0, kind="stable")]
+            cells = cells[np.argsort(colors.depths()[cells], kind="stable")]
         shades = (colors.rgba() if isinstance(colors, Categorical) else colors.colors)[cells]
         if np.any(shades[:, 3] < 1):  # matplotlib would put `alpha` in the place of the opacity of the colours
             shades = shades * [1.0, 1.0, 1.0, points.alpha]

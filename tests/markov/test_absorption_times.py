@@ -1,0 +1,110 @@
+"""Times of absorption by fate, and fates of SciPy matrices: the reference, other solutions, known truth."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from jaxvelo.graph import NeighborGraph, TransitionMatrix
+from jaxvelo.markov import Outcome, absorption_probabilities, absorption_times
+from tests.finite_differences import check_gradient
+from tests.markov.chains import chain
+
+X64 = jax.config.jax_enable_x64
+RTOL = 1e-8 if X64 else 1e-5
+N_CELLS, N_FATES = 40, 3
+
+
+@pytest.fixture(scope="module")
+def reference(shared):
+    """Combined kernel of the pancreas, classes of terminal cells, CellRank's results and names of the fates."""
+    with np.load(shared / "reference/pancreas_kernels.npz") as stored:
+        arrays = [stored[f"combined/0.8v+0.2c.{part}"] for part in ("data", "indices", "indptr")]
+    with np.load(shared / "reference/pancreas_estimators.npz") as stored:
+        results = {key: stored[key] for key in stored if key.startswith("fate/")}
+    names = list(results["fate/names"])
+    terminal = np.array([names.index(state) if state in names else -1 for state in results["fate/terminal_states"]])
+    return sp.csr_matrix(tuple(arrays)), terminal, results, names
+
+
+def on_graph(matrix):
+    graph = NeighborGraph.from_csr(matrix)
+    return TransitionMatrix(graph, graph.edges["connectivities"].values)
+
+
+@pytest.mark.parametrize("of", [lambda matrix: matrix, on_graph], ids=["csr", "graph"])
+def test_equal_to_the_reference(reference, of):
+    matrix, terminal, results, names = reference
+    rtol = 1e-8 if of is not on_graph else RTOL
+    transitions = of(matrix)
+    fates = absorption_probabilities(transitions, terminal, 3)
+    np.testing.assert_allclose(np.asarray(fates.probabilities), results["fate/direct"], rtol=rtol, atol=0)
+    found = absorption_times(transitions, terminal, 3)
+    assert int(fates.outcome) == int(found.outcome) == Outcome.SOLVED
+    for k, name in enumerate(names):
+        for numbers, key in ((found.mean, "mean"), (found.variance, "var")):
+            expected = results[f"fate/times/{name}_{key}"]
+            np.testing.assert_allclose(np.asarray(numbers)[:, k], expected, rtol=rtol, atol=0)
+
+
+def random_chain(seed=0):
+    rng = np.random.default_rng(seed)
+    dense = rng.random((N_CELLS, N_CELLS)) * (rng.random((N_CELLS, N_CELLS)) < 0.15) + 0.1 * np.eye(N_CELLS)
+    dense[np.arange(N_CELLS), (np.arange(N_CELLS) + 1) % N_CELLS] += 0.1
+    terminal = np.full(N_CELLS, -1)
+    terminal[:6] = [0, 0, 1, 1, 2, 2]
+    return dense / dense.sum(axis=1, keepdims=True), terminal
+
+
+def conditional(dense, terminal):
+    """Mean and variance for each class, from the chain that is known to end there, in plain NumPy."""
+    free = terminal < 0
+    q = dense[np.ix_(free, free)]
+    mean, variance = np.full((len(dense), N_FATES), np.inf), np.full((len(dense), N_FATES), np.nan)
+    for k in range(N_FATES):
+        h = np.linalg.solve(np.eye(len(q)) - q, dense[np.ix_(free, terminal == k)].sum(axis=1))
+        visits = np.linalg.inv(np.eye(len(q)) - q * h / h[:, None])
+        t = visits.sum(axis=1)
+        mean[free, k], variance[free, k] = t, (2 * visits - np.eye(len(q))) @ t - t**2
+        mean[terminal == k, k] = variance[terminal == k, k] = 0
+    return mean, variance
+
+
+@pytest.mark.parametrize("direct_cells", [0, 1000])
+def test_equal_to_the_chain_that_is_known_to_end_there(direct_cells):
+    dense, terminal = random_chain()
+    expected = conditional(dense, terminal)
+    found = absorption_times(sp.csr_matrix(dense), terminal, N_FATES, direct_cells=direct_cells)
+    of_graph = absorption_times(chain(dense), terminal, N_FATES, direct_cells=direct_cells)
+    for result, rtol in ((found, 1e-9), (of_graph, 1e-9 if X64 else 1e-5)):
+        assert int(result.outcome) == Outcome.SOLVED
+        np.testing.assert_allclose(np.asarray(result.mean), expected[0], rtol=rtol)
+        np.testing.assert_allclose(np.asarray(result.variance), expected[1], rtol=10 * rtol)
+    assert found.mean.dtype == found.variance.dtype == np.float64
+
+
+def test_the_given_matrix_stays_as_it_is():
+    dense, terminal = random_chain()
+    matrix = sp.csr_matrix(dense)[:, ::-1][:, ::-1]  # columns not in order
+    before = matrix.copy()
+    found = absorption_probabilities(matrix, terminal, N_FATES)
+    for part in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(matrix, part), getattr(before, part))
+    of_graph = absorption_probabilities(chain(dense), jnp.asarray(terminal), N_FATES)
+    np.testing.assert_allclose(np.asarray(of_graph.probabilities), found.probabilities, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(of_graph.times), found.times, rtol=1e-6)
+
+
+def weighted(values, transitions, terminal, factors):
+    found = absorption_times(TransitionMatrix(transitions.graph, values), terminal, N_FATES)
+    transient = (terminal < 0)[:, None]
+    both = jnp.where(transient, found.mean, 0) * factors[0] + jnp.where(transient, found.variance, 0) * factors[1]
+    return jnp.sum(both)
+
+
+def test_gradient():
+    dense, terminal = random_chain()
+    transitions = chain(dense)
+    factors = jnp.asarray(np.random.default_rng(1).normal(size=(2, N_CELLS, N_FATES)))
+    check_gradient(weighted, transitions.values, arguments=(transitions, jnp.asarray(terminal), factors))
