@@ -218,7 +218,7 @@ class _Corners:
         return self.values[: self.n_seen] - self.columns[: self.n_seen] @ prices
 
     def confirm(self, corner: int) -> bool:
-        """Whether a corner's function is negative on no cell; if it is, such cells are added, the parent is reopened."""
+        """Whether a corner's function is negative on no cell; if it is, such cells are added, its parent reopened."""
         s = np.linalg.solve(self.points[self.faces[corner]], -np.ones(self.dim))
         function = 1 + self.points @ s
         if function.min() >= -ROUNDING:
