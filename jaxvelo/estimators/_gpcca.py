@@ -36,6 +36,7 @@ from jaxvelo.estimators._spectrum import (
     check_alpha,
     eigendecomposition,
     find_schur,
+    long_run,
     schur_eigenvalues,
 )
 from jaxvelo.estimators._state_set import States
@@ -76,12 +77,12 @@ class GPCCA(FatePlots, FateStorage):
     -----
     The names, the arguments and the keys are CellRank 2.3's. What differs, on purpose:
 
-    1. Memberships are the crispest that gradients find from several starts; the search that CellRank's dependency makes
-       ends early for many states. ``compute_macrostates(optimizer="nelder-mead")`` makes the same search.
+    1. Memberships are crisper: the search that CellRank's dependency makes ends early for many states.
+       ``compute_macrostates(optimizer="nelder-mead")`` makes the same search.
     2. At least 20 Schur vectors are computed, so that there is an eigengap to see; CellRank computes as many as there
        are states. Neither PETSc nor dense matrices are needed.
-    3. The stationary distribution always exists. With several classes of cells that lead to no others, it is that of a
-       process that starts in the initial distribution.
+    3. With several classes of cells that lead to no others, the stationary distribution is that of a process that
+       starts in the initial distribution; there, an eigensolver returns any mixture.
     4. Fates are certified: where they are not known within ``tol``, or a cell reaches no terminal state, there is an
        error that says why. ``tol`` is the largest error of a probability.
     5. Initial states may be set without losing fates, which do not depend on them.
@@ -202,8 +203,8 @@ class GPCCA(FatePlots, FateStorage):
         weight_key
             Key in ``adata.obs`` of the weights of the cells, for proportions.
         optimizer
-            How memberships are searched for: from several starts by gradients, or as pyGPCCA does, from one by the
-            simplex method.
+            How memberships are searched for: ``"gradient"`` for the crispest, or ``"nelder-mead"`` as pyGPCCA does;
+            see :func:`jaxvelo.markov.coarse_grain`.
         **kwargs
             Arguments of :meth:`compute_schur`, whose vectors are computed if there are not enough.
 
@@ -225,7 +226,7 @@ class GPCCA(FatePlots, FateStorage):
             decomposition: Any = fields.get("eigendecomposition", self._results.eigendecomposition)
             wanted = decomposition["eigengap"] + 1
         number = whole_pairs(found, best_number(found, wanted) if isinstance(wanted, Range) else wanted)
-        stationary = stationary_distribution(self.transition_matrix, found.initial_distribution)
+        stationary = long_run(self.transition_matrix, found.initial_distribution)
         with timed(f"Computing {number} macrostates"):
             states, coarse = find_macrostates(
                 self.adata, found, number, stationary, optimizer, n_cells, cluster_key, weight_key
@@ -320,7 +321,10 @@ class GPCCA(FatePlots, FateStorage):
         names = macrostates.names
         if coarse is not None:
             if coarse.stationary is None:
-                raise RuntimeError("Compute macrostates anew as `.compute_macrostates()`: their long run is not known.")
+                raise RuntimeError(
+                    "Expected the long-run distribution over the macrostates, found that it is not known. Set initial "
+                    "states by `.set_initial_states()`, or compute macrostates of a kernel with more neighbours."
+                )
             ranked = coarse.stationary.sort_values(kind="stable")
             names = [str(name) for name in ranked.index[:n_states]]
             shown = ", ".join(f"{name} ({share:.3g})" for name, share in ranked.iloc[: n_states + 1].items())
@@ -630,7 +634,7 @@ class GPCCA(FatePlots, FateStorage):
         if wanted is None or key is None:
             raise RuntimeError("Pass `terminal_states` and `cluster_key`, the clusters that are known to be terminal.")
         schur, _, _ = self._enough_schur(n_macrostates, kwargs)
-        stationary = stationary_distribution(self.transition_matrix, schur.initial_distribution)
+        stationary = long_run(self.transition_matrix, schur.initial_distribution)
 
         def names(number: int) -> list[str]:
             number = whole_pairs(schur, number)

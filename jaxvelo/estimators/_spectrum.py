@@ -64,7 +64,19 @@ def eigendecomposition(matrix: sp.csr_matrix, k: int, which: Any, alpha: float, 
     if only_evals:
         return found
     _, left = _ordered(sp.csr_matrix(matrix.T), k, largest)
-    return {**found, "stationary_dist": stationary_distribution(matrix), "V_l": left, "V_r": right}
+    stationary = long_run(matrix, None)
+    return {**found, **({} if stationary is None else {"stationary_dist": stationary}), "V_l": left, "V_r": right}
+
+
+def long_run(
+    matrix: sp.csr_matrix, initial_distribution: Float[np.ndarray, " cells"] | None
+) -> Float[np.ndarray, " cells"] | None:
+    """Compute the stationary distribution, or warn and return ``None`` if it is not known: much can do without."""
+    try:
+        return np.asarray(stationary_distribution(matrix, initial_distribution))
+    except ArithmeticError as error:
+        logger.warning("Going on without the stationary distribution, and so without initial states. %s", error)
+        return None
 
 
 def check_which(which: Any) -> Literal["LR", "LM"]:
