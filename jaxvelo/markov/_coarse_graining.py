@@ -86,7 +86,7 @@ def coarse_grain(
     n_states
         Number of states :math:`m`.
     method
-        ``"gradient"`` finds the best of the corners of what is feasible. ``"nelder-mead"`` starts from the inner
+        ``"gradient"`` searches the corners of what is feasible, for up to about five states all of them. ``"nelder-mead"`` starts from the inner
         simplex and stops where :func:`scipy.optimize.fmin` does, as pyGPCCA's do: not at the optimum, and the later the
         more states there are; for NumPy arrays alone.
     stationary
@@ -168,7 +168,7 @@ def _splits_pair(matrix: Any, n_states: int) -> Any:
 def _check_n_states(matrix: Any, n_states: int) -> None:
     if not 1 <= n_states <= len(matrix):
         raise ValueError(f"Expected from 1 to {len(matrix)} states, as there are Schur vectors, found {n_states}.")
-    if not isinstance(matrix, jax.core.Tracer) and _splits_pair(matrix, n_states):
+    if not isinstance(matrix, jax.core.Tracer) and _splits_pair(np.asarray(matrix), n_states):
         more = f" or {n_states + 1}" if n_states < len(matrix) else ""
         raise ValueError(
             f"{n_states} states would split a pair of conjugate eigenvalues. Ask for {n_states - 1}{more} states."
