@@ -16,6 +16,7 @@ from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._host import call_on_host
 from jaxvelo.markov._krylov_schur import LeadingSchur, NotConverged, eigenvalues_of, leading_schur, size_of
 from jaxvelo.markov._metrics import expected_displacement
+from jaxvelo.markov._stationary import initial_distribution_on_graph
 from jaxvelo.markov._subspace_change import SubspaceChange
 
 
@@ -98,11 +99,9 @@ def schur(
     """
     n_cells = transitions.shape[0]
     if isinstance(transitions, TransitionMatrix):
-        eta = jnp.full(n_cells, 1 / n_cells) if initial_distribution is None else jnp.asarray(initial_distribution)
-        eta = jax.lax.stop_gradient(eta.astype(transitions.values[0].dtype))
-        eta = eta / jnp.sum(eta)
-        found = _schur(transitions.values, transitions.graph.bare, eta, n_components, which)
-        return Schur(found.matrix, found.vectors, _eigenvalues(found.matrix), eta, found.residual, found.gap)
+        start = initial_distribution_on_graph(transitions, initial_distribution)
+        found = _schur(transitions.values, transitions.graph.bare, start, n_components, which)
+        return Schur(found.matrix, found.vectors, _eigenvalues(found.matrix), start, found.residual, found.gap)
     eta = np.ones(n_cells) if initial_distribution is None else np.asarray(initial_distribution, dtype=np.float64)
     if not (eta > 0).all():
         raise ValueError(
