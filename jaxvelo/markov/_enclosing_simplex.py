@@ -97,8 +97,7 @@ class _Simplex:
         return np.linalg.solve(self.columns, (self.columns**2).sum(axis=1))
 
     def start(self) -> None:
-        """Replace the points of an inner simplex by corners, from which a corner that promises more always is reached.
-        """
+        """Replace the points of an inner simplex by corners, from which a corner that promises more always is reached."""
         random = np.random.default_rng(0)
         turn = 0.0
         while (self.basis < 0).any():

@@ -126,7 +126,7 @@ def test_macrostates(unchanged, arguments, error, message):
         ({"method": "top_n", "n_states": 0}, "n_states"),
         ({"method": "top_n", "n_states": 9}, "at most the 4 macrostates"),
         ({"stability_threshold": 1.5}, "that of 'right'"),
-        ({"stability_threshold": None}, "stability_threshold"),
+        ({"stability_threshold": "0.9"}, "stability_threshold"),
         ({"method": "eigengap", "alpha": None}, "alpha"),
         ({"n_cells": 0}, "n_cells"),
         ({"n_cells": 60}, "at most"),
