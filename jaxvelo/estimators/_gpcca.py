@@ -292,7 +292,7 @@ class GPCCA(FatePlots, FateStorage):
             values = None if decomposition is None else np.asarray(decomposition["D"])
             memberships = np.asarray(macrostates.memberships)
             evidence = Evidence(
-                self.transition_matrix, coarse, memberships, values, alpha, stability_threshold, n_states
+                self.transition_matrix, coarse, memberships, values, alpha, stability_threshold, n_states, n_cells
             )
             choice = choose_terminal(criterion, evidence)
             logger.info("%s", explained(choice, coarse))
