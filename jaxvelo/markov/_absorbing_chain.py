@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -120,15 +120,23 @@ class AbsorbingChain:
         Transition matrix. What it holds for terminal cells does not matter.
     terminal
         Class of each terminal cell, -1 for all others.
+    report
+        Called with 1 after each right-hand side that was iterated for.
     """
 
-    def __init__(self, matrix: sp.csr_matrix, terminal: Int[np.ndarray, " rows"]):
+    def __init__(
+        self,
+        matrix: sp.csr_matrix,
+        terminal: Int[np.ndarray, " rows"],
+        report: Callable[[int], object] | None = None,
+    ):
         if not matrix.has_canonical_format:
             # SciPy sorts indices in place, of one of the matrices that share them.
             matrix = matrix.copy()
             matrix.sum_duplicates()
         self.matrix = matrix
         self.terminal = terminal
+        self.report = report
         self.transient: Bool[np.ndarray, " rows"] = terminal < 0
         leaves, chances = _jumps(matrix, self.transient)
         self.is_stuck = bool((self.transient & (leaves <= 0)).any())
@@ -219,7 +227,7 @@ class AbsorbingChain:
             x = self._solve_directly(b, transposed)
         else:
             matrix = self.jumps.T if transposed else self.jumps
-            x = _iterate(matrix, b, max_steps, sizes)
+            x = _iterate(matrix, b, max_steps, sizes, self.report)
         return x / leaves if transposed else x
 
     def _solve_directly(self, b: np.ndarray, transposed: bool) -> np.ndarray:
@@ -347,7 +355,13 @@ def plan(n_transient: int, effort: Effort) -> list[bool]:
     return [False, True] if n_transient <= effort.direct_last else [False]
 
 
-def _iterate(matrix: sp.sparray | sp.spmatrix, b: np.ndarray, max_steps: int, sizes: np.ndarray | None) -> np.ndarray:
+def _iterate(
+    matrix: sp.sparray | sp.spmatrix,
+    b: np.ndarray,
+    max_steps: int,
+    sizes: np.ndarray | None,
+    report: Callable[[int], object] | None,
+) -> np.ndarray:
     """Solve (I - matrix) x = b, side by side; by threads where that takes long, each with a few vectors of its own."""
 
     def solve(side: int) -> np.ndarray:
@@ -355,13 +369,18 @@ def _iterate(matrix: sp.sparray | sp.spmatrix, b: np.ndarray, max_steps: int, si
         return _iterate_one(matrix, np.ascontiguousarray(b[:, side]), max_steps, scale)
 
     x = np.empty_like(b)
-    if matrix.nnz < THREADED_ENTRIES:
-        for side in range(b.shape[1]):
-            x[:, side] = solve(side)
-        return x
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for side, solution in enumerate(pool.map(solve, range(b.shape[1]))):
+
+    def take(solutions: Iterable[np.ndarray]) -> None:
+        for side, solution in enumerate(solutions):
             x[:, side] = solution
+            if report is not None:
+                report(1)
+
+    if matrix.nnz < THREADED_ENTRIES:
+        take(map(solve, range(b.shape[1])))
+    else:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            take(pool.map(solve, range(b.shape[1])))
     return x
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -65,6 +66,7 @@ def absorption_probabilities(
     tolerance: float | None = None,
     max_steps: int = 500,
     direct_cells: int = DIRECT_CELLS,
+    report: Callable[[int], object] | None = None,
 ) -> Absorption:
     r"""Probabilities to be absorbed in each class of terminal cells, and the time until then.
 
@@ -98,6 +100,8 @@ def absorption_probabilities(
     direct_cells
         Up to so many transient cells, what the iteration does not solve is solved by LU factors, whose memory may grow
         with the square of this number, 12 bytes each: 1.2 GB for 10,000 cells.
+    report
+        Called with 1 each time that one of the equations is solved by iteration, for a matrix of SciPy.
 
     Returns
     -------
@@ -107,7 +111,7 @@ def absorption_probabilities(
     if isinstance(transitions, TransitionMatrix):
         return _of_graph(transitions.values, transitions.graph.bare, jnp.asarray(terminal), n_fates, effort)
     classes = np.asarray(terminal)
-    found = AbsorbingChain(transitions, classes).absorb(n_fates, effort)
+    found = AbsorbingChain(transitions, classes, report).absorb(n_fates, effort)
     probabilities = found.fates_and_times[:, :n_fates] + one_hot(classes, n_fates)
     times = found.fates_and_times[:, n_fates].copy()
     return Absorption(probabilities, times, found.residual, found.row_sum_defect, found.error, int(found.outcome))

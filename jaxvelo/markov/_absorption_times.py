@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -56,6 +57,7 @@ def absorption_times(
     tolerance: float | None = None,
     max_steps: int = 500,
     direct_cells: int = DIRECT_CELLS,
+    report: Callable[[int], object] | None = None,
 ) -> AbsorptionTimes:
     r"""Mean and variance of the time until absorption in each class of terminal cells, given that the chain ends there.
 
@@ -71,7 +73,7 @@ def absorption_times(
 
     Parameters
     ----------
-    transitions, terminal, n_fates, tolerance, max_steps, direct_cells
+    transitions, terminal, n_fates, tolerance, max_steps, direct_cells, report
         As of :func:`absorption_probabilities`; the tolerance is one of relative errors.
 
     Returns
@@ -81,7 +83,7 @@ def absorption_times(
     effort = effort_of(tolerance, max_steps, direct_cells)
     if isinstance(transitions, TransitionMatrix):
         return _of_graph(transitions.values, transitions.graph.bare, jnp.asarray(terminal), n_fates, effort)
-    found = _solve(AbsorbingChain(transitions, np.asarray(terminal)), n_fates, effort)
+    found = _solve(AbsorbingChain(transitions, np.asarray(terminal), report), n_fates, effort)
     return AbsorptionTimes(found.mean, found.variance, found.residual, found.error, int(found.outcome))
 
 
