@@ -55,12 +55,12 @@ def test_terminal_states(of_cellrank, method):
 
 def test_initial_states(of_cellrank):
     estimator, expected = of_cellrank
+    estimator.predict_initial_states(allow_overlap=True)
+    found = estimator.initial_states.cat.categories.tolist()
     if "initial_states" in expected:
-        estimator.predict_initial_states()
-        assert estimator.initial_states.cat.categories.tolist() == expected["initial_states"].tolist()
+        assert found == expected["initial_states"].tolist()
     else:  # by the smallest share in the long run, Epsilon would be initial where there are nine
-        estimator.predict_initial_states()
-        assert estimator.initial_states.cat.categories[0].startswith("Ductal")
+        assert found[0].startswith("Ductal")
 
 
 def test_fates_times_and_priming(estimator, pancreas):
