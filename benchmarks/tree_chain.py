@@ -61,8 +61,9 @@ def make(n_cells: int, n_fates: int = 5, n_closed: int = 0, seed: int = 0, n_nei
 
     in_tip = np.where((time > TIP) & (fate < n_closed), fate, -1)
     leaves = (in_tip[rows] >= 0) & (in_tip[rows] != in_tip[graph.indices])
-    ahead = time[graph.indices] - time[rows]
     first = graph.indptr[:-1]
+    leaves &= ~np.logical_and.reduceat(leaves, first)[rows]  # the few without a neighbour in their own tip
+    ahead = time[graph.indices] - time[rows]
     ahead /= np.maximum.reduceat(np.abs(ahead), first)[rows]
     step = np.exp(SOFTMAX_SCALE * ahead)
     step[leaves] = 0.0

@@ -366,7 +366,7 @@ def _iterate(
 
     def solve(side: int) -> np.ndarray:
         scale = None if sizes is None else np.ascontiguousarray(sizes[:, side])
-        return _iterate_one(matrix, np.ascontiguousarray(b[:, side]), max_steps, scale)
+        return iterate_one(matrix, np.ascontiguousarray(b[:, side]), max_steps, scale)
 
     x = np.empty_like(b)
 
@@ -384,7 +384,7 @@ def _iterate(
     return x
 
 
-def _iterate_one(
+def iterate_one(
     matrix: sp.sparray | sp.spmatrix, b: np.ndarray, max_steps: int, scale: np.ndarray | None
 ) -> np.ndarray:
     """Solve for one right-hand side by BiCGSTAB (van der Vorst 1992), in units of ``scale``.

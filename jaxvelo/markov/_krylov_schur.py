@@ -25,11 +25,13 @@ CONVERGED = 1e-12
 """Residual of a wanted Schur vector of norm one, for a matrix whose products are of the size of their arguments."""
 NOTICED = 1e-8
 """Residual at which the first eigenvalue that is not wanted is known well enough to tell how far away it is."""
+SURELY_SMALLER = 0.01
+"""Residual of that eigenvalue, relative to how far away it is, at which the iteration may end after a while."""
 DISTINCT = 1e-8
 """Difference between eigenvalues that is more than the error of a badly conditioned one."""
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
 CHUNK = 2048
-"""So many columns of the basis are worked on at a time: they fit into the cache, and are too few for BLAS to have threads of its own."""
+"""So many columns of the basis are worked on at a time: they fit into the cache, and BLAS has no threads for so few."""
 ROTATED = 64
 """The same for products with matrices."""
 
@@ -61,11 +63,11 @@ class NotConverged(ArithmeticError):
     Attributes
     ----------
     found
-        How many were.
+        Those that were.
     """
 
-    def __init__(self, found: int):
-        super().__init__(f"{found} vectors")
+    def __init__(self, found: LeadingSchur):
+        super().__init__(f"{len(found.vectors)} vectors")
         self.found = found
 
 
@@ -74,6 +76,7 @@ def leading_schur(
     first: Float[np.ndarray, " rows"],
     count: int,
     largest: Largest,
+    max_restarts: int | None = None,
 ) -> LeadingSchur:
     r"""Real Schur vectors of the largest eigenvalues of a matrix A, of which the first one is known.
 
@@ -95,11 +98,13 @@ def leading_schur(
         Number of vectors, at most the number of rows; one more where that splits a pair of conjugate eigenvalues.
     largest
         What is to be large: the real part or the magnitude.
+    max_restarts
+        Largest number of cuts, :data:`MAX_RESTARTS` if ``None``.
 
     Raises
     ------
     NotConverged
-        After so many cuts as :data:`MAX_RESTARTS`.
+        After so many cuts.
 
     References
     ----------
@@ -110,14 +115,22 @@ def leading_schur(
     if n_rows <= max(DENSE_ROWS, 2 * room):
         return _dense(product, first, count, largest)
     try:
-        return _iterate(product, first, count, largest, room)
+        cuts = MAX_RESTARTS if max_restarts is None else max_restarts
+        return _iterate(product, first, count, largest, room, cuts)
     except NotConverged:
         if n_rows > DENSE_AT_LAST:
             raise
     return _dense(product, first, count, largest)
 
 
-def _iterate(product, first, count: int, largest: Largest, room: int) -> LeadingSchur:
+def _iterate(
+    product: Callable[[np.ndarray], np.ndarray],
+    first: Float[np.ndarray, " rows"],
+    count: int,
+    largest: Largest,
+    room: int,
+    max_restarts: int,
+) -> LeadingSchur:
     n_rows = len(first)
     random = np.random.default_rng(0)
     basis = np.empty((room + 1, n_rows))
@@ -125,7 +138,7 @@ def _iterate(product, first, count: int, largest: Largest, room: int) -> Leading
     form = np.zeros((room + 1, room))
     form[0, 0] = 1
     known, next_eigenvalue = 1, complex(np.nan)
-    restarts = 0
+    restarts = restarts_before = 0
     while True:
         # Vectors `known` to `kept` are the approximate ones, behind those that are set aside.
         kept = known
@@ -144,8 +157,18 @@ def _iterate(product, first, count: int, largest: Largest, room: int) -> Leading
                 wanted = int(np.count_nonzero(size_of(values, largest) > floor + DISTINCT))
             is_done = n_good >= wanted if wanted else np.abs(left_over[: 1 + (values[0].imag != 0)]).max() <= NOTICED
             restarts += 1
-            if not is_done and restarts >= MAX_RESTARTS:
-                raise NotConverged(known + n_good)
+            if not wanted and restarts > 2 * restarts_before + 5:
+                # Far from what was found, eigenvalues may lie so dense that none is known well.
+                off = float(np.abs(left_over[:2]).max())
+                is_done = is_done or off < SURELY_SMALLER * (floor - size_of(values[:1], largest)[0])
+            if not is_done and restarts >= max_restarts:
+                good = min(n_good, max(count - known, 0))
+                good -= int(good > 0 and values[good - 1].imag > 0)
+                _rotate(basis[known:room], rotation[:, :good])
+                form[:known, known : known + good] = form[:known, active] @ rotation[:, :good]
+                form[known : known + good, known : known + good] = schur_form[:good, :good]
+                found = form[: known + good, : known + good].copy()
+                raise NotConverged(LeadingSchur(basis[: known + good], found, eigenvalues_of(found), complex(np.nan)))
             n_active = room - known
             keep = wanted if is_done else _whole_pairs(values, min(wanted, n_active) + (n_active - wanted) // 2)
             keep = keep if keep < n_active else _whole_pairs(values, n_active - 2)
@@ -161,7 +184,7 @@ def _iterate(product, first, count: int, largest: Largest, room: int) -> Leading
         if not wanted:
             next_eigenvalue = complex(values[0])
             break
-        was_first_round, known = known < count, kept
+        was_first_round, known, restarts_before = known < count, kept, restarts
         if not was_first_round:
             # More vectors of the same size: all in order, and the last ones go.
             inner, rotation = ordered_schur(form[1:known, 1:known], largest)

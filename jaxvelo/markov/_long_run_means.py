@@ -21,8 +21,8 @@ class LongRunMeans:
         R = \begin{pmatrix} 1 & R_{12} \\ 0 & R_{22} \end{pmatrix}, \qquad
         P = \begin{pmatrix} 1 & R_{12} (1 - R_{22})^{-1} \\ 0 & 0 \end{pmatrix},
 
-    and its change is :math:`\dot P = P \dot R G + G \dot R P` with the group inverse G of :math:`1 - R` (Meyer 1975, SIAM
-    Rev. 17:443; Campbell & Meyer 1979, chapter 8).
+    and its change is :math:`\dot P = P \dot R G + G \dot R P` with the group inverse G of :math:`1 - R` (Meyer 1975,
+    SIAM Rev. 17:443; Campbell & Meyer 1979, chapter 8).
 
     The leading means are those of the leading part of R.
 
@@ -30,6 +30,13 @@ class LongRunMeans:
     ----------
     form
         Quasi-triangular R; its first column is that of the identity.
+
+    Attributes
+    ----------
+    projection, group_inverse
+        The matrices P and G.
+    n_always
+        How many eigenvalues count as one.
     """
 
     def __init__(self, form: Float[np.ndarray, "k k"]):
@@ -40,6 +47,7 @@ class LongRunMeans:
         projection, group_inverse = np.zeros((k, k)), np.zeros((k, k))
         projection[:ones, :ones], projection[:ones, ones:] = np.eye(ones), along
         group_inverse[:ones, ones:], group_inverse[ones:, ones:] = -along @ inverse, inverse
+        self.n_always = int(ones)
         self.projection = rotation @ projection @ rotation.T
         self.group_inverse = rotation @ group_inverse @ rotation.T
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,9 @@ Result = TypeVar("Result")
 
 def ranges_of(n_rows: int) -> list[slice]:
     """As many ranges of equal size as there are threads for."""
-    bounds = np.linspace(0, n_rows, max(1, min(os.cpu_count() or 1, n_rows // FEWEST_ROWS)) + 1).astype(int).tolist()
-    return [slice(*pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)]
+    n_ranges = max(1, min(os.cpu_count() or 1, n_rows // FEWEST_ROWS))
+    bounds = [n_rows * i // n_ranges for i in range(n_ranges + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
 
 def on_ranges(function: Callable[[slice], Result], ranges: list[slice]) -> list[Result]:

@@ -15,11 +15,10 @@ from jaxtyping import Array, Float
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._host import call_on_host
-from jaxvelo.markov._krylov_schur import NotConverged, eigenvalues_of, leading_schur, norm_of, size_of
+from jaxvelo.markov._krylov_schur import LeadingSchur, NotConverged, eigenvalues_of, leading_schur, norm_of, size_of
 from jaxvelo.markov._long_run_means import LongRunMeans
 from jaxvelo.markov._metrics import expected_displacement
 from jaxvelo.markov._row_ranges import RowRanges
-from jaxvelo.markov._stationary import initial_distribution_on_graph
 from jaxvelo.markov._subspace_change import SubspaceChange
 
 
@@ -120,18 +119,26 @@ def schur(
             "Expected an initial distribution that is positive for each cell, found "
             f"{int(np.count_nonzero(~(eta > 0)))} cells where it is not. Mix it with a uniform one."
         )
-    chain = _ScaledChain(transitions, eta / eta.sum(), report)
+    chain = ScaledChain(transitions, eta / eta.sum(), report)
     try:
         return chain.schur(n_components, which)
     except NotConverged as error:
+        n_found = len(error.found.vectors)
         raise ArithmeticError(
-            f"Expected {n_components} Schur vectors of {n_cells} cells, found {error.found} that converged. The next "
-            f"eigenvalues may lie too close to each other: ask for another number of components (for example "
-            f"{max(error.found, 1)}), or use more neighbours."
+            f"Expected {n_components} Schur vectors of {n_cells} cells, found {n_found} that converged. The next "
+            "eigenvalues may lie too close to each other: ask for another number of components (for example "
+            f"{n_found}), or use more neighbours."
         ) from error
 
 
-class _ScaledChain:
+def initial_distribution_on_graph(transitions: TransitionMatrix, given: Any) -> Float[Array, " cells"]:
+    """Of sum one, of the type of the transitions, without derivative; uniform if ``None``."""
+    eta = jnp.ones(transitions.shape[0]) if given is None else jnp.asarray(given)
+    eta = jax.lax.stop_gradient(eta.astype(transitions.values[0].dtype))
+    return eta / jnp.sum(eta)
+
+
+class ScaledChain:
     r"""A chain in coordinates in which its inner product is the usual one, :math:`\eta^{1/2} T \eta^{-1/2}`."""
 
     def __init__(
@@ -162,7 +169,18 @@ class _ScaledChain:
     def schur(self, n_components: int, which: Literal["LR", "LM"]) -> Schur:
         """See :func:`schur`."""
         largest: Literal["real", "magnitude"] = "real" if which == "LR" else "magnitude"
-        found = leading_schur(self.product, self.root, n_components, largest)
+        return self.scaled(leading_schur(self.product, self.root, n_components, largest), largest)
+
+    def slow_part(self, most: int, max_restarts: int) -> Schur:
+        """Find as many vectors as converge soon, at most so many."""
+        try:
+            found = leading_schur(self.product, self.root, most, "magnitude", max_restarts)
+        except NotConverged as error:
+            found = error.found
+        return self.scaled(found, "magnitude")
+
+    def scaled(self, found: LeadingSchur, largest: Literal["real", "magnitude"]) -> Schur:
+        """Write what was found in the coordinates of the cells."""
         rows, form = found.vectors, found.schur_form
         residual = max(norm_of(self.product(row) - form[:, j] @ rows) for j, row in enumerate(rows))
         last, following = size_of(np.append(found.eigenvalues[-1], found.next_eigenvalue), largest)
@@ -194,7 +212,7 @@ class _Found(NamedTuple):
 def _schur(values, graph: NeighborGraph, eta: Array, n_components: int, which: Literal["LR", "LM"]) -> _Found:
     def solve(transitions, eta) -> _Found:
         try:
-            found = _ScaledChain(transitions.to_csr(), eta.astype(np.float64)).schur(n_components, which)
+            found = ScaledChain(transitions.to_csr(), eta.astype(np.float64)).schur(n_components, which)
         except NotConverged:
             found = None
         if found is None or found.vectors.shape[1] != n_components:
@@ -222,7 +240,7 @@ def _schur_jvp(n_components, which, primals, tangents):
     def prepared(transitions, eta, vectors, form) -> tuple[SubspaceChange | None, np.ndarray]:
         eta, vectors, form = (x.astype(np.float64) for x in (eta, vectors, form))
         is_known = np.isfinite(form).all()
-        chain = _ScaledChain(transitions.to_csr(), eta)
+        chain = ScaledChain(transitions.to_csr(), eta)
         return (chain.change(vectors, form) if is_known else None), chain.root[:, None]
 
     def change(known, cause):

@@ -20,9 +20,13 @@ from jaxvelo.graph._host import call_on_host
 from jaxvelo.leading_eigenvectors import leading_eigenvectors
 from jaxvelo.markov._absorbing_chain import AbsorbingChain, Effort, plan
 from jaxvelo.markov._absorption import DIRECT_CELLS, effort_of
+from jaxvelo.markov._schur import initial_distribution_on_graph
+from jaxvelo.markov._slow_long_run import slow_long_run
 
 SMOOTHING_STEPS = 30
 """Steps of the chain after which a cell of each closed class is chosen that it often comes back to."""
+QUICK = 4
+"""The first attempt at a large chain may take so much less than all of the steps: a slow chain needs another way."""
 
 
 def closed_classes(transitions: sp.csr_matrix) -> list[Int[np.ndarray, " members"]]:
@@ -75,7 +79,9 @@ def stationary_distribution(
     One cell of each class is made absorbing. Between two visits there, the chain is expected at the other cells in
     proportion to :math:`\pi_c` (Kemeny & Snell 1976, theorem 6.2.3); so all of them follow from one equation with an
     absorbing chain, as the weights do, and their error is bounded as that of absorption probabilities: see
-    :func:`absorption_probabilities`. Gradients, first derivatives alone, are implicit.
+    :func:`absorption_probabilities`. Large chains whose parts hang together so loosely that this takes too long are
+    solved with the help of their Schur vectors, up to 20 slow ones. Gradients, first derivatives alone, are implicit;
+    they are NaN for these chains.
 
     Parameters
     ----------
@@ -106,7 +112,7 @@ def stationary_distribution(
         start = initial_distribution_on_graph(transitions, initial_distribution)
         return _stationary(transitions.values, transitions.graph.bare, start, effort).distribution
     eta = np.full(n_cells, 1.0) if initial_distribution is None else np.asarray(initial_distribution, dtype=np.float64)
-    found = Recurrence(without_zeros(transitions), effort).long_run(eta / eta.sum())
+    found = long_run(without_zeros(transitions), eta / eta.sum(), effort)
     if not np.isfinite(found.distribution).all():
         raise ArithmeticError(
             f"Expected the stationary distribution of {n_cells} cells within {effort.tolerance:g}, found that it is "
@@ -114,13 +120,6 @@ def stationary_distribution(
             "use more neighbours, take its parts by themselves, or raise `tolerance`, `max_steps` or `direct_cells`."
         )
     return found.distribution
-
-
-def initial_distribution_on_graph(transitions: TransitionMatrix, given: Any) -> Float[Array, " cells"]:
-    """Of sum one, of the type of the transitions, without derivative; uniform if ``None``."""
-    eta = jnp.ones(transitions.shape[0]) if given is None else jnp.asarray(given)
-    eta = jax.lax.stop_gradient(eta.astype(transitions.values[0].dtype))
-    return eta / jnp.sum(eta)
 
 
 def without_zeros(transitions: sp.csr_matrix) -> sp.csr_matrix:
@@ -150,6 +149,28 @@ class LongRun(NamedTuple):
     distribution: Any
     of_classes: Any
     visits: Any
+
+
+def long_run(matrix: sp.csr_matrix, eta: Float[np.ndarray, " cells"], effort: Effort) -> LongRun:
+    """Solve for visits between visits at one cell of each class; where that is too slow, for slow parts by themselves.
+
+    Parameters
+    ----------
+    matrix
+        Transition matrix, without stored zeros.
+    eta
+        Initial distribution.
+    effort
+        How much work to put into it.
+    """
+    is_large = matrix.shape[0] > effort.direct_last
+    quick = effort._replace(max_steps=effort.max_steps // QUICK) if is_large else effort
+    recurrence = Recurrence(matrix, quick)
+    found = recurrence.long_run(eta)
+    if is_large and not np.isfinite(found.distribution).all():
+        slow = slow_long_run(matrix, eta, recurrence.n_classes, effort.tolerance, effort.max_steps)
+        return found._replace(distribution=slow)
+    return found
 
 
 class Recurrence:
@@ -256,7 +277,7 @@ class Recurrence:
 @partial(jax.jit, static_argnums=(3,))
 def _stationary(values, graph: NeighborGraph, eta: Array, effort: Effort) -> LongRun:
     def solve(transitions, eta) -> LongRun:
-        return Recurrence(transitions.to_csr(), effort).long_run(eta.astype(np.float64))
+        return long_run(transitions.to_csr(), eta.astype(np.float64), effort)
 
     some: Any = jax.ShapeDtypeStruct(eta.shape, values[0].dtype)
     return call_on_host(solve, LongRun(some, some, some), TransitionMatrix(graph, values), eta)

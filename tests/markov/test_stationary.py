@@ -5,7 +5,13 @@ import pytest
 import scipy.sparse as sp
 
 from jaxvelo.graph import TransitionMatrix
-from jaxvelo.markov import closed_classes, stationary_distribution, stationary_distributions
+from jaxvelo.markov import (
+    _slow_long_run,
+    _stationary,
+    closed_classes,
+    stationary_distribution,
+    stationary_distributions,
+)
 from tests.dynamics import plain
 from tests.finite_differences import check_gradient
 from tests.markov.chains import chain, messy_chain
@@ -134,3 +140,41 @@ def test_gradient_with_many_classes():
     gradient = check_gradient(function, free, arguments=arguments, step=1e-2)
     along = jax.jvp(lambda free: function(free, *arguments), (free,), (free,))[1]
     np.testing.assert_allclose(along, sum(jnp.sum(g * f) for g, f in zip(gradient, free, strict=True)), rtol=1e-9)
+
+
+@pytest.mark.any_precision
+class TestOfALargeChain:
+    """As if few cells were many: the equations are not factorised."""
+
+    @staticmethod
+    def parts(leak):
+        rng = np.random.default_rng(0)
+        dense = np.kron(np.eye(4), np.ones((150, 150))) * (rng.random((600, 600)) ** 8 + 1e-9)
+        for here in (0, 150, 300):
+            dense[here, here + 150], dense[here + 150, here] = leak * (rng.random(2) + 0.1)
+        return dense / dense.sum(axis=1, keepdims=True)
+
+    def test_parts_that_hardly_hang_together(self, monkeypatch):
+        """Flows between neighbouring parts balance, as there is no way round: small numbers are known to many digits."""
+        dense, size, n_parts = self.parts(2e-3), 150, 4
+        monkeypatch.setattr(_stationary, "QUICK", 1000)
+        found = stationary_distribution(sp.csr_matrix(dense), direct_cells=0)
+        flows = (found[:, None] * dense).reshape(n_parts, size, n_parts, size).sum(axis=(1, 3))
+        for part in range(n_parts - 1):
+            np.testing.assert_allclose(flows[part, part + 1], flows[part + 1, part], rtol=1e-5)
+        np.testing.assert_allclose(found @ dense, found, atol=1e-15)
+        np.testing.assert_allclose(found.sum(), 1)
+
+    def test_parts_that_nothing_comes_out_of(self, monkeypatch):
+        """Less than one in a billion, in a chain with one closed class: not taken for four classes."""
+        monkeypatch.setattr(_stationary, "QUICK", 1000)
+        with pytest.raises(ArithmeticError, match="take its parts by themselves"):
+            stationary_distribution(sp.csr_matrix(self.parts(1e-8)), direct_cells=0)
+
+    def test_a_slow_line_is_an_error_if_its_vectors_are_not_found(self, monkeypatch):
+        monkeypatch.setattr(_slow_long_run, "MAX_RESTARTS", 1)
+        step = np.full(1999, 0.5)
+        line = sp.diags_array([step, step], offsets=[-1, 1]).tocsr()
+        line[0, 1] = line[1999, 1998] = 1
+        with pytest.raises(ArithmeticError, match="take its parts by themselves"):
+            stationary_distribution(sp.csr_matrix(line), max_steps=40, direct_cells=0)
