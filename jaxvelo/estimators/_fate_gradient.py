@@ -16,6 +16,7 @@ from jaxvelo.configuration import timed
 from jaxvelo.estimators._fates_of_velocities import VelocityFates, fates_of_velocities
 from jaxvelo.kernels import KernelExpression
 
+
 class FateGradient(NamedTuple):
     r"""Effects of the genes' velocities on the fates.
 
