@@ -38,6 +38,7 @@ from jaxvelo.estimators._spectrum import (
     find_schur,
     schur_eigenvalues,
 )
+from jaxvelo.estimators._state_names import check_clusters
 from jaxvelo.estimators._state_set import States
 from jaxvelo.estimators._terminal_criteria import Choice, Evidence, choose_terminal, criterion_meant, explained
 from jaxvelo.estimators._terminal_state_identification import identify_terminal_states, tsi_score
@@ -225,7 +226,7 @@ class GPCCA(FatePlots, FateStorage):
             decomposition: Any = fields.get("eigendecomposition", self._results.eigendecomposition)
             wanted = decomposition["eigengap"] + 1
         number = whole_pairs(found, best_number(found, wanted) if isinstance(wanted, Range) else wanted)
-        stationary = stationary_distribution(self.transition_matrix, found.initial_distribution)
+        stationary = self._long_run(found)
         with timed(f"Computing {number} macrostates"):
             states, coarse = find_macrostates(
                 self.adata, found, number, stationary, optimizer, n_cells, cluster_key, weight_key
@@ -320,7 +321,10 @@ class GPCCA(FatePlots, FateStorage):
         names = macrostates.names
         if coarse is not None:
             if coarse.stationary is None:
-                raise RuntimeError("Compute macrostates anew as `.compute_macrostates()`: their long run is not known.")
+                raise RuntimeError(
+                    "The long run of the macrostates is not known, and initial states are those that are the rarest "
+                    "there. Name them by `.set_initial_states()`, or compute macrostates anew, which says why."
+                )
             ranked = coarse.stationary.sort_values(kind="stable")
             names = [str(name) for name in ranked.index[:n_states]]
             shown = ", ".join(f"{name} ({share:.3g})" for name, share in ranked.iloc[: n_states + 1].items())
@@ -617,8 +621,8 @@ class GPCCA(FatePlots, FateStorage):
         ------
         RuntimeError
             If terminal states or clusters are not given, and were not before.
-        ValueError
-            If there are macrostates of no number.
+        KeyError, TypeError, ValueError
+            If there are no such clusters, or macrostates of no number.
         """
         check_integer("n_macrostates", n_macrostates, 1)
         before = self._identification
@@ -629,15 +633,17 @@ class GPCCA(FatePlots, FateStorage):
         key = before.cluster_key if before is not None and cluster_key is None else cluster_key
         if wanted is None or key is None:
             raise RuntimeError("Pass `terminal_states` and `cluster_key`, the clusters that are known to be terminal.")
+        wanted = _plain_names(wanted)
+        check_clusters(self.adata, wanted, key)
         schur, _, _ = self._enough_schur(n_macrostates, kwargs)
-        stationary = stationary_distribution(self.transition_matrix, schur.initial_distribution)
+        stationary = self._long_run(schur)
 
         def names(number: int) -> list[str]:
             number = whole_pairs(schur, number)
             return find_macrostates(self.adata, schur, number, stationary, optimizer, n_cells, key, None)[0].names
 
         with timed(f"Identifying terminal states among up to {n_macrostates} macrostates"):
-            curve = identify_terminal_states(names, n_macrostates, list(wanted), show_progress_bar)
+            curve = identify_terminal_states(names, n_macrostates, wanted, show_progress_bar)
         self._identification = Identification(curve, tuple(wanted), key)
         return tsi_score(curve, n_macrostates)
 
@@ -698,6 +704,14 @@ class GPCCA(FatePlots, FateStorage):
             "LR" if options["which"] is None else options["which"],
             1.0 if options["alpha"] is None else options["alpha"],
         )
+
+    def _long_run(self, schur: Schur) -> np.ndarray | None:
+        """Stationary distribution of the cells; ``None``, with a warning, where it is not known."""
+        try:
+            return stationary_distribution(self.transition_matrix, schur.initial_distribution)
+        except ArithmeticError as error:
+            logger.warning("The long run of the macrostates is not known, so it tells no initial states. %s", error)
+            return None
 
     def _given_states(self, states: Any, n_cells: int, cluster_key: Any, weight_key: Any, agg: str) -> States:
         if isinstance(states, pd.Series | Mapping):
