@@ -39,6 +39,7 @@ from jaxvelo.estimators._spectrum import (
     long_run,
     schur_eigenvalues,
 )
+from jaxvelo.estimators._state_names import check_clusters
 from jaxvelo.estimators._state_set import States
 from jaxvelo.estimators._terminal_criteria import Choice, Evidence, choose_terminal, criterion_meant, explained
 from jaxvelo.estimators._terminal_state_identification import identify_terminal_states, tsi_score
@@ -628,8 +629,8 @@ class GPCCA(FatePlots, FateStorage):
         ------
         RuntimeError
             If terminal states or clusters are not given, and were not before.
-        ValueError
-            If there are macrostates of no number.
+        KeyError, TypeError, ValueError
+            If there are no such clusters, or macrostates of no number.
         """
         check_integer("n_macrostates", n_macrostates, 1)
         before = self._identification
@@ -640,6 +641,8 @@ class GPCCA(FatePlots, FateStorage):
         key = before.cluster_key if before is not None and cluster_key is None else cluster_key
         if wanted is None or key is None:
             raise RuntimeError("Pass `terminal_states` and `cluster_key`, the clusters that are known to be terminal.")
+        wanted = _plain_names(wanted)
+        check_clusters(self.adata, wanted, key)
         schur, _, _ = self._enough_schur(n_macrostates, kwargs, show_progress_bar)
         stationary = long_run(self.transition_matrix, schur.initial_distribution)
 
@@ -648,7 +651,7 @@ class GPCCA(FatePlots, FateStorage):
             return find_macrostates(self.adata, schur, number, stationary, optimizer, n_cells, key, None)[0].names
 
         with timed(f"Identifying terminal states among up to {n_macrostates} macrostates"):
-            curve = identify_terminal_states(names, n_macrostates, list(wanted), show_progress_bar)
+            curve = identify_terminal_states(names, n_macrostates, wanted, show_progress_bar)
         self._identification = Identification(curve, tuple(wanted), key)
         return tsi_score(curve, n_macrostates)
 

@@ -94,6 +94,19 @@ def named_states(
     return _distinct(totals.argmax(axis=1), clusters)
 
 
+def check_clusters(adata: AnnData, names: list[str], cluster_key: Any) -> None:
+    """Raise a ValueError unless there are clusters of these names; ``cluster_key`` as of :func:`named_states`."""
+    source, key = _source(cluster_key)
+    none = np.zeros(0, dtype=int)
+    known = (_of_clusters(adata, key, none) if source == "obs" else _of_proportions(adata, key, None, none)).names
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"Expected names of clusters in `adata.{source}[{key!r}]`, found {listed(unknown)}. There are "
+            f"{listed(known)}."
+        )
+
+
 def _source(cluster_key: Any) -> tuple[str, str]:
     """Where clusters stand, in ``obs`` or ``obsm``, and their key."""
     if isinstance(cluster_key, str):

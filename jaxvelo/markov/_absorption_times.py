@@ -20,6 +20,8 @@ from jaxvelo.markov._metrics import expected_displacement
 
 LEAST = 1e-9
 """The equations are solved to as many digits for cells whose probability of a fate is above this as for all others."""
+SPREAD = 1e-2
+"""Standard deviation, relative to the mean, from which on the error of a variance is relative to the variance."""
 
 
 class AbsorptionTimes(NamedTuple):
@@ -33,7 +35,7 @@ class AbsorptionTimes(NamedTuple):
         where the probability to come there is so small that the time is not known within the tolerance.
     variance
         Variance of that number. Zero for the terminal cells of the class, NaN for cells that never come there.
-        A variance below the tolerance times the squared mean has the error of one of that size.
+        One whose root is less than a hundredth of the mean has the error of one of that size.
     residual
         Largest violation of the equations, relative to the probabilities of the fates.
     error
@@ -146,7 +148,7 @@ def _solve(chain: AbsorbingChain, n_fates: int, effort: Effort) -> _Solved:
         off_mean = one * (of_first / mean + of_fates)
         off_variance = one * (of_second + square * of_fates) + 2 * mean**2 * off_mean + ROUNDING * square
         # Times that hardly vary, as where each way has the same length, are known as well as their mean.
-        off = np.maximum(off_mean, off_variance / np.maximum(variance, effort.tolerance * mean**2))
+        off = np.maximum(off_mean, off_variance / np.maximum(variance, (SPREAD * mean) ** 2))
     off = np.where(comes, np.where(off >= 0, off, np.inf), 0)
     error = float(off.max(initial=0, where=fates > effort.tolerance))
     known = off <= effort.tolerance
