@@ -15,6 +15,7 @@ from jaxvelo.annotated.entries import layer_names
 from jaxvelo.annotated.groups import as_groups, coded, group_codes
 from jaxvelo.annotated.names import find_name, is_name, text_of
 from jaxvelo.annotated.order import in_order
+from jaxvelo.annotated.palette import default_palette, filled
 from jaxvelo.annotated.stored_colors import read_colors, read_each, stored_colors
 from jaxvelo.configuration import logger
 
@@ -308,9 +309,7 @@ def group_colors(adata: "AnnData", key: str, names: list[str], palette: Palette)
             others,
             key,
         )
-    candidates = [*default_palette(len(names)), *default_palette(2 * len(names))]
-    spare = (color for color in candidates if color not in colors)
-    return [next(spare, MISSING) if color is None else color for color in colors]
+    return filled(colors)
 
 
 def _palette_colors(palette: Any, key: str, names: list[str]) -> list[str]:
@@ -340,14 +339,3 @@ def _palette_colors(palette: Any, key: str, names: list[str]) -> list[str]:
             f"Expected `palette` to hold {len(names)} colours for `{key!r}`, found {problem} in `{palette!r}`."
         )
     return [color for color in colors if color is not None]
-
-
-def default_palette(n: int) -> list[str]:
-    """Give ``n`` colours that are easily told apart (up to 20), or evenly spread ones."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    if n <= 20:
-        strong_first = colormaps["tab20"]([*range(0, 20, 2), *range(1, 20, 2)])
-        return [to_hex(color) for color in strong_first[:n]]
-    return [to_hex(color) for color in colormaps["gist_rainbow"](np.linspace(0.0, 1.0, n))]
