@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotated.fate_keys import FateKeys
+from jaxvelo.configuration import logger
 from jaxvelo.estimators._fate_entries import write_results
 from jaxvelo.estimators._fate_results import FateResults
 from jaxvelo.estimators._lineage import Lineage
@@ -186,8 +187,12 @@ class Estimator:
     def _take(self, params: Mapping[str, Mapping[str, Any]], **new: Any) -> None:
         """Write new results to :attr:`adata`, without what depended on the old, and hold them."""
         results, touched = self._results.replaced(params, **new)
-        write_results(self.adata, self._keys, results, touched)
+        written = write_results(self.adata, self._keys, results, touched)
         self._results = results
+        for verb, places in (("Adding", written.added), ("Removing outdated", written.removed)):
+            lines = [str(place) for place in places if place.key != self._keys.parameters]
+            if lines:
+                logger.info("%s %s", verb, f"\n{' ' * (len(verb) + 1)}".join(lines))
 
     def _require_macrostates(self) -> States:
         if self._results.macrostates is None:

@@ -33,24 +33,38 @@ class Place(NamedTuple):
         """The attribute itself."""
         return adata.raw.varm if self.attribute == "raw.varm" else getattr(adata, self.attribute)
 
+    def __str__(self) -> str:
+        return f"`adata.{self.attribute}[{self.key!r}]`"
+
 
 Entries = Mapping[Place, Any]
 """What to write where; ``None`` for what to remove."""
 
 
-def write_results(adata: AnnData, keys: FateKeys, results: FateResults, names: Iterable[str]) -> None:
+class Written(NamedTuple):
+    """Where entries were written, and from where some were removed."""
+
+    added: list[Place]
+    removed: list[Place]
+
+
+def write_results(adata: AnnData, keys: FateKeys, results: FateResults, names: Iterable[str]) -> Written:
     """Write some results, and remove those that are ``None``: all of them, or, if one cannot be written, none."""
     entries = {place: value for name in names for place, value in _ENTRIES[name](keys, name, results).items()}
     entries = {
         place: value for place, value in entries.items() if adata.raw is not None or place.attribute != "raw.varm"
     }
+    written = Written([], [])
     with put_back_on_failure(*((place.mapping(adata), place.key) for place in entries)):
         for place, value in entries.items():
             mapping = place.mapping(adata)
             if value is not None:
                 mapping[place.key] = value
+                written.added.append(place)
             elif place.key in mapping:
                 del mapping[place.key]
+                written.removed.append(place)
+    return written
 
 
 def read_results(adata: AnnData, keys: FateKeys) -> FateResults:

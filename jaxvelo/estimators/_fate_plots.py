@@ -77,9 +77,9 @@ class FatePlots(Estimator):
         """Draw what the cells of the macrostates are; see :func:`jaxvelo.pl.macrostate_composition`."""
         return pl.macrostate_composition(self.adata, key, backward=bool(self.backward), **kwargs)
 
-    def plot_lineage_drivers(self, lineage: str, **kwargs: Any) -> Any:
+    def plot_lineage_drivers(self, lineage: str, n_genes: int = 8, **kwargs: Any) -> Any:
         """Draw the genes that go with a fate most; see :func:`jaxvelo.pl.lineage_drivers`."""
-        return pl.lineage_drivers(self.adata, lineage, backward=bool(self.backward), **kwargs)
+        return pl.lineage_drivers(self.adata, lineage, n_genes, backward=bool(self.backward), **kwargs)
 
     def plot_lineage_drivers_correlation(self, lineage_x: str, lineage_y: str, **kwargs: Any) -> Any:
         """Draw how all genes go with one fate and with another; see :func:`jaxvelo.pl.lineage_drivers_correlation`."""

@@ -39,7 +39,7 @@ from jaxvelo.estimators._spectrum import (
     schur_eigenvalues,
 )
 from jaxvelo.estimators._state_set import States
-from jaxvelo.estimators._terminal_criteria import DEFAULT, Choice, Evidence, choose_terminal, explained
+from jaxvelo.estimators._terminal_criteria import Choice, Evidence, choose_terminal, criterion_meant, explained
 from jaxvelo.estimators._terminal_state_identification import identify_terminal_states, tsi_score
 from jaxvelo.markov import Schur, stationary_distribution
 
@@ -87,7 +87,8 @@ class GPCCA(FatePlots, FateStorage):
     5. Initial states may be set without losing fates, which do not depend on them.
     6. ``predict_terminal_states(method="eigengap_coarse")`` chooses at least one state; CellRank chooses all where its
        count is zero.
-    7. Choosing terminal states logs which were chosen, which were not, and why.
+    7. Choosing terminal states logs which were chosen, which were not, and why; without an argument, by
+       ``method="retention"``, which is right more often than CellRank's ``"stability"``.
     8. Lineages are in the order of the terminal states, or of ``keys``; in CellRank with ``keys`` in any.
     9. Terminal states given as clusters have the clusters' colours.
     10. Files hold no pickled objects.
@@ -217,11 +218,13 @@ class GPCCA(FatePlots, FateStorage):
             raise ValueError(f"Expected `optimizer` to be 'gradient' or 'nelder-mead', found `{optimizer!r}`.")
         if n_cells is not None:
             check_integer("n_cells", n_cells, 1)
-        found, fields, params = self._enough_schur(n_states, kwargs)
-        decomposition: Any = fields.get("eigendecomposition", self._results.eigendecomposition)
-        wanted = read_n_states(n_states, decomposition["eigengap"] + 1)
-        number = best_number(found, wanted) if isinstance(wanted, Range) else wanted
-        number = whole_pairs(found, number)
+        wanted = read_n_states(n_states)
+        most = 2 if wanted is None else wanted.most if isinstance(wanted, Range) else wanted
+        found, fields, params = self._enough_schur(most, kwargs)
+        if wanted is None:
+            decomposition: Any = fields.get("eigendecomposition", self._results.eigendecomposition)
+            wanted = decomposition["eigengap"] + 1
+        number = whole_pairs(found, best_number(found, wanted) if isinstance(wanted, Range) else wanted)
         stationary = stationary_distribution(self.transition_matrix, found.initial_distribution)
         with timed(f"Computing {number} macrostates"):
             states, coarse = find_macrostates(
@@ -235,10 +238,10 @@ class GPCCA(FatePlots, FateStorage):
 
     def predict_terminal_states(
         self,
-        method: Literal["stability", "top_n", "eigengap", "eigengap_coarse"] = DEFAULT,
+        method: Literal["retention", "stability", "top_n", "eigengap", "eigengap_coarse"] | None = None,
         n_cells: int = 30,
         alpha: float | None = 1,
-        stability_threshold: float = 0.96,
+        stability_threshold: float | None = None,
         n_states: int | None = None,
         allow_overlap: bool = False,
     ) -> Self:
@@ -247,9 +250,12 @@ class GPCCA(FatePlots, FateStorage):
         Parameters
         ----------
         method
-            ``"stability"``: those with a probability to stay of at least ``stability_threshold``; ``"top_n"``: the
-            ``n_states`` most stable; ``"eigengap"``: as many of these as there are eigenvalues before the gap;
-            ``"eigengap_coarse"``: those before a gap of the probabilities to stay.
+            ``"retention"``: those that keep most of their cells until all processes behind the eigengap are over, and
+            that others come to in this time; beginnings are none. ``"stability"``: those with a probability to stay of
+            at least ``stability_threshold``, 0.96 unless given. ``"top_n"``: the ``n_states`` most stable.
+            ``"eigengap"``: as many of these as there are eigenvalues before the gap. ``"eigengap_coarse"``: those
+            before a gap of the probabilities to stay. None: ``"stability"`` or ``"top_n"`` if their number is given,
+            otherwise ``"retention"``.
         n_cells
             Number of cells that stand for each.
         alpha
@@ -267,15 +273,20 @@ class GPCCA(FatePlots, FateStorage):
             If an argument is out of range, no state is found, or cells overlap.
         """
         macrostates, coarse = self._require_macrostates(), self._results.coarse
+        criterion = criterion_meant(stability_threshold, n_states) if method is None else method
         if coarse is None:
             logger.warning("There is one macrostate only: it is the terminal state")
             choice = Choice(macrostates.names, "being the only one")
         else:
             decomposition = self._results.eigendecomposition
             values = None if decomposition is None else np.asarray(decomposition["D"])
-            choice = choose_terminal(method, Evidence(coarse, values, alpha, stability_threshold, n_states))
+            memberships = np.asarray(macrostates.memberships)
+            evidence = Evidence(
+                self.transition_matrix, coarse, memberships, values, alpha, stability_threshold, n_states
+            )
+            choice = choose_terminal(criterion, evidence)
             logger.info("%s", explained(choice, coarse))
-        params = {"method": method, "n_cells": n_cells, "alpha": alpha, "allow_overlap": allow_overlap}
+        params = {"method": criterion, "n_cells": n_cells, "alpha": alpha, "allow_overlap": allow_overlap}
         params |= {"stability_threshold": stability_threshold, "n_states": n_states}
         states = states_of_macrostates(macrostates, choice.names, n_cells, "top_n")
         return self._set_states("terminal", states, allow_overlap, params)
@@ -667,10 +678,9 @@ class GPCCA(FatePlots, FateStorage):
             params["initial_distribution"] = np.asarray(found.initial_distribution)
         return found, fields, {"schur_vectors": params, "eigendecomposition": eigenvalues["params"]}
 
-    def _enough_schur(self, n_states: Any, given: dict[str, Any]) -> tuple[Schur, dict[str, Any], dict[str, Any]]:
+    def _enough_schur(self, n_states: int, given: dict[str, Any]) -> tuple[Schur, dict[str, Any], dict[str, Any]]:
         """Schur vectors for so many states: those that are there, or new ones, with the results to write."""
-        asked = 2 if n_states is None else int(np.max(n_states))
-        needed = min(asked, len(self))
+        needed = min(n_states, len(self))
         if self._schur is not None and not given and len(self._schur.matrix) >= needed:
             return self._schur, {}, {}
         known = ("n_components", "initial_distribution", "method", "which", "alpha", "verbose")
@@ -700,7 +710,6 @@ class GPCCA(FatePlots, FateStorage):
             check_overlap(states, getattr(self._results, f"{other}_states"), (kind, other))
         name = f"{kind}_states"
         self._take({name: params}, **{name: states})
-        logger.info("Adding `adata.obs[%r]`\n       `.%s`", getattr(self._keys, name), name)
         return self
 
     def _rename_states(self, kind: str, new_names: Mapping[str, str]) -> Self:

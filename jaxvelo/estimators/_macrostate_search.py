@@ -27,23 +27,16 @@ class Range(NamedTuple):
     most: int
 
 
-def read_n_states(n_states: Any, eigengap: int) -> int | Range:
-    """Read how many states a user wants.
-
-    Parameters
-    ----------
-    n_states
-        A number, two of them as limits, or ``None`` for those before the eigengap.
-    eigengap
-        Number of eigenvalues before the gap.
+def read_n_states(n_states: Any) -> int | Range | None:
+    """Read how many states a user wants: a number, two of them as limits, or ``None``.
 
     Raises
     ------
-    TypeError, ValueError
+    ValueError
         If it is none of these.
     """
     if n_states is None:
-        return eigengap
+        return None
     if isinstance(n_states, Sequence | np.ndarray) and not isinstance(n_states, str):
         if len(n_states) != 2:
             raise ValueError(f"Expected `n_states` to be a number or two limits, found {len(n_states)} entries.")

@@ -29,7 +29,7 @@ class NamedColors(NamedTuple):
 
 
 class Composition(NamedTuple):
-    """Clusters, and how much each cell belongs to each of them.
+    """Clusters, and how much some cells belong to each of them.
 
     Attributes
     ----------
@@ -38,13 +38,13 @@ class Composition(NamedTuple):
     colors
         Their colours.
     shares
-        Shares of shape ``(cells, clusters)``: 1 for the cluster of a cell, or proportions, times the weight of the
+        Shares of shape ``(used, clusters)``: 1 for the cluster of a cell, or proportions, times the weight of the
         cell.
     """
 
     names: list[str]
     colors: list[str]
-    shares: Float[np.ndarray, "cells clusters"]
+    shares: Float[np.ndarray, "used clusters"]
 
 
 def named_states(
@@ -83,9 +83,9 @@ def named_states(
             "Expected `weight_key` only where `cluster_key` names proportions, as `{'obsm': key}`, found it beside "
             f"`adata.obs[{key!r}]`. Leave it out."
         )
-    used = codes >= 0
-    clusters = _of_clusters(adata, key) if source == "obs" else _of_proportions(adata, key, weight_key, used)
-    totals = np.stack([clusters.shares[codes == state].sum(axis=0) for state in range(len(names))])
+    used = np.flatnonzero(codes >= 0)
+    clusters = _of_clusters(adata, key, used) if source == "obs" else _of_proportions(adata, key, weight_key, used)
+    totals = np.stack([clusters.shares[codes[used] == state].sum(axis=0) for state in range(len(names))])
     lost = [name for name, total in zip(names, totals, strict=True) if not total.any()]
     if lost:
         raise ValueError(
@@ -109,22 +109,23 @@ def _source(cluster_key: Any) -> tuple[str, str]:
     )
 
 
-def _of_clusters(adata: AnnData, key: str) -> Composition:
+def _of_clusters(adata: AnnData, key: str, used: Int[np.ndarray, " used"]) -> Composition:
     values = read_clusters(adata, key)
     names = cluster_names(values, f"adata.obs[{key!r}]")
-    codes = values.cat.codes.to_numpy()
-    shares = np.zeros((adata.n_obs, len(names)))
-    shares[np.flatnonzero(codes >= 0), codes[codes >= 0]] = 1
+    codes = values.cat.codes.to_numpy()[used]
+    shares = (codes[:, None] == np.arange(len(names))).astype(float)
     return Composition(names, colors_of_groups(adata.uns.get(colors_of(key)), names), shares)
 
 
-def _of_proportions(adata: AnnData, key: str, weight_key: str | None, used: np.ndarray) -> Composition:
+def _of_proportions(adata: AnnData, key: str, weight_key: str | None, used: Int[np.ndarray, " used"]) -> Composition:
     where = f"adata.obsm[{key!r}]"
     table = require_key(adata.obsm, key, "adata.obsm", "Pass the key of a data frame with proportions.")
     if not isinstance(table, pd.DataFrame):
-        raise TypeError(f"Expected `{where}` to be a data frame with a column for each cluster, found {type(table)}.")
-    shares = table.to_numpy(dtype=float)
-    sums = shares[used].sum(axis=1)
+        raise TypeError(
+            f"Expected `{where}` to be a data frame with a column for each cluster, found `{type(table).__name__}`."
+        )
+    shares = table.iloc[used].to_numpy(dtype=float)
+    sums = shares.sum(axis=1)
     if not (np.abs(sums - 1) <= SUM_TOLERANCE).all():
         raise ValueError(
             f"Expected rows of `{where}` that sum to one, found sums from {sums.min():.3g} to {sums.max():.3g}. "
@@ -132,7 +133,7 @@ def _of_proportions(adata: AnnData, key: str, weight_key: str | None, used: np.n
         )
     if weight_key is not None:
         remedy = "Pass the key of a column with the weight of each cell."
-        shares = shares * read_numbers(adata.obs, weight_key, "adata.obs", remedy)[:, None]
+        shares = shares * read_numbers(adata.obs, weight_key, "adata.obs", remedy)[used, None]
     names = [text_of(column) for column in table.columns]
     return Composition(names, colors_of_groups(adata.uns.get(colors_of(key)), names), shares)
 
