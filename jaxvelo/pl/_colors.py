@@ -53,12 +53,12 @@ class Categorical:
         return np.where(self.codes >= 0, 1.0 if self.strengths is None else self.strengths, -1.0)
 
     def typical_codes(self) -> Int[np.ndarray, " cells"]:
-        """Give the groups of the cells that show their colour; -1 for those much paler than others of the group."""
+        """Give the groups of the cells that show their full colour, where a name says most; -1 for paler ones."""
         if self.strengths is None:
             return self.codes
         strongest = np.zeros(len(self.names) + 1)
         np.maximum.at(strongest, self.codes, self.strengths)
-        return np.where(self.strengths >= 0.7 * strongest[self.codes], self.codes, -1)
+        return np.where(self.strengths >= 0.999 * strongest[self.codes], self.codes, -1)
 
     def counts(self) -> Int[np.ndarray, " names"]:
         """Give the number of cells of each group."""
