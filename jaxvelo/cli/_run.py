@@ -83,6 +83,8 @@ def run(options: Options, written: list[Path]) -> None:
         estimator = find_fates(kernel, cluster_key, options.n_states, layer)
         report_fates(estimator, cluster_key)
         report_drivers(estimator)
+        if options.kernel_key != default_key(options.backward):
+            logger.info("Fates and states are those of `obsp[%r]`", options.kernel_key)
         if failure is None:
             save_again(kernel, out)
         drawn += pictures.of_fates(estimator, basis, layer)
