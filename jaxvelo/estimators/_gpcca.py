@@ -36,6 +36,7 @@ from jaxvelo.estimators._spectrum import (
     check_alpha,
     eigendecomposition,
     find_schur,
+    long_run,
     schur_eigenvalues,
 )
 from jaxvelo.estimators._state_set import States
@@ -76,12 +77,12 @@ class GPCCA(FatePlots, FateStorage):
     -----
     The names, the arguments and the keys are CellRank 2.3's. What differs, on purpose:
 
-    1. Memberships are the crispest that gradients find from several starts; the search that CellRank's dependency makes
-       ends early for many states. ``compute_macrostates(optimizer="nelder-mead")`` makes the same search.
+    1. Memberships are crisper: the search that CellRank's dependency makes ends early for many states.
+       ``compute_macrostates(optimizer="nelder-mead")`` makes the same search.
     2. At least 20 Schur vectors are computed, so that there is an eigengap to see; CellRank computes as many as there
        are states. Neither PETSc nor dense matrices are needed.
-    3. The stationary distribution always exists. With several classes of cells that lead to no others, it is that of a
-       process that starts in the initial distribution.
+    3. With several classes of cells that lead to no others, the stationary distribution is that of a process that
+       starts in the initial distribution; there, an eigensolver returns any mixture.
     4. Fates are certified: where they are not known within ``tol``, or a cell reaches no terminal state, there is an
        error that says why. ``tol`` is the largest error of a probability.
     5. Initial states may be set without losing fates, which do not depend on them.
@@ -112,6 +113,8 @@ class GPCCA(FatePlots, FateStorage):
         which: Literal["LR", "LM"] = "LR",
         alpha: float = 1.0,
         verbose: bool | None = None,
+        *,
+        show_progress_bar: bool = True,
     ) -> Self:
         """Compute leading real Schur vectors of the transition matrix, and their eigenvalues.
 
@@ -129,6 +132,8 @@ class GPCCA(FatePlots, FateStorage):
             Weight of the distance of an eigenvalue from one in the eigengap.
         verbose
             Without effect.
+        show_progress_bar
+            Whether to show a bar, in products with the matrix, if it takes longer than a second.
 
         Raises
         ------
@@ -141,7 +146,9 @@ class GPCCA(FatePlots, FateStorage):
             raise ValueError(f"Expected `method` to be 'krylov' or 'brandts', found `{method!r}`.")
         ignore_arguments(method=None if method == "krylov" else method, verbose=verbose)
         with timed("Computing Schur decomposition"):
-            found, fields, params = self._find_schur(n_components, initial_distribution, which, alpha)
+            found, fields, params = self._find_schur(
+                n_components, initial_distribution, which, alpha, show_progress_bar
+            )
             self._take(params, **fields)
             self._schur = found
         split = numbers_that_split(found)
@@ -184,6 +191,7 @@ class GPCCA(FatePlots, FateStorage):
         weight_key: str | None = None,
         *,
         optimizer: Literal["gradient", "nelder-mead"] = "gradient",
+        show_progress_bar: bool = True,
         **kwargs: Any,
     ) -> Self:
         """Compute macrostates: sets of cells between which the process changes slowly.
@@ -202,8 +210,10 @@ class GPCCA(FatePlots, FateStorage):
         weight_key
             Key in ``adata.obs`` of the weights of the cells, for proportions.
         optimizer
-            How memberships are searched for: from several starts by gradients, or as pyGPCCA does, from one by the
-            simplex method.
+            How memberships are searched for: ``"gradient"`` for the crispest, or ``"nelder-mead"`` as pyGPCCA does;
+            see :func:`jaxvelo.markov.coarse_grain`.
+        show_progress_bar
+            As of :meth:`compute_schur`.
         **kwargs
             Arguments of :meth:`compute_schur`, whose vectors are computed if there are not enough.
 
@@ -220,12 +230,12 @@ class GPCCA(FatePlots, FateStorage):
             check_integer("n_cells", n_cells, 1)
         wanted = read_n_states(n_states)
         most = 2 if wanted is None else wanted.most if isinstance(wanted, Range) else wanted
-        found, fields, params = self._enough_schur(most, kwargs)
+        found, fields, params = self._enough_schur(most, kwargs, show_progress_bar)
         if wanted is None:
             decomposition: Any = fields.get("eigendecomposition", self._results.eigendecomposition)
             wanted = decomposition["eigengap"] + 1
         number = whole_pairs(found, best_number(found, wanted) if isinstance(wanted, Range) else wanted)
-        stationary = stationary_distribution(self.transition_matrix, found.initial_distribution)
+        stationary = long_run(self.transition_matrix, found.initial_distribution)
         with timed(f"Computing {number} macrostates"):
             states, coarse = find_macrostates(
                 self.adata, found, number, stationary, optimizer, n_cells, cluster_key, weight_key
@@ -320,7 +330,10 @@ class GPCCA(FatePlots, FateStorage):
         names = macrostates.names
         if coarse is not None:
             if coarse.stationary is None:
-                raise RuntimeError("Compute macrostates anew as `.compute_macrostates()`: their long run is not known.")
+                raise RuntimeError(
+                    "Expected the long-run distribution over the macrostates, found that it is not known. Set initial "
+                    "states by `.set_initial_states()`, or compute macrostates of a kernel with more neighbours."
+                )
             ranked = coarse.stationary.sort_values(kind="stable")
             names = [str(name) for name in ranked.index[:n_states]]
             shown = ", ".join(f"{name} ({share:.3g})" for name, share in ranked.iloc[: n_states + 1].items())
@@ -394,7 +407,7 @@ class GPCCA(FatePlots, FateStorage):
         use_petsc: bool | None = None,
         n_jobs: int | None = None,
         backend: str | None = None,
-        show_progress_bar: bool | None = None,
+        show_progress_bar: bool = True,
         tol: float = 1e-6,
         preconditioner: str | None = None,
         check_sum_tol: float = 1e-3,
@@ -406,8 +419,10 @@ class GPCCA(FatePlots, FateStorage):
         keys
             Names of terminal states, ``["Alpha, Beta"]`` with two taken together; all if :obj:`None`. Others are cells
             like all others then.
-        solver, use_petsc, n_jobs, backend, show_progress_bar, preconditioner
+        solver, use_petsc, n_jobs, backend, preconditioner
             Accepted for scripts written for CellRank, and without effect.
+        show_progress_bar
+            Whether to show a bar, in equations, if it takes longer than a second.
         tol
             Largest error of a probability.
         check_sum_tol
@@ -423,13 +438,10 @@ class GPCCA(FatePlots, FateStorage):
             If the probabilities are not known within the tolerances.
         """
         check_solver(solver)
-        ignore_arguments(
-            use_petsc=use_petsc, n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar,
-            preconditioner=preconditioner,
-        )  # fmt: skip
+        ignore_arguments(use_petsc=use_petsc, n_jobs=n_jobs, backend=backend, preconditioner=preconditioner)
         states = self._ends(keys)
         with timed("Computing fate probabilities"):
-            found = fates_of(self.transition_matrix, states, tol, check_sum_tol)
+            found = fates_of(self.transition_matrix, states, tol, check_sum_tol, show_progress_bar)
             params = {"keys": _plain_names(keys), "tol": tol, "check_sum_tol": check_sum_tol}
             params["names"] = found.names.tolist()
             self._take({"fate_probabilities": params}, fate_probabilities=found)
@@ -443,7 +455,7 @@ class GPCCA(FatePlots, FateStorage):
         use_petsc: bool | None = None,
         n_jobs: int | None = None,
         backend: str | None = None,
-        show_progress_bar: bool | None = None,
+        show_progress_bar: bool = True,
         tol: float = 1e-6,
         preconditioner: str | None = None,
     ) -> Self:
@@ -455,8 +467,10 @@ class GPCCA(FatePlots, FateStorage):
             As of :meth:`compute_fate_probabilities`.
         calculate_variance
             Whether to give their variance too.
-        solver, use_petsc, n_jobs, backend, show_progress_bar, preconditioner
+        solver, use_petsc, n_jobs, backend, preconditioner
             Accepted for scripts written for CellRank, and without effect.
+        show_progress_bar
+            Whether to show a bar, in equations, if it takes longer than a second.
         tol
             Largest relative error.
 
@@ -466,13 +480,10 @@ class GPCCA(FatePlots, FateStorage):
             As :meth:`compute_fate_probabilities` does.
         """
         check_solver(solver)
-        ignore_arguments(
-            use_petsc=use_petsc, n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar,
-            preconditioner=preconditioner,
-        )  # fmt: skip
+        ignore_arguments(use_petsc=use_petsc, n_jobs=n_jobs, backend=backend, preconditioner=preconditioner)
         states = self._ends(keys)
         with timed("Computing absorption times"):
-            found = times_of(self.transition_matrix, states, tol, calculate_variance)
+            found = times_of(self.transition_matrix, states, tol, calculate_variance, show_progress_bar)
             params = {"keys": _plain_names(keys), "calculate_variance": calculate_variance, "tol": tol}
             self._take({"absorption_times": params}, absorption_times=found)
         return self
@@ -629,8 +640,8 @@ class GPCCA(FatePlots, FateStorage):
         key = before.cluster_key if before is not None and cluster_key is None else cluster_key
         if wanted is None or key is None:
             raise RuntimeError("Pass `terminal_states` and `cluster_key`, the clusters that are known to be terminal.")
-        schur, _, _ = self._enough_schur(n_macrostates, kwargs)
-        stationary = stationary_distribution(self.transition_matrix, schur.initial_distribution)
+        schur, _, _ = self._enough_schur(n_macrostates, kwargs, show_progress_bar)
+        stationary = long_run(self.transition_matrix, schur.initial_distribution)
 
         def names(number: int) -> list[str]:
             number = whole_pairs(schur, number)
@@ -663,10 +674,11 @@ class GPCCA(FatePlots, FateStorage):
         return self.predict_terminal_states(*args, **kwargs)
 
     def _find_schur(
-        self, n_components: int, initial_distribution: Any, which: Any, alpha: Any
+        self, n_components: int, initial_distribution: Any, which: Any, alpha: Any, shows_progress: bool
     ) -> tuple[Schur, dict[str, Any], dict[str, Any]]:
         """Schur vectors, as they are, as results, and with the parameters of these."""
-        found = find_schur(self.transition_matrix, n_components, which, initial_distribution, self.adata.obs_names)
+        names = self.adata.obs_names
+        found = find_schur(self.transition_matrix, n_components, which, initial_distribution, names, shows_progress)
         eigenvalues = schur_eigenvalues(found, which, check_alpha(alpha))
         fields = {
             "schur_vectors": np.asarray(found.vectors),
@@ -678,7 +690,9 @@ class GPCCA(FatePlots, FateStorage):
             params["initial_distribution"] = np.asarray(found.initial_distribution)
         return found, fields, {"schur_vectors": params, "eigendecomposition": eigenvalues["params"]}
 
-    def _enough_schur(self, n_states: int, given: dict[str, Any]) -> tuple[Schur, dict[str, Any], dict[str, Any]]:
+    def _enough_schur(
+        self, n_states: int, given: dict[str, Any], shows_progress: bool
+    ) -> tuple[Schur, dict[str, Any], dict[str, Any]]:
         """Schur vectors for so many states: those that are there, or new ones, with the results to write."""
         needed = min(n_states, len(self))
         if self._schur is not None and not given and len(self._schur.matrix) >= needed:
@@ -697,6 +711,7 @@ class GPCCA(FatePlots, FateStorage):
             options["initial_distribution"],
             "LR" if options["which"] is None else options["which"],
             1.0 if options["alpha"] is None else options["alpha"],
+            shows_progress,
         )
 
     def _given_states(self, states: Any, n_cells: int, cluster_key: Any, weight_key: Any, agg: str) -> States:

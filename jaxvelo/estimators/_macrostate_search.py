@@ -95,7 +95,7 @@ def find_macrostates(
     adata: AnnData,
     schur: Schur,
     n_states: int,
-    stationary: Float[np.ndarray, " cells"],
+    stationary: Float[np.ndarray, " cells"] | None,
     optimizer: Literal["gradient", "nelder-mead"],
     n_cells: int | None,
     cluster_key: Any,
@@ -112,7 +112,7 @@ def find_macrostates(
     n_states
         Number of macrostates.
     stationary
-        Long-run distribution of the cells.
+        Long-run distribution of the cells; ``None`` if it is not known.
     optimizer
         As ``method`` of :func:`~jaxvelo.markov.coarse_grain`.
     n_cells
@@ -121,6 +121,8 @@ def find_macrostates(
         As of :func:`~jaxvelo.estimators._state_names.named_states`.
     """
     if n_states == 1:
+        if stationary is None:
+            raise ValueError("Expected the stationary distribution, a single macrostate's memberships. Ask for more.")
         return _states_of_memberships(adata, stationary[:, None], n_cells, cluster_key, weight_key), None
     found = coarse_grain(schur, n_states, method=optimizer, stationary=stationary)
     states = _states_of_memberships(adata, np.asarray(found.memberships), n_cells, cluster_key, weight_key)
@@ -149,7 +151,7 @@ def _coarse_chain(found: CoarseGraining, names: list[str]) -> CoarseChain:
     """Give the states of a coarse-graining their names."""
     return CoarseChain(
         pd.DataFrame(np.asarray(found.transition_matrix), index=names, columns=names),
-        pd.Series(np.asarray(found.stationary), index=names),
+        None if found.stationary is None else pd.Series(np.asarray(found.stationary), index=names),
         pd.Series(np.asarray(found.initial), index=names),
         float(found.crispness),
     )

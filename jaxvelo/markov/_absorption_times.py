@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._host import call_on_host
-from jaxvelo.markov._absorbing_chain import ROUNDING, AbsorbingChain, Effort, Outcome
+from jaxvelo.markov._absorbing_chain import ROUNDING, AbsorbingChain, Effort, Outcome, Way
 from jaxvelo.markov._absorption import DIRECT_CELLS, effort_of, one_hot, solve_implicitly
 from jaxvelo.markov._metrics import expected_displacement
 
@@ -32,6 +33,7 @@ class AbsorptionTimes(NamedTuple):
         where the probability to come there is so small that the time is not known within the tolerance.
     variance
         Variance of that number. Zero for the terminal cells of the class, NaN for cells that never come there.
+        A variance below the tolerance times the squared mean has the error of one of that size.
     residual
         Largest violation of the equations, relative to the probabilities of the fates.
     error
@@ -55,6 +57,7 @@ def absorption_times(
     tolerance: float | None = None,
     max_steps: int = 500,
     direct_cells: int = DIRECT_CELLS,
+    report: Callable[[int], object] | None = None,
 ) -> AbsorptionTimes:
     r"""Mean and variance of the time until absorption in each class of terminal cells, given that the chain ends there.
 
@@ -70,7 +73,7 @@ def absorption_times(
 
     Parameters
     ----------
-    transitions, terminal, n_fates, tolerance, max_steps, direct_cells
+    transitions, terminal, n_fates, tolerance, max_steps, direct_cells, report
         As of :func:`absorption_probabilities`; the tolerance is one of relative errors.
 
     Returns
@@ -80,7 +83,7 @@ def absorption_times(
     effort = effort_of(tolerance, max_steps, direct_cells)
     if isinstance(transitions, TransitionMatrix):
         return _of_graph(transitions.values, transitions.graph.bare, jnp.asarray(terminal), n_fates, effort)
-    found = _solve(AbsorbingChain(transitions, np.asarray(terminal)), n_fates, effort)
+    found = _solve(AbsorbingChain(transitions, np.asarray(terminal), report), n_fates, effort)
     return AbsorptionTimes(found.mean, found.variance, found.residual, found.error, int(found.outcome))
 
 
@@ -94,7 +97,7 @@ class _Solved(NamedTuple):
     error: float
     inverse: float
     outcome: Outcome
-    direct: bool
+    way: Way
 
 
 def _solve(chain: AbsorbingChain, n_fates: int, effort: Effort) -> _Solved:
@@ -104,14 +107,14 @@ def _solve(chain: AbsorbingChain, n_fates: int, effort: Effort) -> _Solved:
     if not np.isfinite(times).all():
         unknown = np.where(ends, 0, np.nan)
         solutions = np.hstack([fates, fates, fates])
-        return _Solved(unknown, unknown, solutions, np.nan, np.inf, np.inf, chances.outcome, chances.direct)
+        return _Solved(unknown, unknown, solutions, np.nan, np.inf, np.inf, chances.outcome, chances.way)
     transient = chain.transient[:, None]
     into = transient * (chain.matrix @ ends.astype(float))
     sizes = np.maximum(fates, 0) + np.where(transient, LEAST, 1)
 
     def solve(right_side: np.ndarray, start: np.ndarray) -> np.ndarray:
         missing = chain.residual(start, right_side)
-        return start + chain.solve(missing, chances.direct, effort.max_steps, sizes=sizes)
+        return start + chain.solve(missing, chances.way, effort.max_steps, sizes=sizes)
 
     nothing = np.zeros_like(fates)
     fates = solve(into, fates)
@@ -142,16 +145,17 @@ def _solve(chain: AbsorbingChain, n_fates: int, effort: Effort) -> _Solved:
         one = bound / fates
         off_mean = one * (of_first / mean + of_fates)
         off_variance = one * (of_second + square * of_fates) + 2 * mean**2 * off_mean + ROUNDING * square
-        off = np.maximum(off_mean, off_variance / variance)
+        # Times that hardly vary, as where each way has the same length, are known as well as their mean.
+        off = np.maximum(off_mean, off_variance / np.maximum(variance, effort.tolerance * mean**2))
     off = np.where(comes, np.where(off >= 0, off, np.inf), 0)
     error = float(off.max(initial=0, where=fates > effort.tolerance))
     known = off <= effort.tolerance
     mean = np.where(ends, 0, np.where(comes, np.where(known, mean, np.nan), np.inf))
-    variance = np.where(ends, 0, np.where(comes & known, variance, np.nan))
+    variance = np.where(ends, 0, np.where(comes & known, np.maximum(variance, 0), np.nan))
     good = chances.outcome == Outcome.SOLVED and error <= effort.tolerance
     outcome = Outcome.SOLVED if good else Outcome.INACCURATE
     solutions = np.hstack([fates, first, second])
-    return _Solved(mean, variance, solutions, residual, error, chances.inverse, outcome, chances.direct)
+    return _Solved(mean, variance, solutions, residual, error, chances.inverse, outcome, chances.way)
 
 
 class _Found(NamedTuple):
@@ -165,7 +169,7 @@ class _Found(NamedTuple):
     error: Float[Array, ""]
     inverse: Float[Array, ""]
     outcome: Int[Array, ""]
-    direct: Int[Array, ""]
+    way: Int[Array, ""]
 
 
 @partial(jax.jit, static_argnames=("n_fates", "effort"))
@@ -182,7 +186,7 @@ def _moments(values, graph: NeighborGraph, terminal: Array, n_fates: int, effort
         found = _solve(AbsorbingChain.of_buckets(rows, columns, position, values, terminal), n_fates, effort)
         exact = found.solutions[position]
         high = exact.astype(dtype)
-        numbers: Any = (found.residual, found.error, found.inverse, found.outcome, found.direct)
+        numbers: Any = (found.residual, found.error, found.inverse, found.outcome, found.way)
         return _Found(found.mean[position], found.variance[position], high, exact - high, *numbers)
 
     n_cells = graph.position.shape[0]
@@ -208,7 +212,7 @@ def _moments_jvp(n_fates, effort, primals, tangents):
     of_fates, of_first, of_second = jnp.split(changes, 3, axis=1)
 
     def solve(right_side: Array) -> Array:
-        return solve_implicitly(right_side, values, graph, terminal, found.inverse, found.direct, effort)
+        return solve_implicitly(right_side, values, graph, terminal, found.inverse, found.way, effort)
 
     fates = solve(of_fates)
     first = solve(fates + of_first)
@@ -222,5 +226,5 @@ def _moments_jvp(n_fates, effort, primals, tangents):
     of_variance = jnp.where(is_known, of_square - 2 * mean * of_mean, 0)
     still = jax.tree.map(jnp.zeros_like, found)
     solutions = jnp.concatenate([fates, first, second], axis=1)
-    codes = {name: np.zeros((), jax.dtypes.float0) for name in ("outcome", "direct")}
+    codes = {name: np.zeros((), jax.dtypes.float0) for name in ("outcome", "way")}
     return found, still._replace(mean=of_mean, variance=of_variance, high=solutions, **codes)

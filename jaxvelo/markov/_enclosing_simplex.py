@@ -2,6 +2,8 @@ r"""The simplex around a cloud of points whose memberships are the crispest: its
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -13,15 +15,13 @@ DIRECTIONS = 128
 """How many random directions, besides the axes, find the first cells that may lie on a face."""
 SMALLEST_GAIN = 1e-6
 """Relative to the crispness, an improvement that counts."""
-LOWEST_PEAK = 0.01
-"""Some cell belongs to each state at least so much: so there are as many states as asked for."""
-EXPANSIONS = 2000
-"""Of so many corners the neighbours are looked at, at most."""
+EMPTY = 1e-4
+"""A state to which no cell belongs so much is none."""
 IDLE = 150
-"""And of so many since the last improvement."""
+"""The search ends after so many corners without an improvement."""
 
 
-def enclosing_simplex(points: Float[np.ndarray, "cells dim"]) -> Int[np.ndarray, "faces dim"]:
+def enclosing_simplex(points: Float[np.ndarray, "cells dim"], effort: int) -> Int[np.ndarray, "faces dim"]:
     r"""Cells on the faces of the simplex around all cells that gives the crispest memberships.
 
     Non-negative functions :math:`1 + y_i \cdot s` of the cells' coordinates :math:`y_i` are a polytope of vectors
@@ -35,8 +35,8 @@ def enclosing_simplex(points: Float[np.ndarray, "cells dim"]) -> Int[np.ndarray,
     Here it is solved by generation of columns. The simplex method keeps m corners, and prices; by these, what a further
     corner promises is a convex function of :math:`s`. It is sought among the neighbours, along the polytope's edges, of
     the corners that promise most, best first. Where there are few corners, all are looked at, and the optimum is the
-    global one; otherwise the search ends where many corners in a row bring nothing. The same cells in another order
-    give the same simplex.
+    global one, unless states would be almost empty or almost the same; otherwise a search ends where many corners in a
+    row bring nothing, and the better of two is taken. The same cells in another order give the same simplex.
 
     Few cells lie on a face of the hull. The search knows only such ones; each corner that it takes is checked on all
     cells, and cells on which the function is negative are added.
@@ -45,6 +45,8 @@ def enclosing_simplex(points: Float[np.ndarray, "cells dim"]) -> Int[np.ndarray,
     ----------
     points
         The cells' coordinates: with weighted mean zero, weighted covariance the identity.
+    effort
+        Of so many corners the neighbours are looked at, at most, in each search.
 
     Returns
     -------
@@ -54,18 +56,46 @@ def enclosing_simplex(points: Float[np.ndarray, "cells dim"]) -> Int[np.ndarray,
     Raises
     ------
     ArithmeticError
-        If the cells lie in a space of a lower dimension.
+        If the cells lie in a space of a lower dimension, or fit fewer states better.
 
     References
     ----------
     Gilmore & Gomory (1961) for the generation of columns; Harris (1973) for the choice among almost equal steps.
     """
+    found = []
+    for rule in RULES:
+        simplex, is_best = _search(points, effort, rule)
+        found.append(simplex)
+        if is_best:
+            break
+    best = max(found, key=lambda simplex: simplex.prices[0])
+    if best.peaks.min() < EMPTY:
+        raise ArithmeticError("The crispest memberships leave a state without cells.")
+    return best.corners.faces[best.basis]
+
+
+class _Rule(NamedTuple):
+    """Which improvements are taken: of two searches by different rules, now one ends better, now the other."""
+
+    wanted_peak: float
+    """Improvements after which some cell belongs at least so much to each state go before others."""
+    least_peak: float
+    """Nor are any taken after which no cell belongs so much to a state, unless that was so before."""
+    similar: float
+    """Two states whose memberships have a larger cosine are one; the chain of such states would have huge entries."""
+
+
+RULES = _Rule(0.1, 0.02, 0.95), _Rule(0.01, 0.01, 0.98)
+
+
+def _search(points: np.ndarray, effort: int, rule: _Rule) -> tuple[_Simplex, bool]:
+    """The simplex that a search ends with, and whether all corners have been looked at."""
     corners = _Corners(points)
-    simplex = _Simplex(corners)
+    simplex = _Simplex(corners, rule)
     simplex.start()
     idle = 0
-    while corners.n_expanded < EXPANSIONS and idle < IDLE:
-        promise = corners.promise(simplex.prices())
+    while corners.n_expanded < effort and idle < IDLE:
+        promise = corners.promise(simplex.prices)
         best = simplex.choose(promise)
         if best < 0:
             idle += 1
@@ -73,39 +103,58 @@ def enclosing_simplex(points: Float[np.ndarray, "cells dim"]) -> Int[np.ndarray,
             unseen = [corner for corner in simplex.basis if not corners.expanded[corner]]
             best = unseen[0] if unseen else int(promise.argmax())
             if not np.isfinite(promise[best]):
-                break
+                return simplex, True
             corners.expand(best)
         elif corners.confirm(best):
             idle = 0
             simplex.enter(best)
             corners.expand(best)
-    return corners.faces[simplex.basis]
+    return simplex, False
+
+
+def inner_simplex(points: Float[np.ndarray, "cells dim"]) -> Int[np.ndarray, " corners"]:
+    """Cells at the corners of a large simplex: the farthest from zero, then always the farthest from those before."""
+    cells = [int(np.linalg.norm(points, axis=1).argmax())]
+    rest = points - points[cells[0]]
+    for _ in range(points.shape[1]):
+        distance = np.linalg.norm(rest, axis=1)
+        cells.append(int(distance.argmax()))
+        axis = rest[cells[-1]] / max(distance[cells[-1]], np.finfo(float).tiny)
+        rest = rest - np.outer(rest @ axis, axis)
+    return np.array(cells, dtype=np.int32)
 
 
 class _Simplex:
     """The basis of the linear programme: as many corners as states, with zero in their convex hull."""
 
-    def __init__(self, corners: _Corners) -> None:
+    def __init__(self, corners: _Corners, rule: _Rule) -> None:
         self.corners = corners
+        self.rule = rule
         self.columns = corners.inner_simplex()
         self.size = len(self.columns)
         self.basis = np.full(self.size, -1)
-        self.first = np.eye(self.size)[0]
+        self._invert()
 
-    def prices(self) -> np.ndarray:
-        """Of the equations, so that the corners of the basis promise nothing."""
-        return np.linalg.solve(self.columns, (self.columns**2).sum(axis=1))
+    def _invert(self) -> None:
+        self.inverse = np.linalg.inv(self.columns)
+        self.lengths = np.linalg.norm(self.columns, axis=1)
+        self.weights = np.maximum(self.inverse[0], 0)
+        self.prices = self.inverse @ (self.columns**2).sum(axis=1)
+
+    @property
+    def peaks(self) -> np.ndarray:
+        """Largest membership in each state."""
+        return self.weights * self.corners.peaks[self.basis]
 
     def start(self) -> None:
-        """Replace the points of an inner simplex by corners, from which a corner that promises more always is reached."""
+        """Replace the points of an inner simplex by corners: from each, one that promises more is always reached."""
         random = np.random.default_rng(0)
         turn = 0.0
         while (self.basis < 0).any():
-            prices = self.prices()
             n_known = len(self.corners.cells)
             point = self.columns[self.basis.argmin(), 1:]
-            corner = self.corners.walk(point, prices[1:] + turn * random.standard_normal(self.size - 1))
-            promises = corner >= 0 and self.corners.promise(prices)[corner] > -SMALLEST_GAIN * prices[0]
+            corner = self.corners.walk(point, self.prices[1:] + turn * random.standard_normal(self.size - 1))
+            promises = corner >= 0 and self.corners.promise(self.prices)[corner] > -SMALLEST_GAIN * self.prices[0]
             if promises and self.corners.confirm(corner):
                 self.enter(corner)
                 turn = 0.0
@@ -115,34 +164,42 @@ class _Simplex:
                 raise ArithmeticError("No simplex around the cells was found.")
 
     def choose(self, promise: np.ndarray) -> int:
-        """The corner that promises most among those that leave each state a cell; -1 if there is none."""
-        best = int(promise.argmax())
-        enough = SMALLEST_GAIN * self.prices()[0]
-        if promise[best] <= enough:
-            return -1
+        """The corner that brings most, rather one that leaves each state a cell; -1 if there is none."""
+        enough = SMALLEST_GAIN * self.prices[0]
         choices = np.flatnonzero(promise > enough)
-        weights, leaves, steps, changes = self._exchange(self.corners.columns[choices])
-        after = weights[:, None] - steps * changes
-        peaks = after * self.corners.peaks[self.basis][:, None]
-        peaks[leaves, np.arange(len(choices))] = steps * self.corners.peaks[choices]
-        now = (weights * self.corners.peaks[self.basis]).min()
-        allowed = peaks.min(axis=0) >= min(LOWEST_PEAK, now)
-        if not allowed.any():
+        if not len(choices):
             return -1
-        return int(choices[np.where(allowed, promise[choices], -np.inf).argmax()])
+        leaves, steps, changes = self._exchange(choices)
+        of_basis = self.corners.peaks[self.basis]
+        peaks = (self.weights[:, None] - steps * changes) * of_basis[:, None]
+        peaks[leaves, np.arange(len(choices))] = steps * self.corners.peaks[choices]
+        lowest = peaks.min(axis=0)
+        gain = promise[choices] * steps
+        apart = self._similarity(choices, leaves) <= self.rule.similar
+        for floor in (self.rule.wanted_peak, self.rule.least_peak):
+            allowed = apart & (lowest >= min(floor, self.peaks.min())) & (gain > 0.1 * enough)
+            if allowed.any():
+                return int(choices[np.where(allowed, gain, -1.0).argmax()])
+        return -1
+
+    def _similarity(self, entering: np.ndarray, leaves: np.ndarray) -> np.ndarray:
+        """Largest cosine of the memberships in a corner and in those that stay."""
+        columns = self.corners.columns[entering]
+        cosines = (columns / np.linalg.norm(columns, axis=1)[:, None]) @ (self.columns / self.lengths[:, None]).T
+        cosines[np.arange(len(entering)), leaves] = 0
+        return cosines.max(axis=1)
 
     def enter(self, corner: int) -> None:
         """Take a corner into the basis, for the one whose weight then vanishes first."""
-        _, leaves, _, _ = self._exchange(self.corners.columns[[corner]])
+        leaves, _, _ = self._exchange(np.array([corner]))
         self.basis[leaves[0]], self.columns[leaves[0]] = corner, self.corners.columns[corner]
+        self._invert()
 
-    def _exchange(self, entering: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        solution = np.linalg.solve(self.columns.T, np.column_stack([self.first, entering.T]))
-        weights, changes = np.maximum(solution[:, 0], 0), solution[:, 1:]
+    def _exchange(self, entering: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        changes = (self.corners.columns[entering] @ self.inverse).T
         falls = changes > 1e-9
-        steps = np.where(falls, weights[:, None] / np.where(falls, changes, 1), np.inf)
-        leaves = steps.argmin(axis=0)
-        return weights, leaves, steps.min(axis=0), changes
+        steps = np.where(falls, self.weights[:, None] / np.where(falls, changes, 1), np.inf)
+        return steps.argmin(axis=0), steps.min(axis=0), changes
 
 
 class _Corners:
@@ -155,21 +212,20 @@ class _Corners:
         self.cells = np.empty(0, dtype=np.int64)
         self.outer = np.empty((0, self.dim))
         self._take(self._outermost())
-        most = (EXPANSIONS + IDLE) * (self.dim + 1)
         self.n_seen = 0
-        self.columns = np.empty((most, self.dim + 1))
-        self.values = np.empty(most)
-        self.peaks = np.empty(most)
-        self.faces = np.empty((most, self.dim), dtype=np.int64)
-        self.parents = np.empty(most, dtype=np.int64)
-        self.expanded = np.zeros(most, dtype=bool)
+        self.columns = np.empty((0, self.dim + 1))
+        self.values = np.empty(0)
+        self.peaks = np.empty(0)
+        self.faces = np.empty((0, self.dim), dtype=np.int64)
+        self.parents = np.empty(0, dtype=np.int64)
+        self.expanded = np.empty(0, dtype=bool)
         self.number: dict[bytes, int] = {}
         self.n_expanded = 0
 
     def _outermost(self) -> np.ndarray:
-        random = np.random.default_rng(0).standard_normal((self.dim, DIRECTIONS))
-        found = [(self.points @ random).argmin(axis=0), self.points.argmin(axis=0), self.points.argmax(axis=0)]
-        return np.unique(np.concatenate(found))
+        random = np.random.default_rng(0).standard_normal((DIRECTIONS, self.dim))
+        directions = np.concatenate([np.eye(self.dim), -np.eye(self.dim), random])
+        return np.unique([(self.points @ direction).argmin() for direction in directions])
 
     def _take(self, cells: np.ndarray) -> None:
         self.place[cells] = np.arange(len(self.cells), len(self.cells) + len(cells))
@@ -182,6 +238,10 @@ class _Corners:
         if key in self.number:
             return self.number[key]
         new = self.number[key] = self.n_seen
+        if new == len(self.values):
+            for name in ("columns", "values", "peaks", "faces", "parents", "expanded"):
+                known = getattr(self, name)
+                setattr(self, name, np.concatenate([known, np.zeros((max(1000, new), *known.shape[1:]), known.dtype)]))
         self.n_seen += 1
         self.columns[new, 0] = 1
         self._place(new, s, peak)
@@ -199,7 +259,7 @@ class _Corners:
         return self.values[: self.n_seen] - self.columns[: self.n_seen] @ prices
 
     def confirm(self, corner: int) -> bool:
-        """Whether a corner's function is negative on no cell; if it is, such cells are added, the parent is reopened."""
+        """Whether a corner's function is negative on no cell; if it is, such cells are added, its parent reopened."""
         s = np.linalg.solve(self.points[self.faces[corner]], -np.ones(self.dim))
         function = 1 + self.points @ s
         if function.min() >= -ROUNDING:
@@ -247,14 +307,12 @@ class _Corners:
             self._add(neighbour, s + steps[k] * directions[:, k], peak, corner)
 
     def inner_simplex(self) -> np.ndarray:
-        """Points of the polytope, not its corners, whose convex hull contains zero."""
-        axes = np.eye(self.dim + 1) - 1 / (self.dim + 1)
-        directions = np.linalg.svd(axes)[2][: self.dim] @ axes
-        directions /= np.linalg.norm(directions, axis=0)
-        lowest = (self.points @ directions).min(axis=0)
-        if not (lowest < -STEEPNESS).all():
+        """Points of the polytope, not its corners, with zero in their convex hull: functions for the inner simplex."""
+        columns = np.column_stack([np.ones(self.n_cells), self.points])[inner_simplex(self.points)]
+        if np.linalg.cond(columns) > 1 / ROUNDING:
             raise ArithmeticError("The cells lie in a space of a lower dimension.")
-        return np.column_stack([np.ones(self.dim + 1), (directions / -lowest).T])
+        directions = np.linalg.inv(columns)[1:]
+        return np.column_stack([np.ones(self.dim + 1), (directions / -(self.points @ directions).min(axis=0)).T])
 
     def walk(self, s: np.ndarray, prices: np.ndarray) -> int:
         """A corner that promises no less than a point: from face to face, the way the promise rises; -1 if none."""

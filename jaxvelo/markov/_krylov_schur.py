@@ -101,7 +101,7 @@ def leading_schur(
     Stewart (2001), A Krylov-Schur algorithm for large eigenproblems, SIAM J. Matrix Anal. Appl. 23:601.
     """
     n_rows = len(first)
-    room = count + max(count, 20)
+    room = count + max(count, 40)
     if n_rows <= max(DENSE_ROWS, 2 * room):
         return _dense(product, first, count, largest)
     try:
@@ -240,11 +240,11 @@ def _expand(product, basis: np.ndarray, form: np.ndarray, start: int, random: np
     """Fill the basis with Arnoldi steps."""
     for j in range(start, len(basis) - 1):
         new = product(basis[j])
-        size = np.linalg.norm(new)
+        size = float(np.linalg.norm(new))
         coefficients = _orthogonalize(new, basis[: j + 1])
-        norm = np.linalg.norm(new)
+        norm = float(np.linalg.norm(new))
         form[: j + 1, j] = coefficients
-        if norm <= ROUNDING * max(size, 1):  # the basis is invariant: go on elsewhere
+        if norm <= ROUNDING * max(size, 1.0):  # the basis is invariant: go on elsewhere
             form[j + 1, j] = 0
             _fresh_direction(basis, j + 1, random)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +17,7 @@ from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._host import call_on_host
 from jaxvelo.markov._krylov_schur import LeadingSchur, NotConverged, eigenvalues_of, leading_schur, size_of
 from jaxvelo.markov._metrics import expected_displacement
+from jaxvelo.markov._stationary import initial_distribution_on_graph
 from jaxvelo.markov._subspace_change import SubspaceChange
 
 
@@ -55,6 +57,7 @@ def schur(
     *,
     which: Literal["LR", "LM"] = "LR",
     initial_distribution: Any = None,
+    report: Callable[[int], object] | None = None,
 ) -> Schur:
     r"""Real Schur vectors of the largest eigenvalues of a chain, by products with its matrix alone.
 
@@ -82,6 +85,8 @@ def schur(
         ``"LM"``, which also finds what comes back periodically.
     initial_distribution
         :math:`\eta`, positive for each cell; uniform if ``None``. It has no derivative.
+    report
+        Called with 1 after each product with a matrix of SciPy.
 
     Raises
     ------
@@ -98,18 +103,16 @@ def schur(
     """
     n_cells = transitions.shape[0]
     if isinstance(transitions, TransitionMatrix):
-        eta = jnp.full(n_cells, 1 / n_cells) if initial_distribution is None else jnp.asarray(initial_distribution)
-        eta = jax.lax.stop_gradient(eta.astype(transitions.values[0].dtype))
-        eta = eta / jnp.sum(eta)
-        found = _schur(transitions.values, transitions.graph.bare, eta, n_components, which)
-        return Schur(found.matrix, found.vectors, _eigenvalues(found.matrix), eta, found.residual, found.gap)
+        start = initial_distribution_on_graph(transitions, initial_distribution)
+        found = _schur(transitions.values, transitions.graph.bare, start, n_components, which)
+        return Schur(found.matrix, found.vectors, _eigenvalues(found.matrix), start, found.residual, found.gap)
     eta = np.ones(n_cells) if initial_distribution is None else np.asarray(initial_distribution, dtype=np.float64)
     if not (eta > 0).all():
         raise ValueError(
             "Expected an initial distribution that is positive for each cell, found "
             f"{int(np.count_nonzero(~(eta > 0)))} cells where it is not. Mix it with a uniform one."
         )
-    chain = _ScaledChain(transitions, eta / eta.sum())
+    chain = _ScaledChain(transitions, eta / eta.sum(), report)
     try:
         return chain.schur(n_components, which)
     except NotConverged as error:
@@ -123,7 +126,13 @@ def schur(
 class _ScaledChain:
     r"""A chain in coordinates in which its inner product is the usual one, :math:`\eta^{1/2} T \eta^{-1/2}`."""
 
-    def __init__(self, matrix: sp.csr_matrix, eta: Float[np.ndarray, " cells"]):
+    def __init__(
+        self,
+        matrix: sp.csr_matrix,
+        eta: Float[np.ndarray, " cells"],
+        report: Callable[[int], object] | None = None,
+    ):
+        self.report = report
         self.matrix, self.eta, self.root = matrix, eta, np.sqrt(eta)
         self.stays = 1 - matrix @ np.ones(len(eta))
 
@@ -131,6 +140,8 @@ class _ScaledChain:
         """Multiply a vector, or the columns of a matrix."""
         root, stays = (x.reshape(-1, *[1] * (y.ndim - 1)) for x in (self.root, self.stays))
         x = y / root
+        if self.report is not None:
+            self.report(1)
         return root * (self.matrix @ x + stays * x)
 
     def transposed_product(self, y: np.ndarray) -> np.ndarray:

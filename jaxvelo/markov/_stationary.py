@@ -103,9 +103,8 @@ def stationary_distribution(
     n_cells = transitions.shape[0]
     effort = effort_of(tolerance, max_steps, direct_cells)
     if isinstance(transitions, TransitionMatrix):
-        eta = jnp.full(n_cells, 1 / n_cells) if initial_distribution is None else jnp.asarray(initial_distribution)
-        eta = jax.lax.stop_gradient(eta.astype(transitions.values[0].dtype))
-        return _stationary(transitions.values, transitions.graph.bare, eta / jnp.sum(eta), effort).distribution
+        start = initial_distribution_on_graph(transitions, initial_distribution)
+        return _stationary(transitions.values, transitions.graph.bare, start, effort).distribution
     eta = np.full(n_cells, 1.0) if initial_distribution is None else np.asarray(initial_distribution, dtype=np.float64)
     found = Recurrence(without_zeros(transitions), effort).long_run(eta / eta.sum())
     if not np.isfinite(found.distribution).all():
@@ -115,6 +114,13 @@ def stationary_distribution(
             "use more neighbours, take its parts by themselves, or raise `tolerance`, `max_steps` or `direct_cells`."
         )
     return found.distribution
+
+
+def initial_distribution_on_graph(transitions: TransitionMatrix, given: Any) -> Float[Array, " cells"]:
+    """Of sum one, of the type of the transitions, without derivative; uniform if ``None``."""
+    eta = jnp.ones(transitions.shape[0]) if given is None else jnp.asarray(given)
+    eta = jax.lax.stop_gradient(eta.astype(transitions.values[0].dtype))
+    return eta / jnp.sum(eta)
 
 
 def without_zeros(transitions: sp.csr_matrix) -> sp.csr_matrix:
