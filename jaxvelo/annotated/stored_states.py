@@ -83,7 +83,8 @@ def read_fates(adata: AnnData, keys: FateKeys, remedy: str) -> Memberships:
     key = keys.fate_probabilities
     stored = require_key(adata.obsm, key, "adata.obsm", remedy)
     parameters = stored_parameters(adata, keys.parameters).get(key, {})
-    some = parameters.get("keys") if hasattr(parameters, "get") else None  # fates of these terminal states alone
+    # Those of some terminal states alone, or of several taken together. CellRank notes them in another order.
+    some = parameters.get("names") if hasattr(parameters, "get") else None
     some = [] if some is None else [text_of(name) for name in np.atleast_1d(some)]
     return _named(stored, key, [some, known_states(adata, keys.terminal_states)], remedy)
 

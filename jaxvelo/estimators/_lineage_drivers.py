@@ -82,6 +82,8 @@ def find_lineage_drivers(
     if chosen.sum() < 4:
         raise ValueError(f"Expected at least 4 cells to correlate, found {chosen.sum()}. Name more `clusters`.")
     expression = read_expression(adata, layer, use_raw)
+    if not len(expression.genes):
+        raise ValueError("Expected the expression of genes to correlate, found none. Keep some genes in `adata`.")
     values = expression.values if chosen.all() else expression.values[chosen]
     fates = np.asarray(fates, dtype=np.float64)[chosen]
     table = lineage_drivers(

@@ -101,24 +101,6 @@ class CsrLayout:
         return by_bucket(slots, shapes)
 
 
-def csr_of_slots(rows, columns, mask, position, values, eliminate_zeros: bool = True) -> sp.csr_matrix:
-    """CSR matrix of the arrays of a graph and of values on its slots, float64 with sorted indices; on the host.
-
-    Parameters
-    ----------
-    rows, columns, mask, position
-        As of the graph.
-    values
-        One array of shape ``(rows, width)`` for each bucket.
-    eliminate_zeros
-        Whether to leave out edges of value zero.
-    """
-    kept = tuple(np.asarray(v) != 0 for v in values)
-    if not eliminate_zeros:
-        kept = tuple(k | np.asarray(m) for k, m in zip(kept, mask, strict=True))
-    return CsrLayout.of_slots(rows, columns, kept, mask, position).to_csr(values, eliminate_zeros)
-
-
 def entry_numbers(indptr: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """Numbers of the entries of a square CSR matrix, counted along the rows of the whole; increasing."""
     n_cells = len(indptr) - 1

@@ -12,12 +12,13 @@ from jaxvelo import pl
 from jaxvelo.annotated.embeddings import read_embedding
 from jaxvelo.annotated.graphs import check_graph
 from jaxvelo.annotated.order import square_in_order
+from jaxvelo.annotated.put_back import put_back_on_failure
 from jaxvelo.annotated.transition_keys import default_key
 from jaxvelo.configuration import ignore_arguments, logger
 from jaxvelo.kernels._boundary import cross_boundary_correctness
 from jaxvelo.kernels._chain import CellChain
 from jaxvelo.kernels._graph_data import on_neighbors
-from jaxvelo.kernels._projection import add_arrows, are_used, arrows_of, put_back_on_failure
+from jaxvelo.kernels._projection import add_arrows, are_used, arrows_of
 from jaxvelo.kernels._random_walks import simulate
 
 

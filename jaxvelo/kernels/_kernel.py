@@ -10,10 +10,10 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
+from jaxvelo.annotated.plain_values import plain, without_none
 from jaxvelo.graph import TransitionMatrix
 from jaxvelo.kernels._combination import KernelAdd, KernelExpression
 from jaxvelo.kernels._graph_data import GraphData, Transitions
-from jaxvelo.kernels._plain_values import plain, without_none
 from jaxvelo.kernels._storage import kernel_of_class, kernel_of_entry
 from jaxvelo.transitions import TransitionFunction
 from jaxvelo.transitions._algebra import Role

@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.entries import require_anndata, require_key, stored_parameters
-from jaxvelo.kernels._plain_values import plain
+from jaxvelo.annotated.plain_values import plain
 from jaxvelo.kernels._stochastic_matrix import stochastic, sums_to_one
 
 

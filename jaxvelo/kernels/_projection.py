@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
@@ -86,21 +82,6 @@ def add_arrows(adata: AnnData, transitions: TransitionMatrix, neighbors: str, ba
         logger.info("Adding `adata.obsm[%r]`", f"{key}_{basis}")
     adata.uns[f"{key}_params"] = {**stored, "embeddings": [*bases, *([basis] if basis not in bases else [])]}
     adata.obsm[f"{key}_{basis}"] = arrows.astype(embedding.dtype if embedding.dtype.kind == "f" else float)
-
-
-@contextlib.contextmanager
-def put_back_on_failure(*places: tuple[Any, str]) -> Iterator[None]:
-    """Put back what stood in mappings, such as ``adata.obsm``, at some keys, if the block fails."""
-    before = [mapping.get(key) for mapping, key in places]
-    try:
-        yield
-    except BaseException:
-        for (mapping, key), value in zip(places, before, strict=True):
-            if value is not None:
-                mapping[key] = value
-            elif key in mapping:
-                del mapping[key]
-        raise
 
 
 def _differ_in_length(known: np.ndarray, arrows: np.ndarray) -> bool:

@@ -9,12 +9,12 @@ from typing import TypeVar
 import numpy as np
 from anndata import AnnData
 
+from jaxvelo.annotated.plain_values import without_none
 from jaxvelo.annotated.transition_keys import DIRECTIONS, default_key
 from jaxvelo.configuration import logger
 from jaxvelo.kernels._description import Described, build, class_that_accepts_any_matrix, class_that_reads
 from jaxvelo.kernels._files import read_file, write_file
 from jaxvelo.kernels._kernel_entry import Entry, write_entry
-from jaxvelo.kernels._plain_values import without_none
 
 AnyKernel = TypeVar("AnyKernel", bound=Described)
 
@@ -50,12 +50,18 @@ class Storage(Described):
         write_adata
             Whether to include :attr:`adata`.
         """
-        path, description = Path(fname), self.describe()
+        path = Path(fname)
         logger.info("Writing `%s` to `%s`", self, path)
-        matrices = {f"kernel{i}": kernel.transition_matrix for i, kernel in enumerate(self.kernels)}
-        if "number" not in description and all(matrix is not None for matrix in matrices.values()):
-            matrices["combination"] = self.transition_matrix
-        write_file(path, description, matrices, self.adata, write_adata)
+        write_kernel(self, path, write_adata)
+
+
+def write_kernel(kernel: Described, path: Path, write_adata: bool) -> None:
+    """Write a kernel to one file, which :func:`kernel_of_file` reads."""
+    description = kernel.describe()
+    matrices = {f"kernel{i}": part.transition_matrix for i, part in enumerate(kernel.kernels)}
+    if "number" not in description and all(matrix is not None for matrix in matrices.values()):
+        matrices["combination"] = kernel.transition_matrix
+    write_file(path, description, matrices, kernel.adata, write_adata)
 
 
 def kernel_of_file(fname: str | os.PathLike, adata: AnnData | None, copy: bool) -> Described:

@@ -270,7 +270,7 @@ class AbsorbingChain:
         """
         if not self.n_transient:
             return 0.0
-        longest = float(times.max())
+        longest = float(np.abs(times).max())  # a failed iteration may leave large negative numbers
         wanted = self.transient[:, None].astype(float)
         reached = wanted - self.residual(times, wanted) - ROUNDING * self.leaves[:, None] * longest
         least = float(reached[self.transient].min())

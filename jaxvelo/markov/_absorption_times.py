@@ -32,6 +32,7 @@ class AbsorptionTimes(NamedTuple):
         where the probability to come there is so small that the time is not known within the tolerance.
     variance
         Variance of that number. Zero for the terminal cells of the class, NaN for cells that never come there.
+        A variance below the tolerance times the squared mean has the error of one of that size.
     residual
         Largest violation of the equations, relative to the probabilities of the fates.
     error
@@ -158,12 +159,13 @@ def _attempt(chain: AbsorbingChain, chances: Absorbed, way: Way, n_fates: int, e
             # No sum of it has a difference but this variance.
             step = chain.elimination.relative_error
             off_mean, off_variance = 3 * step, 12 * step * square
-        off = np.maximum(off_mean, off_variance / variance)
+        # Times that hardly vary, as where each way has the same length, are known as well as their mean.
+        off = np.maximum(off_mean, off_variance / np.maximum(variance, effort.tolerance * mean**2))
     off = np.where(comes, np.where(off >= 0, off, np.inf), 0)
     error = float(off.max(initial=0, where=fates > effort.tolerance))
     known = off <= effort.tolerance
     mean = np.where(ends, 0, np.where(comes, np.where(known, mean, np.nan), np.inf))
-    variance = np.where(ends, 0, np.where(comes & known, variance, np.nan))
+    variance = np.where(ends, 0, np.where(comes & known, np.maximum(variance, 0), np.nan))
     if chances.outcome != Outcome.SOLVED:
         error = np.inf
     outcome = Outcome.SOLVED if error <= effort.tolerance else Outcome.INACCURATE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -13,10 +14,11 @@ from scipy.optimize import fmin
 
 from jaxvelo.graph._host import call_on_host
 from jaxvelo.graph._precision import full_precision
-from jaxvelo.markov._enclosing_simplex import ROUNDING, enclosing_simplex
+from jaxvelo.markov._enclosing_simplex import ROUNDING, enclosing_simplex, inner_simplex
 from jaxvelo.markov._schur import Schur
 
 Method = Literal["gradient", "nelder-mead"]
+EFFORT = 2000
 
 
 class CoarseGraining(NamedTuple):
@@ -26,7 +28,7 @@ class CoarseGraining(NamedTuple):
     ----------
     memberships
         :math:`\chi = X A`, how much each cell belongs to each state, shape ``(cells, states)``. They sum to one, and
-        are not negative.
+        are not negative: what is by rounding, above -1e-9 (in single precision -1e-5), was set to zero.
     rotation
         :math:`A`, shape ``(states, states)``.
     transition_matrix
@@ -65,6 +67,7 @@ def coarse_grain(
     *,
     method: Method = "gradient",
     stationary: Float[Any, " cells"] | None = None,
+    effort: int = EFFORT,
 ) -> CoarseGraining:
     r"""Macrostates by PCCA+: the crispest memberships that are combinations of the leading Schur vectors.
 
@@ -83,22 +86,25 @@ def coarse_grain(
     n_states
         Number of states :math:`m`.
     method
-        ``"gradient"`` finds the best of the corners of what is feasible. ``"nelder-mead"`` starts from the inner
-        simplex and stops where :func:`scipy.optimize.fmin` does, as pyGPCCA's do: not at the optimum, and the later the
-        more states there are; for NumPy arrays alone.
+        ``"gradient"`` searches the corners of what is feasible, for up to about five states all of them.
+        ``"nelder-mead"`` starts from the inner simplex and stops where :func:`scipy.optimize.fmin` does, as pyGPCCA's
+        do: before the optimum, the more so the more states there are; for NumPy arrays alone.
     stationary
         Stationary distribution of the chain, for that of the states.
+    effort
+        Of the functions that may become memberships, the neighbours of so many are looked at, at most, by
+        ``"gradient"``. Up to about ten states need less; for more, less effort finds less crisp states sooner.
 
     Returns
     -------
-    The states, the largest first. Compiled programs that ask for a number of states that splits a pair of conjugate eigenvalues, or for
-    more states than there are different cells, get NaN.
+    The states, the largest first. Where an error is raised for NumPy arrays because of their numbers, compiled programs
+    get NaN.
 
     Raises
     ------
     ValueError
         If there are fewer vectors than states, if a pair of conjugate eigenvalues would be split, if there are fewer
-        different cells than states, or for Nelder-Mead with JAX arrays.
+        different cells than states or the crispest memberships leave a state empty, or for Nelder-Mead with JAX arrays.
 
     References
     ----------
@@ -110,17 +116,17 @@ def coarse_grain(
     if isinstance(vectors, jax.Array):
         if method == "nelder-mead":
             raise ValueError("Nelder-Mead has no derivatives: pass Schur vectors as NumPy arrays.")
-        return _coarse_grain_jax(vectors, matrix, schur.matrix, schur.initial_distribution, stationary)
-    inner = _inner_simplex(vectors)
+        return _coarse_grain_jax(vectors, matrix, schur.matrix, schur.initial_distribution, stationary, effort)
+    inner = inner_simplex(vectors[:, 1:])
     if method == "nelder-mead":
         rotation = _nelder_mead(vectors, np.linalg.inv(vectors[inner]))
     else:
         try:
-            rotation, _ = _crispest(vectors)
+            rotation, _ = _crispest(vectors, effort)
         except ArithmeticError as error:
             raise ValueError(
-                f"Expected at least {n_states} cells that differ in their Schur vectors for {n_states} states. {error} "
-                "Ask for fewer states."
+                f"Expected cells that can be told apart into {n_states} states by as many Schur vectors. {error} "
+                "Ask for another number of states."
             ) from error
     return _results(vectors, matrix, schur.initial_distribution, stationary, rotation, inner)
 
@@ -150,7 +156,7 @@ def min_chi(schur: Schur, n_states: Sequence[int]) -> Float[np.ndarray, " counts
     for place, count in enumerate(n_states):
         if not _splits_pair(schur.matrix, count):
             vectors = schur.vectors[:, :count]
-            found[place] = _min_chi(vectors, _inner_simplex(vectors))
+            found[place] = _min_chi(vectors, inner_simplex(vectors[:, 1:]))
     return found
 
 
@@ -161,7 +167,7 @@ def _splits_pair(matrix: Any, n_states: int) -> Any:
 def _check_n_states(matrix: Any, n_states: int) -> None:
     if not 1 <= n_states <= len(matrix):
         raise ValueError(f"Expected from 1 to {len(matrix)} states, as there are Schur vectors, found {n_states}.")
-    if not isinstance(matrix, jax.core.Tracer) and _splits_pair(matrix, n_states):
+    if not isinstance(matrix, jax.core.Tracer) and _splits_pair(np.asarray(matrix), n_states):
         more = f" or {n_states + 1}" if n_states < len(matrix) else ""
         raise ValueError(
             f"{n_states} states would split a pair of conjugate eigenvalues. Ask for {n_states - 1}{more} states."
@@ -193,8 +199,8 @@ def _min_chi(vectors: Any, inner: Any) -> Any:
 
 
 @full_precision
-def _coarse_grain_jax(vectors, matrix, whole, initial, stationary) -> CoarseGraining:
-    found = _find(vectors)
+def _coarse_grain_jax(vectors, matrix, whole, initial, stationary, effort: int) -> CoarseGraining:
+    found = _find(vectors, effort)
     splits = _splits_pair(whole, vectors.shape[1])
     rotation = jnp.where(splits, jnp.nan, found.rotation)
     return _results(vectors, matrix, initial, stationary, rotation, found.inner)
@@ -206,13 +212,13 @@ class _Found(NamedTuple):
     inner: Any
 
 
-@jax.custom_jvp
-def _find(vectors: Float[Array, "cells states"]) -> _Found:
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _find(vectors: Float[Array, "cells states"], effort: int) -> _Found:
     def on_host(vectors: np.ndarray) -> _Found:
         exact = vectors.astype(np.float64)
-        inner = _inner_simplex(exact)
+        inner = inner_simplex(exact[:, 1:])
         try:
-            return _Found(*_crispest(exact), inner)
+            return _Found(*_crispest(exact, effort), inner)
         except ArithmeticError:
             m = exact.shape[1]
             return _Found(np.full((m, m), np.nan), np.zeros((m, m - 1), dtype=np.int32), inner)
@@ -228,14 +234,14 @@ def _find(vectors: Float[Array, "cells states"]) -> _Found:
 
 @_find.defjvp
 @full_precision
-def _find_jvp(primals, tangents):
+def _find_jvp(effort, primals, tangents):
     r"""Column j of the rotation stays zero on the cells of face j, and the columns keep their sum.
 
     With :math:`X_j` the rows of these cells, :math:`X_j \dot a_j = -\dot X_j a_j` and :math:`\sum_j \dot a_j = 0`. Any
     solution of the first is :math:`p_j + t_j a_j`; the second is :math:`A t = -\sum_j p_j`.
     """
     (vectors,), (moved,) = primals, tangents
-    found = _find(vectors)
+    found = _find(vectors, effort)
     columns = found.rotation.T
     change = -jnp.einsum("jkl,jl->jk", moved[found.faces], columns)
     particular = jnp.linalg.solve(vectors[found.faces][:, :, 1:], change[:, :, None])[:, :, 0]
@@ -245,34 +251,18 @@ def _find_jvp(primals, tangents):
     return found, _Found((particular + along[:, None] * columns).T, *still)
 
 
-def _crispest(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _crispest(vectors: np.ndarray, effort: int) -> tuple[np.ndarray, np.ndarray]:
     """The rotation with the largest crispness, and the cells on which each of its columns is zero."""
     n_states = vectors.shape[1]
     if n_states == 1:
         return np.ones((1, 1)), np.zeros((1, 0), dtype=np.int32)
     points = np.ascontiguousarray(vectors[:, 1:])
-    faces = enclosing_simplex(points)
+    faces = enclosing_simplex(points, effort)
     corners = np.linalg.solve(points[faces], -vectors[faces][:, :, :1])[:, :, 0]
     columns = np.column_stack([np.ones(n_states), corners]).T
     weights = np.linalg.solve(columns, np.eye(n_states)[0])
     order = np.argsort(-weights, kind="stable")
     return (columns * weights)[:, order], faces[order].astype(np.int32)
-
-
-def _inner_simplex(vectors: np.ndarray) -> np.ndarray:
-    """Cells at the corners of a large simplex: the farthest from zero, then always the farthest from those before."""
-    rest = np.array(vectors, dtype=np.float64)
-    cells = []
-    for _ in range(rest.shape[1]):
-        distance = np.linalg.norm(rest, axis=1)
-        cell = int(distance.argmax())
-        cells.append(cell)
-        if len(cells) == 1:
-            rest = rest - rest[cell]
-        else:
-            axis = rest[cell] / distance[cell]
-            rest = rest - np.outer(rest @ axis, axis)
-    return np.array(cells, dtype=np.int32)
 
 
 def _nelder_mead(vectors: np.ndarray, start: np.ndarray) -> np.ndarray:

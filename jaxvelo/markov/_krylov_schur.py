@@ -16,9 +16,11 @@ DENSE_ROWS = 200
 """Up to this size a dense solver is as fast, and has no iteration that might fail."""
 DENSE_AT_LAST = 2000
 """Up to this size, what the iteration does not find is found by the dense solver, within a quarter of a minute."""
+MAX_RESTARTS = 200
+"""After so many cuts, the iteration gives up."""
 CONVERGED = 1e-12
 """Residual of a wanted Schur vector of norm one, for a matrix whose products are of the size of their arguments."""
-NOTICED = 1e-6
+NOTICED = 1e-8
 """Residual at which the first eigenvalue that is not wanted is known well enough to tell how far away it is."""
 DISTINCT = 1e-8
 """Difference between eigenvalues that is more than the error of a badly conditioned one."""
@@ -67,7 +69,6 @@ def leading_schur(
     first: Float[np.ndarray, " rows"],
     count: int,
     largest: Largest,
-    max_restarts: int = 200,
 ) -> LeadingSchur:
     r"""Real Schur vectors of the largest eigenvalues of a matrix A, of which the first one is known.
 
@@ -89,31 +90,29 @@ def leading_schur(
         Number of vectors, at most the number of rows; one more where that splits a pair of conjugate eigenvalues.
     largest
         What is to be large: the real part or the magnitude.
-    max_restarts
-        After how many cuts to give up.
 
     Raises
     ------
     NotConverged
-        After so many cuts.
+        After so many cuts as :data:`MAX_RESTARTS`.
 
     References
     ----------
     Stewart (2001), A Krylov-Schur algorithm for large eigenproblems, SIAM J. Matrix Anal. Appl. 23:601.
     """
     n_rows = len(first)
-    room = count + max(count, 20)
+    room = count + max(count, 40)
     if n_rows <= max(DENSE_ROWS, 2 * room):
         return _dense(product, first, count, largest)
     try:
-        return _iterate(product, first, count, largest, room, max_restarts)
+        return _iterate(product, first, count, largest, room)
     except NotConverged:
         if n_rows > DENSE_AT_LAST:
             raise
     return _dense(product, first, count, largest)
 
 
-def _iterate(product, first, count: int, largest: Largest, room: int, max_restarts: int) -> LeadingSchur:
+def _iterate(product, first, count: int, largest: Largest, room: int) -> LeadingSchur:
     n_rows = len(first)
     random = np.random.default_rng(0)
     basis = np.empty((room + 1, n_rows))
@@ -140,7 +139,7 @@ def _iterate(product, first, count: int, largest: Largest, room: int, max_restar
                 wanted = int(np.count_nonzero(size_of(values, largest) > floor + DISTINCT))
             is_done = n_good >= wanted if wanted else np.abs(left_over[: 1 + (values[0].imag != 0)]).max() <= NOTICED
             restarts += 1
-            if not is_done and restarts >= max_restarts:
+            if not is_done and restarts >= MAX_RESTARTS:
                 raise NotConverged(known + n_good)
             n_active = room - known
             keep = wanted if is_done else _whole_pairs(values, min(wanted, n_active) + (n_active - wanted) // 2)
@@ -241,11 +240,11 @@ def _expand(product, basis: np.ndarray, form: np.ndarray, start: int, random: np
     """Fill the basis with Arnoldi steps."""
     for j in range(start, len(basis) - 1):
         new = product(basis[j])
-        size = np.linalg.norm(new)
+        size = float(np.linalg.norm(new))
         coefficients = _orthogonalize(new, basis[: j + 1])
-        norm = np.linalg.norm(new)
+        norm = float(np.linalg.norm(new))
         form[: j + 1, j] = coefficients
-        if norm <= ROUNDING * max(size, 1):  # the basis is invariant: go on elsewhere
+        if norm <= ROUNDING * max(size, 1.0):  # the basis is invariant: go on elsewhere
             form[j + 1, j] = 0
             _fresh_direction(basis, j + 1, random)
         else:

@@ -13,10 +13,10 @@ from jax.custom_derivatives import linear_call
 from jaxtyping import Array, Float
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
-from jaxvelo.graph._csr_layout import csr_of_slots
 from jaxvelo.graph._host import call_on_host
 from jaxvelo.markov._krylov_schur import LeadingSchur, NotConverged, eigenvalues_of, leading_schur, size_of
 from jaxvelo.markov._metrics import expected_displacement
+from jaxvelo.markov._stationary import initial_distribution_on_graph
 from jaxvelo.markov._subspace_change import SubspaceChange
 
 
@@ -99,11 +99,9 @@ def schur(
     """
     n_cells = transitions.shape[0]
     if isinstance(transitions, TransitionMatrix):
-        eta = jnp.full(n_cells, 1 / n_cells) if initial_distribution is None else jnp.asarray(initial_distribution)
-        eta = jax.lax.stop_gradient(eta.astype(transitions.values[0].dtype))
-        eta = eta / jnp.sum(eta)
-        found = _schur(transitions.values, transitions.graph.bare, eta, n_components, which)
-        return Schur(found.matrix, found.vectors, _eigenvalues(found.matrix), eta, found.residual, found.gap)
+        start = initial_distribution_on_graph(transitions, initial_distribution)
+        found = _schur(transitions.values, transitions.graph.bare, start, n_components, which)
+        return Schur(found.matrix, found.vectors, _eigenvalues(found.matrix), start, found.residual, found.gap)
     eta = np.ones(n_cells) if initial_distribution is None else np.asarray(initial_distribution, dtype=np.float64)
     if not (eta > 0).all():
         raise ValueError(
@@ -178,9 +176,9 @@ class _Found(NamedTuple):
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 @partial(jax.jit, static_argnums=(3, 4))
 def _schur(values, graph: NeighborGraph, eta: Array, n_components: int, which: Literal["LR", "LM"]) -> _Found:
-    def solve(slots, eta) -> _Found:
+    def solve(transitions, eta) -> _Found:
         try:
-            found = _ScaledChain(csr_of_slots(*slots), eta.astype(np.float64)).schur(n_components, which)
+            found = _ScaledChain(transitions.to_csr(), eta.astype(np.float64)).schur(n_components, which)
         except NotConverged:
             found = None
         if found is None or found.vectors.shape[1] != n_components:
@@ -192,7 +190,7 @@ def _schur(values, graph: NeighborGraph, eta: Array, n_components: int, which: L
     number: Any = jax.ShapeDtypeStruct((), dtype)
     matrix: Any = jax.ShapeDtypeStruct((n_components, n_components), dtype)
     vectors: Any = jax.ShapeDtypeStruct((eta.shape[0], n_components), dtype)
-    return call_on_host(solve, _Found(matrix, vectors, number, number), _slots(graph, values), eta)
+    return call_on_host(solve, _Found(matrix, vectors, number, number), TransitionMatrix(graph, values), eta)
 
 
 @_schur.defjvp
@@ -201,12 +199,12 @@ def _schur_jvp(n_components, which, primals, tangents):
     found = _schur(values, graph, eta, n_components, which)
     cause = expected_displacement(TransitionMatrix(graph, tangents[0]), found.vectors)
     shapes: Any = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (found.vectors, found.matrix))
-    known = (_slots(graph, values), eta, found.vectors, found.matrix)
+    known = (TransitionMatrix(graph, values), eta, found.vectors, found.matrix)
 
-    def prepared(slots, eta, vectors, form) -> tuple[SubspaceChange | None, np.ndarray]:
+    def prepared(transitions, eta, vectors, form) -> tuple[SubspaceChange | None, np.ndarray]:
         eta, vectors, form = (x.astype(np.float64) for x in (eta, vectors, form))
         is_known = np.isfinite(form).all()
-        chain = _ScaledChain(csr_of_slots(*slots), eta)
+        chain = _ScaledChain(transitions.to_csr(), eta)
         return (chain.change(vectors, form) if is_known else None), chain.root[:, None]
 
     def change(known, cause):
@@ -232,10 +230,6 @@ def _schur_jvp(n_components, which, primals, tangents):
     vectors, matrix = linear_call(change, transposed, known, cause)
     still = jax.tree.map(jnp.zeros_like, found)
     return found, still._replace(vectors=vectors, matrix=matrix)
-
-
-def _slots(graph: NeighborGraph, values: tuple[Array, ...]) -> tuple:
-    return graph.rows, graph.columns, graph.mask, graph.position, values
 
 
 def _eigenvalues(form: Float[Array, "k k"]) -> Any:

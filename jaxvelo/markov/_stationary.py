@@ -16,7 +16,6 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackNoConvergence
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
-from jaxvelo.graph._csr_layout import csr_of_slots
 from jaxvelo.graph._host import call_on_host
 from jaxvelo.leading_eigenvectors import leading_eigenvectors
 from jaxvelo.markov._absorbing_chain import AbsorbingChain, Effort, plan
@@ -104,9 +103,8 @@ def stationary_distribution(
     n_cells = transitions.shape[0]
     effort = effort_of(tolerance, max_steps, direct_cells)
     if isinstance(transitions, TransitionMatrix):
-        eta = jnp.full(n_cells, 1 / n_cells) if initial_distribution is None else jnp.asarray(initial_distribution)
-        eta = jax.lax.stop_gradient(eta.astype(transitions.values[0].dtype))
-        return _stationary(transitions.values, transitions.graph.bare, eta / jnp.sum(eta), effort).distribution
+        start = initial_distribution_on_graph(transitions, initial_distribution)
+        return _stationary(transitions.values, transitions.graph.bare, start, effort).distribution
     eta = np.full(n_cells, 1.0) if initial_distribution is None else np.asarray(initial_distribution, dtype=np.float64)
     found = Recurrence(without_zeros(transitions), effort).long_run(eta / eta.sum())
     if not np.isfinite(found.distribution).all():
@@ -116,6 +114,13 @@ def stationary_distribution(
             "use more neighbours, take its parts by themselves, or raise `tolerance`, `max_steps` or `direct_cells`."
         )
     return found.distribution
+
+
+def initial_distribution_on_graph(transitions: TransitionMatrix, given: Any) -> Float[Array, " cells"]:
+    """Of sum one, of the type of the transitions, without derivative; uniform if ``None``."""
+    eta = jnp.ones(transitions.shape[0]) if given is None else jnp.asarray(given)
+    eta = jax.lax.stop_gradient(eta.astype(transitions.values[0].dtype))
+    return eta / jnp.sum(eta)
 
 
 def without_zeros(transitions: sp.csr_matrix) -> sp.csr_matrix:
@@ -250,11 +255,11 @@ class Recurrence:
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
 @partial(jax.jit, static_argnums=(3,))
 def _stationary(values, graph: NeighborGraph, eta: Array, effort: Effort) -> LongRun:
-    def solve(slots, eta) -> LongRun:
-        return Recurrence(csr_of_slots(*slots), effort).long_run(eta.astype(np.float64))
+    def solve(transitions, eta) -> LongRun:
+        return Recurrence(transitions.to_csr(), effort).long_run(eta.astype(np.float64))
 
     some: Any = jax.ShapeDtypeStruct(eta.shape, values[0].dtype)
-    return call_on_host(solve, LongRun(some, some, some), _slots(graph, values), eta)
+    return call_on_host(solve, LongRun(some, some, some), TransitionMatrix(graph, values), eta)
 
 
 @_stationary.defjvp
@@ -267,25 +272,21 @@ def _stationary_jvp(effort, primals, tangents):
     causes = tuple(mass @ moved - mass * sums for mass in (found.distribution, found.visits))
     some: Any = jax.ShapeDtypeStruct(eta.shape, values[0].dtype)
 
-    def change(slots, causes):
-        def on_host(slots, causes):
+    def change(transitions, causes):
+        def on_host(transitions, causes):
             doubles = (cause.astype(np.float64) for cause in causes)
-            return Recurrence(csr_of_slots(*slots), effort).change(*doubles)
+            return Recurrence(transitions.to_csr(), effort).change(*doubles)
 
-        return call_on_host(on_host, some, slots, causes)
+        return call_on_host(on_host, some, transitions, causes)
 
-    def transposed(slots, gradient):
-        def on_host(slots, gradient):
-            return Recurrence(csr_of_slots(*slots), effort).change_transposed(gradient.astype(np.float64))
+    def transposed(transitions, gradient):
+        def on_host(transitions, gradient):
+            return Recurrence(transitions.to_csr(), effort).change_transposed(gradient.astype(np.float64))
 
-        return call_on_host(on_host, (some, some), slots, gradient)
+        return call_on_host(on_host, (some, some), transitions, gradient)
 
     still = jax.tree.map(jnp.zeros_like, found)
-    return found, still._replace(distribution=linear_call(change, transposed, _slots(graph, values), causes))
-
-
-def _slots(graph: NeighborGraph, values: tuple[Array, ...]) -> tuple:
-    return graph.rows, graph.columns, graph.mask, graph.position, values
+    return found, still._replace(distribution=linear_call(change, transposed, TransitionMatrix(graph, values), causes))
 
 
 def stationary_distributions(

@@ -9,6 +9,7 @@ from jaxvelo.annotated.arguments import check_integer
 
 from ._checks import checked_cmap
 from ._figure import INK, Canvas, Sheet, check_size, checked_path, finish_figure, new_figure, pyplot
+from ._heat_map import draw_heat_map
 from ._looks import picture
 
 if TYPE_CHECKING:
@@ -119,7 +120,9 @@ def sweep(
     # A few points far from the best would take all the colours: those far beyond the median share the last.
     low, middle = (float(np.min(finite)), float(np.median(finite))) if len(finite) else (0.0, 1.0)
     high = low + 2 * (middle - low) if middle > low else None
-    image = axes.imshow(result.losses, cmap=cmap, aspect="auto", vmin=low, vmax=high)
+    largest = np.abs(finite).max(initial=0)
+    form = ".3f" if largest < 100 else ".1f" if largest < 1000 else ".0f" if largest < 1e5 else ".2g"
+    image = draw_heat_map(axes, result.losses, cmap, limits=(low, high), form=form, fontsize=8)
     axes.set_yticks(range(n_scales), [f"{s:.3g}" if s < 1000 else f"{s:.0f}" for s in result.softmax_scales])
     axes.set_ylabel("softmax scale", color=INK)
     if np.array_equal(result.weights, [1]):  # a kernel alone
@@ -127,18 +130,10 @@ def sweep(
     else:
         axes.set_xticks(range(n_weights), [f"{w:.3g}" for w in result.weights])
         axes.set_xlabel("weight of the first kernel", color=INK)
-    largest = np.abs(finite).max(initial=0)
-    form = ".3f" if largest < 100 else ".1f" if largest < 1000 else ".0f" if largest < 1e5 else ".2g"
-    for (i, j), loss in np.ndenumerate(result.losses):
-        if np.isfinite(loss):
-            light = np.dot(image.to_rgba(loss)[:3], (0.299, 0.587, 0.114)) > 0.5
-            axes.text(j, i, f"{loss:{form}}", ha="center", va="center", fontsize=8, color=INK if light else "white")
     if np.isfinite(result.losses).any():
         i, j = np.unravel_index(np.nanargmin(result.losses), result.losses.shape)
         axes.add_patch(pyplot().Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=HELD_OUT, linewidth=2.5))
     axes.figure.colorbar(image, ax=axes, label="loss", extend="neither" if high is None else "max")
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, colors=INK)
     return canvas.finish()
 
 

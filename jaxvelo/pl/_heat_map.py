@@ -13,7 +13,7 @@ def draw_heat_map(
     matrix: Float[np.ndarray, "rows columns"],
     cmap: Any,
     *,
-    limits: tuple[float, float],
+    limits: tuple[float, float | None],
     form: str | None = ".2f",
     fontsize: float | None = None,
 ) -> Any:

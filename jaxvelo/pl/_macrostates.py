@@ -94,7 +94,8 @@ def macrostates(
     if not set(parts) <= set(columns):
         raise ValueError(f"Expected `which` to be one of {[*columns, 'initial_and_terminal']}, found `{which!r}`.")
     title = "macrostates" if which == "all" else " and ".join(parts) + " states"
-    marked = _joined([assigned(adata, columns[part], REMEDIES[part], looks.palette) for part in parts], parts, title)
+    of_parts = [assigned(adata, columns[part], REMEDIES[part], looks.palette) for part in parts]
+    marked = _joined(of_parts, parts, title)
     view = View(
         title=title, quantity="membership", basis=basis, color=color, mode=mode, time_key=time_key, same_plot=same_plot
     )
@@ -102,7 +103,10 @@ def macrostates(
         logger.warning("No memberships of the %s are stored: drawing the cells that stand for them", title)
         discrete = True
     if not discrete:
-        found = [read_memberships(adata, columns[part], REMEDIES[part]) for part in parts]
+        found = [
+            read_memberships(adata, columns[part], REMEDIES[part]).of(one.names)
+            for part, one in zip(parts, of_parts, strict=True)
+        ]
         of = Memberships(np.column_stack([one.values for one in found]), marked.names)
         return draw_memberships(adata, of.of(states), some_states(marked, states).colors, view, looks)
     marked = some_states(marked, states)

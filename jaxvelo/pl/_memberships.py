@@ -117,12 +117,14 @@ def _draw_over_time(
         default_size=(4.2, 3.4) if n_panels > 1 else (6.0, 4.0),
         room=0.0 if together else room_beside(shades, legend),
     )
+    # The same for all states, so that they can be compared.
+    low, high = np.nanmin(of.values, initial=0.0), np.nanmax(of.values, initial=1e-6)
     with canvas:
         for ax, values, color, title in zip(canvas.axes, of.values.T, shades, titles, strict=True):
             positions = np.column_stack([time, values])
             size = looks.size or 0.6 * cell_size(int(finite_rows(positions).sum()))
             draw_cells(ax, positions, color, looks, size=size)
-            ax.set_ylim(np.nanmin(values, initial=0.0) - 0.03, np.nanmax(values, initial=1.0) + 0.03)
+            ax.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
             dress_axes(ax, title, looks.xlabel or view.time_key, looks.ylabel or view.quantity, looks.fontsize)
             if not together:
                 draw_legend(ax, positions, color, legend)

@@ -12,6 +12,7 @@ from jaxvelo.configuration import logger
 from ._checks import check_color
 from ._colors import MOST_GROUPS
 from ._figure import INK, Canvas, Sheet, text_size
+from ._heat_map import ink_on
 from ._looks import picture
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _draw_bars(
     largest = 72 * 0.7 * thickness  # of a text in a row, in points
     named = len(groups) <= MOST_GROUPS
     for part, name, shade in zip(shares.T, names, shades, strict=False):
-        ink = INK if np.dot(to_rgb(shade), (0.299, 0.587, 0.114)) > 0.6 else "white"
+        ink = ink_on(to_rgb(shade))
         ax.barh(rows, part, left=left, color=shade, height=0.78 if named else 1.0, label=name, linewidth=0)
         for row in np.flatnonzero(part >= 0.06) if largest >= 7 else ():
             ax.text(

@@ -1,9 +1,14 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from jaxvelo.markov import closed_classes, stationary_distributions
+from jaxvelo.graph import TransitionMatrix
+from jaxvelo.markov import closed_classes, stationary_distribution, stationary_distributions
 from tests.dynamics import plain
+from tests.finite_differences import check_gradient
+from tests.markov.chains import chain, messy_chain
 
 
 def drift(n_cells, up=0.6, seed=0):
@@ -62,3 +67,70 @@ def test_stored_zeros_are_no_edges_and_the_argument_is_not_changed():
 def test_repeatable():
     matrix = sp.csr_matrix(drift(400))
     np.testing.assert_array_equal(stationary_distributions(matrix), stationary_distributions(matrix))
+
+
+def long_run(dense, eta):
+    """By brute force; half of the steps stay, so that nothing is periodic."""
+    return eta @ np.linalg.matrix_power((dense + np.eye(len(dense))) / 2, 2**24)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_closed_classes_weighted_by_the_probability_to_end_there(seed):
+    matrix, dense, _ = messy_chain(seed=seed)
+    eta = np.random.default_rng(seed).random(len(dense))
+    eta /= eta.sum()
+    assert len(closed_classes(sp.csr_matrix(dense))) > 2
+    found = stationary_distribution(sp.csr_matrix(dense), eta)
+    np.testing.assert_allclose(found, long_run(dense, eta), atol=1e-12)
+    np.testing.assert_allclose(stationary_distribution(sp.csr_matrix(dense)), long_run(dense, np.full(40, 1 / 40)))
+    of_graph = stationary_distribution(matrix, eta)
+    assert of_graph.dtype == matrix.values[0].dtype
+    np.testing.assert_allclose(of_graph, found, atol=1e-12 if jax.config.jax_enable_x64 else 1e-6)
+
+
+@pytest.mark.parametrize("n_cells", [1, 2, 60, 700])
+def test_one_class_does_not_depend_on_the_start(n_cells):
+    """By the dense and by the iterative way; also where all moves go to and fro."""
+    dense = drift(n_cells) if n_cells > 1 else np.ones((1, 1))
+    eta = np.random.default_rng(0).random(n_cells)
+    found = stationary_distribution(sp.csr_matrix(dense), eta)
+    np.testing.assert_allclose(found, plain.stationary(dense), atol=1e-10)
+    assert (found >= 0).all()
+
+
+def test_slow_line_is_solved():
+    """The 3,000 cells of a symmetric walk are equally likely, but for the ends; the gap is 1e-6."""
+    step = np.full(2999, 0.5)
+    dense = sp.diags_array([step, step], offsets=[-1, 1]).tolil()
+    dense[0, 1] = dense[2999, 2998] = 1
+    found = stationary_distribution(sp.csr_matrix(dense))
+    expected = np.full(3000, 1 / 2999)
+    expected[[0, -1]] /= 2
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_what_is_not_known_is_an_error_with_a_remedy():
+    """The flow between two halves is below the last digit of single steps."""
+    dense = np.kron(np.eye(2), np.full((300, 300), 1 / 300))
+    dense[0, 300] = dense[300, 0] = 1e-15
+    with pytest.raises(ArithmeticError, match=r"stationary distribution of 600 cells within .*use more neighbours"):
+        stationary_distribution(sp.csr_matrix(dense))
+    matrix = chain(dense)
+    assert np.isnan(stationary_distribution(matrix)).all()
+
+
+def test_gradient_with_many_classes():
+    matrix, dense, _ = messy_chain()
+    matrix = chain(dense)
+    rng = np.random.default_rng(0)
+    weight, eta = (jnp.asarray(x, float) for x in (rng.normal(size=40), rng.random(40)))
+    free = tuple(jnp.asarray(rng.normal(size=w.shape) / 10, w.dtype) for w in matrix.values)
+
+    def function(free, weights, graph, weight, eta):
+        values = tuple(w * jnp.exp(f) for w, f in zip(weights, free, strict=True))
+        return jnp.sum(weight * stationary_distribution(TransitionMatrix(graph, values).normalize(), eta))
+
+    arguments = (matrix.values, matrix.graph, weight, eta)
+    gradient = check_gradient(function, free, arguments=arguments, step=1e-2)
+    along = jax.jvp(lambda free: function(free, *arguments), (free,), (free,))[1]
+    np.testing.assert_allclose(along, sum(jnp.sum(g * f) for g, f in zip(gradient, free, strict=True)), rtol=1e-9)

@@ -1,0 +1,106 @@
+"""Chains of any size on a tree of known coordinates: neighbours in space, steps along the known time.
+
+Usage: ``python -m benchmarks.tree_chain N_CELLS FILE.npz [--fates 5] [--closed 0] [--seed 0]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.spatial import cKDTree
+
+BRANCHING, TIP = 0.4, 0.97
+VELOCITY_WEIGHT, SOFTMAX_SCALE = 0.8, 4.0
+
+
+class TreeChain(NamedTuple):
+    """A transition matrix in float64, and what is true of its cells: time in [0, 1] and the fate that they head for."""
+
+    transitions: sp.csr_matrix
+    time: np.ndarray
+    fate: np.ndarray
+
+
+def make(n_cells: int, n_fates: int = 5, n_closed: int = 0, seed: int = 0, n_neighbors: int = 30) -> TreeChain:
+    """Make a chain on a trunk and branches, in five dimensions.
+
+    Parameters
+    ----------
+    n_cells
+        Number of cells, spread evenly over fates and time.
+    n_fates
+        Number of branches.
+    n_closed
+        Number of branches whose tip is not left once it is reached: so many closed classes.
+    seed
+        Seed of :func:`numpy.random.default_rng`.
+    n_neighbors
+        Of each cell; the graph is made symmetric, so that most cells have more.
+    """
+    rng = np.random.default_rng(seed)
+    time, fate = rng.random(n_cells), rng.integers(0, n_fates, n_cells)
+    directions = rng.normal(size=(n_fates, 5))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    place = np.maximum(time - BRANCHING, 0.0)[:, None] * directions[fate]
+    place[:, 0] += np.minimum(time, BRANCHING)
+    place += 0.03 * rng.standard_normal(place.shape)
+
+    neighbors = cKDTree(place).query(place, n_neighbors + 1, workers=-1)[1][:, 1:]
+    indptr = np.arange(0, neighbors.size + 1, n_neighbors, dtype=np.int32)
+    ones = np.ones(neighbors.size, np.float32)
+    graph = sp.csr_matrix((ones, neighbors.astype(np.int32).ravel(), indptr), shape=(n_cells, n_cells))
+    del neighbors
+    graph = (graph + graph.T).tocsr()
+    graph.sort_indices()
+    degree = np.diff(graph.indptr)
+    rows = np.repeat(np.arange(n_cells, dtype=np.int32), degree)
+
+    in_tip = np.where((time > TIP) & (fate < n_closed), fate, -1)
+    leaves = (in_tip[rows] >= 0) & (in_tip[rows] != in_tip[graph.indices])
+    ahead = time[graph.indices] - time[rows]
+    first = graph.indptr[:-1]
+    ahead /= np.maximum.reduceat(np.abs(ahead), first)[rows]
+    step = np.exp(SOFTMAX_SCALE * ahead)
+    step[leaves] = 0.0
+    near = np.where(leaves, 0.0, 1.0)
+    for weights in (step, near):
+        weights /= np.add.reduceat(weights, first)[rows]
+    graph = sp.csr_matrix((VELOCITY_WEIGHT * step + (1 - VELOCITY_WEIGHT) * near, graph.indices, graph.indptr))
+    graph.eliminate_zeros()
+    return TreeChain(graph, time, fate)
+
+
+def save(file: str, chain: TreeChain) -> None:
+    """Write a chain, uncompressed."""
+    matrix = chain.transitions
+    np.savez(file, data=matrix.data, indices=matrix.indices, indptr=matrix.indptr, time=chain.time, fate=chain.fate)
+
+
+def load(file: str) -> TreeChain:
+    """Read a chain."""
+    with np.load(file) as arrays:
+        n_cells = len(arrays["indptr"]) - 1
+        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
+        return TreeChain(sp.csr_matrix(parts, shape=(n_cells, n_cells), copy=False), arrays["time"], arrays["fate"])
+
+
+def main() -> None:
+    """Make a chain and write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("n_cells", type=int)
+    parser.add_argument("file")
+    parser.add_argument("--fates", type=int, default=5)
+    parser.add_argument("--closed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    chain = make(arguments.n_cells, arguments.fates, arguments.closed, arguments.seed)
+    save(arguments.file, chain)
+    print(json.dumps({"entries": int(chain.transitions.nnz)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,747 @@
+"""Generalised Perron cluster cluster analysis of a kernel's transition matrix, under CellRank's names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+
+from jaxvelo import pl
+from jaxvelo.annotated.arguments import check_integer, listed
+from jaxvelo.annotated.names import text_of
+from jaxvelo.configuration import ignore_arguments, logger, timed
+from jaxvelo.estimators._absorbed_cells import check_solver, fates_of, times_of
+from jaxvelo.estimators._fate_plots import FatePlots
+from jaxvelo.estimators._fate_storage import FateStorage
+from jaxvelo.estimators._given_states import (
+    check_overlap,
+    check_renaming,
+    states_of_cells,
+    states_of_macrostates,
+)
+from jaxvelo.estimators._lineage_drivers import find_lineage_drivers, most_correlated_first
+from jaxvelo.estimators._lineage_priming import find_lineage_priming
+from jaxvelo.estimators._macrostate_search import (
+    Range,
+    best_number,
+    find_macrostates,
+    numbers_that_split,
+    read_n_states,
+    whole_pairs,
+)
+from jaxvelo.estimators._spectrum import (
+    LEAST_COMPONENTS,
+    check_alpha,
+    eigendecomposition,
+    find_schur,
+    schur_eigenvalues,
+)
+from jaxvelo.estimators._state_set import States
+from jaxvelo.estimators._terminal_criteria import Choice, Evidence, choose_terminal, criterion_meant, explained
+from jaxvelo.estimators._terminal_state_identification import identify_terminal_states, tsi_score
+from jaxvelo.markov import Schur, stationary_distribution
+
+
+class Identification(NamedTuple):
+    """How early terminal states were found: the curve, and what it is the curve of."""
+
+    curve: pd.DataFrame
+    terminal_states: tuple[str, ...]
+    cluster_key: str
+
+
+class GPCCA(FatePlots, FateStorage):
+    r"""Macrostates, terminal states and fates of a Markov chain on cells.
+
+    The leading real Schur vectors :math:`X` of the transition matrix, :math:`T X = X R`, span what changes slowest. A
+    rotation :math:`A` of some of them makes memberships :math:`\chi = X A` of the cells in macrostates, non-negative
+    and summing to one, that are as crisp as can be (Reuter et al. 2018, 2019). Some macrostates are terminal, and the
+    probabilities of a cell to end in each of them are its fates.
+
+    Results are attributes, :obj:`None` before they are computed, and entries of :attr:`adata`, where CellRank finds
+    them. Each method computes first and writes then: what fails leaves all as it was. What is computed anew removes
+    what depended on the old.
+
+    Parameters
+    ----------
+    object
+        A kernel with a transition matrix; or what :class:`~jaxvelo.kernels.PrecomputedKernel` takes: an AnnData object,
+        a matrix, a key in ``adata.obsp``, or a direction.
+    **kwargs
+        Further arguments of :class:`~jaxvelo.kernels.PrecomputedKernel`.
+
+    Notes
+    -----
+    The names, the arguments and the keys are CellRank 2.3's. What differs, on purpose:
+
+    1. Memberships are the crispest that gradients find from several starts; the search that CellRank's dependency makes
+       ends early for many states. ``compute_macrostates(optimizer="nelder-mead")`` makes the same search.
+    2. At least 20 Schur vectors are computed, so that there is an eigengap to see; CellRank computes as many as there
+       are states. Neither PETSc nor dense matrices are needed.
+    3. The stationary distribution always exists. With several classes of cells that lead to no others, it is that of a
+       process that starts in the initial distribution.
+    4. Fates are certified: where they are not known within ``tol``, or a cell reaches no terminal state, there is an
+       error that says why. ``tol`` is the largest error of a probability.
+    5. Initial states may be set without losing fates, which do not depend on them.
+    6. ``predict_terminal_states(method="eigengap_coarse")`` chooses at least one state; CellRank chooses all where its
+       count is zero.
+    7. Choosing terminal states logs which were chosen, which were not, and why; without an argument, by
+       ``method="retention"``, which is right more often than CellRank's ``"stability"``.
+    8. Lineages are in the order of the terminal states, or of ``keys``; in CellRank with ``keys`` in any.
+    9. Terminal states given as clusters have the clusters' colours.
+    10. Files hold no pickled objects.
+
+    References
+    ----------
+    Reuter et al. (2018), J. Chem. Theory Comput. 14:3579. Reuter et al. (2019), J. Chem. Phys. 150:174103. Roeblitz &
+    Weber (2013), Adv. Data Anal. Classif. 7:147. Lange et al. (2022), Nat. Methods 19:159.
+    """
+
+    def __init__(self, object: Any, **kwargs: Any):
+        super().__init__(object, **kwargs)
+        self._schur: Schur | None = None
+        self._identification: Identification | None = None
+
+    def compute_schur(
+        self,
+        n_components: int = LEAST_COMPONENTS,
+        initial_distribution: Any = None,
+        method: Literal["krylov", "brandts"] = "krylov",
+        which: Literal["LR", "LM"] = "LR",
+        alpha: float = 1.0,
+        verbose: bool | None = None,
+    ) -> Self:
+        """Compute leading real Schur vectors of the transition matrix, and their eigenvalues.
+
+        Parameters
+        ----------
+        n_components
+            Number of vectors. There is one more where the last would be half of a pair of conjugate eigenvalues.
+        initial_distribution
+            Positive weight of each cell; equal ones if :obj:`None`.
+        method
+            Accepted for scripts written for CellRank, where ``"brandts"`` makes the matrix dense; one method here.
+        which
+            The largest real parts, ``"LR"``, or magnitudes, ``"LM"``.
+        alpha
+            Weight of the distance of an eigenvalue from one in the eigengap.
+        verbose
+            Without effect.
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of range.
+        ArithmeticError
+            If not so many vectors are found.
+        """
+        if method not in ("krylov", "brandts"):
+            raise ValueError(f"Expected `method` to be 'krylov' or 'brandts', found `{method!r}`.")
+        ignore_arguments(method=None if method == "krylov" else method, verbose=verbose)
+        with timed("Computing Schur decomposition"):
+            found, fields, params = self._find_schur(n_components, initial_distribution, which, alpha)
+            self._take(params, **fields)
+            self._schur = found
+        split = numbers_that_split(found)
+        if split:
+            logger.info("    these numbers of macrostates would split pairs of conjugate eigenvalues: %s", split)
+        return self
+
+    def compute_eigendecomposition(
+        self,
+        k: int = 20,
+        which: Literal["LR", "LM"] = "LR",
+        alpha: float = 1.0,
+        only_evals: bool = False,
+        ncv: int | None = None,
+    ) -> Self:
+        """Compute leading eigenvalues of the transition matrix, with left and right eigenvectors.
+
+        Parameters
+        ----------
+        k
+            Number of eigenvalues.
+        which, alpha
+            As of :meth:`compute_schur`.
+        only_evals
+            Whether to leave out eigenvectors and stationary distribution.
+        ncv
+            Without effect.
+        """
+        ignore_arguments(ncv=ncv)
+        with timed("Computing eigendecomposition of the transition matrix"):
+            found = eigendecomposition(self.transition_matrix, k, which, alpha, only_evals)
+            self._take({"eigendecomposition": found["params"]}, eigendecomposition=found)
+        return self
+
+    def compute_macrostates(
+        self,
+        n_states: int | Sequence[int] | None = None,
+        n_cells: int | None = 30,
+        cluster_key: str | Mapping[str, str] | None = None,
+        weight_key: str | None = None,
+        *,
+        optimizer: Literal["gradient", "nelder-mead"] = "gradient",
+        **kwargs: Any,
+    ) -> Self:
+        """Compute macrostates: sets of cells between which the process changes slowly.
+
+        Parameters
+        ----------
+        n_states
+            Number of macrostates; two numbers to choose between by the minChi criterion; or :obj:`None` for as many as
+            there are eigenvalues before the eigengap. There is one more where a pair of conjugate eigenvalues would be
+            split.
+        n_cells
+            Number of cells that stand for each macrostate; all that belong to it most if :obj:`None`.
+        cluster_key
+            Clusters to name and colour macrostates after: a key in ``adata.obs``; or ``{"obsm": key}`` of a data frame
+            with proportions of clusters for each cell.
+        weight_key
+            Key in ``adata.obs`` of the weights of the cells, for proportions.
+        optimizer
+            How memberships are searched for: from several starts by gradients, or as pyGPCCA does, from one by the
+            simplex method.
+        **kwargs
+            Arguments of :meth:`compute_schur`, whose vectors are computed if there are not enough.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If an argument is out of range, or there are too few cells, or no clusters.
+        ArithmeticError
+            If not enough Schur vectors are found.
+        """
+        if optimizer not in ("gradient", "nelder-mead"):
+            raise ValueError(f"Expected `optimizer` to be 'gradient' or 'nelder-mead', found `{optimizer!r}`.")
+        if n_cells is not None:
+            check_integer("n_cells", n_cells, 1)
+        wanted = read_n_states(n_states)
+        most = 2 if wanted is None else wanted.most if isinstance(wanted, Range) else wanted
+        found, fields, params = self._enough_schur(most, kwargs)
+        if wanted is None:
+            decomposition: Any = fields.get("eigendecomposition", self._results.eigendecomposition)
+            wanted = decomposition["eigengap"] + 1
+        number = whole_pairs(found, best_number(found, wanted) if isinstance(wanted, Range) else wanted)
+        stationary = stationary_distribution(self.transition_matrix, found.initial_distribution)
+        with timed(f"Computing {number} macrostates"):
+            states, coarse = find_macrostates(
+                self.adata, found, number, stationary, optimizer, n_cells, cluster_key, weight_key
+            )
+            given = {"n_states": number, "n_cells": n_cells, "optimizer": optimizer, "weight_key": weight_key}
+            params["macrostates"] = {**given, "cluster_key": _plain_key(cluster_key)}
+            self._take(params, **fields, macrostates=states, coarse=coarse)
+            self._schur = found
+        return self
+
+    def predict_terminal_states(
+        self,
+        method: Literal["retention", "stability", "top_n", "eigengap", "eigengap_coarse"] | None = None,
+        n_cells: int = 30,
+        alpha: float | None = 1,
+        stability_threshold: float | None = None,
+        n_states: int | None = None,
+        allow_overlap: bool = False,
+    ) -> Self:
+        """Choose terminal states among the macrostates.
+
+        Parameters
+        ----------
+        method
+            ``"retention"``: those that keep most of their cells until all processes behind the eigengap are over, and
+            that others come to in this time; beginnings are none. ``"stability"``: those with a probability to stay of
+            at least ``stability_threshold``, 0.96 unless given. ``"top_n"``: the ``n_states`` most stable.
+            ``"eigengap"``: as many of these as there are eigenvalues before the gap. ``"eigengap_coarse"``: those
+            before a gap of the probabilities to stay. None: ``"stability"`` or ``"top_n"`` if their number is given,
+            otherwise ``"retention"``.
+        n_cells
+            Number of cells that stand for each.
+        alpha
+            Weight of the distance from one in a gap.
+        stability_threshold, n_states
+            See above.
+        allow_overlap
+            Whether cells may stand for an initial state too.
+
+        Raises
+        ------
+        RuntimeError
+            If there are no macrostates.
+        ValueError
+            If an argument is out of range, no state is found, or cells overlap.
+        """
+        macrostates, coarse = self._require_macrostates(), self._results.coarse
+        criterion = criterion_meant(stability_threshold, n_states) if method is None else method
+        if coarse is None:
+            logger.warning("There is one macrostate only: it is the terminal state")
+            choice = Choice(macrostates.names, "being the only one")
+        else:
+            decomposition = self._results.eigendecomposition
+            values = None if decomposition is None else np.asarray(decomposition["D"])
+            memberships = np.asarray(macrostates.memberships)
+            evidence = Evidence(
+                self.transition_matrix, coarse, memberships, values, alpha, stability_threshold, n_states
+            )
+            choice = choose_terminal(criterion, evidence)
+            logger.info("%s", explained(choice, coarse))
+        params = {"method": criterion, "n_cells": n_cells, "alpha": alpha, "allow_overlap": allow_overlap}
+        params |= {"stability_threshold": stability_threshold, "n_states": n_states}
+        states = states_of_macrostates(macrostates, choice.names, n_cells, "top_n")
+        return self._set_states("terminal", states, allow_overlap, params)
+
+    def predict_initial_states(self, n_states: int = 1, n_cells: int = 30, allow_overlap: bool = False) -> Self:
+        """Choose as initial states the macrostates where the process is most rarely in the long run.
+
+        Parameters
+        ----------
+        n_states
+            Number of initial states.
+        n_cells
+            Number of cells that stand for each.
+        allow_overlap
+            Whether cells may stand for a terminal state too.
+
+        Raises
+        ------
+        RuntimeError
+            If there are no macrostates.
+        ValueError
+            If an argument is out of range, or cells overlap.
+        """
+        macrostates, coarse = self._require_macrostates(), self._results.coarse
+        check_integer("n_states", n_states, 1)
+        if n_states > len(macrostates.names):
+            raise ValueError(
+                f"Expected `n_states` of at most the {len(macrostates.names)} macrostates, found {n_states}. Compute "
+                "more by `.compute_macrostates()`."
+            )
+        names = macrostates.names
+        if coarse is not None:
+            if coarse.stationary is None:
+                raise RuntimeError("Compute macrostates anew as `.compute_macrostates()`: their long run is not known.")
+            ranked = coarse.stationary.sort_values(kind="stable")
+            names = [str(name) for name in ranked.index[:n_states]]
+            shown = ", ".join(f"{name} ({share:.3g})" for name, share in ranked.iloc[: n_states + 1].items())
+            logger.info("    rarest in the long run: %s", shown)
+        params = {"n_states": n_states, "n_cells": n_cells, "allow_overlap": allow_overlap}
+        states = states_of_macrostates(macrostates, names, n_cells, "top_n")
+        return self._set_states("initial", states, allow_overlap, params)
+
+    def set_terminal_states(
+        self,
+        states: str | Sequence[str] | Mapping[str, Sequence[Any]] | pd.Series | None = None,
+        n_cells: int = 30,
+        allow_overlap: bool = False,
+        cluster_key: str | Mapping[str, str] | None = None,
+        weight_key: str | None = None,
+        agg: Literal["top_n", "union"] = "top_n",
+    ) -> Self:
+        """Say which states are terminal.
+
+        Parameters
+        ----------
+        states
+            Names of macrostates, ``["Alpha, Beta", "Epsilon"]`` with two taken together, or :obj:`None` for all. Or
+            cells: a dictionary from states to names of cells, ``{"clusters": ["Alpha", "Beta"]}`` with a key in
+            ``adata.obs``, or a categorical series that is missing for cells of no state.
+        n_cells
+            Number of cells that stand for each, of macrostates.
+        allow_overlap
+            Whether cells may stand for an initial state too.
+        cluster_key, weight_key
+            Clusters to name states after that are given by cells; as of :meth:`compute_macrostates`.
+        agg
+            Which cells stand for macrostates taken together: those that belong most to all, ``"top_n"``, or those of
+            each, ``"union"``.
+
+        Raises
+        ------
+        RuntimeError
+            If there are no macrostates, for their names.
+        KeyError, TypeError, ValueError
+            If a name or a cell is unknown, cells overlap, or there are too few.
+        """
+        found = self._given_states(states, n_cells, cluster_key, weight_key, agg)
+        return self._set_states("terminal", found, allow_overlap, {"n_cells": n_cells, "allow_overlap": allow_overlap})
+
+    def set_initial_states(
+        self,
+        states: str | Sequence[str] | Mapping[str, Sequence[Any]] | pd.Series | None = None,
+        n_cells: int = 30,
+        allow_overlap: bool = False,
+        cluster_key: str | Mapping[str, str] | None = None,
+        weight_key: str | None = None,
+        agg: Literal["top_n", "union"] = "top_n",
+    ) -> Self:
+        """Say which states are initial; the arguments are those of :meth:`set_terminal_states`."""
+        found = self._given_states(states, n_cells, cluster_key, weight_key, agg)
+        return self._set_states("initial", found, allow_overlap, {"n_cells": n_cells, "allow_overlap": allow_overlap})
+
+    def rename_terminal_states(self, old_new: Mapping[str, str]) -> Self:
+        """Give terminal states other names, ``{"Alpha": "alpha cells"}``; fates are removed, as for other states."""
+        return self._rename_states("terminal", old_new)
+
+    def rename_initial_states(self, old_new: Mapping[str, str]) -> Self:
+        """Give initial states other names."""
+        return self._rename_states("initial", old_new)
+
+    def compute_fate_probabilities(
+        self,
+        keys: Sequence[str] | None = None,
+        solver: str = "gmres",
+        use_petsc: bool | None = None,
+        n_jobs: int | None = None,
+        backend: str | None = None,
+        show_progress_bar: bool | None = None,
+        tol: float = 1e-6,
+        preconditioner: str | None = None,
+        check_sum_tol: float = 1e-3,
+    ) -> Self:
+        """Compute the probability of each cell to end in each terminal state.
+
+        Parameters
+        ----------
+        keys
+            Names of terminal states, ``["Alpha, Beta"]`` with two taken together; all if :obj:`None`. Others are cells
+            like all others then.
+        solver, use_petsc, n_jobs, backend, show_progress_bar, preconditioner
+            Accepted for scripts written for CellRank, and without effect.
+        tol
+            Largest error of a probability.
+        check_sum_tol
+            Largest difference of a cell's probabilities from the sum one.
+
+        Raises
+        ------
+        RuntimeError
+            If there are no terminal states.
+        KeyError, ValueError
+            If a name is unknown, a tolerance is out of range, or a cell reaches no terminal state.
+        ArithmeticError
+            If the probabilities are not known within the tolerances.
+        """
+        check_solver(solver)
+        ignore_arguments(
+            use_petsc=use_petsc, n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar,
+            preconditioner=preconditioner,
+        )  # fmt: skip
+        states = self._ends(keys)
+        with timed("Computing fate probabilities"):
+            found = fates_of(self.transition_matrix, states, tol, check_sum_tol)
+            params = {"keys": _plain_names(keys), "tol": tol, "check_sum_tol": check_sum_tol}
+            params["names"] = found.names.tolist()
+            self._take({"fate_probabilities": params}, fate_probabilities=found)
+        return self
+
+    def compute_absorption_times(
+        self,
+        keys: Sequence[str] | None = None,
+        calculate_variance: bool = False,
+        solver: str = "gmres",
+        use_petsc: bool | None = None,
+        n_jobs: int | None = None,
+        backend: str | None = None,
+        show_progress_bar: bool | None = None,
+        tol: float = 1e-6,
+        preconditioner: str | None = None,
+    ) -> Self:
+        """Compute how many steps each cell takes to each terminal state, given that it ends there.
+
+        Parameters
+        ----------
+        keys
+            As of :meth:`compute_fate_probabilities`.
+        calculate_variance
+            Whether to give their variance too.
+        solver, use_petsc, n_jobs, backend, show_progress_bar, preconditioner
+            Accepted for scripts written for CellRank, and without effect.
+        tol
+            Largest relative error.
+
+        Raises
+        ------
+        RuntimeError, KeyError, ValueError, ArithmeticError
+            As :meth:`compute_fate_probabilities` does.
+        """
+        check_solver(solver)
+        ignore_arguments(
+            use_petsc=use_petsc, n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar,
+            preconditioner=preconditioner,
+        )  # fmt: skip
+        states = self._ends(keys)
+        with timed("Computing absorption times"):
+            found = times_of(self.transition_matrix, states, tol, calculate_variance)
+            params = {"keys": _plain_names(keys), "calculate_variance": calculate_variance, "tol": tol}
+            self._take({"absorption_times": params}, absorption_times=found)
+        return self
+
+    def compute_lineage_drivers(
+        self,
+        lineages: str | Sequence[str] | None = None,
+        method: Literal["fisher", "perm_test"] = "fisher",
+        cluster_key: str | None = None,
+        clusters: str | Sequence[str] | None = None,
+        layer: str | None = None,
+        use_raw: bool = False,
+        confidence_level: float = 0.95,
+        n_perms: int = 1000,
+        seed: int | None = None,
+        nan_policy: Literal["propagate", "omit"] = "propagate",
+        *,
+        show_progress_bar: bool = True,
+        n_jobs: int | None = None,
+        backend: str | None = None,
+    ) -> pd.DataFrame:
+        """Find the genes whose expression goes with each fate.
+
+        Parameters
+        ----------
+        lineages
+            Names of fates, ``"Alpha, Beta"`` for two taken together; all if :obj:`None`.
+        method, confidence_level, n_perms, seed, nan_policy, show_progress_bar
+            As of :func:`jaxvelo.estimators.lineage_drivers`.
+        cluster_key, clusters
+            Column of ``adata.obs`` and some of its values: cells of others are left out.
+        layer, use_raw
+            Where the expression stands: ``adata.X``, a layer, or ``adata.raw``.
+        n_jobs, backend
+            Without effect.
+
+        Returns
+        -------
+        The genes with their correlations, those that go most with the first fate first.
+
+        Raises
+        ------
+        RuntimeError
+            If there are no fates.
+        KeyError, ValueError
+            If a name is unknown or an argument out of range.
+        """
+        fates = self._require_fates()
+        ignore_arguments(n_jobs=n_jobs, backend=backend)
+        chosen = fates if lineages is None else fates[[lineages] if isinstance(lineages, str) else list(lineages)]
+        numbers = chosen.X
+        if fates.nlin == 1:
+            logger.warning("There is one lineage only: correlating with the stationary distribution")
+            numbers = stationary_distribution(self.transition_matrix)[:, None]
+        with timed("Computing lineage drivers"):
+            found, expression = find_lineage_drivers(
+                self.adata,
+                numbers,
+                chosen.names.tolist(),
+                method=method,
+                cluster_key=cluster_key,
+                clusters=clusters,
+                layer=layer,
+                use_raw=use_raw,
+                confidence_level=confidence_level,
+                n_perms=n_perms,
+                seed=seed,
+                nan_policy=nan_policy,
+                show_progress_bar=show_progress_bar,
+            )
+            params = {"lineages": chosen.names.tolist(), "method": method, "cluster_key": cluster_key, "layer": layer}
+            params |= {"clusters": _plain_names(clusters), "use_raw": expression.use_raw, "seed": seed}
+            params |= {"confidence_level": confidence_level, "n_perms": n_perms, "nan_policy": nan_policy}
+            self._take({"lineage_drivers": params}, lineage_drivers=found)
+        return most_correlated_first(found)
+
+    def compute_lineage_priming(
+        self,
+        method: Literal["kl_divergence", "entropy"] = "kl_divergence",
+        early_cells: Mapping[str, Any] | Sequence[Any] | np.ndarray | None = None,
+    ) -> pd.Series:
+        """Compute how far each cell is committed to a fate.
+
+        Parameters
+        ----------
+        method
+            ``"kl_divergence"`` of the cell's fates from those of the early cells (Velten et al. 2017), or the
+            ``"entropy"`` that they lack (Setty et al. 2019).
+        early_cells
+            Cells with the fates to compare with: names, a mask, or ``{"clusters": ["Ductal"]}``; all if :obj:`None`.
+
+        Returns
+        -------
+        A number from 0 to 1 for each cell.
+
+        Raises
+        ------
+        RuntimeError
+            If there are no fates.
+        KeyError, ValueError
+            If cells are unknown, or ``method`` is.
+        """
+        fates = self._require_fates()
+        degrees = find_lineage_priming(self.adata, fates.X, method, early_cells)
+        found = pd.Series(degrees, index=self.adata.obs_names)
+        self._take({"priming_degree": {"method": method}}, priming_degree=found)
+        return found.copy()
+
+    def tsi(
+        self,
+        n_macrostates: int,
+        terminal_states: Sequence[str] | None = None,
+        cluster_key: str | None = None,
+        *,
+        n_cells: int | None = 30,
+        optimizer: Literal["gradient", "nelder-mead"] = "gradient",
+        show_progress_bar: bool = True,
+        **kwargs: Any,
+    ) -> float:
+        """Score how early known terminal states are found as macrostates (Weiler et al. 2024).
+
+        The estimator's own macrostates stay as they are.
+
+        Parameters
+        ----------
+        n_macrostates
+            Largest number of macrostates.
+        terminal_states
+            Names of the clusters that are known to be terminal; those of the last call if :obj:`None`.
+        cluster_key
+            Key of the clusters in ``adata.obs``; that of the last call if :obj:`None`.
+        n_cells, optimizer, **kwargs
+            As of :meth:`compute_macrostates`.
+        show_progress_bar
+            Whether to show a bar.
+
+        Returns
+        -------
+        The score, 1 if all are found as soon as there are enough macrostates.
+
+        Raises
+        ------
+        RuntimeError
+            If terminal states or clusters are not given, and were not before.
+        ValueError
+            If there are macrostates of no number.
+        """
+        check_integer("n_macrostates", n_macrostates, 1)
+        before = self._identification
+        is_new = before is None or terminal_states is not None or cluster_key is not None or bool(kwargs)
+        if before is not None and not is_new and len(before.curve) >= n_macrostates:
+            return tsi_score(before.curve, n_macrostates)
+        wanted = before.terminal_states if before is not None and terminal_states is None else terminal_states
+        key = before.cluster_key if before is not None and cluster_key is None else cluster_key
+        if wanted is None or key is None:
+            raise RuntimeError("Pass `terminal_states` and `cluster_key`, the clusters that are known to be terminal.")
+        schur, _, _ = self._enough_schur(n_macrostates, kwargs)
+        stationary = stationary_distribution(self.transition_matrix, schur.initial_distribution)
+
+        def names(number: int) -> list[str]:
+            number = whole_pairs(schur, number)
+            return find_macrostates(self.adata, schur, number, stationary, optimizer, n_cells, key, None)[0].names
+
+        with timed(f"Identifying terminal states among up to {n_macrostates} macrostates"):
+            curve = identify_terminal_states(names, n_macrostates, list(wanted), show_progress_bar)
+        self._identification = Identification(curve, tuple(wanted), key)
+        return tsi_score(curve, n_macrostates)
+
+    def plot_tsi(self, n_macrostates: int | None = None, **kwargs: Any) -> Any:
+        """Draw how many terminal states are found among how many macrostates; see :func:`jaxvelo.pl.tsi`."""
+        if self._identification is None:
+            raise RuntimeError("Compute TSI first as `.tsi()`.")
+        return pl.tsi(self._identification.curve, n_macrostates, **kwargs)
+
+    def fit(
+        self,
+        n_states: int | Sequence[int] | None = None,
+        n_cells: int | None = 30,
+        cluster_key: str | Mapping[str, str] | None = None,
+        weight_key: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Compute Schur vectors and macrostates; the arguments are those of :meth:`compute_macrostates`."""
+        return self.compute_macrostates(n_states, n_cells, cluster_key, weight_key, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Self:
+        """Choose terminal states; the arguments are those of :meth:`predict_terminal_states`."""
+        return self.predict_terminal_states(*args, **kwargs)
+
+    def _find_schur(
+        self, n_components: int, initial_distribution: Any, which: Any, alpha: Any
+    ) -> tuple[Schur, dict[str, Any], dict[str, Any]]:
+        """Schur vectors, as they are, as results, and with the parameters of these."""
+        found = find_schur(self.transition_matrix, n_components, which, initial_distribution, self.adata.obs_names)
+        eigenvalues = schur_eigenvalues(found, which, check_alpha(alpha))
+        fields = {
+            "schur_vectors": np.asarray(found.vectors),
+            "schur_matrix": np.asarray(found.matrix),
+            "eigendecomposition": eigenvalues,
+        }
+        params = {"n_components": n_components, "which": which, "alpha": alpha}
+        if initial_distribution is not None:
+            params["initial_distribution"] = np.asarray(found.initial_distribution)
+        return found, fields, {"schur_vectors": params, "eigendecomposition": eigenvalues["params"]}
+
+    def _enough_schur(self, n_states: int, given: dict[str, Any]) -> tuple[Schur, dict[str, Any], dict[str, Any]]:
+        """Schur vectors for so many states: those that are there, or new ones, with the results to write."""
+        needed = min(n_states, len(self))
+        if self._schur is not None and not given and len(self._schur.matrix) >= needed:
+            return self._schur, {}, {}
+        known = ("n_components", "initial_distribution", "method", "which", "alpha", "verbose")
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise TypeError(
+                f"Expected arguments of `compute_schur`, found {listed(unknown)}. There are {listed(known)}."
+            )
+        before = self._results.params.get("schur_vectors", {})
+        options = {name: given.get(name, before.get(name)) for name in ("initial_distribution", "which", "alpha")}
+        number = max(needed, given.get("n_components", min(LEAST_COMPONENTS, len(self))))
+        return self._find_schur(
+            number,
+            options["initial_distribution"],
+            "LR" if options["which"] is None else options["which"],
+            1.0 if options["alpha"] is None else options["alpha"],
+        )
+
+    def _given_states(self, states: Any, n_cells: int, cluster_key: Any, weight_key: Any, agg: str) -> States:
+        if isinstance(states, pd.Series | Mapping):
+            return states_of_cells(self.adata, states, cluster_key, weight_key)
+        return states_of_macrostates(self._require_macrostates(), states, n_cells, agg)
+
+    def _set_states(self, kind: str, states: States, allow_overlap: bool, params: dict[str, Any]) -> Self:
+        other = "initial" if kind == "terminal" else "terminal"
+        if not allow_overlap:
+            check_overlap(states, getattr(self._results, f"{other}_states"), (kind, other))
+        name = f"{kind}_states"
+        self._take({name: params}, **{name: states})
+        return self
+
+    def _rename_states(self, kind: str, new_names: Mapping[str, str]) -> Self:
+        name = f"{kind}_states"
+        states = getattr(self._results, name)
+        if states is None:
+            raise RuntimeError(f"Compute {kind} states first as `.predict_{name}()` or `.set_{name}()`.")
+        check_renaming(states, new_names, kind)
+        if not new_names:
+            return self
+        renamed = {old: text_of(new) for old, new in new_names.items()}
+        self._take({name: self._results.params.get(name, {})}, **{name: states.renamed(renamed)})
+        return self
+
+    def _ends(self, keys: Any) -> States:
+        """Terminal states that a user names, all if ``None``."""
+        states = self._results.terminal_states
+        if states is None:
+            raise RuntimeError(
+                "Compute terminal states first as `.predict_terminal_states()` or `.set_terminal_states()`."
+            )
+        wanted = states.names if keys is None else [keys] if isinstance(keys, str) else list(keys)
+        if not wanted:
+            raise ValueError(
+                f"Expected names of terminal states in `keys`, found none. There are {listed(states.names)}."
+            )
+        return states.chosen(wanted)
+
+
+def _plain_names(names: Any) -> Any:
+    return [names] if isinstance(names, str) else None if names is None else [str(name) for name in names]
+
+
+def _plain_key(key: Any) -> Any:
+    return dict(key) if isinstance(key, Mapping) else key
