@@ -169,7 +169,7 @@ def test_blocks_that_are_hardly_ever_left(logged):
     estimator.compute_fate_probabilities()
     np.testing.assert_allclose(np.sum(estimator.fate_probabilities.X, axis=1), 1)
     assert GPCCA.from_adata(estimator.to_adata()).coarse_stationary_distribution is None
-    with pytest.raises(ValueError, match="Ask for more macrostates"):
+    with pytest.raises(ValueError, match="Ask for more"):
         estimator.compute_macrostates(1, n_cells=5)
 
 
