@@ -182,7 +182,8 @@ class Recurrence:
         self.way, self.inverse = Way.ITERATION, np.inf
         for way in plan(self.chain.n_transient, effort):
             times = self.chain.solve(one_step, way, effort.max_steps)
-            self.way, self.inverse = way, self.chain.bound_of_inverse(times)
+            exact = way == Way.ELIMINATION
+            self.way, self.inverse = way, float(times.max()) if exact else self.chain.bound_of_inverse(times)
             if np.isfinite(self.inverse):
                 break
 
