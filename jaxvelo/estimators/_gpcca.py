@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Self
 
@@ -25,7 +26,9 @@ from jaxvelo.estimators._initial_choice import choose_initial
 from jaxvelo.estimators._lineage_drivers import find_lineage_drivers, most_correlated_first
 from jaxvelo.estimators._lineage_priming import find_lineage_priming
 from jaxvelo.estimators._macrostate_search import (
+    QUICK,
     Range,
+    Search,
     best_number,
     find_macrostates,
     numbers_that_split,
@@ -237,8 +240,9 @@ class GPCCA(FatePlots, FateStorage):
             wanted = decomposition["eigengap"] + 1
         number = whole_pairs(found, best_number(found, wanted) if isinstance(wanted, Range) else wanted)
         with timed(f"Computing {number} macrostates"):
+            search = Search(number, optimizer)
             states, coarse = find_macrostates(
-                self.adata, self.transition_matrix, found, number, optimizer, n_cells, cluster_key, weight_key
+                self.adata, self.transition_matrix, found, search, n_cells, cluster_key, weight_key
             )
             given = {"n_states": number, "n_cells": n_cells, "optimizer": optimizer, "weight_key": weight_key}
             params["macrostates"] = {**given, "cluster_key": _plain_key(cluster_key)}
@@ -600,7 +604,8 @@ class GPCCA(FatePlots, FateStorage):
     ) -> float:
         """Score how early known terminal states are found as macrostates (Weiler et al. 2024).
 
-        The estimator's own macrostates stay as they are.
+        The estimator's own macrostates stay as they are. Those that are counted are searched for more quickly, and
+        beyond five may be less crisp than those of :meth:`compute_macrostates`.
 
         Parameters
         ----------
@@ -640,9 +645,13 @@ class GPCCA(FatePlots, FateStorage):
         schur, _, _ = self._enough_schur(n_macrostates, kwargs, show_progress_bar)
         matrix = self.transition_matrix
 
+        @functools.cache
+        def names_of(number: int) -> list[str]:
+            search = Search(number, optimizer, QUICK)
+            return find_macrostates(self.adata, matrix, schur, search, n_cells, key, None)[0].names
+
         def names(number: int) -> list[str]:
-            number = whole_pairs(schur, number)
-            return find_macrostates(self.adata, matrix, schur, number, optimizer, n_cells, key, None)[0].names
+            return names_of(whole_pairs(schur, number))
 
         with timed(f"Identifying terminal states among up to {n_macrostates} macrostates"):
             curve = identify_terminal_states(names, n_macrostates, wanted, show_progress_bar)
