@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
 import scipy.linalg
 from jaxtyping import Complex, Float
 from scipy.linalg.lapack import dtrexc
+
+from jaxvelo.markov._row_ranges import on_ranges, ranges_of
 
 Largest = Literal["real", "magnitude"]
 
@@ -25,8 +28,10 @@ NOTICED = 1e-8
 DISTINCT = 1e-8
 """Difference between eigenvalues that is more than the error of a badly conditioned one."""
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
-CHUNK = 8192
-"""Columns that are rotated at a time, so that there is no second basis in memory."""
+CHUNK = 2048
+"""So many columns of the basis are worked on at a time: they fit into the cache, and are too few for BLAS to have threads of its own."""
+ROTATED = 64
+"""The same for products with matrices."""
 
 
 class LeadingSchur(NamedTuple):
@@ -240,10 +245,8 @@ def _expand(product, basis: np.ndarray, form: np.ndarray, start: int, random: np
     """Fill the basis with Arnoldi steps."""
     for j in range(start, len(basis) - 1):
         new = product(basis[j])
-        size = float(np.linalg.norm(new))
-        coefficients = _orthogonalize(new, basis[: j + 1])
-        norm = float(np.linalg.norm(new))
-        form[: j + 1, j] = coefficients
+        size = norm_of(new)
+        form[: j + 1, j], norm = _orthogonalize(new, basis[: j + 1])
         if norm <= ROUNDING * max(size, 1.0):  # the basis is invariant: go on elsewhere
             form[j + 1, j] = 0
             _fresh_direction(basis, j + 1, random)
@@ -255,27 +258,62 @@ def _expand(product, basis: np.ndarray, form: np.ndarray, start: int, random: np
 def _fresh_direction(basis: np.ndarray, n_before: int, random: np.random.Generator) -> None:
     new = basis[n_before]
     new[:] = random.normal(size=len(new))
-    _orthogonalize(new, basis[:n_before])
-    new /= np.linalg.norm(new)
-    _orthogonalize(new, basis[:n_before])
-    new /= np.linalg.norm(new)
+    for _ in range(2):
+        new /= _orthogonalize(new, basis[:n_before])[1]
 
 
-def _orthogonalize(new: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Take the parts along the basis out of a vector, in place; a second time where much was taken."""
-    before = np.linalg.norm(new)
-    coefficients = basis @ new
-    new -= coefficients @ basis
-    if np.linalg.norm(new) < 0.7 * before:
-        more = basis @ new
-        new -= more @ basis
-        coefficients += more
-    return coefficients
+def _orthogonalize(new: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, float]:
+    """Take the parts along the basis out of a vector, in place and twice; gives these parts, and the norm of the rest.
+
+    All that is done with a few columns is done while they are in the cache. On so few, BLAS has no threads of its own,
+    which would wait for each other where other programs occupy the processor cores: then, a product of the whole basis
+    with a vector takes five times as long.
+    """
+    ranges = ranges_of(len(new))
+
+    def chunks(columns: slice) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for begin in range(columns.start, columns.stop, CHUNK):
+            chunk = slice(begin, min(begin + CHUNK, columns.stop))
+            yield new[chunk], basis[:, chunk]
+
+    def parts_along(columns: slice) -> np.ndarray:
+        found = np.zeros(len(basis))
+        for part, block in chunks(columns):
+            found += block @ part
+        return found
+
+    def take_out_and_again(columns: slice) -> np.ndarray:
+        found = np.zeros(len(basis))
+        for part, block in chunks(columns):
+            part -= first @ block
+            found += block @ part
+        return found
+
+    def take_out(columns: slice) -> float:
+        square = 0.0
+        for part, block in chunks(columns):
+            part -= second @ block
+            square += float(part @ part)
+        return square
+
+    first = np.sum(on_ranges(parts_along, ranges), axis=0)
+    second = np.sum(on_ranges(take_out_and_again, ranges), axis=0)
+    square = sum(on_ranges(take_out, ranges))
+    return first + second, math.sqrt(square)
+
+
+def norm_of(x: np.ndarray) -> float:
+    """Without BLAS, see :func:`_orthogonalize`."""
+    return math.sqrt(np.einsum("r,r->", x, x))
 
 
 def _rotate(basis: np.ndarray, rotation: np.ndarray) -> None:
     """Replace the first rows by their combinations with all others, in place."""
     n_new = rotation.shape[1]
-    for begin in range(0, basis.shape[1], CHUNK):
-        part = basis[:, begin : begin + CHUNK]
-        part[:n_new] = rotation.T @ part
+
+    def rotate(columns: slice) -> None:
+        for begin in range(columns.start, columns.stop, ROTATED):
+            part = basis[:, begin : min(begin + ROTATED, columns.stop)]
+            part[:n_new] = rotation.T @ part
+
+    on_ranges(rotate, ranges_of(basis.shape[1]))

@@ -15,9 +15,10 @@ from jaxtyping import Array, Float
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._host import call_on_host
-from jaxvelo.markov._krylov_schur import LeadingSchur, NotConverged, eigenvalues_of, leading_schur, size_of
+from jaxvelo.markov._krylov_schur import NotConverged, eigenvalues_of, leading_schur, norm_of, size_of
 from jaxvelo.markov._long_run_means import LongRunMeans
 from jaxvelo.markov._metrics import expected_displacement
+from jaxvelo.markov._row_ranges import RowRanges
 from jaxvelo.markov._stationary import initial_distribution_on_graph
 from jaxvelo.markov._subspace_change import SubspaceChange
 
@@ -141,6 +142,7 @@ class _ScaledChain:
     ):
         self.report = report
         self.matrix, self.eta, self.root = matrix, eta, np.sqrt(eta)
+        self.rows = RowRanges(matrix)
         self.stays = 1 - matrix @ np.ones(len(eta))
 
     def product(self, y: np.ndarray) -> np.ndarray:
@@ -149,7 +151,7 @@ class _ScaledChain:
         x = y / root
         if self.report is not None:
             self.report(1)
-        return root * (self.matrix @ x + stays * x)
+        return root * (self.rows.product(x) + stays * x)
 
     def transposed_product(self, y: np.ndarray) -> np.ndarray:
         """Multiply by the transpose."""
@@ -161,24 +163,18 @@ class _ScaledChain:
         """See :func:`schur`."""
         largest: Literal["real", "magnitude"] = "real" if which == "LR" else "magnitude"
         found = leading_schur(self.product, self.root, n_components, largest)
-        vectors, form = self._signed(found)
-        residual = max(
-            float(np.linalg.norm(self.product(vectors[:, j]) - vectors @ form[:, j])) for j in range(len(form))
-        )
+        rows, form = found.vectors, found.schur_form
+        residual = max(norm_of(self.product(row) - form[:, j] @ rows) for j, row in enumerate(rows))
         last, following = size_of(np.append(found.eigenvalues[-1], found.next_eigenvalue), largest)
         gap = np.inf if np.isnan(following) else max(float(last - following), 0.0)
-        vectors /= self.root[:, None]
+        vectors, signs = np.empty((len(self.root), len(rows))), np.empty(len(rows))
+        for j, row in enumerate(rows):
+            column = row / self.root
+            signs[j] = np.sign(column[np.argmax(np.abs(column))])
+            vectors[:, j] = signs[j] * column
         vectors[:, 0] = 1
+        form = signs[:, None] * form * signs
         return Schur(form, vectors, eigenvalues_of(form), self.eta, residual, gap, LongRunMeans(form).means)
-
-    def _signed(self, found: LeadingSchur) -> tuple[np.ndarray, np.ndarray]:
-        """Scaled vectors and Schur form of which the entries of the unscaled vectors have their signs."""
-        vectors = np.empty((len(self.root), len(found.vectors)))
-        signs = np.ones(len(found.vectors))
-        for j, row in enumerate(found.vectors):
-            signs[j] = np.sign(row[np.argmax(np.abs(row / self.root))])
-            vectors[:, j] = signs[j] * row
-        return vectors, signs[:, None] * found.schur_form * signs
 
     def change(self, vectors: np.ndarray, form: np.ndarray) -> SubspaceChange:
         """How the Schur vectors, given unscaled, change."""
