@@ -25,7 +25,7 @@ from jaxvelo.estimators._coarse_chain import CoarseChain
 from jaxvelo.estimators._terminal_criteria import CRITERIA, Evidence, choose_terminal
 from jaxvelo.markov import Schur, coarse_grain, eigengap, schur
 
-N_COMPONENTS, N_TYPICAL = 20, 10
+N_COMPONENTS, N_CELLS, N_TYPICAL = 20, 30, 10
 
 
 def main() -> None:
@@ -87,7 +87,14 @@ def judge(known: KnownEnds, vectors: Schur, n_states: int) -> tuple[int, dict[st
     for criterion in CRITERIA:
         number = len(known.ends) if criterion == "top_n" else None
         evidence = Evidence(
-            known.transitions, chain, memberships, vectors.eigenvalues, 1.0, None, number and min(number, n_states)
+            known.transitions,
+            chain,
+            memberships,
+            vectors.eigenvalues,
+            1.0,
+            None,
+            number and min(number, n_states),
+            N_CELLS,
         )
         try:
             chosen = choose_terminal(criterion, evidence).names

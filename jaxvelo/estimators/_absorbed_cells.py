@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float
+from tqdm import tqdm
 
 from jaxvelo.annotated.arguments import is_number, listed
 from jaxvelo.configuration import logger
@@ -19,7 +20,9 @@ SOLVERS = ("direct", "gmres", "lgmres", "bicgstab", "gcrotmk")
 """CellRank's; here one method solves all, directly where iteration does not."""
 
 
-def fates_of(matrix: sp.csr_matrix, states: States, tolerance: Any, sum_tolerance: Any) -> Lineage:
+def fates_of(
+    matrix: sp.csr_matrix, states: States, tolerance: Any, sum_tolerance: Any, shows_progress: bool
+) -> Lineage:
     """Compute the probability of each cell to end in each state.
 
     Parameters
@@ -32,6 +35,8 @@ def fates_of(matrix: sp.csr_matrix, states: States, tolerance: Any, sum_toleranc
         Largest error of a probability.
     sum_tolerance
         How far the probabilities of a cell may be from the sum one.
+    shows_progress
+        Whether to show a bar.
 
     Raises
     ------
@@ -45,7 +50,9 @@ def fates_of(matrix: sp.csr_matrix, states: States, tolerance: Any, sum_toleranc
     _check_reached(matrix, states)
     if len(states.names) == 1:
         logger.warning("There is one terminal state only: all cells go there with probability 1")
-    found = absorption_probabilities(matrix, states.codes, len(states.names), tolerance=tolerance)
+    n_fates = len(states.names)
+    with _bar(n_fates + 1, shows_progress) as bar:
+        found = absorption_probabilities(matrix, states.codes, n_fates, tolerance=tolerance, report=bar.update)
     _check_outcome(found.outcome, found.error, tolerance, "fates")
     if float(found.row_sum_defect) > sum_tolerance:
         raise ArithmeticError(
@@ -61,12 +68,14 @@ def fates_of(matrix: sp.csr_matrix, states: States, tolerance: Any, sum_toleranc
     return Lineage(probabilities, names=states.names, colors=states.colors)
 
 
-def times_of(matrix: sp.csr_matrix, states: States, tolerance: Any, with_variance: bool) -> pd.DataFrame:
+def times_of(
+    matrix: sp.csr_matrix, states: States, tolerance: Any, with_variance: bool, shows_progress: bool
+) -> pd.DataFrame:
     """Compute how many steps cells take to each state, given that they go there: a column ``"<state>_mean"`` for each.
 
     Parameters
     ----------
-    matrix, states, tolerance
+    matrix, states, tolerance, shows_progress
         As of :func:`fates_of`.
     with_variance
         Whether to add columns ``"<state>_var"``.
@@ -78,7 +87,9 @@ def times_of(matrix: sp.csr_matrix, states: States, tolerance: Any, with_varianc
     """
     _check_tolerance("tol", tolerance)
     _check_reached(matrix, states)
-    found = absorption_times(matrix, states.codes, len(states.names), tolerance=tolerance)
+    n_fates = len(states.names)
+    with _bar(4 * n_fates + 1, shows_progress) as bar:
+        found = absorption_times(matrix, states.codes, n_fates, tolerance=tolerance, report=bar.update)
     _check_outcome(found.outcome, found.error, tolerance, "times")
     columns: dict[str, Float[np.ndarray, " cells"]] = {}
     for number, name in enumerate(states.names):
@@ -92,6 +103,10 @@ def check_solver(solver: Any) -> None:
     """Raise a ValueError unless a solver is one of CellRank's."""
     if solver not in SOLVERS:
         raise ValueError(f"Expected `solver` to be one of {list(SOLVERS)}, found `{solver!r}`.")
+
+
+def _bar(n_equations: int, shows_progress: bool) -> tqdm:
+    return tqdm(total=n_equations, desc="Equations", disable=not shows_progress, leave=False, delay=1)
 
 
 def _check_tolerance(name: str, value: Any) -> None:

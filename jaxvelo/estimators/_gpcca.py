@@ -36,6 +36,7 @@ from jaxvelo.estimators._spectrum import (
     check_alpha,
     eigendecomposition,
     find_schur,
+    long_run,
     schur_eigenvalues,
 )
 from jaxvelo.estimators._state_names import check_clusters
@@ -77,12 +78,12 @@ class GPCCA(FatePlots, FateStorage):
     -----
     The names, the arguments and the keys are CellRank 2.3's. What differs, on purpose:
 
-    1. Memberships are the crispest that gradients find from several starts; the search that CellRank's dependency makes
-       ends early for many states. ``compute_macrostates(optimizer="nelder-mead")`` makes the same search.
+    1. Memberships are crisper: the search that CellRank's dependency makes ends early for many states.
+       ``compute_macrostates(optimizer="nelder-mead")`` makes the same search.
     2. At least 20 Schur vectors are computed, so that there is an eigengap to see; CellRank computes as many as there
        are states. Neither PETSc nor dense matrices are needed.
-    3. The stationary distribution always exists. With several classes of cells that lead to no others, it is that of a
-       process that starts in the initial distribution.
+    3. With several classes of cells that lead to no others, the stationary distribution is that of a process that
+       starts in the initial distribution; there, an eigensolver returns any mixture.
     4. Fates are certified: where they are not known within ``tol``, or a cell reaches no terminal state, there is an
        error that says why. ``tol`` is the largest error of a probability.
     5. Initial states may be set without losing fates, which do not depend on them.
@@ -113,6 +114,8 @@ class GPCCA(FatePlots, FateStorage):
         which: Literal["LR", "LM"] = "LR",
         alpha: float = 1.0,
         verbose: bool | None = None,
+        *,
+        show_progress_bar: bool = True,
     ) -> Self:
         """Compute leading real Schur vectors of the transition matrix, and their eigenvalues.
 
@@ -130,6 +133,8 @@ class GPCCA(FatePlots, FateStorage):
             Weight of the distance of an eigenvalue from one in the eigengap.
         verbose
             Without effect.
+        show_progress_bar
+            Whether to show a bar, in products with the matrix, if it takes longer than a second.
 
         Raises
         ------
@@ -142,7 +147,9 @@ class GPCCA(FatePlots, FateStorage):
             raise ValueError(f"Expected `method` to be 'krylov' or 'brandts', found `{method!r}`.")
         ignore_arguments(method=None if method == "krylov" else method, verbose=verbose)
         with timed("Computing Schur decomposition"):
-            found, fields, params = self._find_schur(n_components, initial_distribution, which, alpha)
+            found, fields, params = self._find_schur(
+                n_components, initial_distribution, which, alpha, show_progress_bar
+            )
             self._take(params, **fields)
             self._schur = found
         split = numbers_that_split(found)
@@ -185,6 +192,7 @@ class GPCCA(FatePlots, FateStorage):
         weight_key: str | None = None,
         *,
         optimizer: Literal["gradient", "nelder-mead"] = "gradient",
+        show_progress_bar: bool = True,
         **kwargs: Any,
     ) -> Self:
         """Compute macrostates: sets of cells between which the process changes slowly.
@@ -203,8 +211,10 @@ class GPCCA(FatePlots, FateStorage):
         weight_key
             Key in ``adata.obs`` of the weights of the cells, for proportions.
         optimizer
-            How memberships are searched for: from several starts by gradients, or as pyGPCCA does, from one by the
-            simplex method.
+            How memberships are searched for: ``"gradient"`` for the crispest, or ``"nelder-mead"`` as pyGPCCA does;
+            see :func:`jaxvelo.markov.coarse_grain`.
+        show_progress_bar
+            As of :meth:`compute_schur`.
         **kwargs
             Arguments of :meth:`compute_schur`, whose vectors are computed if there are not enough.
 
@@ -221,12 +231,12 @@ class GPCCA(FatePlots, FateStorage):
             check_integer("n_cells", n_cells, 1)
         wanted = read_n_states(n_states)
         most = 2 if wanted is None else wanted.most if isinstance(wanted, Range) else wanted
-        found, fields, params = self._enough_schur(most, kwargs)
+        found, fields, params = self._enough_schur(most, kwargs, show_progress_bar)
         if wanted is None:
             decomposition: Any = fields.get("eigendecomposition", self._results.eigendecomposition)
             wanted = decomposition["eigengap"] + 1
         number = whole_pairs(found, best_number(found, wanted) if isinstance(wanted, Range) else wanted)
-        stationary = self._long_run(found)
+        stationary = long_run(self.transition_matrix, found.initial_distribution)
         with timed(f"Computing {number} macrostates"):
             states, coarse = find_macrostates(
                 self.adata, found, number, stationary, optimizer, n_cells, cluster_key, weight_key
@@ -283,7 +293,7 @@ class GPCCA(FatePlots, FateStorage):
             values = None if decomposition is None else np.asarray(decomposition["D"])
             memberships = np.asarray(macrostates.memberships)
             evidence = Evidence(
-                self.transition_matrix, coarse, memberships, values, alpha, stability_threshold, n_states
+                self.transition_matrix, coarse, memberships, values, alpha, stability_threshold, n_states, n_cells
             )
             choice = choose_terminal(criterion, evidence)
             logger.info("%s", explained(choice, coarse))
@@ -322,8 +332,8 @@ class GPCCA(FatePlots, FateStorage):
         if coarse is not None:
             if coarse.stationary is None:
                 raise RuntimeError(
-                    "The long run of the macrostates is not known, and initial states are those that are the rarest "
-                    "there. Name them by `.set_initial_states()`, or compute macrostates anew, which says why."
+                    "Expected the long-run distribution over the macrostates, found that it is not known. Set initial "
+                    "states by `.set_initial_states()`, or compute macrostates of a kernel with more neighbours."
                 )
             ranked = coarse.stationary.sort_values(kind="stable")
             names = [str(name) for name in ranked.index[:n_states]]
@@ -398,7 +408,7 @@ class GPCCA(FatePlots, FateStorage):
         use_petsc: bool | None = None,
         n_jobs: int | None = None,
         backend: str | None = None,
-        show_progress_bar: bool | None = None,
+        show_progress_bar: bool = True,
         tol: float = 1e-6,
         preconditioner: str | None = None,
         check_sum_tol: float = 1e-3,
@@ -410,8 +420,10 @@ class GPCCA(FatePlots, FateStorage):
         keys
             Names of terminal states, ``["Alpha, Beta"]`` with two taken together; all if :obj:`None`. Others are cells
             like all others then.
-        solver, use_petsc, n_jobs, backend, show_progress_bar, preconditioner
+        solver, use_petsc, n_jobs, backend, preconditioner
             Accepted for scripts written for CellRank, and without effect.
+        show_progress_bar
+            Whether to show a bar, in equations, if it takes longer than a second.
         tol
             Largest error of a probability.
         check_sum_tol
@@ -427,13 +439,10 @@ class GPCCA(FatePlots, FateStorage):
             If the probabilities are not known within the tolerances.
         """
         check_solver(solver)
-        ignore_arguments(
-            use_petsc=use_petsc, n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar,
-            preconditioner=preconditioner,
-        )  # fmt: skip
+        ignore_arguments(use_petsc=use_petsc, n_jobs=n_jobs, backend=backend, preconditioner=preconditioner)
         states = self._ends(keys)
         with timed("Computing fate probabilities"):
-            found = fates_of(self.transition_matrix, states, tol, check_sum_tol)
+            found = fates_of(self.transition_matrix, states, tol, check_sum_tol, show_progress_bar)
             params = {"keys": _plain_names(keys), "tol": tol, "check_sum_tol": check_sum_tol}
             params["names"] = found.names.tolist()
             self._take({"fate_probabilities": params}, fate_probabilities=found)
@@ -447,7 +456,7 @@ class GPCCA(FatePlots, FateStorage):
         use_petsc: bool | None = None,
         n_jobs: int | None = None,
         backend: str | None = None,
-        show_progress_bar: bool | None = None,
+        show_progress_bar: bool = True,
         tol: float = 1e-6,
         preconditioner: str | None = None,
     ) -> Self:
@@ -459,8 +468,10 @@ class GPCCA(FatePlots, FateStorage):
             As of :meth:`compute_fate_probabilities`.
         calculate_variance
             Whether to give their variance too.
-        solver, use_petsc, n_jobs, backend, show_progress_bar, preconditioner
+        solver, use_petsc, n_jobs, backend, preconditioner
             Accepted for scripts written for CellRank, and without effect.
+        show_progress_bar
+            Whether to show a bar, in equations, if it takes longer than a second.
         tol
             Largest relative error.
 
@@ -470,13 +481,10 @@ class GPCCA(FatePlots, FateStorage):
             As :meth:`compute_fate_probabilities` does.
         """
         check_solver(solver)
-        ignore_arguments(
-            use_petsc=use_petsc, n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar,
-            preconditioner=preconditioner,
-        )  # fmt: skip
+        ignore_arguments(use_petsc=use_petsc, n_jobs=n_jobs, backend=backend, preconditioner=preconditioner)
         states = self._ends(keys)
         with timed("Computing absorption times"):
-            found = times_of(self.transition_matrix, states, tol, calculate_variance)
+            found = times_of(self.transition_matrix, states, tol, calculate_variance, show_progress_bar)
             params = {"keys": _plain_names(keys), "calculate_variance": calculate_variance, "tol": tol}
             self._take({"absorption_times": params}, absorption_times=found)
         return self
@@ -635,8 +643,8 @@ class GPCCA(FatePlots, FateStorage):
             raise RuntimeError("Pass `terminal_states` and `cluster_key`, the clusters that are known to be terminal.")
         wanted = _plain_names(wanted)
         check_clusters(self.adata, wanted, key)
-        schur, _, _ = self._enough_schur(n_macrostates, kwargs)
-        stationary = self._long_run(schur)
+        schur, _, _ = self._enough_schur(n_macrostates, kwargs, show_progress_bar)
+        stationary = long_run(self.transition_matrix, schur.initial_distribution)
 
         def names(number: int) -> list[str]:
             number = whole_pairs(schur, number)
@@ -669,10 +677,11 @@ class GPCCA(FatePlots, FateStorage):
         return self.predict_terminal_states(*args, **kwargs)
 
     def _find_schur(
-        self, n_components: int, initial_distribution: Any, which: Any, alpha: Any
+        self, n_components: int, initial_distribution: Any, which: Any, alpha: Any, shows_progress: bool
     ) -> tuple[Schur, dict[str, Any], dict[str, Any]]:
         """Schur vectors, as they are, as results, and with the parameters of these."""
-        found = find_schur(self.transition_matrix, n_components, which, initial_distribution, self.adata.obs_names)
+        names = self.adata.obs_names
+        found = find_schur(self.transition_matrix, n_components, which, initial_distribution, names, shows_progress)
         eigenvalues = schur_eigenvalues(found, which, check_alpha(alpha))
         fields = {
             "schur_vectors": np.asarray(found.vectors),
@@ -684,7 +693,9 @@ class GPCCA(FatePlots, FateStorage):
             params["initial_distribution"] = np.asarray(found.initial_distribution)
         return found, fields, {"schur_vectors": params, "eigendecomposition": eigenvalues["params"]}
 
-    def _enough_schur(self, n_states: int, given: dict[str, Any]) -> tuple[Schur, dict[str, Any], dict[str, Any]]:
+    def _enough_schur(
+        self, n_states: int, given: dict[str, Any], shows_progress: bool
+    ) -> tuple[Schur, dict[str, Any], dict[str, Any]]:
         """Schur vectors for so many states: those that are there, or new ones, with the results to write."""
         needed = min(n_states, len(self))
         if self._schur is not None and not given and len(self._schur.matrix) >= needed:
@@ -703,15 +714,8 @@ class GPCCA(FatePlots, FateStorage):
             options["initial_distribution"],
             "LR" if options["which"] is None else options["which"],
             1.0 if options["alpha"] is None else options["alpha"],
+            shows_progress,
         )
-
-    def _long_run(self, schur: Schur) -> np.ndarray | None:
-        """Stationary distribution of the cells; ``None``, with a warning, where it is not known."""
-        try:
-            return stationary_distribution(self.transition_matrix, schur.initial_distribution)
-        except ArithmeticError as error:
-            logger.warning("The long run of the macrostates is not known, so it tells no initial states. %s", error)
-            return None
 
     def _given_states(self, states: Any, n_cells: int, cluster_key: Any, weight_key: Any, agg: str) -> States:
         if isinstance(states, pd.Series | Mapping):

@@ -112,7 +112,7 @@ def find_macrostates(
     n_states
         Number of macrostates.
     stationary
-        Long-run distribution of the cells; ``None`` where it is not known.
+        Long-run distribution of the cells; ``None`` if it is not known.
     optimizer
         As ``method`` of :func:`~jaxvelo.markov.coarse_grain`.
     n_cells
@@ -122,7 +122,7 @@ def find_macrostates(
     """
     if n_states == 1:
         if stationary is None:
-            raise ValueError("Expected a known long run for a single macrostate, found none. Ask for more macrostates.")
+            raise ValueError("Expected the stationary distribution, a single macrostate's memberships. Ask for more.")
         return _states_of_memberships(adata, stationary[:, None], n_cells, cluster_key, weight_key), None
     found = coarse_grain(schur, n_states, method=optimizer, stationary=stationary)
     states = _states_of_memberships(adata, np.asarray(found.memberships), n_cells, cluster_key, weight_key)

@@ -9,6 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float
 from scipy.sparse.linalg import ArpackNoConvergence
+from tqdm import tqdm
 
 from jaxvelo.annotated.arguments import check_integer, is_number
 from jaxvelo.annotated.order import aligned
@@ -21,9 +22,14 @@ LEAST_COMPONENTS = 20
 
 
 def find_schur(
-    matrix: sp.csr_matrix, n_components: int, which: Any, initial_distribution: Any, names: pd.Index
+    matrix: sp.csr_matrix,
+    n_components: int,
+    which: Any,
+    initial_distribution: Any,
+    names: pd.Index,
+    shows_progress: bool,
 ) -> Schur:
-    """Compute leading Schur vectors, at most as many as there are cells.
+    """Compute leading Schur vectors, at most as many as there are cells, with a bar that counts products.
 
     Raises
     ------
@@ -36,9 +42,10 @@ def find_schur(
     number = min(max(n_components, 2), matrix.shape[0])
     if number < n_components:
         logger.warning("There are %d cells only: computing `n_components=%d`", number, number)
-    return schur(
-        matrix, number, which=check_which(which), initial_distribution=_distribution(initial_distribution, names)
-    )
+    which = check_which(which)
+    eta = _distribution(initial_distribution, names)
+    with tqdm(desc="Schur vectors", unit=" products", disable=not shows_progress, leave=False, delay=1) as bar:
+        return schur(matrix, number, which=which, initial_distribution=eta, report=bar.update)
 
 
 def schur_eigenvalues(found: Schur, which: str, alpha: float) -> dict[str, Any]:
@@ -64,7 +71,19 @@ def eigendecomposition(matrix: sp.csr_matrix, k: int, which: Any, alpha: float, 
     if only_evals:
         return found
     _, left = _ordered(sp.csr_matrix(matrix.T), k, largest)
-    return {**found, "stationary_dist": stationary_distribution(matrix), "V_l": left, "V_r": right}
+    stationary = long_run(matrix, None)
+    return {**found, **({} if stationary is None else {"stationary_dist": stationary}), "V_l": left, "V_r": right}
+
+
+def long_run(
+    matrix: sp.csr_matrix, initial_distribution: Float[np.ndarray, " cells"] | None
+) -> Float[np.ndarray, " cells"] | None:
+    """Compute the stationary distribution, or warn and return ``None`` if it is not known: much can do without."""
+    try:
+        return np.asarray(stationary_distribution(matrix, initial_distribution))
+    except ArithmeticError as error:
+        logger.warning("Going on without the stationary distribution, and so without initial states. %s", error)
+        return None
 
 
 def check_which(which: Any) -> Literal["LR", "LM"]:

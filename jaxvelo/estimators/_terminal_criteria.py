@@ -34,6 +34,8 @@ class Evidence(NamedTuple):
         Least probability to stay, 0.96 if ``None``.
     n_states
         Number of states to choose, if the user wants to fix it.
+    n_cells
+        Number of cells that stand for a state.
     """
 
     transitions: sp.csr_matrix
@@ -43,6 +45,7 @@ class Evidence(NamedTuple):
     alpha: float | None
     stability_threshold: float | None
     n_states: int | None
+    n_cells: int
 
 
 class Choice(NamedTuple):
@@ -120,6 +123,7 @@ def by_retention(evidence: Evidence) -> Choice:
     The first condition leaves out what is passed through, the second one beginnings, however slowly they are left,
     and parts of a way whose end is another state.
     """
+    check_integer("n_cells", evidence.n_cells, 1)
     eigenvalues = np.sort(np.real(_eigenvalues(evidence)))[::-1]
     following = eigenvalues[eigengap(eigenvalues, _alpha(evidence))]
     n_steps = math.ceil(1 / max(1 - max(following, 0.0), PATIENCE / MOST_STEPS))
@@ -143,7 +147,7 @@ def by_retention(evidence: Evidence) -> Choice:
 def _walks_found(evidence: Evidence, steps_of: Int[np.ndarray, " states"]) -> Float[np.ndarray, " states"]:
     """Start a walk at each cell: how many are at a typical cell of each state after so many steps, in the mean."""
     walks = np.ones(len(evidence.memberships))
-    typical = np.argsort(-evidence.memberships, axis=0, kind="stable")[:TYPICAL_CELLS]
+    typical = np.argsort(-evidence.memberships, axis=0, kind="stable")[: evidence.n_cells]
     backward = evidence.transitions.T
     found = np.empty(len(steps_of))
     for step in range(1, steps_of.max() + 1):
@@ -165,7 +169,6 @@ DEFAULT_THRESHOLD = 0.96
 LEAST_KEPT, LEAST_FOUND = 0.6, 0.25
 PATIENCE = 10
 MOST_STEPS = 1000
-TYPICAL_CELLS = 30
 
 
 def criterion_meant(stability_threshold: Any, n_states: Any) -> str:

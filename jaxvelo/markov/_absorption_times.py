@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._host import call_on_host
-from jaxvelo.markov._absorbing_chain import ROUNDING, AbsorbingChain, Effort, Outcome
+from jaxvelo.markov._absorbing_chain import ROUNDING, AbsorbingChain, Effort, Outcome, Way
 from jaxvelo.markov._absorption import DIRECT_CELLS, effort_of, one_hot, solve_implicitly
 from jaxvelo.markov._metrics import expected_displacement
 
@@ -58,6 +59,7 @@ def absorption_times(
     tolerance: float | None = None,
     max_steps: int = 500,
     direct_cells: int = DIRECT_CELLS,
+    report: Callable[[int], object] | None = None,
 ) -> AbsorptionTimes:
     r"""Mean and variance of the time until absorption in each class of terminal cells, given that the chain ends there.
 
@@ -73,7 +75,7 @@ def absorption_times(
 
     Parameters
     ----------
-    transitions, terminal, n_fates, tolerance, max_steps, direct_cells
+    transitions, terminal, n_fates, tolerance, max_steps, direct_cells, report
         As of :func:`absorption_probabilities`; the tolerance is one of relative errors.
 
     Returns
@@ -83,7 +85,7 @@ def absorption_times(
     effort = effort_of(tolerance, max_steps, direct_cells)
     if isinstance(transitions, TransitionMatrix):
         return _of_graph(transitions.values, transitions.graph.bare, jnp.asarray(terminal), n_fates, effort)
-    found = _solve(AbsorbingChain(transitions, np.asarray(terminal)), n_fates, effort)
+    found = _solve(AbsorbingChain(transitions, np.asarray(terminal), report), n_fates, effort)
     return AbsorptionTimes(found.mean, found.variance, found.residual, found.error, int(found.outcome))
 
 
@@ -97,7 +99,7 @@ class _Solved(NamedTuple):
     error: float
     inverse: float
     outcome: Outcome
-    direct: bool
+    way: Way
 
 
 def _solve(chain: AbsorbingChain, n_fates: int, effort: Effort) -> _Solved:
@@ -107,14 +109,14 @@ def _solve(chain: AbsorbingChain, n_fates: int, effort: Effort) -> _Solved:
     if not np.isfinite(times).all():
         unknown = np.where(ends, 0, np.nan)
         solutions = np.hstack([fates, fates, fates])
-        return _Solved(unknown, unknown, solutions, np.nan, np.inf, np.inf, chances.outcome, chances.direct)
+        return _Solved(unknown, unknown, solutions, np.nan, np.inf, np.inf, chances.outcome, chances.way)
     transient = chain.transient[:, None]
     into = transient * (chain.matrix @ ends.astype(float))
     sizes = np.maximum(fates, 0) + np.where(transient, LEAST, 1)
 
     def solve(right_side: np.ndarray, start: np.ndarray) -> np.ndarray:
         missing = chain.residual(start, right_side)
-        return start + chain.solve(missing, chances.direct, effort.max_steps, sizes=sizes)
+        return start + chain.solve(missing, chances.way, effort.max_steps, sizes=sizes)
 
     nothing = np.zeros_like(fates)
     fates = solve(into, fates)
@@ -155,7 +157,7 @@ def _solve(chain: AbsorbingChain, n_fates: int, effort: Effort) -> _Solved:
     good = chances.outcome == Outcome.SOLVED and error <= effort.tolerance
     outcome = Outcome.SOLVED if good else Outcome.INACCURATE
     solutions = np.hstack([fates, first, second])
-    return _Solved(mean, variance, solutions, residual, error, chances.inverse, outcome, chances.direct)
+    return _Solved(mean, variance, solutions, residual, error, chances.inverse, outcome, chances.way)
 
 
 class _Found(NamedTuple):
@@ -169,7 +171,7 @@ class _Found(NamedTuple):
     error: Float[Array, ""]
     inverse: Float[Array, ""]
     outcome: Int[Array, ""]
-    direct: Int[Array, ""]
+    way: Int[Array, ""]
 
 
 @partial(jax.jit, static_argnames=("n_fates", "effort"))
@@ -186,7 +188,7 @@ def _moments(values, graph: NeighborGraph, terminal: Array, n_fates: int, effort
         found = _solve(AbsorbingChain.of_buckets(rows, columns, position, values, terminal), n_fates, effort)
         exact = found.solutions[position]
         high = exact.astype(dtype)
-        numbers: Any = (found.residual, found.error, found.inverse, found.outcome, found.direct)
+        numbers: Any = (found.residual, found.error, found.inverse, found.outcome, found.way)
         return _Found(found.mean[position], found.variance[position], high, exact - high, *numbers)
 
     n_cells = graph.position.shape[0]
@@ -212,7 +214,7 @@ def _moments_jvp(n_fates, effort, primals, tangents):
     of_fates, of_first, of_second = jnp.split(changes, 3, axis=1)
 
     def solve(right_side: Array) -> Array:
-        return solve_implicitly(right_side, values, graph, terminal, found.inverse, found.direct, effort)
+        return solve_implicitly(right_side, values, graph, terminal, found.inverse, found.way, effort)
 
     fates = solve(of_fates)
     first = solve(fates + of_first)
@@ -226,5 +228,5 @@ def _moments_jvp(n_fates, effort, primals, tangents):
     of_variance = jnp.where(is_known, of_square - 2 * mean * of_mean, 0)
     still = jax.tree.map(jnp.zeros_like, found)
     solutions = jnp.concatenate([fates, first, second], axis=1)
-    codes = {name: np.zeros((), jax.dtypes.float0) for name in ("outcome", "direct")}
+    codes = {name: np.zeros((), jax.dtypes.float0) for name in ("outcome", "way")}
     return found, still._replace(mean=of_mean, variance=of_variance, high=solutions, **codes)

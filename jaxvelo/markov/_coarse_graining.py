@@ -28,7 +28,7 @@ class CoarseGraining(NamedTuple):
     ----------
     memberships
         :math:`\chi = X A`, how much each cell belongs to each state, shape ``(cells, states)``. They sum to one, and
-        are not negative.
+        are not negative: what is by rounding, above -1e-9 (in single precision -1e-5), was set to zero.
     rotation
         :math:`A`, shape ``(states, states)``.
     transition_matrix
@@ -86,15 +86,14 @@ def coarse_grain(
     n_states
         Number of states :math:`m`.
     method
-        ``"gradient"`` finds the best of the corners of what is feasible. ``"nelder-mead"`` starts from the inner
-        simplex and stops where :func:`scipy.optimize.fmin` does, as pyGPCCA's do: not at the optimum, and the later the
-        more states there are; for NumPy arrays alone.
+        ``"gradient"`` searches the corners of what is feasible, for up to about five states all of them.
+        ``"nelder-mead"`` starts from the inner simplex and stops where :func:`scipy.optimize.fmin` does, as pyGPCCA's
+        do: before the optimum, the more so the more states there are; for NumPy arrays alone.
     stationary
         Stationary distribution of the chain, for that of the states.
     effort
         Of the functions that may become memberships, the neighbours of so many are looked at, at most, by
-        ``"gradient"``. Up to about ten states need less; with a quarter of it, 20 states take a second and are less
-        crisp.
+        ``"gradient"``. Up to about ten states need less; for more, less effort finds less crisp states sooner.
 
     Returns
     -------
@@ -168,7 +167,7 @@ def _splits_pair(matrix: Any, n_states: int) -> Any:
 def _check_n_states(matrix: Any, n_states: int) -> None:
     if not 1 <= n_states <= len(matrix):
         raise ValueError(f"Expected from 1 to {len(matrix)} states, as there are Schur vectors, found {n_states}.")
-    if not isinstance(matrix, jax.core.Tracer) and _splits_pair(matrix, n_states):
+    if not isinstance(matrix, jax.core.Tracer) and _splits_pair(np.asarray(matrix), n_states):
         more = f" or {n_states + 1}" if n_states < len(matrix) else ""
         raise ValueError(
             f"{n_states} states would split a pair of conjugate eigenvalues. Ask for {n_states - 1}{more} states."

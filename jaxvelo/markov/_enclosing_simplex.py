@@ -2,6 +2,8 @@ r"""The simplex around a cloud of points whose memberships are the crispest: its
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -13,8 +15,6 @@ DIRECTIONS = 128
 """How many random directions, besides the axes, find the first cells that may lie on a face."""
 SMALLEST_GAIN = 1e-6
 """Relative to the crispness, an improvement that counts."""
-LOWEST_PEAK = 0.1
-"""Improvements after which some cell belongs at least so much to each state go before others."""
 EMPTY = 1e-4
 """A state to which no cell belongs so much is none."""
 IDLE = 150
@@ -35,8 +35,8 @@ def enclosing_simplex(points: Float[np.ndarray, "cells dim"], effort: int) -> In
     Here it is solved by generation of columns. The simplex method keeps m corners, and prices; by these, what a further
     corner promises is a convex function of :math:`s`. It is sought among the neighbours, along the polytope's edges, of
     the corners that promise most, best first. Where there are few corners, all are looked at, and the optimum is the
-    global one; otherwise the search ends where many corners in a row bring nothing. The same cells in another order
-    give the same simplex.
+    global one, unless states would be almost empty or almost the same; otherwise a search ends where many corners in a
+    row bring nothing, and the better of two is taken. The same cells in another order give the same simplex.
 
     Few cells lie on a face of the hull. The search knows only such ones; each corner that it takes is checked on all
     cells, and cells on which the function is negative are added.
@@ -46,7 +46,7 @@ def enclosing_simplex(points: Float[np.ndarray, "cells dim"], effort: int) -> In
     points
         The cells' coordinates: with weighted mean zero, weighted covariance the identity.
     effort
-        Of so many corners the neighbours are looked at, at most.
+        Of so many corners the neighbours are looked at, at most, in each search.
 
     Returns
     -------
@@ -62,8 +62,36 @@ def enclosing_simplex(points: Float[np.ndarray, "cells dim"], effort: int) -> In
     ----------
     Gilmore & Gomory (1961) for the generation of columns; Harris (1973) for the choice among almost equal steps.
     """
+    found = []
+    for rule in RULES:
+        simplex, is_best = _search(points, effort, rule)
+        found.append(simplex)
+        if is_best:
+            break
+    best = max(found, key=lambda simplex: simplex.prices[0])
+    if best.peaks.min() < EMPTY:
+        raise ArithmeticError("The crispest memberships leave a state without cells.")
+    return best.corners.faces[best.basis]
+
+
+class _Rule(NamedTuple):
+    """Which improvements are taken: of two searches by different rules, now one ends better, now the other."""
+
+    wanted_peak: float
+    """Improvements after which some cell belongs at least so much to each state go before others."""
+    least_peak: float
+    """Nor are any taken after which no cell belongs so much to a state, unless that was so before."""
+    similar: float
+    """Two states whose memberships have a larger cosine are one; the chain of such states would have huge entries."""
+
+
+RULES = _Rule(0.1, 0.02, 0.95), _Rule(0.01, 0.01, 0.98)
+
+
+def _search(points: np.ndarray, effort: int, rule: _Rule) -> tuple[_Simplex, bool]:
+    """The simplex that a search ends with, and whether all corners have been looked at."""
     corners = _Corners(points)
-    simplex = _Simplex(corners)
+    simplex = _Simplex(corners, rule)
     simplex.start()
     idle = 0
     while corners.n_expanded < effort and idle < IDLE:
@@ -75,15 +103,13 @@ def enclosing_simplex(points: Float[np.ndarray, "cells dim"], effort: int) -> In
             unseen = [corner for corner in simplex.basis if not corners.expanded[corner]]
             best = unseen[0] if unseen else int(promise.argmax())
             if not np.isfinite(promise[best]):
-                break
+                return simplex, True
             corners.expand(best)
         elif corners.confirm(best):
             idle = 0
             simplex.enter(best)
             corners.expand(best)
-    if (simplex.weights * corners.peaks[simplex.basis]).min() < EMPTY:
-        raise ArithmeticError("The crispest memberships leave a state without cells.")
-    return corners.faces[simplex.basis]
+    return simplex, False
 
 
 def inner_simplex(points: Float[np.ndarray, "cells dim"]) -> Int[np.ndarray, " corners"]:
@@ -101,8 +127,9 @@ def inner_simplex(points: Float[np.ndarray, "cells dim"]) -> Int[np.ndarray, " c
 class _Simplex:
     """The basis of the linear programme: as many corners as states, with zero in their convex hull."""
 
-    def __init__(self, corners: _Corners) -> None:
+    def __init__(self, corners: _Corners, rule: _Rule) -> None:
         self.corners = corners
+        self.rule = rule
         self.columns = corners.inner_simplex()
         self.size = len(self.columns)
         self.basis = np.full(self.size, -1)
@@ -110,8 +137,14 @@ class _Simplex:
 
     def _invert(self) -> None:
         self.inverse = np.linalg.inv(self.columns)
+        self.lengths = np.linalg.norm(self.columns, axis=1)
         self.weights = np.maximum(self.inverse[0], 0)
         self.prices = self.inverse @ (self.columns**2).sum(axis=1)
+
+    @property
+    def peaks(self) -> np.ndarray:
+        """Largest membership in each state."""
+        return self.weights * self.corners.peaks[self.basis]
 
     def start(self) -> None:
         """Replace the points of an inner simplex by corners: from each, one that promises more is always reached."""
@@ -142,11 +175,19 @@ class _Simplex:
         peaks[leaves, np.arange(len(choices))] = steps * self.corners.peaks[choices]
         lowest = peaks.min(axis=0)
         gain = promise[choices] * steps
-        for floor in (LOWEST_PEAK, EMPTY):
-            allowed = (lowest >= min(floor, (self.weights * of_basis).min())) & (gain > 0.1 * enough)
+        apart = self._similarity(choices, leaves) <= self.rule.similar
+        for floor in (self.rule.wanted_peak, self.rule.least_peak):
+            allowed = apart & (lowest >= min(floor, self.peaks.min())) & (gain > 0.1 * enough)
             if allowed.any():
                 return int(choices[np.where(allowed, gain, -1.0).argmax()])
         return -1
+
+    def _similarity(self, entering: np.ndarray, leaves: np.ndarray) -> np.ndarray:
+        """Largest cosine of the memberships in a corner and in those that stay."""
+        columns = self.corners.columns[entering]
+        cosines = (columns / np.linalg.norm(columns, axis=1)[:, None]) @ (self.columns / self.lengths[:, None]).T
+        cosines[np.arange(len(entering)), leaves] = 0
+        return cosines.max(axis=1)
 
     def enter(self, corner: int) -> None:
         """Take a corner into the basis, for the one whose weight then vanishes first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -56,6 +57,7 @@ def schur(
     *,
     which: Literal["LR", "LM"] = "LR",
     initial_distribution: Any = None,
+    report: Callable[[int], object] | None = None,
 ) -> Schur:
     r"""Real Schur vectors of the largest eigenvalues of a chain, by products with its matrix alone.
 
@@ -83,6 +85,8 @@ def schur(
         ``"LM"``, which also finds what comes back periodically.
     initial_distribution
         :math:`\eta`, positive for each cell; uniform if ``None``. It has no derivative.
+    report
+        Called with 1 after each product with a matrix of SciPy.
 
     Raises
     ------
@@ -108,7 +112,7 @@ def schur(
             "Expected an initial distribution that is positive for each cell, found "
             f"{int(np.count_nonzero(~(eta > 0)))} cells where it is not. Mix it with a uniform one."
         )
-    chain = _ScaledChain(transitions, eta / eta.sum())
+    chain = _ScaledChain(transitions, eta / eta.sum(), report)
     try:
         return chain.schur(n_components, which)
     except NotConverged as error:
@@ -122,7 +126,13 @@ def schur(
 class _ScaledChain:
     r"""A chain in coordinates in which its inner product is the usual one, :math:`\eta^{1/2} T \eta^{-1/2}`."""
 
-    def __init__(self, matrix: sp.csr_matrix, eta: Float[np.ndarray, " cells"]):
+    def __init__(
+        self,
+        matrix: sp.csr_matrix,
+        eta: Float[np.ndarray, " cells"],
+        report: Callable[[int], object] | None = None,
+    ):
+        self.report = report
         self.matrix, self.eta, self.root = matrix, eta, np.sqrt(eta)
         self.stays = 1 - matrix @ np.ones(len(eta))
 
@@ -130,6 +140,8 @@ class _ScaledChain:
         """Multiply a vector, or the columns of a matrix."""
         root, stays = (x.reshape(-1, *[1] * (y.ndim - 1)) for x in (self.root, self.stays))
         x = y / root
+        if self.report is not None:
+            self.report(1)
         return root * (self.matrix @ x + stays * x)
 
     def transposed_product(self, y: np.ndarray) -> np.ndarray:

@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 from jaxvelo.estimators import GPCCA
 from jaxvelo.kernels import PrecomputedKernel
+from jaxvelo.markov import absorption_probabilities, absorption_times
 from tests.estimators.conftest import BRANCH, COLORS, TRUNK
 
 pytestmark = pytest.mark.any_precision  # double precision, on the host
@@ -299,3 +301,39 @@ def test_arguments_of_cellrank_are_accepted(complete):
     complete.compute_fate_probabilities(solver="direct", **petsc)
     np.testing.assert_array_equal(complete.fate_probabilities, before)
     complete.compute_absorption_times(solver="bicgstab", **petsc)
+
+
+def test_long_steps_show_a_bar(estimator, monkeypatch):
+    counted = []
+
+    class Bar:
+        def __init__(self, *, desc, disable, **_):
+            self.desc, self.disable = desc, disable
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, n):
+            counted.append((self.desc, self.disable))
+
+    for file in ("_spectrum", "_absorbed_cells"):
+        monkeypatch.setattr(f"jaxvelo.estimators.{file}.tqdm", Bar)
+    estimator.compute_schur()
+    estimator.compute_macrostates(4, n_cells=5, n_components=8, show_progress_bar=False)
+    assert set(counted) == {("Schur vectors", False), ("Schur vectors", True)}
+
+
+def test_equations_are_counted():
+    """Of chains that are too large to be factorised at once."""
+    n_cells = 800
+    matrix = sp.diags_array([0.3, 0.3, 0.4], offsets=[-1, 0, 1], shape=(n_cells, n_cells)).tocsr()
+    counted = []
+    ends = np.full(n_cells, -1)
+    ends[::20], ends[10::20] = 0, 1
+    absorption_probabilities(matrix, ends, 2, report=counted.append)
+    assert counted == [1, 1, 1]
+    absorption_times(matrix, ends, 2, report=counted.append)
+    assert counted == [1] * (3 + 3 + 6)

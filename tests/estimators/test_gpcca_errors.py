@@ -126,7 +126,7 @@ def test_macrostates(unchanged, arguments, error, message):
         ({"method": "top_n", "n_states": 0}, "n_states"),
         ({"method": "top_n", "n_states": 9}, "at most the 4 macrostates"),
         ({"stability_threshold": 1.5}, "that of 'right'"),
-        ({"stability_threshold": None}, "stability_threshold"),
+        ({"stability_threshold": "high"}, "stability_threshold"),
         ({"method": "eigengap", "alpha": None}, "alpha"),
         ({"n_cells": 0}, "n_cells"),
         ({"n_cells": 60}, "at most"),
@@ -263,3 +263,22 @@ def test_all_cells_are_terminal(estimator):
 def test_further_results(unchanged, call, error, message):
     with pytest.raises(error, match=message):
         call(unchanged)
+
+
+def test_without_a_stationary_distribution(estimator, monkeypatch, logged):
+    def fail(*_):
+        raise ArithmeticError("not known so well")
+
+    monkeypatch.setattr("jaxvelo.estimators._spectrum.stationary_distribution", fail)
+    estimator.compute_macrostates(4, n_cells=5)
+    assert "not known so well" in logged()
+    assert estimator.coarse_T is not None
+    assert estimator.coarse_stationary_distribution is None
+    with pytest.raises(RuntimeError, match="set_initial_states"):
+        estimator.predict_initial_states(n_cells=5)
+    with pytest.raises(ValueError, match="single macrostate"):
+        estimator.compute_macrostates(1, n_cells=5)
+    assert "stationary_dist" not in estimator.compute_eigendecomposition().eigendecomposition
+    read = GPCCA.from_adata(estimator.to_adata())
+    assert read.coarse_stationary_distribution is None
+    assert read.coarse_T.equals(estimator.coarse_T)

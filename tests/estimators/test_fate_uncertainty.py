@@ -1,0 +1,113 @@
+"""Intervals of fates from errors of velocities: against all derivatives, against each other, and coverage."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from jaxvelo.estimators._fate_gradient import fate_gradient
+from jaxvelo.estimators._fate_uncertainty import fate_uncertainty
+from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
+from tests.bent_line import N_CELLS, N_GENES, make_cells
+
+NAMES = ("begin", "end")
+TERMINAL = np.where(np.arange(N_CELLS) < 4, 0, np.where(np.arange(N_CELLS) >= N_CELLS - 4, 1, -1))
+TRANSIENT = TERMINAL < 0
+ERRORS = 0.1 + np.random.default_rng(1).random((N_CELLS, N_GENES)) / 5
+
+
+def kernel_of(adata):
+    velocity = VelocityKernel(adata).compute_transition_matrix(softmax_scale=0.3)
+    return 0.8 * velocity + 0.2 * ConnectivityKernel(adata).compute_transition_matrix()
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    return kernel_of(make_cells())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_linear_variance_is_that_of_all_derivatives(kernel, shared):
+    found = fate_uncertainty(kernel, TERMINAL, NAMES, ERRORS, "linear", n_samples=600, shared=shared, seed=0)
+    for cell in (10, 30):
+        gradient = fate_gradient(kernel, TERMINAL, NAMES, cells=[cell], of_cells=True).of_cells[1]
+        expected = np.sum((gradient * ERRORS).sum(axis=0) ** 2) if shared else np.sum((gradient * ERRORS) ** 2)
+        np.testing.assert_allclose(found.standard_deviation[cell] ** 2, expected, rtol=0.3)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_both_methods_agree_for_small_errors(kernel, shared):
+    linear, redrawn = (
+        fate_uncertainty(kernel, TERMINAL, NAMES, ERRORS / 4, method=method, n_samples=150, shared=shared, seed=0)
+        for method in ("linear", "monte_carlo")
+    )
+    np.testing.assert_array_equal(linear.probabilities, redrawn.probabilities)
+    ratio = linear.standard_deviation[TRANSIENT] / redrawn.standard_deviation[TRANSIENT]
+    np.testing.assert_allclose(np.median(ratio), 1, atol=0.2)
+    for found in (linear, redrawn):
+        assert (found.lower >= 0).all()
+        assert (found.upper <= 1).all()
+        assert (found.lower <= found.upper).all()
+        np.testing.assert_array_equal(found.lower[~TRANSIENT], found.probabilities[~TRANSIENT])
+        np.testing.assert_array_equal(found.standard_deviation[~TRANSIENT], 0)
+    assert ((linear.lower < linear.probabilities) & (linear.probabilities < linear.upper))[TRANSIENT].all()
+
+
+def test_the_spread_over_neighbours_is_the_default(kernel):
+    adata = kernel.adata
+    member = (adata.obsp["connectivities"].toarray() > 0) + np.eye(N_CELLS)
+    share = member / member.sum(axis=1, keepdims=True)
+    v = adata.layers["velocity"].astype(float)
+    spread = np.sqrt(share @ v**2 - (share @ v) ** 2)
+    arguments = {"n_samples": 10, "seed": 0}
+    found = fate_uncertainty(kernel, TERMINAL, NAMES, **arguments, method="linear")
+    expected = fate_uncertainty(kernel, TERMINAL, NAMES, spread, **arguments, method="linear")
+    np.testing.assert_allclose(found.standard_deviation, expected.standard_deviation, rtol=1e-3)
+
+
+def test_the_same_seed_gives_the_same_and_a_layer_is_as_an_array(kernel):
+    kernel.adata.layers["errors"] = sp.csr_matrix(ERRORS)
+    try:
+        found = fate_uncertainty(kernel, TERMINAL, NAMES, "errors", n_samples=10, seed=3)
+        again = fate_uncertainty(kernel, TERMINAL, NAMES, ERRORS, n_samples=10, seed=3)
+    finally:
+        del kernel.adata.layers["errors"]
+    for a, b in zip(found, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.any_precision
+@pytest.mark.parametrize(("method", "shared"), [("linear", True), ("monte_carlo", True), ("monte_carlo", False)])
+def test_coverage_of_the_fates_of_the_true_velocities(kernel, method, shared):
+    """Velocities with errors of the given size: intervals hold the fates of the velocities without."""
+    errors = ERRORS if method == "monte_carlo" else ERRORS / 10  # larger ones move all fates, beyond first order
+    true = fate_uncertainty(kernel, TERMINAL, NAMES, 0 * ERRORS, n_samples=2).probabilities
+    rng = np.random.default_rng(5)
+    covered = []
+    for _ in range(10):
+        adata = kernel.adata.copy()
+        noise = rng.normal(size=(1 if shared else N_CELLS, N_GENES)) * errors
+        adata.layers["velocity"] = (adata.layers["velocity"] + noise).astype(np.float32)
+        found = fate_uncertainty(
+            kernel_of(adata), TERMINAL, NAMES, errors, method=method, n_samples=40, shared=shared, seed=0
+        )
+        covered.append((found.lower <= true) & (true <= found.upper))
+        # Not because they are wide: a normal interval of 90 % has 3.3 standard deviations.
+        assert np.median((found.upper - found.lower)[TRANSIENT] / found.standard_deviation[TRANSIENT]) < 4
+    assert np.mean(np.array(covered)[:, TRANSIENT]) >= 0.75
+
+
+@pytest.mark.any_precision
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"method": "exact"}, ValueError, "`method` to be one of"),
+        ({"level": 90}, ValueError, "between 0 and 1"),
+        ({"n_samples": 1}, ValueError, "n_samples"),
+        ({"standard_errors": "missing"}, KeyError, "missing"),
+        ({"standard_errors": ERRORS[:, :5]}, ValueError, "for each of the 60 cells and 41 genes"),
+        ({"standard_errors": -ERRORS}, ValueError, "not negative"),
+    ],
+)
+def test_what_is_not_as_expected(kernel, change, error, message):
+    with pytest.raises(error, match=message):
+        fate_uncertainty(kernel, TERMINAL, NAMES, **change)
