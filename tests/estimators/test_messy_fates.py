@@ -196,3 +196,20 @@ def test_drivers_without_genes(cells):
     with pytest.raises(ValueError, match="Keep some genes"):
         estimator.compute_lineage_drivers()
     assert "terminal_lineage_drivers" not in estimator.adata.varm
+
+
+@pytest.mark.parametrize("use_raw", [False, True])
+def test_slashes_in_the_names_of_clusters(cells, tmp_path, use_raw):
+    """Files allow none in the names of columns."""
+    cells.obs["clusters"] = cells.obs["clusters"].cat.rename_categories({"left": "CD4/CD8"})
+    cells.raw = cells.copy()
+    estimator = to_fates(from_kernel(cells))
+    estimator.compute_lineage_drivers(use_raw=use_raw)
+    assert {"CD4/CD8_mean", "CD4/CD8_var"} < set(estimator.absorption_times.columns)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    again = GPCCA.from_adata(anndata.read_h5ad(tmp_path / "cells.h5ad"), "T_fwd")
+    pd.testing.assert_frame_equal(again.absorption_times, estimator.absorption_times)
+    pd.testing.assert_frame_equal(again.lineage_drivers, estimator.lineage_drivers)
+    again.plot_lineage_drivers("CD4/CD8", n_genes=2, use_raw=use_raw)
+    again.set_terminal_states(["CD4/CD8, right", "middle"], n_cells=5)
+    assert again.compute_fate_probabilities().fate_probabilities.names.tolist() == ["CD4/CD8, right", "middle"]
