@@ -14,7 +14,12 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
 def test_there_are_notebooks():
-    assert [path.name for path in NOTEBOOKS] == ["dynamics.ipynb", "fates.ipynb", "fit_kernel.ipynb", "rna_velocity.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == [
+        "dynamics.ipynb",
+        "fates.ipynb",
+        "fit_kernel.ipynb",
+        "rna_velocity.ipynb",
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
