@@ -147,7 +147,9 @@ def test_demo_report_agrees_with_what_it_wrote(demo):
 def scores_of(fates: pd.DataFrame, truth: pd.Series) -> tuple[float, float]:
     """Accuracy, and mean logarithm of the probability of the true fate, cell by cell."""
     cells = [(fates.loc[cell], fate) for cell, fate in truth.dropna().items()]
-    return np.mean([row.idxmax() == fate for row, fate in cells]), np.mean([np.log(row[fate]) for row, fate in cells])
+    return np.mean([row.idxmax() == fate for row, fate in cells]), np.mean(
+        [np.log(max(row[fate], 2.3e-16)) for row, fate in cells]
+    )
 
 
 def test_demo_finds_the_fates(demo):
