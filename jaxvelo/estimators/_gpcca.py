@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Self
 
@@ -21,10 +22,13 @@ from jaxvelo.estimators._given_states import (
     states_of_cells,
     states_of_macrostates,
 )
+from jaxvelo.estimators._initial_choice import choose_initial
 from jaxvelo.estimators._lineage_drivers import find_lineage_drivers, most_correlated_first
 from jaxvelo.estimators._lineage_priming import find_lineage_priming
 from jaxvelo.estimators._macrostate_search import (
+    QUICK,
     Range,
+    Search,
     best_number,
     find_macrostates,
     numbers_that_split,
@@ -36,7 +40,6 @@ from jaxvelo.estimators._spectrum import (
     check_alpha,
     eigendecomposition,
     find_schur,
-    long_run,
     schur_eigenvalues,
 )
 from jaxvelo.estimators._state_names import check_clusters
@@ -236,10 +239,10 @@ class GPCCA(FatePlots, FateStorage):
             decomposition: Any = fields.get("eigendecomposition", self._results.eigendecomposition)
             wanted = decomposition["eigengap"] + 1
         number = whole_pairs(found, best_number(found, wanted) if isinstance(wanted, Range) else wanted)
-        stationary = long_run(self.transition_matrix, found.initial_distribution)
         with timed(f"Computing {number} macrostates"):
+            search = Search(number, optimizer)
             states, coarse = find_macrostates(
-                self.adata, found, number, stationary, optimizer, n_cells, cluster_key, weight_key
+                self.adata, self.transition_matrix, found, search, n_cells, cluster_key, weight_key
             )
             given = {"n_states": number, "n_cells": n_cells, "optimizer": optimizer, "weight_key": weight_key}
             params["macrostates"] = {**given, "cluster_key": _plain_key(cluster_key)}
@@ -305,6 +308,8 @@ class GPCCA(FatePlots, FateStorage):
     def predict_initial_states(self, n_states: int = 1, n_cells: int = 30, allow_overlap: bool = False) -> Self:
         """Choose as initial states the macrostates where the process is most rarely in the long run.
 
+        Where several are left for good, so that next to nothing of them is left, those that are left first.
+
         Parameters
         ----------
         n_states
@@ -330,15 +335,8 @@ class GPCCA(FatePlots, FateStorage):
             )
         names = macrostates.names
         if coarse is not None:
-            if coarse.stationary is None:
-                raise RuntimeError(
-                    "Expected the long-run distribution over the macrostates, found that it is not known. Set initial "
-                    "states by `.set_initial_states()`, or compute macrostates of a kernel with more neighbours."
-                )
-            ranked = coarse.stationary.sort_values(kind="stable")
-            names = [str(name) for name in ranked.index[:n_states]]
-            shown = ", ".join(f"{name} ({share:.3g})" for name, share in ranked.iloc[: n_states + 1].items())
-            logger.info("    rarest in the long run: %s", shown)
+            names, reason = choose_initial(coarse, n_states)
+            logger.info("    %s", reason)
         params = {"n_states": n_states, "n_cells": n_cells, "allow_overlap": allow_overlap}
         states = states_of_macrostates(macrostates, names, n_cells, "top_n")
         return self._set_states("initial", states, allow_overlap, params)
@@ -606,7 +604,8 @@ class GPCCA(FatePlots, FateStorage):
     ) -> float:
         """Score how early known terminal states are found as macrostates (Weiler et al. 2024).
 
-        The estimator's own macrostates stay as they are.
+        The estimator's own macrostates stay as they are. Those that are counted are searched for more quickly, and
+        beyond five may be less crisp than those of :meth:`compute_macrostates`.
 
         Parameters
         ----------
@@ -644,11 +643,15 @@ class GPCCA(FatePlots, FateStorage):
         wanted = _plain_names(wanted)
         check_clusters(self.adata, wanted, key)
         schur, _, _ = self._enough_schur(n_macrostates, kwargs, show_progress_bar)
-        stationary = long_run(self.transition_matrix, schur.initial_distribution)
+        matrix = self.transition_matrix
+
+        @functools.cache
+        def names_of(number: int) -> list[str]:
+            search = Search(number, optimizer, QUICK)
+            return find_macrostates(self.adata, matrix, schur, search, n_cells, key, None)[0].names
 
         def names(number: int) -> list[str]:
-            number = whole_pairs(schur, number)
-            return find_macrostates(self.adata, schur, number, stationary, optimizer, n_cells, key, None)[0].names
+            return names_of(whole_pairs(schur, number))
 
         with timed(f"Identifying terminal states among up to {n_macrostates} macrostates"):
             curve = identify_terminal_states(names, n_macrostates, wanted, show_progress_bar)

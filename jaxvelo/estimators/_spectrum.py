@@ -71,19 +71,12 @@ def eigendecomposition(matrix: sp.csr_matrix, k: int, which: Any, alpha: float, 
     if only_evals:
         return found
     _, left = _ordered(sp.csr_matrix(matrix.T), k, largest)
-    stationary = long_run(matrix, None)
-    return {**found, **({} if stationary is None else {"stationary_dist": stationary}), "V_l": left, "V_r": right}
-
-
-def long_run(
-    matrix: sp.csr_matrix, initial_distribution: Float[np.ndarray, " cells"] | None
-) -> Float[np.ndarray, " cells"] | None:
-    """Compute the stationary distribution, or warn and return ``None`` if it is not known: much can do without."""
+    decomposition = {**found, "V_l": left, "V_r": right}
     try:
-        return np.asarray(stationary_distribution(matrix, initial_distribution))
+        decomposition["stationary_dist"] = np.asarray(stationary_distribution(matrix))
     except ArithmeticError as error:
-        logger.warning("Going on without the stationary distribution, and so without initial states. %s", error)
-        return None
+        logger.warning("Going on without the stationary distribution. %s", error)
+    return decomposition
 
 
 def check_which(which: Any) -> Literal["LR", "LM"]:

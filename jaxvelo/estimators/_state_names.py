@@ -15,7 +15,8 @@ from jaxvelo.annotated.clusters import cluster_names, read_clusters
 from jaxvelo.annotated.entries import read_numbers, require_key
 from jaxvelo.annotated.fate_keys import colors_of
 from jaxvelo.annotated.names import text_of
-from jaxvelo.estimators._state_colors import colors_of_groups, default_colors, shades
+from jaxvelo.annotated.palette import default_palette
+from jaxvelo.estimators._state_colors import colors_of_groups, shades
 
 SUM_TOLERANCE = 1e-3
 
@@ -75,7 +76,7 @@ def named_states(
     if cluster_key is None:
         if weight_key is not None:
             raise ValueError("Expected no `weight_key` without `cluster_key`, found one. Leave it out.")
-        return NamedColors(names, default_colors(len(names)))
+        return NamedColors(names, default_palette(len(names)))
     source, key = _source(cluster_key)
     if source == "obs" and weight_key is not None:
         raise ValueError(

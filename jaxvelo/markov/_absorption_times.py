@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._host import call_on_host
-from jaxvelo.markov._absorbing_chain import ROUNDING, AbsorbingChain, Effort, Outcome, Way
+from jaxvelo.markov._absorbing_chain import ROUNDING, Absorbed, AbsorbingChain, Effort, Outcome, Way, plan
 from jaxvelo.markov._absorption import DIRECT_CELLS, effort_of, one_hot, solve_implicitly
 from jaxvelo.markov._metrics import expected_displacement
 
@@ -104,19 +104,31 @@ class _Solved(NamedTuple):
 
 def _solve(chain: AbsorbingChain, n_fates: int, effort: Effort) -> _Solved:
     chances = chain.absorb(n_fates, effort)
+    ways = plan(chain.n_transient, effort)
     fates, times = chances.fates_and_times[:, :n_fates], chances.fates_and_times[:, n_fates:]
     ends = one_hot(chain.terminal, n_fates) > 0
     if not np.isfinite(times).all():
         unknown = np.where(ends, 0, np.nan)
         solutions = np.hstack([fates, fates, fates])
         return _Solved(unknown, unknown, solutions, np.nan, np.inf, np.inf, chances.outcome, chances.way)
+    found = _attempt(chain, chances, chances.way, n_fates, effort)
+    if found.outcome != Outcome.SOLVED and chances.way != Way.ELIMINATION and Way.ELIMINATION in ways:
+        found = _attempt(chain, chances, Way.ELIMINATION, n_fates, effort)
+    return found
+
+
+def _attempt(chain: AbsorbingChain, chances: Absorbed, way: Way, n_fates: int, effort: Effort) -> _Solved:
+    fates, times = chances.fates_and_times[:, :n_fates], chances.fates_and_times[:, n_fates:]
+    ends = one_hot(chain.terminal, n_fates) > 0
     transient = chain.transient[:, None]
     into = transient * (chain.matrix @ ends.astype(float))
     sizes = np.maximum(fates, 0) + np.where(transient, LEAST, 1)
 
     def solve(right_side: np.ndarray, start: np.ndarray) -> np.ndarray:
+        if way == Way.ELIMINATION:
+            return chain.solve(right_side, way, effort.max_steps)
         missing = chain.residual(start, right_side)
-        return start + chain.solve(missing, chances.way, effort.max_steps, sizes=sizes)
+        return start + chain.solve(missing, way, effort.max_steps, sizes=sizes)
 
     nothing = np.zeros_like(fates)
     fates = solve(into, fates)
@@ -147,6 +159,10 @@ def _solve(chain: AbsorbingChain, n_fates: int, effort: Effort) -> _Solved:
         one = bound / fates
         off_mean = one * (of_first / mean + of_fates)
         off_variance = one * (of_second + square * of_fates) + 2 * mean**2 * off_mean + ROUNDING * square
+        if way == Way.ELIMINATION:
+            # No sum of it has a difference but this variance.
+            step = chain.elimination.relative_error
+            off_mean, off_variance = 3 * step, 12 * step * square
         # Times that hardly vary, as where each way has the same length, are known as well as their mean.
         off = np.maximum(off_mean, off_variance / np.maximum(variance, (SPREAD * mean) ** 2))
     off = np.where(comes, np.where(off >= 0, off, np.inf), 0)
@@ -154,10 +170,11 @@ def _solve(chain: AbsorbingChain, n_fates: int, effort: Effort) -> _Solved:
     known = off <= effort.tolerance
     mean = np.where(ends, 0, np.where(comes, np.where(known, mean, np.nan), np.inf))
     variance = np.where(ends, 0, np.where(comes & known, np.maximum(variance, 0), np.nan))
-    good = chances.outcome == Outcome.SOLVED and error <= effort.tolerance
-    outcome = Outcome.SOLVED if good else Outcome.INACCURATE
+    if chances.outcome != Outcome.SOLVED:
+        error = np.inf
+    outcome = Outcome.SOLVED if error <= effort.tolerance else Outcome.INACCURATE
     solutions = np.hstack([fates, first, second])
-    return _Solved(mean, variance, solutions, residual, error, chances.inverse, outcome, chances.way)
+    return _Solved(mean, variance, solutions, residual, error, chances.inverse, outcome, way)
 
 
 class _Found(NamedTuple):

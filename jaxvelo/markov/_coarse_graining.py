@@ -35,8 +35,8 @@ class CoarseGraining(NamedTuple):
         :math:`(\chi^T D \chi)^{-1} \chi^T D T \chi = A^{-1} R A`, with :math:`D` the initial distribution on the
         diagonal, shape ``(states, states)``. Rows sum to one; entries may be negative, as the states overlap.
     stationary
-        :math:`\chi^T \pi`, how much of the stationary distribution each state holds, shape ``(states,)``. ``None``
-        without a stationary distribution.
+        :math:`\eta^T T^\infty \chi`, how much of the long-run distribution that comes from the initial one each state
+        holds, shape ``(states,)``; known as well as :attr:`Schur.long_run` is.
     initial
         :math:`\chi^T \eta`, the same for the initial distribution.
     crispness
@@ -66,7 +66,6 @@ def coarse_grain(
     n_states: int,
     *,
     method: Method = "gradient",
-    stationary: Float[Any, " cells"] | None = None,
     effort: int = EFFORT,
 ) -> CoarseGraining:
     r"""Macrostates by PCCA+: the crispest memberships that are combinations of the leading Schur vectors.
@@ -89,8 +88,6 @@ def coarse_grain(
         ``"gradient"`` searches the corners of what is feasible, for up to about five states all of them.
         ``"nelder-mead"`` starts from the inner simplex and stops where :func:`scipy.optimize.fmin` does, as pyGPCCA's
         do: before the optimum, the more so the more states there are; for NumPy arrays alone.
-    stationary
-        Stationary distribution of the chain, for that of the states.
     effort
         Of the functions that may become memberships, the neighbours of so many are looked at, at most, by
         ``"gradient"``. Up to about ten states need less; for more, less effort finds less crisp states sooner.
@@ -113,10 +110,11 @@ def coarse_grain(
     """
     _check_n_states(schur.matrix, n_states)
     vectors, matrix = schur.vectors[:, :n_states], schur.matrix[:n_states, :n_states]
+    long_run = schur.long_run[:n_states]
     if isinstance(vectors, jax.Array):
         if method == "nelder-mead":
             raise ValueError("Nelder-Mead has no derivatives: pass Schur vectors as NumPy arrays.")
-        return _coarse_grain_jax(vectors, matrix, schur.matrix, schur.initial_distribution, stationary, effort)
+        return _coarse_grain_jax(vectors, matrix, schur.matrix, schur.initial_distribution, long_run, effort)
     inner = inner_simplex(vectors[:, 1:])
     if method == "nelder-mead":
         rotation = _nelder_mead(vectors, np.linalg.inv(vectors[inner]))
@@ -128,7 +126,7 @@ def coarse_grain(
                 f"Expected cells that can be told apart into {n_states} states by as many Schur vectors. {error} "
                 "Ask for another number of states."
             ) from error
-    return _results(vectors, matrix, schur.initial_distribution, stationary, rotation, inner)
+    return _results(vectors, matrix, schur.initial_distribution, long_run, rotation, inner)
 
 
 def min_chi(schur: Schur, n_states: Sequence[int]) -> Float[np.ndarray, " counts"]:
@@ -174,7 +172,7 @@ def _check_n_states(matrix: Any, n_states: int) -> None:
         )
 
 
-def _results(vectors, matrix, initial, stationary, rotation, inner) -> CoarseGraining:
+def _results(vectors, matrix, initial, long_run, rotation, inner) -> CoarseGraining:
     xp = vectors.__array_namespace__()
     memberships = vectors @ rotation
     smallest = memberships.min()
@@ -184,7 +182,7 @@ def _results(vectors, matrix, initial, stationary, rotation, inner) -> CoarseGra
         memberships=memberships,
         rotation=rotation,
         transition_matrix=xp.linalg.solve(rotation, matrix @ rotation),
-        stationary=None if stationary is None else stationary @ memberships,
+        stationary=long_run @ rotation,
         initial=initial @ memberships,
         crispness=((rotation**2).sum(axis=0) / rotation[0]).mean(),
         min_chi=_min_chi(vectors, inner),
@@ -199,11 +197,11 @@ def _min_chi(vectors: Any, inner: Any) -> Any:
 
 
 @full_precision
-def _coarse_grain_jax(vectors, matrix, whole, initial, stationary, effort: int) -> CoarseGraining:
+def _coarse_grain_jax(vectors, matrix, whole, initial, long_run, effort: int) -> CoarseGraining:
     found = _find(vectors, effort)
     splits = _splits_pair(whole, vectors.shape[1])
     rotation = jnp.where(splits, jnp.nan, found.rotation)
-    return _results(vectors, matrix, initial, stationary, rotation, found.inner)
+    return _results(vectors, matrix, initial, long_run, rotation, found.inner)
 
 
 class _Found(NamedTuple):

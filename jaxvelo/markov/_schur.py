@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._host import call_on_host
 from jaxvelo.markov._krylov_schur import LeadingSchur, NotConverged, eigenvalues_of, leading_schur, size_of
+from jaxvelo.markov._long_run_means import LongRunMeans
 from jaxvelo.markov._metrics import expected_displacement
 from jaxvelo.markov._stationary import initial_distribution_on_graph
 from jaxvelo.markov._subspace_change import SubspaceChange
@@ -41,6 +42,10 @@ class Schur(NamedTuple):
     gap
         How much larger the last eigenvalue is than the next one that is left out; infinite if none is. The subspace is
         the less certain, the smaller its gap is.
+    long_run
+        Mean of each vector where the chain is found in the long run, :math:`\eta^\top T^\infty X = e_1^\top R^\infty`,
+        shape ``(components,)``. Its error is about the residual over the distance of the next eigenvalue from one;
+        eigenvalues within 1e-9 of one count as one, as if what takes a billion steps never happened.
     """
 
     matrix: Any
@@ -49,6 +54,7 @@ class Schur(NamedTuple):
     initial_distribution: Any
     residual: Any
     gap: Any
+    long_run: Any
 
 
 def schur(
@@ -105,7 +111,8 @@ def schur(
     if isinstance(transitions, TransitionMatrix):
         start = initial_distribution_on_graph(transitions, initial_distribution)
         found = _schur(transitions.values, transitions.graph.bare, start, n_components, which)
-        return Schur(found.matrix, found.vectors, _eigenvalues(found.matrix), start, found.residual, found.gap)
+        values = _eigenvalues(found.matrix)
+        return Schur(found.matrix, found.vectors, values, start, found.residual, found.gap, found.long_run)
     eta = np.ones(n_cells) if initial_distribution is None else np.asarray(initial_distribution, dtype=np.float64)
     if not (eta > 0).all():
         raise ValueError(
@@ -162,7 +169,7 @@ class _ScaledChain:
         gap = np.inf if np.isnan(following) else max(float(last - following), 0.0)
         vectors /= self.root[:, None]
         vectors[:, 0] = 1
-        return Schur(form, vectors, eigenvalues_of(form), self.eta, residual, gap)
+        return Schur(form, vectors, eigenvalues_of(form), self.eta, residual, gap, LongRunMeans(form).means)
 
     def _signed(self, found: LeadingSchur) -> tuple[np.ndarray, np.ndarray]:
         """Scaled vectors and Schur form of which the entries of the unscaled vectors have their signs."""
@@ -183,6 +190,7 @@ class _Found(NamedTuple):
     vectors: Any
     residual: Any
     gap: Any
+    long_run: Any
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
@@ -195,14 +203,15 @@ def _schur(values, graph: NeighborGraph, eta: Array, n_components: int, which: L
             found = None
         if found is None or found.vectors.shape[1] != n_components:
             unknown = np.full((len(eta) + n_components, n_components), np.nan)
-            return _Found(unknown[:n_components], unknown[n_components:], np.nan, 0)
-        return _Found(found.matrix, found.vectors, found.residual, found.gap)
+            return _Found(unknown[:n_components], unknown[n_components:], np.nan, 0, unknown[0])
+        return _Found(found.matrix, found.vectors, found.residual, found.gap, found.long_run)
 
     dtype = values[0].dtype
     number: Any = jax.ShapeDtypeStruct((), dtype)
     matrix: Any = jax.ShapeDtypeStruct((n_components, n_components), dtype)
     vectors: Any = jax.ShapeDtypeStruct((eta.shape[0], n_components), dtype)
-    return call_on_host(solve, _Found(matrix, vectors, number, number), TransitionMatrix(graph, values), eta)
+    means: Any = jax.ShapeDtypeStruct((n_components,), dtype)
+    return call_on_host(solve, _Found(matrix, vectors, number, number, means), TransitionMatrix(graph, values), eta)
 
 
 @_schur.defjvp
@@ -210,7 +219,8 @@ def _schur_jvp(n_components, which, primals, tangents):
     values, graph, eta = primals
     found = _schur(values, graph, eta, n_components, which)
     cause = expected_displacement(TransitionMatrix(graph, tangents[0]), found.vectors)
-    shapes: Any = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (found.vectors, found.matrix))
+    changing = (found.vectors, found.matrix, found.long_run)
+    shapes: Any = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), changing)
     known = (TransitionMatrix(graph, values), eta, found.vectors, found.matrix)
 
     def prepared(transitions, eta, vectors, form) -> tuple[SubspaceChange | None, np.ndarray]:
@@ -225,7 +235,7 @@ def _schur_jvp(n_components, which, primals, tangents):
             if subspace is None:
                 return tuple(np.full(shape.shape, np.nan) for shape in shapes)
             of_vectors, of_form = subspace.change(root * cause.astype(np.float64))
-            return of_vectors / root, of_form
+            return of_vectors / root, of_form, LongRunMeans(subspace.form).change(of_form)
 
         return call_on_host(on_host, shapes, known, cause)
 
@@ -234,14 +244,15 @@ def _schur_jvp(n_components, which, primals, tangents):
             subspace, root = prepared(*known)
             if subspace is None:
                 return np.full(shapes[0].shape, np.nan)
-            of_vectors, of_form = (gradient.astype(np.float64) for gradient in gradients)
+            of_vectors, of_form, of_means = (gradient.astype(np.float64) for gradient in gradients)
+            of_form = of_form + LongRunMeans(subspace.form).transposed(of_means)
             return root * subspace.transposed(of_vectors / root, of_form)
 
         return call_on_host(on_host, shapes[0], known, gradients)
 
-    vectors, matrix = linear_call(change, transposed, known, cause)
+    vectors, matrix, long_run = linear_call(change, transposed, known, cause)
     still = jax.tree.map(jnp.zeros_like, found)
-    return found, still._replace(vectors=vectors, matrix=matrix)
+    return found, still._replace(vectors=vectors, matrix=matrix, long_run=long_run)
 
 
 def _eigenvalues(form: Float[Array, "k k"]) -> Any:

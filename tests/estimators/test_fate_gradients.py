@@ -74,7 +74,7 @@ def long_run(argument, graph, features, terminal, mix):
 
 def macrostates(argument, graph, features, terminal, mix):
     matrix = transitions(argument, graph, features)
-    found = coarse_grain(schur(matrix, N_STATES + 1), N_STATES, stationary=stationary_distribution(matrix))
+    found = coarse_grain(schur(matrix, N_STATES + 1), N_STATES)
     of_cells = jnp.sum(mix * found.memberships) / jnp.sqrt(N_CELLS)
     of_states = jnp.sum(mix[0] * found.stationary) + jnp.sum(mix[1] * found.initial) + found.crispness
     return of_cells + of_states + jnp.sum(mix[2:5] * found.transition_matrix)

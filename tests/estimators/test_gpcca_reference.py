@@ -42,6 +42,7 @@ def test_macrostates(of_cellrank):
     np.testing.assert_allclose(estimator.macrostates_memberships.X, expected["memberships"], atol=1e-3)
     np.testing.assert_allclose(estimator.coarse_T, expected["coarse_T"], atol=1e-3)
     np.testing.assert_allclose(estimator.coarse_initial_distribution, expected["initial"], atol=1e-3)
+    np.testing.assert_allclose(estimator.coarse_stationary_distribution, expected["stationary"], atol=1e-3)
     assert estimator.crispness == pytest.approx(float(expected["crispness"]), abs=1e-4)
 
 
@@ -54,9 +55,12 @@ def test_terminal_states(of_cellrank, method):
 
 def test_initial_states(of_cellrank):
     estimator, expected = of_cellrank
+    estimator.predict_initial_states(allow_overlap=True)
+    found = estimator.initial_states.cat.categories.tolist()
     if "initial_states" in expected:
-        estimator.predict_initial_states()
-        assert estimator.initial_states.cat.categories.tolist() == expected["initial_states"].tolist()
+        assert found == expected["initial_states"].tolist()
+    else:  # by the smallest share in the long run, Epsilon would be initial where there are nine
+        assert found[0].startswith("Ductal")
 
 
 def test_fates_times_and_priming(estimator, pancreas):

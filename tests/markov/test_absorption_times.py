@@ -171,3 +171,52 @@ def test_blocks_and_cells_that_hardly_let_go(rate):
         return absorption_probabilities(TransitionMatrix(transitions.graph, values), terminal, 2).probabilities[5, 1]
 
     assert all(np.isfinite(np.asarray(part)).all() for part in jax.grad(fate)(transitions.values))
+
+
+def line(n, forward=0.3, backward=0.3):
+    stay = np.full(n, 1 - forward - backward)
+    up, down = np.full(n - 1, forward), np.full(n - 1, backward)
+    terminal = np.full(n, -1)
+    terminal[[0, -1]] = [0, 1]
+    return sp.diags_array([down, stay, up], offsets=[-1, 0, 1]).tocsr(), terminal
+
+
+@pytest.mark.any_precision
+@pytest.mark.parametrize("n", [200, 5000])
+def test_a_long_line(n):
+    """The time to the far end, given that it is reached: (L^2 - x^2) / (6 p), for steps of probability p each way."""
+    matrix, terminal = line(n)
+    found = absorption_times(matrix, terminal, 2)
+    assert found.outcome == Outcome.SOLVED
+    x, length = np.arange(1, n - 1), n - 1
+    np.testing.assert_allclose(found.mean[1:-1, 1], (length**2 - x**2) / (6 * 0.3), rtol=1e-6)
+    np.testing.assert_allclose(found.mean[1:-1, 0], (length**2 - (length - x) ** 2) / (6 * 0.3), rtol=1e-6)
+    np.testing.assert_array_equal(found.variance > 0, np.isfinite(found.mean) & (found.mean > 0))
+
+
+@pytest.mark.any_precision
+def test_a_class_that_is_never_reached_and_one_that_hardly_is():
+    dense = np.diag(np.full(5, 0.5), 1) + np.diag(np.r_[np.full(5, 0.5), 1])
+    dense[0, :2] = [1, 0]  # only upwards, from the second cell on
+    terminal = np.array([0, -1, -1, -1, -1, 1])
+    found = absorption_times(sp.csr_matrix(dense), terminal, 2)
+    assert found.outcome == Outcome.SOLVED
+    np.testing.assert_allclose(found.mean[1:, 1], [8, 6, 4, 2, 0])
+    np.testing.assert_allclose(found.variance[1:, 1], [8, 6, 4, 2, 0])
+    np.testing.assert_array_equal(found.mean[:, 0], [0, *[np.inf] * 5])
+    np.testing.assert_array_equal(np.isnan(found.variance[:, 0]), [False, *[True] * 5])
+
+
+@pytest.mark.any_precision
+def test_without_a_solution_it_says_so():
+    dense, terminal = random_chain()
+    lost = dense.copy()
+    lost[20] = np.eye(N_CELLS)[20]
+    found = absorption_times(sp.csr_matrix(lost), terminal, N_FATES)
+    assert found.outcome == Outcome.UNREACHABLE
+    assert np.isnan(found.mean[terminal < 0]).all()
+    rough = absorption_times(sp.csr_matrix(dense), terminal, N_FATES, max_steps=4, direct_cells=0)
+    assert rough.outcome == Outcome.INACCURATE
+    assert not rough.error <= 1e-6
+    slow, ends = hardly_let_go(1e-9)
+    assert absorption_times(chain(slow).to_csr(), ends, 2).outcome == Outcome.SOLVED
