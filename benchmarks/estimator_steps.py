@@ -89,8 +89,11 @@ class Steps:
         times: dict[str, Any] = {"schur": self.seconds(self.schur, repeats=repeats, warm_up=warm_up)}
         times["macrostates"] = {}
         for n_states in N_STATES:
-            time = self.seconds(lambda n=n_states: self.macrostates(n), repeats=repeats, warm_up=warm_up)
-            times["macrostates"][str(n_states)] = {**time, "crispness": self.crispness()}
+            try:
+                time = self.seconds(lambda n=n_states: self.macrostates(n), repeats=repeats, warm_up=warm_up)
+                times["macrostates"][str(n_states)] = {**time, "crispness": self.crispness()}
+            except ValueError as error:
+                times["macrostates"][str(n_states)] = {"error": str(error)}
         self.macrostates(9)
         self.choose()
         for name, step in (("fates", self.fates), ("times", self.times), ("drivers", self.drivers)):

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("optimized")
 N_CELLS, N_GENES = 150, 60
 PICTURES = ("stream.png", "grid.png", "random_walks.png", "proportions.png")
 DYNAMICS = ("phase_portraits.png", "latent_time.png")
+FATES = ("macrostates.png", "coarse_T.png", "fate_probabilities.png", "drivers_Fate_A.png", "drivers_Fate_B.png")
 
 
 def simulate(seed: int = 0) -> ad.AnnData:
@@ -79,10 +80,10 @@ def raw(tmp_path) -> Path:
 
 def test_demo_reports_what_it_does_and_finds_the_truth(demo):
     out, report = demo
-    assert [path.name for path in sorted(out.iterdir())] == sorted(["kernel.h5ad", *PICTURES, *DYNAMICS])
-    for name in ("kernel.h5ad", *PICTURES, *DYNAMICS):
+    assert [path.name for path in sorted(out.iterdir())] == sorted(["kernel.h5ad", *PICTURES, *DYNAMICS, *FATES])
+    for name in ("kernel.h5ad", *PICTURES, *DYNAMICS, *FATES):
         assert f"  {out / name}\n" in report[report.index("Written:") :]
-    for name in (*PICTURES, *DYNAMICS):
+    for name in (*PICTURES, *DYNAMICS, *FATES):
         assert_is_picture(out / name)
 
     statuses = re.search(r"    Genes: (.*)\n", report)[1]
@@ -103,7 +104,8 @@ def test_demo_reports_what_it_does_and_finds_the_truth(demo):
     assert float(error) < 0.82
     assert re.search(r"once more, it takes \d\.\d+ s\n", report)
     assert float(re.search(r"([\d.]+)% of cells expect to be later", report)[1]) > 65
-    ends = [float(x) for x in re.findall(r"([\d.]+)% \(true: 50.0%\)", report)]
+    started = re.search(r"They started in .*\n", report)[0]
+    ends = [float(x) for x in re.findall(r"([\d.]+)% \(true: 50.0%\)", started)]
     assert len(ends) == 2
     # How they share is left to larger data: 30 neighbours of 150 cells connect both fates.
     assert sum(ends) > 90
@@ -142,6 +144,59 @@ def test_demo_report_agrees_with_what_it_wrote(demo):
     assert adata.obsm["T_fwd_umap"].shape == (N_CELLS, 2)
 
 
+def scores_of(fates: pd.DataFrame, truth: pd.Series) -> tuple[float, float]:
+    """Accuracy, and mean logarithm of the probability of the true fate, cell by cell."""
+    cells = [(fates.loc[cell], fate) for cell, fate in truth.dropna().items()]
+    return np.mean([row.idxmax() == fate for row, fate in cells]), np.mean(
+        [np.log(max(row[fate], 2.3e-16)) for row, fate in cells]
+    )
+
+
+def test_demo_finds_the_fates(demo):
+    """What it prints is what the file says; shuffled fates would be far off."""
+    out, report = demo
+    adata = ad.read_h5ad(out / "kernel.h5ad")
+    names = list(adata.obs["term_states_fwd"].cat.categories)
+    assert sorted(names) == ["Fate A", "Fate B"]
+    ends = adata.obs[adata.obs["term_states_fwd"].notna()]
+    assert (ends["clusters"].astype(str) == ends["term_states_fwd"].astype(str)).mean() > 0.9
+    fates = pd.DataFrame(adata.obsm["lineages_fwd"], adata.obs_names, names)
+    np.testing.assert_allclose(fates.sum(axis=1), 1, rtol=0, atol=1e-9)
+    error, defect = map(
+        float, re.search(r"largest error (\S+); probabilities of a cell .* within (\S+)", report).groups()
+    )
+    assert 0 <= error < 1e-6
+    assert abs(fates.sum(axis=1) - 1).max() <= defect * 1.06 < 1e-9
+
+    truth = adata.obs["true_fate"]
+    accuracy, log_score = scores_of(fates, truth)
+    assert f"    probabilities      {accuracy:9.3f} {log_score:10.3f}\n" in report
+    assert f"Fates of the {truth.notna().sum()} cells after the branching" in report
+    shares = truth.value_counts(normalize=True)
+    shuffled = truth.sample(frac=1, random_state=0).set_axis(truth.index)
+    prior = float(np.sum(shares * np.log(shares)))
+    assert f"    the fates' shares  {max(shares):9.3f} {prior:10.3f}\n" in report
+    assert accuracy > 0.85 > scores_of(fates, shuffled)[0] + 0.2
+    assert log_score > -0.35 > prior > scores_of(fates, shuffled)[1]
+    means = fates[truth.isna()].mean()
+    for name in names:
+        assert f"{name} {means[name]:.1%} (true: 50.0%)" in report[report.index("Before it, their mean is") :]
+
+
+def test_demo_finds_the_genes_of_the_branches(demo):
+    out, report = demo
+    adata = ad.read_h5ad(out / "kernel.h5ad")
+    for number, name in enumerate(adata.obs["term_states_fwd"].cat.categories):
+        fate = adata.obsm["lineages_fwd"][:, number]
+        correlations = pd.Series([np.corrcoef(x, fate)[0, 1] for x in adata.layers["Ms"].T], adata.var_names)
+        top = correlations.sort_values(ascending=False, kind="stable").index[:10]
+        shown = re.search(rf"Genes that go most with {name}, by their correlation: (.*)\n", report)[1]
+        assert shown == ", ".join(f"{gene} {correlations[gene]:.2f}" for gene in top[:5])
+        found = int((adata.var["program"][top] == name.replace("Fate", "fate")).sum())
+        assert re.search(rf"switched on in that branch alone: .*{name} {found}\b", report)
+        assert found >= 7  # of 15 of 60 genes: 2 or 3 by chance
+
+
 def test_run_on_raw_counts_does_what_the_demo_does(raw, demo, tmp_path, capsys):
     before, modified = checksum(raw), raw.stat().st_mtime_ns
     out = tmp_path / "out"
@@ -154,14 +209,15 @@ def test_run_on_raw_counts_does_what_the_demo_does(raw, demo, tmp_path, capsys):
     assert "Guessed that the clusters are `obs['clusters']`" in result.out
     assert re.search(r"Simulating 1000 random walks of 200 steps\n    Finish \(0:\d\d:\d\d", result.out)
     assert re.search(r"Genes: \d+ converged", result.out)
-    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *PICTURES, *DYNAMICS])
-    for name in (*PICTURES, *DYNAMICS):
+    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *PICTURES, *DYNAMICS, *FATES])
+    for name in (*PICTURES, *DYNAMICS, *FATES):
         assert_is_picture(out / name)
     written, expected = ad.read_h5ad(out / "kernel.h5ad"), ad.read_h5ad(demo[0] / "kernel.h5ad")
     for key in ("T_fwd", "connectivities"):
         assert (written.obsp[key] != expected.obsp[key]).nnz == 0
     np.testing.assert_array_equal(written.layers["velocity"], expected.layers["velocity"])
     np.testing.assert_array_equal(written.obs["latent_time"], expected.obs["latent_time"])
+    np.testing.assert_array_equal(written.obsm["lineages_fwd"], expected.obsm["lineages_fwd"])
     np.testing.assert_array_equal(written.obsm["X_umap"], expected.obsm["X_umap"])
 
 
@@ -169,7 +225,7 @@ def test_run_on_raw_counts_does_what_the_demo_does(raw, demo, tmp_path, capsys):
 @pytest.mark.any_precision
 def test_run_with_a_steady_state_model(mode, raw, tmp_path, capsys):
     out = tmp_path / "out"
-    result = Outcome(main(["run", str(raw), "--velocity-mode", mode, "--out", str(out)]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(raw), "--velocity-mode", mode, "--out", str(out)]), capsys)
     assert (result.status, result.err) == (0, "")
     assert f"Computing velocities ({mode})" in result.out
     assert "Recovering" not in result.out
@@ -212,7 +268,7 @@ def one_cluster(adata):
 def test_run_on_odd_counts(spoil, warning, mode, raw, tmp_path, capsys):
     spoil(ad.read_h5ad(raw)).write_h5ad(raw)
     out = tmp_path / "out"
-    result = Outcome(main(["run", str(raw), "--out", str(out)]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(out)]), capsys)
     assert (result.status, result.err) == (0, "")
     if warning:
         assert re.search(f"WARNING: {warning}", result.out)
@@ -235,7 +291,7 @@ def test_run_on_counts_heeds_no_earlier_fit(raw, tmp_path, capsys):
     adata.varm["fit_covariance"] = np.ones((adata.n_vars, 3))
     adata.var["fit_quality"] = 7.0  # which no fit writes
     adata.write_h5ad(raw)
-    result = Outcome(main(["run", str(raw), "--out", str(tmp_path / "out")]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(tmp_path / "out")]), capsys)
     assert (result.status, result.err) == (0, "")
     assert "Leaving out an earlier fit, as moments are new: velocity_genes, fit_alpha" in result.out
     written = ad.read_h5ad(tmp_path / "out" / "kernel.h5ad")
@@ -253,7 +309,7 @@ def fail(*_, **__):
 @pytest.mark.any_precision
 def test_run_without_a_dynamical_fit(raw, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jv.tl, "recover_dynamics", fail)
-    result = Outcome(main(["run", str(raw), "--out", str(tmp_path / "out")]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(tmp_path / "out")]), capsys)
     assert (result.status, result.err) == (0, "")
     assert "WARNING: The dynamical model cannot be fitted: taking the stochastic model instead. Expected" in result.out
     assert "Computing velocities (stochastic)" in result.out
@@ -264,7 +320,7 @@ def test_run_falls_back_if_no_fit_is_good_enough(raw, tmp_path, capsys, monkeypa
     velocity = jv.tl.velocity
     strict = functools.partial(velocity, min_likelihood=1e9)
     monkeypatch.setattr(jv.tl, "velocity", lambda a, mode: (strict if mode == "dynamical" else velocity)(a, mode=mode))
-    result = Outcome(main(["run", str(raw), "--out", str(tmp_path / "out")]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(tmp_path / "out")]), capsys)
     assert (result.status, result.err) == (0, "")
     assert "WARNING: Only 0 genes have a dynamical fit that is good enough: taking the stochastic model" in result.out
     written = ad.read_h5ad(tmp_path / "out" / "kernel.h5ad")
@@ -276,7 +332,7 @@ def test_run_falls_back_if_no_fit_is_good_enough(raw, tmp_path, capsys, monkeypa
 def test_run_goes_on_without_latent_time(raw, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jv.tl, "latent_time", fail)
     out = tmp_path / "out"
-    result = Outcome(main(["run", str(raw), "--out", str(out)]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(out)]), capsys)
     assert (result.status, result.err) == (0, "")
     assert "WARNING: Going on without a latent time: Expected genes" in result.out
     assert (out / "phase_portraits.png").exists()
@@ -302,7 +358,7 @@ def test_run_uses_velocities_that_are_there(demo, tmp_path, capsys):
         "--out",
         str(tmp_path / "out"),
     ]
-    result = Outcome(main(["run", str(file), *options]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(file), *options]), capsys)
     assert (result.status, result.err) == (0, "")
     assert checksum(file) == before
     assert "Using the velocities in `layers['own']` with the expression in `layers['Ms']`" in result.out
@@ -324,7 +380,7 @@ def test_run_with_another_model_in_three_dimensions(demo, tmp_path, capsys):
     """Only with arrows on a grid, as there are no stream lines."""
     out = tmp_path / "out"
     options = ["--model", "stochastic", "--basis", "umap3d", "--start", "Progenitor", "--out", str(out)]
-    result = Outcome(main(["run", str(demo[0] / "kernel.h5ad"), *options]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(demo[0] / "kernel.h5ad"), *options]), capsys)
     assert (result.status, result.err) == (0, "")
     assert "Drawing in the embedding `umap3d`" in result.out
     assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *PICTURES[1:]])
@@ -343,7 +399,7 @@ def test_run_computes_umap_and_manages_without_clusters(raw, tmp_path, capsys):
     del adata.obsm["X_umap"], adata.obs["clusters"]
     adata.write_h5ad(raw)
     out = tmp_path / "out"
-    arguments = ["run", str(raw), "--n-top-genes", "40", "--weight", "1", "--out", str(out)]
+    arguments = ["run", "--no-fates", str(raw), "--n-top-genes", "40", "--weight", "1", "--out", str(out)]
     result = Outcome(main(arguments), capsys)
     assert (result.status, result.err) == (0, "")
     assert "Found no clusters" in result.out
@@ -360,7 +416,7 @@ def test_quiet_only_names_the_files_and_replaces_only_these(demo, tmp_path, caps
     (tmp_path / "kernel.h5ad").write_text("old")
     (tmp_path / "mine.txt").write_text("keep")
     stream, verbosity = logger.handlers[0].stream, jv.settings.verbosity
-    assert main(["run", str(demo[0] / "kernel.h5ad"), "--quiet", "--out", str(tmp_path)]) == 0
+    assert main(["run", "--no-fates", str(demo[0] / "kernel.h5ad"), "--quiet", "--out", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert re.fullmatch(r"\nDone in \S+ Written:\n(  \S+\n){5}", out)
@@ -474,7 +530,7 @@ def test_bad_input_is_told_in_one_line(spoil, options, message, raw, tmp_path, c
     if spoil is not None:
         spoil(ad.read_h5ad(raw), raw)
     out = tmp_path / "out"
-    result = Outcome(main(["run", str(raw), *options, "--out", str(out)]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(raw), *options, "--out", str(out)]), capsys)
     assert result.status == 2
     assert re.fullmatch(r"jaxvelo( run)?: error: [^\n]+\n", result.err)
     assert re.search(message, result.err)
@@ -507,7 +563,7 @@ def test_folder_that_cannot_be_written(command, raw, tmp_path, capsys):
 def test_own_file_is_never_replaced(raw, capsys):
     file = raw.rename(raw.with_name("kernel.h5ad"))
     before = checksum(file)
-    result = Outcome(main(["run", str(file), "--out", str(file.parent)]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(file), "--out", str(file.parent)]), capsys)
     assert result.status == 2
     assert "would be replaced by the result" in result.err
     assert checksum(file) == before
@@ -521,7 +577,7 @@ def test_missing_extra_is_named(missing, raw, tmp_path, capsys, monkeypatch):
     del adata.obsm["X_umap"]
     adata.write_h5ad(raw)
     monkeypatch.setitem(sys.modules, missing, None)
-    result = Outcome(main(["run", str(raw), "--out", str(tmp_path / "out")]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(tmp_path / "out")]), capsys)
     assert result.status == 2
     assert re.search(missing + r'.* Install it: pip install "jaxvelo\[tutorial\]"', result.err)
     assert not (tmp_path / "out").exists()
@@ -537,7 +593,7 @@ def test_failed_writing_leaves_no_half_file(demo, tmp_path, capsys, monkeypatch)
 
     monkeypatch.setattr(ad.AnnData, "write_h5ad", fill_disk)
     file = str(demo[0] / "kernel.h5ad")
-    result = Outcome(main(["run", file, "--out", str(tmp_path)]), capsys)
+    result = Outcome(main(["run", "--no-fates", file, "--out", str(tmp_path)]), capsys)
     assert result.status == 2
     assert "No space left on device" in result.err
     assert (tmp_path / "kernel.h5ad").read_text() == "old"
@@ -547,7 +603,7 @@ def test_failed_writing_leaves_no_half_file(demo, tmp_path, capsys, monkeypatch)
 
 @pytest.mark.any_precision
 def test_verbose_shows_where_an_error_came_from(raw, capsys):
-    result = Outcome(main(["run", str(raw), "--cluster-key", "leiden", "--verbose"]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(raw), "--cluster-key", "leiden", "--verbose"]), capsys)
     assert result.status == 2
     assert "Traceback" in result.out
     assert result.err.count("\n") == 1

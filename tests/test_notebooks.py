@@ -14,13 +14,18 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
 def test_there_are_notebooks():
-    assert [path.name for path in NOTEBOOKS] == ["dynamics.ipynb", "fit_kernel.ipynb", "rna_velocity.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == [
+        "dynamics.ipynb",
+        "fates.ipynb",
+        "fit_kernel.ipynb",
+        "rna_velocity.ipynb",
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Jupyter's own sockets
 def test_runs_on_fewer_cells(path, tmp_path, monkeypatch, request):
-    if path.stem != "fit_kernel":  # its programs compile longer than they run
+    if path.stem not in ("fates", "fit_kernel"):  # their programs compile longer than they run
         request.getfixturevalue("optimized")
     monkeypatch.setenv("JAXVELO_NOTEBOOK_CELLS", "300")
     if "JAXVELO_SHARED" not in os.environ:  # then the data would have to be downloaded

@@ -108,7 +108,7 @@ SHARED_IN_THE_HOUSE = {
         "_precision",
         "_threads",
     },
-    "kernels": {"_storage"},
+    "kernels": {"_randomness", "_storage"},
     "transitions": {"_algebra"},
 }
 

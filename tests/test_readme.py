@@ -11,7 +11,7 @@ from anndata import AnnData
 
 import jaxvelo as jv
 
-READING, FOR_CELLRANK_USERS, FOR_JAX_USERS, KINETICS, FITTED = re.findall(
+READING, FOR_CELLRANK_USERS, FOR_JAX_USERS, KINETICS, FATES, FITTED = re.findall(
     r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8"), re.DOTALL
 )
 
@@ -58,6 +58,18 @@ def test_for_cellrank_users(monkeypatch):
     assert kernel.adata.obsm["T_fwd_umap"].shape == (300, 2)
     assert kernel.adata.uns["velocity_params"]["mode"] == "dynamical"
     assert len(shown) == 2
+
+    kernel.adata.obs["clusters"] = kernel.adata.obs["clusters"].cat.rename_categories({"Ngn3 low EP": "Progenitor"})
+    names = {"__name__": "tests.readme", "kernel": kernel}
+    exec(FATES.replace("seed=0", "seed=0, n_samples=5"), names)
+    assert sorted(names["names"]) == ["Fate A", "Fate B"]
+    fates, truth = names["gpcca"].fate_probabilities, kernel.adata.obs["true_fate"]
+    ends = truth.notna().to_numpy()
+    assert (fates.names[fates.X.argmax(axis=1)][ends] == truth[ends]).mean() > 0.8
+    assert names["gradient"].score.shape[1] == 2
+    assert (names["uncertain"].lower <= names["uncertain"].upper).all()
+    assert "terminal_lineage_drivers" in kernel.adata.varm
+    assert len(shown) == 3
     plt.close("all")
 
 

@@ -15,7 +15,8 @@ from jaxvelo.cli._errors import BAD_INPUT, UNFORESEEN, StepError, described, is_
 from jaxvelo.configuration import format_seconds, logger, settings
 
 _RUN_DESCRIPTION = """\
-Compute a transition matrix from the RNA velocity and the similarity of the cells in FILE, and draw it.
+Compute a transition matrix from the RNA velocity and the similarity of the cells in FILE, from it terminal states, the
+probabilities of the cells to end there and the genes that go with these, and draw all that.
 
 What FILE holds is used as it is, and what it lacks is computed:
   velocities        layers[--vkey], with their expression in layers[--xkey]; else from the moments
@@ -32,7 +33,8 @@ An option that says how something is computed has it computed, with what comes f
 --min-shared-counts and --n-top-genes the moments, --velocity-mode the velocities, --n-neighbors, --n-pcs and --use-rep
 the neighbours; --recompute has anything computed. New moments bring new fits and velocities, new velocities a new
 latent time; velocities and moments stay as they are when only neighbours are new. What is used but does not fit the
-cells is an error. The transition matrix is always computed. FILE is never changed: all results are in kernel.h5ad."""
+cells is an error. The transition matrix is always computed, and its macrostates, terminal states and fates. FILE is
+never changed: all results are in kernel.h5ad."""
 
 _DEMO_DESCRIPTION = """\
 Run the whole flow on simulated cells whose true velocities and fates are known, and tell how well they are found.
@@ -136,7 +138,7 @@ def _log_on(stream, verbosity: str) -> Iterator[None]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="jaxvelo", description="RNA velocity to cell-cell transition matrices and pictures of them, in JAX."
+        prog="jaxvelo", description="RNA velocity to cell-cell transition matrices, fates and pictures of them, in JAX."
     )
     parser.add_argument("--version", action="version", version=f"jaxvelo {jaxvelo.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -240,6 +242,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     walks = run.add_argument_group("random walks")
     walks.add_argument("--start", metavar="CLUSTER", help="cluster where random walks start (default: any cell)")
+    fates = run.add_argument_group("terminal states and fates")
+    fates.add_argument(
+        "--n-states",
+        type=_count,
+        metavar="N",
+        help="number of macrostates, among which the stable ones are terminal (default: from the gap of the "
+        "eigenvalues)",
+    )
+    fates.add_argument("--no-fates", dest="fates", action="store_false", help="leave out macrostates and fates")
     _add_common(run, default_out=None)
     return parser
 

@@ -16,10 +16,13 @@ from jaxvelo.annotated.genes import velocity_genes
 from jaxvelo.annotated.transition_keys import FORWARD
 from jaxvelo.cli import _pictures as pictures
 from jaxvelo.cli import _workflow as workflow
+from jaxvelo.cli._fates import find_fates, report_drivers, top_drivers
 from jaxvelo.cli._plan import new_graph
-from jaxvelo.cli._results import check_folder, save
+from jaxvelo.cli._results import check_folder, save, save_again
 from jaxvelo.configuration import logger, timed
+from jaxvelo.estimators import GPCCA
 from jaxvelo.kernels import VelocityKernel
+from jaxvelo.markov import fate_scores
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,6 +32,8 @@ N_CELLS = 500
 ROOT = "Progenitor"
 WEIGHT = 0.8
 KEY = FORWARD
+EXPRESSION = "Ms"
+N_DRIVERS = 10
 
 
 def demo(out: Path, seed: int, written: list[Path]) -> None:
@@ -58,14 +63,25 @@ def demo(out: Path, seed: int, written: list[Path]) -> None:
     )
     workflow.report_flow(kernel, "clusters")
 
-    workflow.heading("Random walks and pictures")
+    workflow.heading("Random walks")
     walks = workflow.simulate_walks(kernel, (adata.obs["clusters"] == ROOT).to_numpy(), seed)
-    report_fates(adata, walks)
+    report_ends(adata, walks)
     kernel.add_projection("umap", KEY, recompute=True)
     failure = save(kernel, KEY, out, written)
+
+    workflow.heading("Terminal states and fates")
+    estimator = find_fates(kernel, "clusters", None, EXPRESSION)
+    report_fates(adata, estimator)
+    report_drivers(estimator)
+    report_branch_genes(adata, estimator)
+    if failure is None:
+        save_again(kernel, out)
+
+    workflow.heading("Pictures")
     drawn = [
         *pictures.of_kernel(kernel, KEY, walks, "umap", "clusters"),
         *pictures.of_dynamics(adata, "umap", "clusters"),
+        *pictures.of_fates(estimator, "umap", EXPRESSION),
     ]
     pictures.draw(drawn, out, written)
     if failure is not None:
@@ -134,7 +150,7 @@ def _share_forward(transitions: sp.csr_matrix, adata: AnnData) -> str:
     return f"{np.mean(transitions @ hours > hours):.1%}"
 
 
-def report_fates(adata: AnnData, walks: np.ndarray) -> None:
+def report_ends(adata: AnnData, walks: np.ndarray) -> None:
     """Tell how many of the walks end in each fate, and how many should."""
     fates = adata.obs["true_fate"].cat
     ends = fates.codes.to_numpy()[walks[:, -1]]
@@ -146,3 +162,51 @@ def report_fates(adata: AnnData, walks: np.ndarray) -> None:
         ", ".join(shares),
         100 * np.mean(ends < 0),
     )
+
+
+def report_fates(adata: AnnData, estimator: GPCCA) -> None:
+    """Tell how well fate probabilities agree with the true fates."""
+    if estimator.fate_probabilities is None:
+        return
+    fates = adata.obs["true_fate"].cat
+    truth = fates.codes.to_numpy()
+    found, shares = true_fates_of(adata, estimator), np.bincount(truth[truth >= 0]) / np.sum(truth >= 0)
+    missing = [name for name, total in zip(fates.categories, found.sum(axis=0), strict=True) if not total]
+    if missing:
+        logger.info("No terminal state is of %s", ", ".join(missing))
+    logger.info("Fates of the %d cells after the branching:", np.sum(truth >= 0))
+    logger.info("    %-18s %9s %10s", "", "accuracy", "log score")
+    for label, probabilities in (("probabilities", found), ("the fates' shares", np.tile(shares, (len(truth), 1)))):
+        scores = fate_scores(probabilities, truth)
+        logger.info("    %-18s %9.3f %10.3f", label, scores.accuracy, scores.log_score)
+    before = truth < 0
+    expected = adata.obsm["true_fate_probabilities"][before].mean(axis=0)
+    means = zip(fates.categories, found[before].mean(axis=0), expected, strict=True)
+    shown = ", ".join(f"{name} {mean:.1%} (true: {true:.1%})" for name, mean, true in means)
+    logger.info("Before it, their mean is: %s", shown)
+
+
+def true_fates_of(adata: AnnData, estimator: GPCCA) -> np.ndarray:
+    """Add up the probabilities of the terminal states whose cells have the same true fate, by most of them."""
+    states, truth = estimator.terminal_states, adata.obs["true_fate"].cat
+    total = np.zeros((adata.n_obs, len(truth.categories)))
+    if estimator.fate_probabilities is None or states is None:
+        return total
+    for name, column in zip(estimator.fate_probabilities.names, estimator.fate_probabilities.X.T, strict=True):
+        counts = np.bincount(1 + truth.codes[(states == name).to_numpy()], minlength=1 + total.shape[1])
+        if counts.argmax():  # most of its cells are after the branching
+            total[:, counts.argmax() - 1] += column
+    return total
+
+
+def report_branch_genes(adata: AnnData, estimator: GPCCA) -> None:
+    """Tell how many of the genes that go with a fate are switched on in its branch alone."""
+    fates = list(adata.obs["true_fate"].cat.categories)
+    is_on = np.isfinite(adata.varm["true_on"])
+    counts = []
+    for name, genes in top_drivers(estimator, N_DRIVERS).items():
+        if name in fates:
+            of_branch = adata.var_names[is_on[:, fates.index(name)] & (is_on.sum(axis=1) == 1)]
+            counts.append(f"{name} {len(set(of_branch) & {gene for gene, _ in genes})}")
+    if counts:
+        logger.info("Of the first %d, switched on in that branch alone: %s", N_DRIVERS, ", ".join(counts))

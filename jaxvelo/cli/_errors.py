@@ -50,6 +50,11 @@ def is_foreseen(error: BaseException) -> bool:
     return origin.split(".")[0] == "jaxvelo"
 
 
+def reason(error: BaseException) -> str:
+    """Why a step failed that the command goes on without, for a warning."""
+    return message_of(error) if is_foreseen(error) else described(error)
+
+
 def described(error: BaseException) -> str:
     """Type and message of an error of another package, as one line that ends in a full stop."""
     text = message_of(error).rstrip(".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ import numpy as np
 
 from jaxvelo import pl
 from jaxvelo.annotated.embeddings import read_embedding
-from jaxvelo.cli._errors import described, is_foreseen, message_of
+from jaxvelo.cli._errors import reason
 from jaxvelo.configuration import logger, timed
+from jaxvelo.estimators import GPCCA
 from jaxvelo.kernels import KernelExpression
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 N_PORTRAITS = 8
 N_WALKS_DRAWN = 100
+N_DRIVERS, MOST_LINEAGES = 4, 6
 
 Picture = tuple[str, Callable[..., object]]
 
@@ -34,8 +37,7 @@ def draw(pictures: list[Picture], out: Path, written: list[Path]) -> None:
             with timed(f"Drawing `{path}`"):
                 plot(save=path)
         except Exception as error:  # what was computed has been written by now
-            text = message_of(error) if is_foreseen(error) else described(error)
-            logger.warning("Could not draw `%s`: %s", path, text)
+            logger.warning("Could not draw `%s`: %s", path, reason(error))
             logger.debug("This is where it happened:", exc_info=error)
             plt.close("all")
             continue
@@ -69,3 +71,30 @@ def of_dynamics(adata: AnnData, basis: str, cluster_key: str | None) -> Iterator
             "latent_time",
             functools.partial(pl.scatter, adata, basis, color="latent_time", title="latent time"),
         )
+
+
+def of_fates(estimator: GPCCA, basis: str, layer: str | None) -> Iterator[Picture]:
+    """Pictures of what has been found: macrostates, the chain that they are, fates, and genes of the first fates."""
+    if estimator.macrostates is not None:
+        yield "macrostates", functools.partial(estimator.plot_macrostates, basis=basis)
+    if estimator.coarse_T is not None:
+        yield "coarse_T", estimator.plot_coarse_T
+    fates = estimator.fate_probabilities
+    if fates is not None:
+        yield "fate_probabilities", functools.partial(estimator.plot_fate_probabilities, basis=basis)
+    if fates is None or estimator.lineage_drivers is None:
+        return
+    known: set[str] = set()
+    for number, lineage in enumerate(fates.names[:MOST_LINEAGES]):
+        name = f"drivers_{file_name(lineage)}"
+        name = f"{name}_{number}" if name in known else name
+        known.add(name)
+        yield (
+            name,
+            functools.partial(estimator.plot_lineage_drivers, lineage, n_genes=N_DRIVERS, basis=basis, layer=layer),
+        )
+
+
+def file_name(name: str) -> str:
+    """Replace what a file system may not take in the name of a file."""
+    return re.sub(r'[\s/\\:*?"<>|\x00-\x1f]+', "_", name)

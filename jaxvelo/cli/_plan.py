@@ -55,6 +55,8 @@ class Options:
     backward: bool = False
     key: str | None = None
     start: str | None = None
+    n_states: int | None = None
+    fates: bool = True
     out: Path | None = None
     seed: int = 0
 

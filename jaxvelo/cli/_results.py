@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxvelo.cli._errors import described, message_of
+from jaxvelo.cli._errors import described, message_of, reason
 from jaxvelo.cli._h5ad_files import KERNEL, prepare_folder, write_h5ad
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import KernelExpression
@@ -81,6 +81,16 @@ def save(kernel: KernelExpression, key: str, out: Path, written: list[Path]) -> 
         return OSError(f"{failure} The transition matrix is in `{backup}`: read it with `jaxvelo.kernels.read`.")
     written.append(path)
     return None
+
+
+def save_again(kernel: KernelExpression, out: Path) -> None:
+    """Write the cells with what was found since; if that fails, the file stays as it is."""
+    path = out / KERNEL
+    try:
+        with timed(f"Writing `{path}` with these results"):
+            write_h5ad(kernel.adata, path)
+    except Exception as error:
+        logger.warning("Could not add the results to `%s`: %s", path, reason(error))
 
 
 def salvage(adata: AnnData, out: Path, written: list[Path]) -> None:

@@ -9,14 +9,16 @@ import numpy as np
 
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.entries import layer_names
+from jaxvelo.annotated.transition_keys import default_key
 from jaxvelo.cli import _pictures as pictures
 from jaxvelo.cli import _workflow as workflow
 from jaxvelo.cli._clustering import choose_clusters, starting_cells
-from jaxvelo.cli._errors import described, is_foreseen, message_of, step
+from jaxvelo.cli._errors import reason, step
+from jaxvelo.cli._fates import find_fates, report_drivers, report_fates
 from jaxvelo.cli._h5ad_files import leave_out_unwritable, read_data
 from jaxvelo.cli._plan import Graph, Options, Plan, make_plan
-from jaxvelo.cli._results import check_folder, default_folder, salvage, save
-from jaxvelo.cli._stale import forget_components, forget_fits, forget_kernel
+from jaxvelo.cli._results import check_folder, default_folder, salvage, save, save_again
+from jaxvelo.cli._stale import forget_components, forget_fates, forget_fits, forget_kernel
 from jaxvelo.cli._umap import add_umap, require_umap
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import KernelExpression, VelocityKernel
@@ -67,13 +69,27 @@ def run(options: Options, written: list[Path]) -> None:
     if cluster_key is not None:
         workflow.report_flow(kernel, cluster_key)
 
-    workflow.heading("Random walks and pictures")
+    workflow.heading("Random walks")
     walks = workflow.simulate_walks(kernel, starts, seed)
     if cluster_key is not None:
         workflow.report_ends(adata, walks, cluster_key)
     drawn = list(pictures.of_kernel(kernel, options.kernel_key, walks, basis, cluster_key))
     if mode == "dynamical":
         drawn += pictures.of_dynamics(adata, basis, cluster_key)
+
+    if options.fates:
+        workflow.heading("Terminal states and fates")
+        layer = None if options.xkey == "X" else options.xkey
+        estimator = find_fates(kernel, cluster_key, options.n_states, layer)
+        report_fates(estimator, cluster_key)
+        report_drivers(estimator)
+        if options.kernel_key != default_key(options.backward):
+            logger.info("Fates and states are those of `obsp[%r]`", options.kernel_key)
+        if failure is None:
+            save_again(kernel, out)
+        drawn += pictures.of_fates(estimator, basis, layer)
+
+    workflow.heading("Pictures")
     pictures.draw(drawn, out, written)
     if failure is not None:
         raise failure
@@ -126,6 +142,9 @@ def name_graph(adata: AnnData, graph: Graph) -> None:
 def compute_kernel(adata: AnnData, plan: Plan, options: Options) -> tuple[KernelExpression, np.ndarray]:
     """Compute the transition matrix; return the kernel, and the expression that it uses."""
     forget_kernel(adata, options.kernel_key)
+    # What another kernel led to must not stand beside what this one does, nor beside its matrix.
+    if options.fates or options.kernel_key == default_key(options.backward):
+        forget_fates(adata, options.backward)
     with step("Computing the transition matrix"):
         velocity = VelocityKernel(
             adata,
@@ -149,8 +168,7 @@ def add_arrows(kernel: KernelExpression, basis: str, key: str) -> None:
     try:
         kernel.add_projection(basis, key, recompute=True)
     except Exception as error:  # pictures less, not the end of the flow
-        text = message_of(error) if is_foreseen(error) else described(error)
-        logger.warning("Could not project the transition matrix onto `%s`: %s", basis, text)
+        logger.warning("Could not project the transition matrix onto `%s`: %s", basis, reason(error))
 
 
 def name_uniquely(adata: AnnData) -> None:

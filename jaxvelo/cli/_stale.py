@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from typing import TYPE_CHECKING
 
+from jaxvelo.annotated.fate_keys import FateKeys, colors_of, memberships_of, probabilities_of
 from jaxvelo.annotated.fit_columns import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS, R2, STATUS
 from jaxvelo.configuration import logger
 
@@ -58,6 +60,21 @@ def forget_kernel(adata: AnnData, key: str) -> None:
     )
 
 
+def forget_fates(adata: AnnData, backward: bool) -> None:
+    """Leave out what the file may hold of macrostates, fates and drivers of a transition matrix in this direction."""
+    keys = FateKeys(backward)
+    states = (keys.macrostates, keys.terminal_states, keys.initial_states)
+    names = {
+        "obs": {*states, *map(probabilities_of, states), keys.priming_degree},
+        "obsm": {*map(memberships_of, states), keys.schur_vectors, keys.fate_probabilities, keys.absorption_times},
+        "uns": {*map(colors_of, states), keys.schur_matrix, keys.eigendecomposition, keys.coarse, keys.parameters},
+        "varm": {keys.lineage_drivers},
+    }
+    if adata.raw is not None:
+        names["raw.varm"] = {keys.lineage_drivers}
+    _leave_out(adata, "states and fates, which belong to another transition matrix", **names)
+
+
 def _arrows(adata: AnnData, key: str) -> set[str]:
     """Keys of arrows in any of the embeddings."""
     bases = {name.removeprefix("X_") for name in adata.obsm}
@@ -66,9 +83,10 @@ def _arrows(adata: AnnData, key: str) -> set[str]:
 
 def _leave_out(adata: AnnData, what: str, **names: set[str]) -> None:
     """Delete what is there of these names, and say so."""
-    found = {slot: [key for key in getattr(adata, slot) if key in wanted] for slot, wanted in names.items()}
+    slots = {slot: operator.attrgetter(slot)(adata) for slot in names}
+    found = {slot: [key for key in slots[slot] if key in wanted] for slot, wanted in names.items()}
     for slot, keys in found.items():
         for key in keys:
-            del getattr(adata, slot)[key]
+            del slots[slot][key]
     if any(found.values()):
         logger.info("Leaving out %s: %s", what, ", ".join(itertools.chain(*found.values())))

@@ -59,6 +59,11 @@ def fates_of(
             f"Expected the fates of each cell to sum to one within {sum_tolerance:.0e}, found a difference of "
             f"{float(found.row_sum_defect):.1e}. Pass a smaller `tol`, or a larger `check_sum_tol`."
         )
+    logger.info(
+        "    largest error %.1e; probabilities of a cell sum to one within %.1e",
+        float(found.error),
+        float(found.row_sum_defect),
+    )
     # The bound of the error is within the tolerance: what is below zero or above one is so by rounding.
     probabilities = np.clip(np.asarray(found.probabilities), 0, 1)
     largest = probabilities[states.codes < 0].max(axis=0, initial=0)

@@ -11,7 +11,14 @@ import pandas as pd
 from anndata import AnnData
 
 from jaxvelo.annotated.entries import stored_parameters
-from jaxvelo.annotated.fate_keys import FateKeys, colors_of, memberships_of, probabilities_of
+from jaxvelo.annotated.fate_keys import (
+    FateKeys,
+    colors_of,
+    memberships_of,
+    probabilities_of,
+    with_columns_of_states,
+    with_storable_columns,
+)
 from jaxvelo.annotated.plain_values import plain, without_none
 from jaxvelo.annotated.put_back import put_back_on_failure
 from jaxvelo.annotated.stored_states import has_memberships, read_fates, read_memberships
@@ -142,11 +149,11 @@ def _of_coarse(keys: FateKeys, name: str, results: FateResults) -> Entries:
 
 def _of_drivers(keys: FateKeys, name: str, results: FateResults) -> Entries:
     """In ``raw`` if they were computed of its genes."""
-    drivers = results.lineage_drivers
+    drivers = None if results.lineage_drivers is None else with_storable_columns(results.lineage_drivers)
     raw = bool(results.params.get(name, {}).get("use_raw", False))
     return {
-        Place("varm", keys.lineage_drivers): None if raw or drivers is None else drivers.copy(),
-        Place("raw.varm", keys.lineage_drivers): drivers.copy() if raw and drivers is not None else None,
+        Place("varm", keys.lineage_drivers): None if raw else drivers,
+        Place("raw.varm", keys.lineage_drivers): drivers if raw else None,
     }
 
 
@@ -168,7 +175,7 @@ _ENTRIES: Mapping[str, Callable[[FateKeys, str, FateResults], Entries]] = {
     "terminal_states": _of_states,
     "initial_states": _of_states,
     "fate_probabilities": _single("obsm", lambda lineage: lineage.X.copy()),
-    "absorption_times": _single("obsm", _copied),
+    "absorption_times": _single("obsm", with_storable_columns),
     "priming_degree": _single("obs", _copied),
     "lineage_drivers": _of_drivers,
     "params": _of_params,
@@ -190,7 +197,7 @@ def _read_array(mapping: Any, key: str) -> np.ndarray | None:
 
 def _read_frame(mapping: Any, key: str) -> pd.DataFrame | None:
     found = mapping.get(key)
-    return found.copy() if isinstance(found, pd.DataFrame) else None
+    return with_columns_of_states(found) if isinstance(found, pd.DataFrame) else None
 
 
 def _read_eigendecomposition(adata: AnnData, keys: FateKeys) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from jaxvelo.estimators._estimator import Estimator
 from jaxvelo.estimators._fate_adata import adata_of_results, keep_attributes
 from jaxvelo.estimators._fate_entries import RESULTS, read_results, write_results
 from jaxvelo.estimators._fate_files import read_file, write_file
+from jaxvelo.estimators._stale_results import warn_of_stale_results
 from jaxvelo.kernels import PrecomputedKernel
 
 
@@ -62,6 +63,10 @@ class FateStorage(Estimator):
             If there is no such matrix.
         ValueError
             If results do not fit together.
+
+        Warns
+        -----
+        If results are not those of the transition matrix.
         """
         if obsp_key is None:
             obsp_key = next((key for key in map(default_key, (False, True)) if key in adata.obsp), default_key(False))
@@ -70,6 +75,7 @@ class FateStorage(Estimator):
             kernels.from_adata(adata, obsp_key) if is_described else PrecomputedKernel(adata, obsp_key=obsp_key)
         )
         estimator._results = read_results(adata, estimator._keys)
+        warn_of_stale_results(estimator.transition_matrix, estimator._keys, estimator._results)
         return estimator
 
     def write(self, fname: str | os.PathLike, write_adata: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Self
 
@@ -25,7 +26,9 @@ from jaxvelo.estimators._initial_choice import choose_initial
 from jaxvelo.estimators._lineage_drivers import find_lineage_drivers, most_correlated_first
 from jaxvelo.estimators._lineage_priming import find_lineage_priming
 from jaxvelo.estimators._macrostate_search import (
+    QUICK,
     Range,
+    Search,
     best_number,
     find_macrostates,
     numbers_that_split,
@@ -39,6 +42,7 @@ from jaxvelo.estimators._spectrum import (
     find_schur,
     schur_eigenvalues,
 )
+from jaxvelo.estimators._state_names import check_clusters
 from jaxvelo.estimators._state_set import States
 from jaxvelo.estimators._terminal_criteria import Choice, Evidence, choose_terminal, criterion_meant, explained
 from jaxvelo.estimators._terminal_state_identification import identify_terminal_states, tsi_score
@@ -236,8 +240,9 @@ class GPCCA(FatePlots, FateStorage):
             wanted = decomposition["eigengap"] + 1
         number = whole_pairs(found, best_number(found, wanted) if isinstance(wanted, Range) else wanted)
         with timed(f"Computing {number} macrostates"):
+            search = Search(number, optimizer)
             states, coarse = find_macrostates(
-                self.adata, self.transition_matrix, found, number, optimizer, n_cells, cluster_key, weight_key
+                self.adata, self.transition_matrix, found, search, n_cells, cluster_key, weight_key
             )
             given = {"n_states": number, "n_cells": n_cells, "optimizer": optimizer, "weight_key": weight_key}
             params["macrostates"] = {**given, "cluster_key": _plain_key(cluster_key)}
@@ -599,7 +604,8 @@ class GPCCA(FatePlots, FateStorage):
     ) -> float:
         """Score how early known terminal states are found as macrostates (Weiler et al. 2024).
 
-        The estimator's own macrostates stay as they are.
+        The estimator's own macrostates stay as they are. Those that are counted are searched for more quickly, and
+        beyond five may be less crisp than those of :meth:`compute_macrostates`.
 
         Parameters
         ----------
@@ -622,8 +628,8 @@ class GPCCA(FatePlots, FateStorage):
         ------
         RuntimeError
             If terminal states or clusters are not given, and were not before.
-        ValueError
-            If there are macrostates of no number.
+        KeyError, TypeError, ValueError
+            If there are no such clusters, or macrostates of no number.
         """
         check_integer("n_macrostates", n_macrostates, 1)
         before = self._identification
@@ -634,15 +640,21 @@ class GPCCA(FatePlots, FateStorage):
         key = before.cluster_key if before is not None and cluster_key is None else cluster_key
         if wanted is None or key is None:
             raise RuntimeError("Pass `terminal_states` and `cluster_key`, the clusters that are known to be terminal.")
+        wanted = _plain_names(wanted)
+        check_clusters(self.adata, wanted, key)
         schur, _, _ = self._enough_schur(n_macrostates, kwargs, show_progress_bar)
         matrix = self.transition_matrix
 
+        @functools.cache
+        def names_of(number: int) -> list[str]:
+            search = Search(number, optimizer, QUICK)
+            return find_macrostates(self.adata, matrix, schur, search, n_cells, key, None)[0].names
+
         def names(number: int) -> list[str]:
-            number = whole_pairs(schur, number)
-            return find_macrostates(self.adata, matrix, schur, number, optimizer, n_cells, key, None)[0].names
+            return names_of(whole_pairs(schur, number))
 
         with timed(f"Identifying terminal states among up to {n_macrostates} macrostates"):
-            curve = identify_terminal_states(names, n_macrostates, list(wanted), show_progress_bar)
+            curve = identify_terminal_states(names, n_macrostates, wanted, show_progress_bar)
         self._identification = Identification(curve, tuple(wanted), key)
         return tsi_score(curve, n_macrostates)
 

@@ -12,9 +12,10 @@ from jaxtyping import Float
 
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.names import text_of
+from jaxvelo.annotated.palette import default_palette
 from jaxvelo.estimators._lineage_priming import lineage_priming
 from jaxvelo.estimators._mixtures import mixtures_of
-from jaxvelo.estimators._state_colors import default_colors, given_colors, mean_color, text_color
+from jaxvelo.estimators._state_colors import given_colors, mean_color, text_color
 
 _SHOWN = 10
 """Rows of a longer table that are printed."""
@@ -55,7 +56,7 @@ class Lineage:
         array.setflags(write=False)
         self._array = array
         self._names = names
-        self._colors = default_colors(len(names)) if colors is None else given_colors(colors, len(names))
+        self._colors = default_palette(len(names)) if colors is None else given_colors(colors, len(names))
 
     @property
     def X(self) -> Float[np.ndarray, "cells states"]:

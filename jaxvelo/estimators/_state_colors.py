@@ -9,17 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxvelo.annotated.palette import default_palette, filled
 from jaxvelo.annotated.stored_colors import read_colors, read_each
 
 _HEXADECIMAL = re.compile(r"#[0-9a-fA-F]{6}([0-9a-fA-F]{2})?")
-_GOLDEN = (5**0.5 - 1) / 2
-
-
-def default_colors(n: int) -> list[str]:
-    """Give ``n`` colours of hues that are far apart, however many there are."""
-    hues = (0.58 + _GOLDEN * np.arange(n)) % 1
-    values = np.where(np.arange(n) % 2, 0.65, 0.88)
-    return [_hexadecimal(colorsys.hsv_to_rgb(hue, 0.72, value)) for hue, value in zip(hues, values, strict=True)]
 
 
 def shades(color: str, n: int) -> list[str]:
@@ -42,16 +35,15 @@ def text_color(background: str) -> str:
 
 def colors_of_groups(stored: Any, names: Sequence[str]) -> list[str]:
     """Read the colours of groups, whatever form a file has them in; default ones where there are none."""
-    default = default_colors(len(names))
     if stored is None or not len(names):
-        return default
+        return default_palette(len(names))
     try:
         read = read_colors(stored, names)[0]
     except ImportError:  # without matplotlib only what is hexadecimal already
         entries = [str(entry) for entry in np.ravel(stored)]
         read = [entry if _HEXADECIMAL.fullmatch(entry) else None for entry in entries]
         read = read if len(read) == len(names) else [None] * len(names)
-    return [other if color is None else color for color, other in zip(read, default, strict=True)]
+    return filled(read)
 
 
 def given_colors(colors: Iterable[Any], n: int) -> list[str]:

@@ -15,7 +15,8 @@ from jaxvelo.annotated.clusters import cluster_names, read_clusters
 from jaxvelo.annotated.entries import read_numbers, require_key
 from jaxvelo.annotated.fate_keys import colors_of
 from jaxvelo.annotated.names import text_of
-from jaxvelo.estimators._state_colors import colors_of_groups, default_colors, shades
+from jaxvelo.annotated.palette import default_palette
+from jaxvelo.estimators._state_colors import colors_of_groups, shades
 
 SUM_TOLERANCE = 1e-3
 
@@ -75,7 +76,7 @@ def named_states(
     if cluster_key is None:
         if weight_key is not None:
             raise ValueError("Expected no `weight_key` without `cluster_key`, found one. Leave it out.")
-        return NamedColors(names, default_colors(len(names)))
+        return NamedColors(names, default_palette(len(names)))
     source, key = _source(cluster_key)
     if source == "obs" and weight_key is not None:
         raise ValueError(
@@ -92,6 +93,19 @@ def named_states(
             "missing there. Fill it, or leave `cluster_key` out."
         )
     return _distinct(totals.argmax(axis=1), clusters)
+
+
+def check_clusters(adata: AnnData, names: list[str], cluster_key: Any) -> None:
+    """Raise a ValueError unless there are clusters of these names; ``cluster_key`` as of :func:`named_states`."""
+    source, key = _source(cluster_key)
+    none = np.zeros(0, dtype=int)
+    known = (_of_clusters(adata, key, none) if source == "obs" else _of_proportions(adata, key, None, none)).names
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"Expected names of clusters in `adata.{source}[{key!r}]`, found {listed(unknown)}. There are "
+            f"{listed(known)}."
+        )
 
 
 def _source(cluster_key: Any) -> tuple[str, str]:

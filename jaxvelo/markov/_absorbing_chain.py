@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from scipy.sparse.linalg import SuperLU, splu
 
+from jaxvelo.markov._elimination import Elimination
 from jaxvelo.markov._reachability import cannot_reach
 
 RESIDUAL = 1e-12
@@ -22,6 +23,8 @@ ROWS = 16_384
 """So many rows are prepared at a time: this bounds the memory."""
 THREADED_ENTRIES = 1_000_000
 """From so many entries of the matrix on, threads iterate for one right-hand side each."""
+ELIMINATED_CELLS = 1000
+"""Up to so many transient cells, equations that nothing else solves are solved by elimination: a second."""
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
 """Rounding errors in one row of the equations, relative to its largest term."""
 
@@ -53,6 +56,14 @@ _EXPLANATIONS = {
     ),
     Outcome.NOT_FINITE: "Some transition probabilities are not finite. Look for their cause in the kernel.",
 }
+
+
+class Way(enum.IntEnum):
+    """How equations are solved."""
+
+    ITERATION = 0
+    FACTORS = 1
+    ELIMINATION = 2
 
 
 class Effort(NamedTuple):
@@ -87,8 +98,8 @@ class Absorbed(NamedTuple):
         Bound of the row sums of the inverse of the equations; infinite unless the chain is solved.
     outcome
         Whether the error is within the tolerance.
-    direct
-        Whether the equations were factorised.
+    way
+        How the equations were solved.
     """
 
     fates_and_times: Float[np.ndarray, "rows fates+1"]
@@ -97,7 +108,7 @@ class Absorbed(NamedTuple):
     error: float
     inverse: float
     outcome: Outcome
-    direct: bool
+    way: Way
 
 
 class AbsorbingChain:
@@ -200,7 +211,7 @@ class AbsorbingChain:
     def solve(
         self,
         right_side: np.ndarray,
-        direct: bool,
+        way: Way,
         max_steps: int,
         transposed: bool = False,
         sizes: np.ndarray | None = None,
@@ -211,8 +222,8 @@ class AbsorbingChain:
         ----------
         right_side
             Shape ``(rows, sides)``.
-        direct
-            Whether to factorise the matrix, or to iterate.
+        way
+            How to solve them.
         max_steps
             As of :class:`Effort`.
         transposed
@@ -221,9 +232,11 @@ class AbsorbingChain:
             Positive, of the shape of the right-hand sides: the iteration weighs the residual of each equation by the
             inverse. Where small numbers are to be known to as many digits as large ones, about the solution's sizes.
         """
+        if way == Way.ELIMINATION:
+            return self._eliminate(right_side, transposed)[0]
         leaves = self.leaves[:, None]
         b = right_side if transposed else right_side / leaves
-        if direct:
+        if way == Way.FACTORS:
             x = self._solve_directly(b, transposed)
         else:
             matrix = self.jumps.T if transposed else self.jumps
@@ -237,6 +250,19 @@ class AbsorbingChain:
         except RuntimeError:  # singular, but for numbers that have become zero
             return np.full(b.shape, np.nan)
         return x + self.factors.solve(b - x + jumps @ x, side)
+
+    @functools.cached_property
+    def elimination(self) -> Elimination:
+        """Factors that are accurate whatever the chain, dense."""
+        free = self.transient
+        inside = (self.jumps[free][:, free]).toarray() * self.leaves[free, None]
+        out = self.matrix @ (~free).astype(float)
+        return Elimination(inside, out[free])
+
+    def _eliminate(self, right_side: np.ndarray, transposed: bool) -> tuple[np.ndarray, np.ndarray]:
+        x, sizes = np.zeros_like(right_side), np.zeros_like(right_side)
+        x[self.transient], sizes[self.transient] = self.elimination.solve(right_side[self.transient], transposed)
+        return x, sizes
 
     def bound_of_inverse(self, times: Float[np.ndarray, "rows 1"]) -> float:
         r"""Bound of the row sums of the inverse, which is not negative anywhere.
@@ -265,18 +291,18 @@ class AbsorbingChain:
         found = self._nothing(n_fates, Outcome.UNREACHABLE)
         if self.is_stuck:
             return found
-        for direct in plan(self.n_transient, effort):
-            if direct and self.has_traps():
+        for way in plan(self.n_transient, effort):
+            if way != Way.ITERATION and self.has_traps():
                 return self._nothing(n_fates, Outcome.UNREACHABLE)
-            found = self._attempt(n_fates, direct, effort)
+            found = self._attempt(n_fates, way, effort)
             if found.outcome == Outcome.SOLVED:
                 return found
         return self._nothing(n_fates, Outcome.UNREACHABLE) if self.has_traps() else found
 
-    def _attempt(self, n_fates: int, direct: bool, effort: Effort) -> Absorbed:
+    def _attempt(self, n_fates: int, way: Way, effort: Effort) -> Absorbed:
         one_step = self.transient[:, None].astype(float)
         into = one_step * (self.matrix @ (self.terminal[:, None] == np.arange(n_fates)).astype(float))
-        both = self.solve(np.hstack([into, one_step]), direct, effort.max_steps)
+        both = self.solve(np.hstack([into, one_step]), way, effort.max_steps)
         fates, times = both[:, :n_fates], both[:, n_fates:]
         inverse = self.bound_of_inverse(times)
         missing = np.abs(self.residual(fates, into))
@@ -284,19 +310,21 @@ class AbsorbingChain:
         late = np.abs(self.residual(times, one_step)) + rounding * np.abs(times).max(initial=0)
         # Relative to the times, that error is what is missing of one over what is there of it, at least a half.
         error = max(float((missing + rounding).max(initial=0)) * inverse, 2 * float(late.max(initial=0)))
+        if way == Way.ELIMINATION:
+            inverse, error = float(times.max(initial=0)), self.elimination.relative_error
         defect = float(np.abs(1 - fates.sum(axis=1))[self.transient].max(initial=0))
         good = error <= effort.tolerance and defect <= n_fates * effort.tolerance
         outcome = Outcome.SOLVED if good else Outcome.INACCURATE
         error = error if error >= 0 else np.inf  # where factors are not finite
         inverse = inverse if good else np.inf
-        return Absorbed(both, float(missing.max(initial=0)), defect, error, inverse, outcome, direct)
+        return Absorbed(both, float(missing.max(initial=0)), defect, error, inverse, outcome, way)
 
     def _nothing(self, n_fates: int, outcome: Outcome) -> Absorbed:
         unknown = np.where(self.transient[:, None], np.nan, np.zeros(n_fates + 1))
-        return Absorbed(unknown, np.nan, np.nan, np.inf, np.inf, outcome, False)
+        return Absorbed(unknown, np.nan, np.nan, np.inf, np.inf, outcome, Way.ITERATION)
 
     def solve_accurately(
-        self, right_side: np.ndarray, inverse: float, direct: bool, effort: Effort, transposed: bool
+        self, right_side: np.ndarray, inverse: float, way: Way, effort: Effort, transposed: bool
     ) -> np.ndarray:
         """Solve for any right-hand sides, NaN where the relative error is not within the tolerance.
 
@@ -306,7 +334,7 @@ class AbsorbingChain:
         ----------
         right_side
             Shape ``(rows, sides)``.
-        inverse, direct
+        inverse, way
             As of :class:`Absorbed`, for this chain.
         effort
             How much work to put into it.
@@ -317,7 +345,14 @@ class AbsorbingChain:
         right_side = np.where(self.transient[:, None], right_side, 0)
         if not np.isfinite(inverse):
             return found
-        for method in [True] if direct else plan(self.n_transient, effort):
+        if way == Way.ELIMINATION:
+            x, sizes = self._eliminate(right_side, transposed)
+            norm = np.sum if transposed else np.max
+            off = self.elimination.relative_error * norm(sizes, axis=0)
+            return np.where(off <= effort.tolerance * norm(np.abs(x), axis=0), x, np.nan)
+        for method in [way] if way != Way.ITERATION else plan(self.n_transient, effort):
+            if method == Way.ELIMINATION:
+                break
             x = self.solve(right_side, method, effort.max_steps, transposed)
             missing = np.abs(self.residual(x, right_side, transposed))
             if transposed:
@@ -348,11 +383,14 @@ def _jumps(matrix: sp.csr_matrix, transient: np.ndarray) -> tuple[np.ndarray, np
     return leaves, chances
 
 
-def plan(n_transient: int, effort: Effort) -> list[bool]:
-    """Whether to factorise the equations, in each attempt."""
-    if n_transient <= effort.direct_first:
-        return [True]
-    return [False, True] if n_transient <= effort.direct_last else [False]
+def plan(n_transient: int, effort: Effort) -> list[Way]:
+    """Ways to solve the equations, one after the other until one succeeds."""
+    ways = [Way.ITERATION] if n_transient > effort.direct_first else []
+    if n_transient <= effort.direct_last:
+        ways.append(Way.FACTORS)
+    if n_transient <= min(ELIMINATED_CELLS, effort.direct_last):
+        ways.append(Way.ELIMINATION)
+    return ways
 
 
 def _iterate(

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._host import call_on_host
-from jaxvelo.markov._absorbing_chain import AbsorbingChain, Effort
+from jaxvelo.markov._absorbing_chain import AbsorbingChain, Effort, Way
 from jaxvelo.markov._metrics import expected_displacement
 
 TOLERANCE = 1e-6
@@ -147,7 +147,7 @@ class _Found(NamedTuple):
     error: Float[Array, ""]
     inverse: Float[Array, ""]
     outcome: Int[Array, ""]
-    direct: Int[Array, ""]
+    way: Int[Array, ""]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
@@ -158,7 +158,7 @@ def _absorb(values, graph: NeighborGraph, terminal: Array, n_fates: int, effort:
         found = AbsorbingChain.of_buckets(rows, columns, position, values, terminal).absorb(n_fates, effort)
         exact = found.fates_and_times[position]
         high = exact.astype(dtype)
-        numbers: Any = (found.residual, found.row_sum_defect, found.error, found.inverse, found.outcome, found.direct)
+        numbers: Any = (found.residual, found.row_sum_defect, found.error, found.inverse, found.outcome, found.way)
         return _Found(high, exact - high, *numbers)
 
     both: Any = jax.ShapeDtypeStruct((graph.position.shape[0], n_fates + 1), dtype)
@@ -179,9 +179,9 @@ def _absorb_jvp(n_fates, effort, primals, tangents):
     ends = jnp.concatenate([known + found.high, found.low], axis=1)
     changes = expected_displacement(TransitionMatrix(graph, moved), ends)
     change = jnp.where(transient, changes[:, : n_fates + 1] + changes[:, n_fates + 1 :], 0)
-    solution = solve_implicitly(change, values, graph, terminal, found.inverse, found.direct, effort)
+    solution = solve_implicitly(change, values, graph, terminal, found.inverse, found.way, effort)
     still = jax.tree.map(jnp.zeros_like, found)
-    codes = {name: np.zeros((), jax.dtypes.float0) for name in ("outcome", "direct")}
+    codes = {name: np.zeros((), jax.dtypes.float0) for name in ("outcome", "way")}
     return found, still._replace(high=solution, **codes)
 
 
@@ -191,7 +191,7 @@ def solve_implicitly(
     graph: NeighborGraph,
     terminal: Array,
     inverse: Array,
-    direct: Array,
+    way: Array,
     effort: Effort,
 ) -> Float[Array, "cells sides"]:
     """Solve the equations of a chain that has been solved before; with derivatives, by the right-hand sides too.
@@ -202,7 +202,7 @@ def solve_implicitly(
         What is given is the solution itself at terminal cells.
     values, graph, terminal
         The chain, as of :func:`absorption_probabilities`.
-    inverse, direct
+    inverse, way
         As of :class:`~jaxvelo.markov._absorbing_chain.Absorbed`, for this chain.
     effort
         How much work to put into a solution.
@@ -214,16 +214,16 @@ def solve_implicitly(
         return jnp.where(transient, -expected_displacement(TransitionMatrix(graph, values), inside), x)
 
     def solve(_, right_side: Array, transposed: bool = False) -> Array:
-        def on_host(rows, columns, position, values, terminal, inverse, direct, right_side):
+        def on_host(rows, columns, position, values, terminal, inverse, way, right_side):
             chain = AbsorbingChain.of_buckets(rows, columns, position, values, terminal)
             b = np.zeros((len(chain.leaves), right_side.shape[1]))
             b[position] = right_side
-            return chain.solve_accurately(b, float(inverse), bool(direct), effort, transposed)[position]
+            return chain.solve_accurately(b, float(inverse), Way(int(way)), effort, transposed)[position]
 
         solution = call_on_host(
             on_host,
             jax.ShapeDtypeStruct(right_side.shape, right_side.dtype),
-            *(graph.rows, graph.columns, graph.position, values, terminal, inverse, direct),
+            *(graph.rows, graph.columns, graph.position, values, terminal, inverse, way),
             right_side,
         )
         return jnp.where(transient, solution, right_side)

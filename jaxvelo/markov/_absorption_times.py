@@ -14,12 +14,14 @@ from jaxtyping import Array, Float, Int
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._host import call_on_host
-from jaxvelo.markov._absorbing_chain import ROUNDING, AbsorbingChain, Effort, Outcome
+from jaxvelo.markov._absorbing_chain import ROUNDING, Absorbed, AbsorbingChain, Effort, Outcome, Way, plan
 from jaxvelo.markov._absorption import DIRECT_CELLS, effort_of, one_hot, solve_implicitly
 from jaxvelo.markov._metrics import expected_displacement
 
 LEAST = 1e-9
 """The equations are solved to as many digits for cells whose probability of a fate is above this as for all others."""
+SPREAD = 1e-2
+"""Standard deviation, relative to the mean, from which on the error of a variance is relative to the variance."""
 
 
 class AbsorptionTimes(NamedTuple):
@@ -33,7 +35,7 @@ class AbsorptionTimes(NamedTuple):
         where the probability to come there is so small that the time is not known within the tolerance.
     variance
         Variance of that number. Zero for the terminal cells of the class, NaN for cells that never come there.
-        A variance below the tolerance times the squared mean has the error of one of that size.
+        One whose root is less than a hundredth of the mean has the error of one of that size.
     residual
         Largest violation of the equations, relative to the probabilities of the fates.
     error
@@ -97,24 +99,36 @@ class _Solved(NamedTuple):
     error: float
     inverse: float
     outcome: Outcome
-    direct: bool
+    way: Way
 
 
 def _solve(chain: AbsorbingChain, n_fates: int, effort: Effort) -> _Solved:
     chances = chain.absorb(n_fates, effort)
+    ways = plan(chain.n_transient, effort)
     fates, times = chances.fates_and_times[:, :n_fates], chances.fates_and_times[:, n_fates:]
     ends = one_hot(chain.terminal, n_fates) > 0
     if not np.isfinite(times).all():
         unknown = np.where(ends, 0, np.nan)
         solutions = np.hstack([fates, fates, fates])
-        return _Solved(unknown, unknown, solutions, np.nan, np.inf, np.inf, chances.outcome, chances.direct)
+        return _Solved(unknown, unknown, solutions, np.nan, np.inf, np.inf, chances.outcome, chances.way)
+    found = _attempt(chain, chances, chances.way, n_fates, effort)
+    if found.outcome != Outcome.SOLVED and chances.way != Way.ELIMINATION and Way.ELIMINATION in ways:
+        found = _attempt(chain, chances, Way.ELIMINATION, n_fates, effort)
+    return found
+
+
+def _attempt(chain: AbsorbingChain, chances: Absorbed, way: Way, n_fates: int, effort: Effort) -> _Solved:
+    fates, times = chances.fates_and_times[:, :n_fates], chances.fates_and_times[:, n_fates:]
+    ends = one_hot(chain.terminal, n_fates) > 0
     transient = chain.transient[:, None]
     into = transient * (chain.matrix @ ends.astype(float))
     sizes = np.maximum(fates, 0) + np.where(transient, LEAST, 1)
 
     def solve(right_side: np.ndarray, start: np.ndarray) -> np.ndarray:
+        if way == Way.ELIMINATION:
+            return chain.solve(right_side, way, effort.max_steps)
         missing = chain.residual(start, right_side)
-        return start + chain.solve(missing, chances.direct, effort.max_steps, sizes=sizes)
+        return start + chain.solve(missing, way, effort.max_steps, sizes=sizes)
 
     nothing = np.zeros_like(fates)
     fates = solve(into, fates)
@@ -145,17 +159,22 @@ def _solve(chain: AbsorbingChain, n_fates: int, effort: Effort) -> _Solved:
         one = bound / fates
         off_mean = one * (of_first / mean + of_fates)
         off_variance = one * (of_second + square * of_fates) + 2 * mean**2 * off_mean + ROUNDING * square
+        if way == Way.ELIMINATION:
+            # No sum of it has a difference but this variance.
+            step = chain.elimination.relative_error
+            off_mean, off_variance = 3 * step, 12 * step * square
         # Times that hardly vary, as where each way has the same length, are known as well as their mean.
-        off = np.maximum(off_mean, off_variance / np.maximum(variance, effort.tolerance * mean**2))
+        off = np.maximum(off_mean, off_variance / np.maximum(variance, (SPREAD * mean) ** 2))
     off = np.where(comes, np.where(off >= 0, off, np.inf), 0)
     error = float(off.max(initial=0, where=fates > effort.tolerance))
     known = off <= effort.tolerance
     mean = np.where(ends, 0, np.where(comes, np.where(known, mean, np.nan), np.inf))
     variance = np.where(ends, 0, np.where(comes & known, np.maximum(variance, 0), np.nan))
-    good = chances.outcome == Outcome.SOLVED and error <= effort.tolerance
-    outcome = Outcome.SOLVED if good else Outcome.INACCURATE
+    if chances.outcome != Outcome.SOLVED:
+        error = np.inf
+    outcome = Outcome.SOLVED if error <= effort.tolerance else Outcome.INACCURATE
     solutions = np.hstack([fates, first, second])
-    return _Solved(mean, variance, solutions, residual, error, chances.inverse, outcome, chances.direct)
+    return _Solved(mean, variance, solutions, residual, error, chances.inverse, outcome, way)
 
 
 class _Found(NamedTuple):
@@ -169,7 +188,7 @@ class _Found(NamedTuple):
     error: Float[Array, ""]
     inverse: Float[Array, ""]
     outcome: Int[Array, ""]
-    direct: Int[Array, ""]
+    way: Int[Array, ""]
 
 
 @partial(jax.jit, static_argnames=("n_fates", "effort"))
@@ -186,7 +205,7 @@ def _moments(values, graph: NeighborGraph, terminal: Array, n_fates: int, effort
         found = _solve(AbsorbingChain.of_buckets(rows, columns, position, values, terminal), n_fates, effort)
         exact = found.solutions[position]
         high = exact.astype(dtype)
-        numbers: Any = (found.residual, found.error, found.inverse, found.outcome, found.direct)
+        numbers: Any = (found.residual, found.error, found.inverse, found.outcome, found.way)
         return _Found(found.mean[position], found.variance[position], high, exact - high, *numbers)
 
     n_cells = graph.position.shape[0]
@@ -212,7 +231,7 @@ def _moments_jvp(n_fates, effort, primals, tangents):
     of_fates, of_first, of_second = jnp.split(changes, 3, axis=1)
 
     def solve(right_side: Array) -> Array:
-        return solve_implicitly(right_side, values, graph, terminal, found.inverse, found.direct, effort)
+        return solve_implicitly(right_side, values, graph, terminal, found.inverse, found.way, effort)
 
     fates = solve(of_fates)
     first = solve(fates + of_first)
@@ -226,5 +245,5 @@ def _moments_jvp(n_fates, effort, primals, tangents):
     of_variance = jnp.where(is_known, of_square - 2 * mean * of_mean, 0)
     still = jax.tree.map(jnp.zeros_like, found)
     solutions = jnp.concatenate([fates, first, second], axis=1)
-    codes = {name: np.zeros((), jax.dtypes.float0) for name in ("outcome", "direct")}
+    codes = {name: np.zeros((), jax.dtypes.float0) for name in ("outcome", "way")}
     return found, still._replace(mean=of_mean, variance=of_variance, high=solutions, **codes)

@@ -18,7 +18,7 @@ from scipy.sparse.linalg import ArpackNoConvergence
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._host import call_on_host
 from jaxvelo.leading_eigenvectors import leading_eigenvectors
-from jaxvelo.markov._absorbing_chain import AbsorbingChain, Effort, plan
+from jaxvelo.markov._absorbing_chain import AbsorbingChain, Effort, Way, plan
 from jaxvelo.markov._absorption import DIRECT_CELLS, effort_of
 from jaxvelo.markov._schur import initial_distribution_on_graph
 from jaxvelo.markov._slow_long_run import slow_long_run
@@ -200,17 +200,18 @@ class Recurrence:
         self.chain = AbsorbingChain(matrix, terminal)
         self.others = terminal < 0
         one_step = self.others[:, None].astype(float)
-        self.direct, self.inverse = False, np.inf
-        for direct in plan(self.chain.n_transient, effort):
-            times = self.chain.solve(one_step, direct, effort.max_steps)
-            self.direct, self.inverse = direct, self.chain.bound_of_inverse(times)
+        self.way, self.inverse = Way.ITERATION, np.inf
+        for way in plan(self.chain.n_transient, effort):
+            times = self.chain.solve(one_step, way, effort.max_steps)
+            exact = way == Way.ELIMINATION
+            self.way, self.inverse = way, float(times.max()) if exact else self.chain.bound_of_inverse(times)
             if np.isfinite(self.inverse):
                 break
 
     def solve(self, right_side: Float[np.ndarray, " cells"], transposed: bool) -> Float[np.ndarray, " cells"]:
         """Solve with the equations of the chain until its next visit, zero at the visited cells; NaN if not known."""
         side = np.where(self.others, right_side, 0)[:, None]
-        return self.chain.solve_accurately(side, self.inverse, self.direct, self.effort, transposed)[:, 0]
+        return self.chain.solve_accurately(side, self.inverse, self.way, self.effort, transposed)[:, 0]
 
     def of_classes(self, values: Float[np.ndarray, " cells"]) -> Float[np.ndarray, " classes"]:
         """Sum over each class."""

@@ -15,6 +15,7 @@ from jaxvelo.annotated.entries import layer_names
 from jaxvelo.annotated.groups import as_groups, coded, group_codes
 from jaxvelo.annotated.names import find_name, is_name, text_of
 from jaxvelo.annotated.order import in_order
+from jaxvelo.annotated.palette import default_palette, filled
 from jaxvelo.annotated.stored_colors import read_colors, read_each, stored_colors
 from jaxvelo.configuration import logger
 
@@ -52,12 +53,12 @@ class Categorical:
         return np.where(self.codes >= 0, 1.0 if self.strengths is None else self.strengths, -1.0)
 
     def typical_codes(self) -> Int[np.ndarray, " cells"]:
-        """Give the groups of the cells that show their colour; -1 for those much paler than others of the group."""
+        """Give the groups of the cells that show their full colour, where a name says most; -1 for paler ones."""
         if self.strengths is None:
             return self.codes
         strongest = np.zeros(len(self.names) + 1)
         np.maximum.at(strongest, self.codes, self.strengths)
-        return np.where(self.strengths >= 0.7 * strongest[self.codes], self.codes, -1)
+        return np.where(self.strengths >= 0.999 * strongest[self.codes], self.codes, -1)
 
     def counts(self) -> Int[np.ndarray, " names"]:
         """Give the number of cells of each group."""
@@ -308,9 +309,7 @@ def group_colors(adata: "AnnData", key: str, names: list[str], palette: Palette)
             others,
             key,
         )
-    candidates = [*default_palette(len(names)), *default_palette(2 * len(names))]
-    spare = (color for color in candidates if color not in colors)
-    return [next(spare, MISSING) if color is None else color for color in colors]
+    return filled(colors)
 
 
 def _palette_colors(palette: Any, key: str, names: list[str]) -> list[str]:
@@ -340,14 +339,3 @@ def _palette_colors(palette: Any, key: str, names: list[str]) -> list[str]:
             f"Expected `palette` to hold {len(names)} colours for `{key!r}`, found {problem} in `{palette!r}`."
         )
     return [color for color in colors if color is not None]
-
-
-def default_palette(n: int) -> list[str]:
-    """Give ``n`` colours that are easily told apart (up to 20), or evenly spread ones."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    if n <= 20:
-        strong_first = colormaps["tab20"]([*range(0, 20, 2), *range(1, 20, 2)])
-        return [to_hex(color) for color in strong_first[:n]]
-    return [to_hex(color) for color in colormaps["gist_rainbow"](np.linspace(0.0, 1.0, n))]

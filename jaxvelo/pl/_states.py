@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxvelo.annotated.fate_keys import FateKeys, colors_of
+from jaxvelo.annotated.palette import default_palette
 from jaxvelo.annotated.stored_states import Memberships, chosen_states, known_states, read_assignment
 
-from ._colors import Categorical, Palette, default_palette, group_colors
+from ._colors import Categorical, Palette, group_colors
 
 if TYPE_CHECKING:
     from anndata import AnnData

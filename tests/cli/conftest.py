@@ -57,15 +57,15 @@ def cells() -> ad.AnnData:
 
 @pytest.fixture
 def run(tmp_path, capsys):
-    """Write cells to a file and run the command on it."""
+    """Write cells to a file and run the command on it, without fates unless they are asked for."""
 
-    def run_on(cells, *options, name="cells.h5ad"):
+    def run_on(cells, *options, name="cells.h5ad", fates=False):
         file = tmp_path / name
         if cells is not None:
             cells.write_h5ad(file)
         before = file.read_bytes() if file.is_file() else None
         capsys.readouterr()
-        status = main(["run", str(file), *options, "--out", str(tmp_path / "out")])
+        status = main(["run", str(file), *options, *([] if fates else ["--no-fates"]), "--out", str(tmp_path / "out")])
         if before is not None:
             assert file.read_bytes() == before
         return Outcome(status, capsys.readouterr(), tmp_path / "out")
@@ -84,7 +84,7 @@ def all_results(tmp_path_factory) -> ad.AnnData:
     """What a run with the dynamical model leaves; each test takes a copy."""
     folder = tmp_path_factory.mktemp("results")
     raw_counts().write_h5ad(folder / "cells.h5ad")
-    assert main(["run", str(folder / "cells.h5ad"), "--quiet", "--out", str(folder / "out")]) == 0
+    assert main(["run", str(folder / "cells.h5ad"), "--quiet", "--no-fates", "--out", str(folder / "out")]) == 0
     return ad.read_h5ad(folder / "out" / "kernel.h5ad")
 
 

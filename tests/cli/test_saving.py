@@ -232,7 +232,7 @@ def test_name_of_the_folder(name, folder, tmp_path):
 def test_run_takes_zarr(quickly, tmp_path, capsys, monkeypatch):
     quickly.write_zarr(tmp_path / "cells.zarr")
     monkeypatch.chdir(tmp_path)
-    assert main(["run", "cells.zarr"]) == 0
+    assert main(["run", "--no-fates", "cells.zarr"]) == 0
     assert (tmp_path / "jaxvelo_cells" / "kernel.h5ad").exists()
     capsys.readouterr()
 

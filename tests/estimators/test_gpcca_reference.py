@@ -67,7 +67,8 @@ def test_fates_times_and_priming(estimator, pancreas):
     results = pancreas.results
     estimator = estimator.copy()
     names = results["fate/names"].tolist()
-    states = pd.Series(pd.Categorical(results["fate/terminal_states"], names), index=pancreas.adata.obs_names)
+    states = pd.Series(results["fate/terminal_states"], index=pancreas.adata.obs_names)
+    states = states.where(states.isin(names)).astype(pd.CategoricalDtype(names))
     estimator.set_terminal_states(states, cluster_key="clusters")
     estimator.compute_fate_probabilities()
     assert estimator.fate_probabilities.names.tolist() == names

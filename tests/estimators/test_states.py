@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxvelo.annotated.palette import default_palette
 from jaxvelo.estimators._mixtures import mixtures_of
 from jaxvelo.estimators._state_cells import most_likely_cells, union_of_cells
-from jaxvelo.estimators._state_colors import colors_of_groups, default_colors, mean_color, shades, text_color
+from jaxvelo.estimators._state_colors import colors_of_groups, mean_color, shades, text_color
 from jaxvelo.estimators._state_names import named_states
+from jaxvelo.pl._colors import group_colors
 from tests.estimators.conftest import BRANCH, COLORS, TRUNK
 
 pytestmark = pytest.mark.any_precision
@@ -121,11 +123,24 @@ def test_wrong_clusters(cells, cluster_key, weight_key, error, message):
 
 
 def test_colours():
-    assert len(set(default_colors(60))) == 60
     assert len({*shades("#808080", 4)}) == 4
     assert mean_color(["#ff0000"]) == "#ff0000"
     assert mean_color(["#ff0000", "#0000ff"]) == "#800080"
     assert [text_color(color) for color in ("#ffffff", "#000080")] == ["#000000", "#ffffff"]
     assert colors_of_groups(["red", "#00ff00"], ["a", "b"]) == ["#ff0000", "#00ff00"]
-    assert colors_of_groups(["red"], ["a", "b"]) == default_colors(2)
-    assert colors_of_groups(None, ["a", "b"]) == default_colors(2)
+    assert colors_of_groups(["red"], ["a", "b"]) == default_palette(2)
+    assert colors_of_groups(None, ["a", "b"]) == default_palette(2)
+
+
+def test_states_and_clusters_have_the_same_colours(cells):
+    """Where none are stored, or not all."""
+    for n in (2, 20, 21, 60):
+        assert len(set(default_palette(n))) == n
+    names = [f"cluster {i}" for i in range(12)]
+    cells.obs["group"] = pd.Categorical.from_codes(np.arange(cells.n_obs) % 12, names)
+    for stored in (None, ["k", None, *default_palette(10)]):
+        if stored is not None:
+            cells.uns["group_colors"] = {name: c for name, c in zip(names, stored, strict=True) if c is not None}
+        drawn = group_colors(cells, "group", names, None)
+        assert len(set(drawn)) == 12
+        assert colors_of_groups(cells.uns.get("group_colors"), names) == drawn

@@ -1,5 +1,7 @@
 """Times of absorption by fate, and fates of SciPy matrices: the reference, other solutions, known truth."""
 
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,3 +110,113 @@ def test_gradient():
     transitions = chain(dense)
     factors = jnp.asarray(np.random.default_rng(1).normal(size=(2, N_CELLS, N_FATES)))
     check_gradient(weighted, transitions.values, arguments=(transitions, jnp.asarray(terminal), factors))
+
+
+def hardly_let_go(rate):
+    """Two blocks that are left at a small rate; in one of them, a cell that is hardly ever left."""
+    rng = np.random.default_rng(4)
+    dense = rng.random((30, 30))
+    np.fill_diagonal(dense, 0)
+    dense[:15, 15:] *= rate
+    dense[15:, :15] *= rate
+    dense /= dense.sum(axis=1, keepdims=True)
+    dense[3] *= rate
+    dense[3, 3] = 1 - rate
+    terminal = np.full(30, -1)
+    terminal[[0, 29]] = [0, 1]
+    for end in (0, 29):
+        dense[np.arange(30) != end, end] *= rate
+    return dense, terminal
+
+
+def plainly_eliminated(dense, terminal):
+    """Fates in exact fractions."""
+    free = np.flatnonzero(terminal < 0)
+    rows = [
+        [Fraction(x) for x in [*dense[i, free], dense[i, terminal == 0].sum(), dense[i, terminal == 1].sum()]]
+        for i in free
+    ]
+    n = len(free)
+    for k in reversed(range(n)):
+        left = sum(rows[k][j] for j in [*range(k), n, n + 1])
+        rows[k] = [x / left for x in rows[k]]
+        for i in range(k):
+            for j in [*range(k), n, n + 1]:
+                rows[i][j] += rows[i][k] * rows[k][j]
+    fates = []
+    for k in range(n):
+        fates.append([rows[k][n + f] + sum(rows[k][j] * fates[j][f] for j in range(k)) for f in range(2)])
+    return np.array(fates, dtype=float)
+
+
+@pytest.mark.parametrize("rate", [1e-6, 1e-9, 1e-12])
+def test_blocks_and_cells_that_hardly_let_go(rate):
+    dense, terminal = hardly_let_go(rate)
+    transitions = chain(dense)
+    exact = np.zeros_like(dense)
+    stored = transitions.to_csr()
+    exact[stored.nonzero()] = stored.data
+    expected = plainly_eliminated(exact, terminal)
+    transient = terminal < 0
+    for matrix in (stored, transitions):
+        found = absorption_probabilities(matrix, terminal, 2)
+        assert int(found.outcome) == Outcome.SOLVED
+        fates = np.asarray(found.probabilities)
+        np.testing.assert_allclose(fates[transient], expected, rtol=0, atol=1e-6 if matrix is transitions else 1e-11)
+        np.testing.assert_allclose(fates.sum(axis=1), 1, rtol=0, atol=1e-6)
+        assert fates.min() >= 0
+        assert fates.max() <= 1 + 1e-6
+
+    def fate(values):
+        return absorption_probabilities(TransitionMatrix(transitions.graph, values), terminal, 2).probabilities[5, 1]
+
+    assert all(np.isfinite(np.asarray(part)).all() for part in jax.grad(fate)(transitions.values))
+
+
+def line(n, forward=0.3, backward=0.3):
+    stay = np.full(n, 1 - forward - backward)
+    up, down = np.full(n - 1, forward), np.full(n - 1, backward)
+    terminal = np.full(n, -1)
+    terminal[[0, -1]] = [0, 1]
+    return sp.diags_array([down, stay, up], offsets=[-1, 0, 1]).tocsr(), terminal
+
+
+@pytest.mark.any_precision
+@pytest.mark.parametrize("n", [200, 5000])
+def test_a_long_line(n):
+    """The time to the far end, given that it is reached: (L^2 - x^2) / (6 p), for steps of probability p each way."""
+    matrix, terminal = line(n)
+    found = absorption_times(matrix, terminal, 2)
+    assert found.outcome == Outcome.SOLVED
+    x, length = np.arange(1, n - 1), n - 1
+    np.testing.assert_allclose(found.mean[1:-1, 1], (length**2 - x**2) / (6 * 0.3), rtol=1e-6)
+    np.testing.assert_allclose(found.mean[1:-1, 0], (length**2 - (length - x) ** 2) / (6 * 0.3), rtol=1e-6)
+    np.testing.assert_array_equal(found.variance > 0, np.isfinite(found.mean) & (found.mean > 0))
+
+
+@pytest.mark.any_precision
+def test_a_class_that_is_never_reached_and_one_that_hardly_is():
+    dense = np.diag(np.full(5, 0.5), 1) + np.diag(np.r_[np.full(5, 0.5), 1])
+    dense[0, :2] = [1, 0]  # only upwards, from the second cell on
+    terminal = np.array([0, -1, -1, -1, -1, 1])
+    found = absorption_times(sp.csr_matrix(dense), terminal, 2)
+    assert found.outcome == Outcome.SOLVED
+    np.testing.assert_allclose(found.mean[1:, 1], [8, 6, 4, 2, 0])
+    np.testing.assert_allclose(found.variance[1:, 1], [8, 6, 4, 2, 0])
+    np.testing.assert_array_equal(found.mean[:, 0], [0, *[np.inf] * 5])
+    np.testing.assert_array_equal(np.isnan(found.variance[:, 0]), [False, *[True] * 5])
+
+
+@pytest.mark.any_precision
+def test_without_a_solution_it_says_so():
+    dense, terminal = random_chain()
+    lost = dense.copy()
+    lost[20] = np.eye(N_CELLS)[20]
+    found = absorption_times(sp.csr_matrix(lost), terminal, N_FATES)
+    assert found.outcome == Outcome.UNREACHABLE
+    assert np.isnan(found.mean[terminal < 0]).all()
+    rough = absorption_times(sp.csr_matrix(dense), terminal, N_FATES, max_steps=4, direct_cells=0)
+    assert rough.outcome == Outcome.INACCURATE
+    assert not rough.error <= 1e-6
+    slow, ends = hardly_let_go(1e-9)
+    assert absorption_times(chain(slow).to_csr(), ends, 2).outcome == Outcome.SOLVED

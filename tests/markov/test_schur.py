@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy.linalg import block_diag
 
 from jaxvelo.graph import TransitionMatrix
 from jaxvelo.markov import _krylov_schur, _sylvester, eigengap, schur
@@ -30,7 +31,7 @@ def ring_with_drift(n_cells, seed=0):
 
 
 def side_by_side(*blocks):
-    return np.asarray(sp.block_diag(blocks).toarray())
+    return block_diag(*blocks)
 
 
 def check(dense, n_components, which="LR", eta=None):

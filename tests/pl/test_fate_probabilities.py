@@ -46,7 +46,7 @@ def test_one_fate_over_a_time_on_given_axes(fates):
 
 def test_fates_of_some_terminal_states(fates):
     fates.obsm["lineages_fwd"] = np.ones((fates.n_obs, 1))
-    fates.uns["fwd_estimator_params"] = {"lineages_fwd": {"keys": np.array(["late_2"], dtype=object)}}
+    fates.uns["fwd_estimator_params"] = {"lineages_fwd": {"names": np.array(["late_2"], dtype=object)}}
     (ax,) = pl.fate_probabilities(fates, same_plot=False, show=False)
     assert ax.get_title() == "fate probability: late_2"
 
