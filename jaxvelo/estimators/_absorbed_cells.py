@@ -18,6 +18,8 @@ from jaxvelo.markov import Outcome, absorption_probabilities, absorption_times, 
 
 SOLVERS = ("direct", "gmres", "lgmres", "bicgstab", "gcrotmk")
 """CellRank's; here one method solves all, directly where iteration does not."""
+SMALL = 1e-6
+"""A bound of the error below this is no sign of a slow chain."""
 
 
 def fates_of(
@@ -50,10 +52,11 @@ def fates_of(
     _check_reached(matrix, states)
     if len(states.names) == 1:
         logger.warning("There is one terminal state only: all cells go there with probability 1")
+        return Lineage(np.ones((len(states.codes), 1)), names=states.names, colors=states.colors)
     n_fates = len(states.names)
     with _bar(n_fates + 1, shows_progress) as bar:
         found = absorption_probabilities(matrix, states.codes, n_fates, tolerance=tolerance, report=bar.update)
-    _check_outcome(found.outcome, found.error, tolerance, "fates")
+    _check_outcome(found.outcome, float(found.error), tolerance, "fates")
     if float(found.row_sum_defect) > sum_tolerance:
         raise ArithmeticError(
             f"Expected the fates of each cell to sum to one within {sum_tolerance:.0e}, found a difference of "
@@ -94,8 +97,16 @@ def times_of(
     _check_reached(matrix, states)
     n_fates = len(states.names)
     with _bar(4 * n_fates + 1, shows_progress) as bar:
-        found = absorption_times(matrix, states.codes, n_fates, tolerance=tolerance, report=bar.update)
-    _check_outcome(found.outcome, found.error, tolerance, "times")
+        found = absorption_times(
+            matrix, states.codes, n_fates, tolerance=tolerance, report=bar.update, needs_variance=with_variance
+        )
+    if with_variance and found.error <= tolerance < found.variance_error:
+        raise ArithmeticError(
+            f"Expected variances of times with a relative error of at most `tol={tolerance:.0e}`, found a bound of "
+            f"{float(found.variance_error):.1e}: they are differences of much larger numbers. The means are known: "
+            "pass `calculate_variance=False`, or raise `tol`."
+        )
+    _check_outcome(found.outcome, float(found.error), tolerance, "times")
     columns: dict[str, Float[np.ndarray, " cells"]] = {}
     for number, name in enumerate(states.names):
         columns[f"{name}_mean"] = np.asarray(found.mean)[:, number]
@@ -130,13 +141,17 @@ def _check_reached(matrix: sp.csr_matrix, states: States) -> None:
         )
 
 
-def _check_outcome(outcome: Any, error: Any, tolerance: float, what: str) -> None:
+def _check_outcome(outcome: Any, error: float, tolerance: float, what: str) -> None:
     """Raise an ArithmeticError, with cause and remedy, unless the equations are solved."""
     if int(outcome) == Outcome.INACCURATE:
+        cause = (
+            "the rounding errors of double precision show no smaller one. Raise `tol`."
+            if error <= SMALL
+            else "absorption takes too many steps. Choose terminal states that the cells come to sooner, add "
+            "connectivities to the kernel, make its softmax scale smaller, or raise `tol`."
+        )
         raise ArithmeticError(
-            f"Expected {what} with an error of at most `tol={tolerance:.0e}`, found a bound of {float(error):.1e}: "
-            "absorption takes too many steps. Choose terminal states that the cells come to sooner, add connectivities "
-            "to the kernel, make its softmax scale smaller, or raise `tol`."
+            f"Expected {what} with an error of at most `tol={tolerance:.0e}`, found a bound of {error:.1e}: {cause}"
         )
     if int(outcome) != Outcome.SOLVED:
         raise ArithmeticError(Outcome(int(outcome)).explanation)

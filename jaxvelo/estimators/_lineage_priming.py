@@ -12,6 +12,9 @@ from scipy.special import entr, rel_entr
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.cells import chosen_cells
 
+SPREAD = 1e-6
+"""Cells whose degrees differ by less, in bits, are equally committed: fates are known to about as many digits."""
+
 
 def find_lineage_priming(
     adata: AnnData,
@@ -89,7 +92,7 @@ def lineage_priming(
 
     Returns
     -------
-    The degrees; zero if all cells are equally committed.
+    The degrees; zero if all cells are equally committed but for errors of the fates, as with a single lineage.
     """
     if method == "kl_divergence":
         mean = fates.mean(axis=0) if early_cells is None else fates[early_cells].mean(axis=0)
@@ -99,5 +102,6 @@ def lineage_priming(
         entropy = entr(fates / fates.sum(axis=1, keepdims=True)).sum(axis=1)
         degree = entropy.max() - entropy
     spread = degree.max() - degree.min()
-    # Cells whose fates differ by rounding alone are equally committed.
-    return (degree - degree.min()) / spread if spread > 1e-12 else np.zeros_like(degree)
+    if fates.shape[1] == 1 or spread <= SPREAD:
+        return np.zeros_like(degree)
+    return (degree - degree.min()) / spread

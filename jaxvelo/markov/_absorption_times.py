@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._host import call_on_host
 from jaxvelo.markov._absorbing_chain import ROUNDING, Absorbed, AbsorbingChain, Effort, Outcome, Way, plan
 from jaxvelo.markov._absorption import DIRECT_CELLS, effort_of, one_hot, solve_implicitly
 from jaxvelo.markov._metrics import expected_displacement
+from jaxvelo.markov._reachability import cannot_reach
 
 LEAST = 1e-9
 """The equations are solved to as many digits for cells whose probability of a fate is above this as for all others."""
@@ -31,24 +32,29 @@ class AbsorptionTimes(NamedTuple):
     ----------
     mean
         Expected number of steps until absorption in a class, given that the chain ends there, shape
-        ``(cells, fates)``. Zero for the terminal cells of the class, infinite for cells that never come there. NaN
-        where the probability to come there is so small that the time is not known within the tolerance.
+        ``(cells, fates)``. Zero for the terminal cells of the class, infinite for cells that no path leads there. NaN
+        where the time is not known within the tolerance, as where the probability to come there is very small.
     variance
-        Variance of that number. Zero for the terminal cells of the class, NaN for cells that never come there.
+        Variance of that number. Zero for the terminal cells of the class, NaN for cells that never come there, and
+        where it is not known within the tolerance.
         One whose root is less than a hundredth of the mean has the error of one of that size.
     residual
         Largest violation of the equations, relative to the probabilities of the fates.
     error
-        Bound of the relative error of all means and variances of fates with a probability above the tolerance, before
-        they are rounded to the type of the transition probabilities. Infinite if nothing is known.
+        Bound of the relative error of all means of fates with a probability above the tolerance, before they are
+        rounded to the type of the transition probabilities. Infinite if nothing is known.
+    variance_error
+        The same of all variances.
     outcome
-        An :class:`~jaxvelo.markov.Outcome` as an integer: zero if ``error`` is within the tolerance, otherwise why not.
+        An :class:`~jaxvelo.markov.Outcome` as an integer: zero if the errors of what is needed are within the
+        tolerance, otherwise why not.
     """
 
     mean: Any
     variance: Any
     residual: Any
     error: Any
+    variance_error: Any
     outcome: Any
 
 
@@ -60,6 +66,7 @@ def absorption_times(
     max_steps: int = 500,
     direct_cells: int = DIRECT_CELLS,
     report: Callable[[int], object] | None = None,
+    needs_variance: bool = True,
 ) -> AbsorptionTimes:
     r"""Mean and variance of the time until absorption in each class of terminal cells, given that the chain ends there.
 
@@ -77,6 +84,9 @@ def absorption_times(
     ----------
     transitions, terminal, n_fates, tolerance, max_steps, direct_cells, report
         As of :func:`absorption_probabilities`; the tolerance is one of relative errors.
+    needs_variance
+        Whether the chain counts as solved only if the variances are known too. They take many more digits than the
+        means where they are small.
 
     Returns
     -------
@@ -84,9 +94,11 @@ def absorption_times(
     """
     effort = effort_of(tolerance, max_steps, direct_cells)
     if isinstance(transitions, TransitionMatrix):
-        return _of_graph(transitions.values, transitions.graph.bare, jnp.asarray(terminal), n_fates, effort)
-    found = _solve(AbsorbingChain(transitions, np.asarray(terminal), report), n_fates, effort)
-    return AbsorptionTimes(found.mean, found.variance, found.residual, found.error, int(found.outcome))
+        graph = transitions.graph.bare
+        return _of_graph(transitions.values, graph, jnp.asarray(terminal), n_fates, effort, needs_variance)
+    found = _solve(AbsorbingChain(transitions, np.asarray(terminal), report), n_fates, effort, needs_variance)
+    errors = found.error, found.variance_error
+    return AbsorptionTimes(found.mean, found.variance, found.residual, *errors, int(found.outcome))
 
 
 class _Solved(NamedTuple):
@@ -97,12 +109,13 @@ class _Solved(NamedTuple):
     solutions: np.ndarray
     residual: float
     error: float
+    variance_error: float
     inverse: float
     outcome: Outcome
     way: Way
 
 
-def _solve(chain: AbsorbingChain, n_fates: int, effort: Effort) -> _Solved:
+def _solve(chain: AbsorbingChain, n_fates: int, effort: Effort, needs_variance: bool) -> _Solved:
     chances = chain.absorb(n_fates, effort)
     ways = plan(chain.n_transient, effort)
     fates, times = chances.fates_and_times[:, :n_fates], chances.fates_and_times[:, n_fates:]
@@ -110,14 +123,26 @@ def _solve(chain: AbsorbingChain, n_fates: int, effort: Effort) -> _Solved:
     if not np.isfinite(times).all():
         unknown = np.where(ends, 0, np.nan)
         solutions = np.hstack([fates, fates, fates])
-        return _Solved(unknown, unknown, solutions, np.nan, np.inf, np.inf, chances.outcome, chances.way)
-    found = _attempt(chain, chances, chances.way, n_fates, effort)
+        return _Solved(unknown, unknown, solutions, np.nan, np.inf, np.inf, np.inf, chances.outcome, chances.way)
+
+    def attempt(way: Way) -> tuple[float, _Solved]:
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            found = _attempt(chain, chances, way, n_fates, effort)
+        error = max(found.error, found.variance_error) if needs_variance else found.error
+        if found.outcome == Outcome.SOLVED and not error <= effort.tolerance:
+            found = found._replace(outcome=Outcome.INACCURATE)
+        return error, found
+
+    error, found = attempt(chances.way)
     if found.outcome != Outcome.SOLVED and chances.way != Way.ELIMINATION and Way.ELIMINATION in ways:
-        found = _attempt(chain, chances, Way.ELIMINATION, n_fates, effort)
+        other_error, other = attempt(Way.ELIMINATION)
+        if other_error < error:
+            found = other
     return found
 
 
 def _attempt(chain: AbsorbingChain, chances: Absorbed, way: Way, n_fates: int, effort: Effort) -> _Solved:
+    """One way to solve; the outcome is that of the fates."""
     fates, times = chances.fates_and_times[:, :n_fates], chances.fates_and_times[:, n_fates:]
     ends = one_hot(chain.terminal, n_fates) > 0
     transient = chain.transient[:, None]
@@ -152,29 +177,42 @@ def _attempt(chain: AbsorbingChain, chances: Absorbed, way: Way, n_fates: int, e
     of_first = of_first + of_fates * longest
     of_second = of_second + 2 * of_first * longest + of_fates * longest
 
-    comes = transient & (fates != 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean, square = first / fates, second / fates
-        variance = square - mean**2
-        one = bound / fates
-        off_mean = one * (of_first / mean + of_fates)
-        off_variance = one * (of_second + square * of_fates) + 2 * mean**2 * off_mean + ROUNDING * square
-        if way == Way.ELIMINATION:
-            # No sum of it has a difference but this variance.
-            step = chain.elimination.relative_error
-            off_mean, off_variance = 3 * step, 12 * step * square
-        # Times that hardly vary, as where each way has the same length, are known as well as their mean.
-        off = np.maximum(off_mean, off_variance / np.maximum(variance, (SPREAD * mean) ** 2))
-    off = np.where(comes, np.where(off >= 0, off, np.inf), 0)
-    error = float(off.max(initial=0, where=fates > effort.tolerance))
-    known = off <= effort.tolerance
-    mean = np.where(ends, 0, np.where(comes, np.where(known, mean, np.nan), np.inf))
-    variance = np.where(ends, 0, np.where(comes & known, np.maximum(variance, 0), np.nan))
-    if chances.outcome != Outcome.SOLVED:
-        error = np.inf
-    outcome = Outcome.SOLVED if error <= effort.tolerance else Outcome.INACCURATE
+    mean, square = first / fates, second / fates
+    variance = square - mean**2
+    one = bound / fates
+    off_mean = one * (of_first / mean + of_fates)
+    off_variance = one * (of_second + square * of_fates) + 2 * mean**2 * off_mean + ROUNDING * square
+    if way == Way.ELIMINATION:
+        # No sum of it has a difference but this variance.
+        step = chain.elimination.relative_error
+        off_mean, off_variance = np.full_like(mean, 3 * step), 12 * step * square
+    # Times that hardly vary, as where each way has the same length, are known as well as their mean.
+    off_variance = np.maximum(off_mean, off_variance / np.maximum(variance, (SPREAD * mean) ** 2))
+    comes = transient & ~_never_comes(chain, fates)
+
+    def known(numbers: np.ndarray, off: np.ndarray) -> tuple[np.ndarray, float]:
+        """The numbers that are known, NaN elsewhere, and the largest error where the class is reached."""
+        off = np.where(comes & (off >= 0), off, np.inf)
+        error = float(off.max(initial=0, where=comes & (fates > effort.tolerance)))
+        numbers = np.where(off <= effort.tolerance, numbers, np.nan)
+        return np.where(ends, 0, numbers), error if chances.outcome == Outcome.SOLVED else max(error, chances.error)
+
+    mean, error = known(mean, off_mean)
+    mean = np.where(comes | ends, mean, np.inf)
+    variance, variance_error = known(np.maximum(variance, 0), off_variance)
     solutions = np.hstack([fates, first, second])
-    return _Solved(mean, variance, solutions, residual, error, chances.inverse, outcome, way)
+    return _Solved(mean, variance, solutions, residual, error, variance_error, chances.inverse, chances.outcome, way)
+
+
+def _never_comes(chain: AbsorbingChain, fates: Float[np.ndarray, "rows fates"]) -> Bool[np.ndarray, "rows fates"]:
+    """Whether no path leads from a cell to a class; nothing else is as certain as that, since numbers underflow."""
+    never = ~(one_hot(chain.terminal, fates.shape[1]) > 0)
+    never[chain.transient] = fates[chain.transient] == 0
+    # What terminal cells have for rows leads nowhere.
+    moves = sp.diags_array(chain.transient.astype(float)) @ chain.matrix
+    for k in np.flatnonzero(never[chain.transient].any(axis=0)):
+        never[:, k] = cannot_reach(sp.csr_matrix(moves), np.where(chain.terminal == k, 0, -1))
+    return never
 
 
 class _Found(NamedTuple):
@@ -186,26 +224,34 @@ class _Found(NamedTuple):
     low: Float[Array, "cells 3*fates"]
     residual: Float[Array, ""]
     error: Float[Array, ""]
+    variance_error: Float[Array, ""]
     inverse: Float[Array, ""]
     outcome: Int[Array, ""]
     way: Int[Array, ""]
 
 
-@partial(jax.jit, static_argnames=("n_fates", "effort"))
-def _of_graph(values, graph: NeighborGraph, terminal: Array, n_fates: int, effort: Effort) -> AbsorptionTimes:
-    found = _moments(values, graph, terminal, n_fates, effort)
-    return AbsorptionTimes(found.mean, found.variance, found.residual, found.error, found.outcome)
+@partial(jax.jit, static_argnames=("n_fates", "effort", "needs_variance"))
+def _of_graph(
+    values, graph: NeighborGraph, terminal: Array, n_fates: int, effort: Effort, needs_variance: bool
+) -> AbsorptionTimes:
+    found = _moments(values, graph, terminal, n_fates, effort, needs_variance)
+    errors = found.error, found.variance_error
+    return AbsorptionTimes(found.mean, found.variance, found.residual, *errors, found.outcome)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
-def _moments(values, graph: NeighborGraph, terminal: Array, n_fates: int, effort: Effort) -> _Found:
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4, 5))
+def _moments(
+    values, graph: NeighborGraph, terminal: Array, n_fates: int, effort: Effort, needs_variance: bool
+) -> _Found:
     dtype = values[0].dtype
 
     def solve(rows, columns, position, values, terminal) -> _Found:
-        found = _solve(AbsorbingChain.of_buckets(rows, columns, position, values, terminal), n_fates, effort)
+        chain = AbsorbingChain.of_buckets(rows, columns, position, values, terminal)
+        found = _solve(chain, n_fates, effort, needs_variance)
         exact = found.solutions[position]
         high = exact.astype(dtype)
-        numbers: Any = (found.residual, found.error, found.inverse, found.outcome, found.way)
+        errors = found.error, found.variance_error
+        numbers: Any = (found.residual, *errors, found.inverse, found.outcome, found.way)
         return _Found(found.mean[position], found.variance[position], high, exact - high, *numbers)
 
     n_cells = graph.position.shape[0]
@@ -213,16 +259,16 @@ def _moments(values, graph: NeighborGraph, terminal: Array, n_fates: int, effort
     all_three: Any = jax.ShapeDtypeStruct((n_cells, 3 * n_fates), dtype)
     number: Any = jax.ShapeDtypeStruct((), dtype)
     code: Any = jax.ShapeDtypeStruct((), jnp.int32)
-    results = _Found(of_fates, of_fates, all_three, all_three, number, number, number, code, code)
+    results = _Found(of_fates, of_fates, all_three, all_three, number, number, number, number, code, code)
     return call_on_host(solve, results, graph.rows, graph.columns, graph.position, values, terminal)
 
 
 @_moments.defjvp
-def _moments_jvp(n_fates, effort, primals, tangents):
+def _moments_jvp(n_fates, effort, needs_variance, primals, tangents):
     """Each of the three equations as that of the fates, one after the other."""
     values, graph, terminal = primals
     moved, _, _ = tangents
-    found = _moments(values, graph, terminal, n_fates, effort)
+    found = _moments(values, graph, terminal, n_fates, effort, needs_variance)
     transient = (terminal < 0)[:, None]
     known = jnp.pad(jax.nn.one_hot(terminal, n_fates, dtype=found.high.dtype), ((0, 0), (0, 2 * n_fates)))
     ends = jnp.concatenate([known + found.high, found.low], axis=1)
@@ -237,12 +283,13 @@ def _moments_jvp(n_fates, effort, primals, tangents):
     first = solve(fates + of_first)
     second = solve(2 * first - fates + of_second)
     # Where a time is not known, or none, there is no derivative.
-    is_known = transient & jnp.isfinite(found.variance)
-    chance = jnp.where(is_known, found.high[:, :n_fates], 1)
-    mean, variance = (jnp.where(is_known, x, 0) for x in (found.mean, found.variance))
-    of_mean = jnp.where(is_known, (first - mean * fates) / chance, 0)
+    comes = transient & (found.high[:, :n_fates] != 0)
+    has_mean, has_variance = (comes & jnp.isfinite(x) for x in (found.mean, found.variance))
+    chance = jnp.where(comes, found.high[:, :n_fates], 1)
+    mean, variance = jnp.where(has_mean, found.mean, 0), jnp.where(has_variance, found.variance, 0)
+    of_mean = jnp.where(has_mean, (first - mean * fates) / chance, 0)
     of_square = (second - (variance + mean**2) * fates) / chance
-    of_variance = jnp.where(is_known, of_square - 2 * mean * of_mean, 0)
+    of_variance = jnp.where(has_variance, of_square - 2 * mean * of_mean, 0)
     still = jax.tree.map(jnp.zeros_like, found)
     solutions = jnp.concatenate([fates, first, second], axis=1)
     codes = {name: np.zeros((), jax.dtypes.float0) for name in ("outcome", "way")}

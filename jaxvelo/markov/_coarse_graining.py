@@ -74,6 +74,9 @@ def coarse_grain(
     columns is zero on as many cells as it has degrees of freedom, since the crispness is convex, and these cells
     determine :math:`A`; so derivatives are solutions of linear equations.
 
+    With more than about six states, several memberships may be almost equally crisp, and which of them is the crispest
+    may depend on the last digits of the vectors: look at the macrostates of neighbouring numbers too.
+
     NumPy arrays are computed on the host. With JAX arrays, the memberships are found on the host in double precision,
     and all results can be differentiated by the Schur vectors, their matrix and the distributions, any number of times,
     also in compiled programs.

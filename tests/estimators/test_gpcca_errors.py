@@ -198,7 +198,7 @@ def test_new_names(unchanged, names, error, message):
         ({"keys": ["left, right", "left"]}, ValueError, "overlapping"),
         ({"solver": "mumps"}, ValueError, "solver"),
         ({"tol": 0}, ValueError, "tol"),
-        ({"tol": 1e-16}, ArithmeticError, "absorption takes too many steps"),
+        ({"tol": 1e-16}, ArithmeticError, "double precision show no smaller one"),
         ({"check_sum_tol": "small"}, ValueError, "check_sum_tol"),
     ],
 )
@@ -238,6 +238,27 @@ def test_a_lineage_that_no_cell_reaches(logged):
     np.testing.assert_array_equal(estimator.fate_probabilities["b"].X.ravel(), [0, 0, 0, 0, 0, 1])
     estimator.compute_absorption_times()
     assert np.isinf(estimator.absorption_times["b_mean"][:5]).all()
+
+
+def test_one_terminal_state_is_certain():
+    """Exactly, also where equations of so many cells are solved by iteration: what rounding left is no priming."""
+    steps = sp.diags_array([0.3, 0.3, 0.4], offsets=[-1, 0, 1], shape=(700, 700))
+    estimator = GPCCA(PrecomputedKernel(sp.csr_matrix(sp.diags_array(1 / steps.sum(axis=1)) @ steps)))
+    estimator.set_terminal_states({"end": [699]}).compute_fate_probabilities()
+    np.testing.assert_array_equal(estimator.fate_probabilities, 1)
+    np.testing.assert_array_equal(estimator.compute_lineage_priming(), 0)
+
+
+def test_variances_that_are_not_known_hide_no_means():
+    """As many steps as there are cells, always: the variance is nothing of two large squares."""
+    n_cells = 300
+    estimator = GPCCA(PrecomputedKernel(sp.csr_matrix(np.roll(np.eye(n_cells), 1, axis=1))))
+    estimator.set_terminal_states({"end": [0]})
+    with pytest.raises(ArithmeticError, match="calculate_variance=False"):
+        estimator.compute_absorption_times(calculate_variance=True)
+    estimator.compute_absorption_times()
+    expected = (n_cells - np.arange(n_cells)) % n_cells
+    np.testing.assert_allclose(estimator.absorption_times["end_mean"], expected, rtol=1e-6)
 
 
 def test_all_cells_are_terminal(estimator):

@@ -49,10 +49,11 @@ def test_early_cells_by_name(adata, fates):
 
 @pytest.mark.parametrize("method", ["kl_divergence", "entropy"])
 def test_equally_committed_cells(method):
-    """Neither NaN nor the rounding of the fates, scaled up."""
-    same = np.full((5, 3), 1 / 3) + 1e-16 * np.arange(5)[:, None]
-    np.testing.assert_array_equal(lineage_priming(same, method), np.zeros(5))
-    np.testing.assert_array_equal(lineage_priming(np.ones((5, 1)), method), np.zeros(5))
+    """Neither NaN nor the errors of the fates, scaled up."""
+    for error in (1e-16, 1e-11, 1e-8):
+        few = np.array([0.2, 0.3, 0.5]) + error * np.arange(5)[:, None] * np.array([1, 0, -1])
+        np.testing.assert_array_equal(lineage_priming(few, method), np.zeros(5))
+        np.testing.assert_array_equal(lineage_priming(1 - error * np.arange(5.0)[:, None], method), np.zeros(5))
 
 
 def test_fates_that_are_zero_or_below_by_rounding(fates):

@@ -177,6 +177,23 @@ def test_equal_to_an_elimination_without_subtractions(seed):
     np.testing.assert_allclose(np.asarray(found.probabilities), expected, rtol=0, atol=max(float(found.error), 1e-7))
 
 
+@pytest.mark.any_precision
+def test_a_large_block_that_hardly_lets_go():
+    """A ring of many cells, left from two of them to an end each: the fates are as their rates, but for a trifle."""
+    n, rates = 1102, np.array([1e-12, 3e-12])
+    cell = np.arange(n - 2)
+    ring = sp.coo_array((np.full(n - 2, 0.5), (cell, (cell + 1) % (n - 2))), shape=(n, n))
+    out = sp.coo_array((rates, ([100, 700], [n - 2, n - 1])), shape=(n, n))
+    terminal = np.r_[np.full(n - 2, -1), 0, 1]
+    found = absorption_probabilities(sp.csr_matrix(ring + ring.T + out), terminal, 2)
+    assert found.outcome == Outcome.SOLVED
+    np.testing.assert_allclose(found.probabilities[:-2], np.tile([0.25, 0.75], (n - 2, 1)), rtol=1e-8)
+    np.testing.assert_allclose(found.times[:-2], (n - 2) / rates.sum(), rtol=1e-6)
+    # Of one class alone there is nothing to find out but how long it takes.
+    alone = absorption_probabilities(sp.csr_matrix(ring + ring.T + out), np.where(terminal < 0, -1, 0), 1)
+    np.testing.assert_allclose(alone.probabilities, 1, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("move", [0.5, 0.3])
 @pytest.mark.parametrize("n", [200, 1000, 10_000])
 def test_a_long_line(n, move):

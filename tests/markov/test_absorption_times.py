@@ -208,6 +208,45 @@ def test_a_class_that_is_never_reached_and_one_that_hardly_is():
 
 
 @pytest.mark.any_precision
+@pytest.mark.filterwarnings("error")
+def test_chances_too_small_for_numbers():
+    """Against a drift, the probability of the first end underflows: its time is not known, but not infinite."""
+    n = 1000
+    matrix, terminal = line(n, 0.9, 0.1)
+    found = absorption_times(matrix, terminal, 2)
+    assert found.outcome == Outcome.SOLVED
+    np.testing.assert_allclose(found.mean[1:-1, 1], (n - np.arange(2, n)) / 0.8, rtol=0.3)
+    assert np.isnan(found.mean[n // 2, 0])
+    assert np.isinf(found.mean[n - 1, 0])
+
+
+def certain(n):
+    """Step by step to the last cell."""
+    matrix = sp.csr_matrix(np.diag(np.ones(n - 1), 1))
+    return matrix, np.r_[np.full(n - 1, -1), 0]
+
+
+@pytest.mark.any_precision
+def test_means_do_not_wait_for_variances():
+    matrix, terminal = certain(300)
+    found = absorption_times(matrix, terminal, 1)
+    assert found.outcome == Outcome.INACCURATE
+    assert found.error < 1e-9 < 1e-6 < found.variance_error
+    alone = absorption_times(matrix, terminal, 1, needs_variance=False)
+    assert alone.outcome == Outcome.SOLVED
+    for each in (found, alone):
+        np.testing.assert_allclose(each.mean[:, 0], np.arange(300)[::-1], rtol=1e-9)
+        assert np.isnan(each.variance).any()
+
+    def first(values):
+        transitions = TransitionMatrix(graph, values)
+        return absorption_times(transitions, jnp.asarray(terminal), 1, needs_variance=False).mean[0, 0]
+
+    graph, values = (of := on_graph(matrix)).graph, of.values
+    assert all(np.isfinite(np.asarray(part)).all() for part in jax.grad(first)(values))
+
+
+@pytest.mark.any_precision
 def test_without_a_solution_it_says_so():
     dense, terminal = random_chain()
     lost = dense.copy()
@@ -218,5 +257,11 @@ def test_without_a_solution_it_says_so():
     rough = absorption_times(sp.csr_matrix(dense), terminal, N_FATES, max_steps=4, direct_cells=0)
     assert rough.outcome == Outcome.INACCURATE
     assert not rough.error <= 1e-6
+    # Where the iteration has not come to, nothing is known; that no path leads there is.
+    matrix, ends = line(60)
+    rough = absorption_times(matrix, ends, 2, max_steps=4, direct_cells=0)
+    assert rough.outcome == Outcome.INACCURATE
+    assert np.isnan(rough.mean[1:-1]).any()
+    np.testing.assert_array_equal(np.argwhere(np.isinf(rough.mean)), [[0, 1], [59, 0]])
     slow, ends = hardly_let_go(1e-9)
     assert absorption_times(chain(slow).to_csr(), ends, 2).outcome == Outcome.SOLVED
