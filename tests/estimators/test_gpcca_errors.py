@@ -242,7 +242,8 @@ def test_a_lineage_that_no_cell_reaches(logged):
 
 def test_one_terminal_state_is_certain():
     """Exactly, also where equations of so many cells are solved by iteration: what rounding left is no priming."""
-    steps = sp.diags_array([0.3, 0.3, 0.4], offsets=[-1, 0, 1], shape=(700, 700))
+    rates = np.random.default_rng(0).uniform(0.2, 1, (3, 700))
+    steps = sp.diags_array([rates[0, 1:], rates[1], rates[2, 1:]], offsets=[-1, 0, 1])
     estimator = GPCCA(PrecomputedKernel(sp.csr_matrix(sp.diags_array(1 / steps.sum(axis=1)) @ steps)))
     estimator.set_terminal_states({"end": [699]}).compute_fate_probabilities()
     np.testing.assert_array_equal(estimator.fate_probabilities, 1)
