@@ -161,20 +161,19 @@ def large_rows(found: list[dict[str, Any]]) -> list[str]:
         "",
         f"Chains on a tree with {N_FATES} fates, 30 neighbours, cold; the floor is one product with the matrix.",
         "",
-        "| cells | Schur vectors (of the floor) | stationary distribution | macrostates | fates | together | "
+        "| cells | Schur vectors (of the floor) | macrostates | fates | together | "
         "peak memory above the matrix, in matrices, up to each of these | largest error of a fate | fates found |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for chain in found:
         if "failed" in chain:
-            lines.append(f"| {chain['cells']:,} | failed | | | | | | | |")
+            lines.append(f"| {chain['cells']:,} | failed | | | | | | |")
             continue
         times = chain["times"]
         peaks = " / ".join(f"{peak / chain['matrix']:.1f}" for peak in chain["peaks"].values())
-        unknown = " (not known within 1e-6)" if chain["initial_time"] is None else ""
         lines.append(
             f"| {chain['cells']:,} | {text(times['schur'])} ({times['schur'] / chain['product']:,.0f} × "
-            f"{text(chain['product'])}) | {text(times['stationary'])}{unknown} | {text(times['macrostates'])} | "
+            f"{text(chain['product'])}) | {text(times['macrostates'])} | "
             f"{text(times['fates'])} | {text(chain['total'])} | {peaks} × {chain['matrix'] / 1e6:,.0f} MB | "
             f" {chain['error']:.0e} | {chain['fates_found']} of {chain['fates']} |"
         )
@@ -187,19 +186,16 @@ def closed_rows(found: list[dict[str, Any]]) -> list[str]:
         "",
         f"{found[0]['cells']:,} cells on trees whose tips are not left again.",
         "",
-        "| closed classes | stationary distribution | together | fates found | initial state on the trunk |",
-        "|---|---|---|---|---|",
+        "| closed classes | together | fates found | initial state on the trunk |",
+        "|---|---|---|---|",
     ]
     for chain in found:
         if "failed" in chain:
-            lines.append(f"| {chain['closed']} | failed | | | |")
+            lines.append(f"| {chain['closed']} | failed | | |")
             continue
-        early = "not known" if chain["initial_time"] is None else f"no (time {chain['initial_time']:.2f})"
-        if chain["initial_time"] is not None and chain["initial_time"] < EARLY:
-            early = "yes"
+        early = "yes" if chain["initial_time"] < EARLY else f"no (time {chain['initial_time']:.2f})"
         lines.append(
-            f"| {chain['closed']} | {text(chain['times']['stationary'])} | {text(chain['total'])} | "
-            f"{chain['fates_found']} of {chain['fates']} | {early} |"
+            f"| {chain['closed']} | {text(chain['total'])} | {chain['fates_found']} of {chain['fates']} | {early} |"
         )
     return lines
 

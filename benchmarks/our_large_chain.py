@@ -13,22 +13,13 @@ from typing import Any
 
 import numpy as np
 import psutil
-import scipy.sparse as sp
 
 from benchmarks.timing import seconds
 from benchmarks.tree_chain import load
-from jaxvelo.markov import absorption_probabilities, coarse_grain, schur, stationary_distribution
+from jaxvelo.markov import absorption_probabilities, coarse_grain, schur
 
 N_COMPONENTS, N_CELLS = 20, 30
 LATE = 0.9
-
-
-def long_run(transitions: sp.csr_matrix) -> np.ndarray | None:
-    """The stationary distribution, or none if it is not known within the tolerance."""
-    try:
-        return stationary_distribution(transitions)
-    except ArithmeticError:
-        return None
 
 
 def main(file: str, n_states: int) -> dict[str, Any]:
@@ -51,8 +42,7 @@ def main(file: str, n_states: int) -> dict[str, Any]:
     vectors = timed("schur", lambda: schur(transitions, max(N_COMPONENTS, n_states + 1)))
     if vectors.matrix[n_states, n_states - 1] != 0:  # a pair of conjugate eigenvalues is not split
         n_states += 1
-    stationary = timed("stationary", lambda: long_run(transitions))
-    coarse = timed("macrostates", lambda: coarse_grain(vectors, n_states, stationary=stationary))
+    coarse = timed("macrostates", lambda: coarse_grain(vectors, n_states))
     # The cells that stand for each state, and what is true of them.
     best = np.argpartition(-coarse.memberships, N_CELLS, axis=0)[:N_CELLS].T
     late = np.median(time_of[best], axis=1) > LATE
@@ -73,9 +63,7 @@ def main(file: str, n_states: int) -> dict[str, Any]:
         "crispness": float(coarse.crispness),
         "fates": n_fates,
         "fates_found": len(set(fates[late])),
-        "initial_time": None
-        if stationary is None
-        else float(np.median(time_of[best[int(np.argmin(coarse.stationary))]])),
+        "initial_time": float(np.median(time_of[best[int(np.argmin(coarse.stationary))]])),
         "row_sum_defect": float(found.row_sum_defect),
         "error": float(found.error),
         "outcome": int(found.outcome),

@@ -10,7 +10,8 @@ import scipy.sparse as sp
 from scipy.optimize import linprog
 from scipy.spatial import ConvexHull
 
-from jaxvelo.markov import Schur, coarse_grain, min_chi, schur
+from jaxvelo.markov import Schur, coarse_grain, min_chi, schur, stationary_distribution
+from jaxvelo.markov._long_run_means import LongRunMeans
 from tests.finite_differences import check_gradient
 
 X64 = jax.config.jax_enable_x64
@@ -33,7 +34,7 @@ def cloud(n_cells, n_vectors, seed=0):
     vectors = np.linalg.qr(raw)[0] / np.sqrt(weights)[:, None]
     vectors *= np.sign(vectors[0, 0])
     matrix = np.triu(rng.normal(0, 0.1, (n_vectors, n_vectors)), 1) + np.diag(np.linspace(1, 0.4, n_vectors))
-    return Schur(matrix, vectors, np.diag(matrix), weights, 0.0, 0.1)
+    return Schur(matrix, vectors, np.diag(matrix), weights, 0.0, 0.1, LongRunMeans(matrix).means)
 
 
 def on_device(found):
@@ -53,7 +54,9 @@ def stored(shared):
         kept = {key: results[key] for key in results if key.startswith(("schur/", "macro"))}
     n_cells = len(kept["schur/vectors"])
     weights = np.full(n_cells, 1 / n_cells)
-    found = Schur(kept["schur/matrix"], kept["schur/vectors"], kept["schur/eigenvalues"], weights, 0.0, 0.0)
+    matrix = kept["schur/matrix"]
+    means = LongRunMeans(matrix).means
+    found = Schur(matrix, kept["schur/vectors"], kept["schur/eigenvalues"], weights, 0.0, 0.0, means)
     return kept, found
 
 
@@ -104,13 +107,14 @@ def test_crispness_is_the_largest_there_is(n_states, seed):
 def test_coarse_chain_is_the_projected_one():
     transitions, _ = uncoupled([10, 15, 12], 0.05)
     rng = np.random.default_rng(1)
-    weights, stationary = rng.dirichlet(np.full(37, 5.0), 2)
+    weights = rng.dirichlet(np.full(37, 5.0))
+    stationary = stationary_distribution(sp.csr_matrix(transitions))
     found = schur(sp.csr_matrix(transitions), 3, initial_distribution=weights)
-    states = coarse_grain(found, 3, stationary=stationary)
+    states = coarse_grain(found, 3)
     chi = states.memberships
     overlap, moved = (chi.T @ (weights[:, None] * x) for x in (chi, transitions @ chi))
     np.testing.assert_allclose(states.transition_matrix, np.linalg.solve(overlap, moved), atol=1e-9)
-    np.testing.assert_allclose(states.stationary, stationary @ chi, atol=1e-12)
+    np.testing.assert_allclose(states.stationary, stationary @ chi, atol=1e-9)
     np.testing.assert_allclose(states.initial, weights @ chi, atol=1e-12)
     np.testing.assert_allclose(chi, found.vectors @ states.rotation, atol=1e-9)
     assert (np.diff(states.initial) < 0).all()
@@ -176,9 +180,8 @@ compiled = jax.jit(coarse_grain, static_argnums=1)
 
 def test_compiled_program_finds_the_same():
     vectors = cloud(60, 3)
-    stationary = np.random.default_rng(0).dirichlet(np.ones(60))
-    expected = coarse_grain(vectors, 3, stationary=stationary)
-    found = compiled(on_device(vectors), 3, stationary=jnp.asarray(stationary, dtype=float))
+    expected = coarse_grain(vectors, 3)
+    found = compiled(on_device(vectors), 3)
     for name, value in found._asdict().items():
         assert value.dtype == jnp.zeros(()).dtype
         np.testing.assert_allclose(value, getattr(expected, name), atol=1e-9 if X64 else 2e-5, err_msg=name)
@@ -186,16 +189,16 @@ def test_compiled_program_finds_the_same():
 
 
 def loss(parts, vectors):
-    x, matrix, weights, stationary = parts
-    vectors = vectors._replace(vectors=x, matrix=matrix, initial_distribution=weights)
-    found = compiled(vectors, 3, stationary=stationary)
+    x, matrix, weights, long_run = parts
+    vectors = vectors._replace(vectors=x, matrix=matrix, initial_distribution=weights, long_run=long_run)
+    found = compiled(vectors, 3)
     numbers = jax.tree.leaves(found._replace(smallest_membership=None, row_sum_defect=None))
     return sum(jnp.sum(jnp.sin(jnp.arange(1.0, x.size + 1).reshape(x.shape) * x)) for x in numbers)
 
 
 def test_gradient():
     vectors = on_device(cloud(60, 3))
-    parts = vectors.vectors, vectors.matrix, vectors.initial_distribution, vectors.initial_distribution**2
+    parts = vectors.vectors, vectors.matrix, vectors.initial_distribution, vectors.long_run
     check_gradient(loss, parts, step=1e-5, arguments=(vectors,))
 
 

@@ -6,6 +6,7 @@ import scipy.sparse as sp
 
 from jaxvelo.graph import TransitionMatrix
 from jaxvelo.markov import (
+    _krylov_schur,
     _slow_long_run,
     _stationary,
     closed_classes,
