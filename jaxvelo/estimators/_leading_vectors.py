@@ -39,12 +39,16 @@ class Decomposed(NamedTuple):
 
 
 def agree(vectors: np.ndarray, schur: Schur, n_states: int) -> bool:
-    """Whether so many macrostates of some Schur vectors are those of others: what the first ones span is the same."""
+    """Whether so many macrostates of some Schur vectors are those of others.
+
+    Then what the first ones span is the same, and so are the weights of the cells for which they are orthonormal.
+    """
     a, b = np.asarray(schur.vectors)[:, :n_states], vectors[:, :n_states]
     if a.shape != b.shape:
         return False
-    projected = a @ ((a * np.asarray(schur.initial_distribution)[:, None]).T @ b)
-    return np.allclose(projected, b, rtol=0, atol=TOLERANCE)
+    rotation = (a * np.asarray(schur.initial_distribution)[:, None]).T @ b
+    is_orthogonal = np.allclose(rotation.T @ rotation, np.eye(n_states), rtol=0, atol=TOLERANCE)
+    return is_orthogonal and np.allclose(a @ rotation, b, rtol=0, atol=TOLERANCE)
 
 
 class LeadingVectors(Estimator):

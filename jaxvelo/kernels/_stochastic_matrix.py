@@ -49,7 +49,7 @@ def stochastic(matrix: Any, n_cells: int, where: str, copy: bool) -> sp.csr_matr
             else ". Normalizing them"
         )
         logger.warning(
-            "%d of %d rows in `%s` do not sum to one (sums from %.3g to %.3g)%s",
+            "%d of %d rows in `%s` do not sum to one (smallest sum %.3g, largest %.3g)%s",
             n_off, len(sums), where, sums.min(), sums.max(), advice,
         )  # fmt: skip
     if not np.allclose(sums, 1, rtol=1e-12, atol=0):

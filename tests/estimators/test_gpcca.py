@@ -282,7 +282,8 @@ def test_tsi_of_other_arguments_is_another(estimator, logged):
 def test_schur_vectors_of_an_earlier_matrix_are_not_used(estimator, logged):
     estimator.compute_macrostates(4, n_cells=5)
     before = estimator.schur_vectors
-    other = estimator.transition_matrix @ estimator.transition_matrix
+    other = estimator.transition_matrix.T.tocsr()
+    other.data /= np.repeat(np.asarray(other.sum(axis=1)).ravel(), np.diff(other.indptr))
     estimator.kernel.restore(other, {})
     logged()
     estimator.predict_terminal_states("top_n", n_states=2, n_cells=5)
@@ -291,7 +292,7 @@ def test_schur_vectors_of_an_earlier_matrix_are_not_used(estimator, logged):
     assert "transition matrix is another than before" in logged()
     form = estimator.schur_matrix
     np.testing.assert_allclose(other @ estimator.schur_vectors, estimator.schur_vectors @ form, atol=1e-8)
-    assert not np.allclose(before @ form, other @ before, atol=1e-3)
+    assert not np.allclose(before[:, :4], estimator.schur_vectors[:, :4], atol=1e-2)
 
 
 def test_other_schur_vectors_remove_macrostates(complete):

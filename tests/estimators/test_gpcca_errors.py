@@ -46,7 +46,7 @@ def test_matrices_that_are_not_stochastic(cells, logged):
     assert "do not sum to one" in logged()
     np.testing.assert_allclose(estimator.transition_matrix.sum(axis=1), 1)
     np.testing.assert_allclose(GPCCA(matrix.toarray() * 2).transition_matrix.sum(axis=1), 1)
-    assert "(sums from 2 to 2). Normalizing them" in logged()
+    assert "(smallest sum 2, largest 2). Normalizing them" in logged()
     assert GPCCA(cells).kernel.params == {"origin": "adata.obsp['T_fwd']"}
 
 

@@ -1,7 +1,5 @@
 """Results in AnnData, h5ad, zarr and files of our own, and what CellRank reads and writes."""
 
-import warnings
-
 import anndata
 import numpy as np
 import pandas as pd
@@ -214,16 +212,6 @@ def test_what_cannot_be_written_leaves_all_as_it_was(complete, monkeypatch):
     pd.testing.assert_frame_equal(complete.adata.obs[before.obs.columns], before.obs)
     assert set(complete.adata.obsm) == set(before.obsm)
     np.testing.assert_array_equal(complete.adata.obsm["lineages_fwd"], before.obsm["lineages_fwd"])
-
-
-def test_a_view_becomes_data_of_its_own(made, logged):
-    view = made[:, :3]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        GPCCA(PrecomputedKernel(view, obsp_key="T_fwd")).compute_schur(4)
-    assert "a view of another" in logged()
-    assert "schur_vectors_fwd" in view.obsm
-    assert "schur_vectors_fwd" not in made.obsm
 
 
 def test_other_data_get_all_results(complete, made, monkeypatch):
