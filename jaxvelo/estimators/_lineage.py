@@ -133,6 +133,8 @@ class Lineage(NDArrayOperatorsMixin):
         return np.array(self._array, dtype=dtype) if copy else np.asarray(self._array, dtype=dtype)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if "out" in kwargs and any(isinstance(value, Lineage) for value in kwargs["out"]):
+            return NotImplemented  # a table never changes
         plain = [value.X if isinstance(value, Lineage) else value for value in inputs]
         return getattr(ufunc, method)(*plain, **kwargs)
 

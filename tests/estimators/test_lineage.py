@@ -53,6 +53,8 @@ def test_never_changes(lineage):
     lineage.names[0] = "other"
     assert lineage.names.tolist() == NAMES
     np.array(lineage)[0, 0] = 1  # a copy
+    with pytest.raises(TypeError, match="NotImplemented"):
+        lineage += 1
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_backed_data(cells, tmp_path):
 def test_a_view_becomes_data_of_its_own(cells, logged):
     view = cells[::-1]
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", anndata.ImplicitModificationWarning)
         estimator = to_fates(from_kernel(view))
     assert logged().count("a view of another") == 1
     assert not estimator.adata.is_view
