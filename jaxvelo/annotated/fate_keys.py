@@ -86,6 +86,11 @@ class FateKeys:
         return "initial_lineage_drivers" if self.backward else "terminal_lineage_drivers"
 
     @property
+    def tsi(self) -> str:
+        """Of ``uns``: a data frame of how many known terminal states are among how many macrostates."""
+        return f"tsi_{self.direction}"
+
+    @property
     def parameters(self) -> str:
         """Of ``uns``: a dictionary of the parameters of each result, by the result's key."""
         return f"{self.direction}_estimator_params"

@@ -16,6 +16,7 @@ from jaxvelo.annotated.entries import require_key, stored_parameters
 from jaxvelo.annotated.fate_keys import FateKeys, memberships_of, with_columns_of_states
 from jaxvelo.annotated.groups import group_codes
 from jaxvelo.annotated.names import places_by_name, text_of
+from jaxvelo.configuration import logger
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Memberships:
     values: Float[np.ndarray, "cells states"]
     names: list[str]
 
-    def of(self, states: Any) -> Memberships:
-        """Give the states that a user names, in this order; all for :obj:`None`."""
-        chosen = chosen_states(self.names, states)
+    def of(self, states: Any, argument: str = "states") -> Memberships:
+        """Give the states that a user names in an argument, in this order; all for :obj:`None`."""
+        chosen = chosen_states(self.names, states, argument)
         return Memberships(self.values[:, chosen], [self.names[i] for i in chosen])
 
 
@@ -86,11 +87,30 @@ def read_fates(adata: AnnData, keys: FateKeys, remedy: str) -> Memberships:
     # Those of some terminal states alone, or of several taken together. CellRank notes them in another order.
     some = parameters.get("names") if hasattr(parameters, "get") else None
     some = [] if some is None else [text_of(name) for name in np.atleast_1d(some)]
-    return _named(stored, key, [some, known_states(adata, keys.terminal_states)], remedy)
+    known = known_states(adata, keys.terminal_states)
+    return _named(stored, key, [_with_new_names(some, known, bool(some) and "keys" in parameters, keys), known], remedy)
 
 
-def chosen_states(names: list[str], states: Any) -> list[int]:
-    """Give the places of the states that a user names, in this order; all for :obj:`None`.
+def _with_new_names(noted: list[str], known: list[str], are_chosen: bool, keys: FateKeys) -> list[str]:
+    """Names of fates that were noted with them, with the new names of terminal states that were renamed since.
+
+    Those of all states are as many as the states: then what has no name in common is the same. If a user chose their
+    order, that is known of one only.
+    """
+    old = [name for name in noted if name not in known]
+    new = [name for name in known if name not in noted]
+    if not old or len(noted) != len(known) or (are_chosen and len(old) > 1):
+        return noted
+    renamed = dict(zip(old, new, strict=True))
+    logger.info(
+        "Taking the names of `adata.obs[%r]` for the columns of `adata.obsm[%r]`, which were written as others: %s",
+        keys.terminal_states, keys.fate_probabilities, renamed,
+    )  # fmt: skip
+    return [renamed.get(name, name) for name in noted]
+
+
+def chosen_states(names: list[str], states: Any, argument: str = "states") -> list[int]:
+    """Give the places of the states that a user names in an argument, in this order; all for :obj:`None`.
 
     Raises
     ------
@@ -103,11 +123,11 @@ def chosen_states(names: list[str], states: Any) -> list[int]:
         return list(range(len(names)))
     wanted = list(dict.fromkeys(states if pd.api.types.is_list_like(states) else [states]))
     if not wanted:
-        raise ValueError(f"Expected at least one name in `states`, found none. There are {listed(names)}.")
+        raise ValueError(f"Expected at least one name in `{argument}`, found none. There are {listed(names)}.")
     places = places_by_name(pd.Index(names, dtype=object), wanted)
     absent = [want for want, found in places if not found]
     if absent:
-        raise KeyError(f"Expected names of states in `states`, found {listed(absent)}. There are {listed(names)}.")
+        raise KeyError(f"Expected names of states in `{argument}`, found {listed(absent)}. There are {listed(names)}.")
     return [found[0] for _, found in places]
 
 

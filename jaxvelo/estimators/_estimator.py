@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from jaxvelo.annotated.fate_keys import FateKeys
 from jaxvelo.configuration import logger
-from jaxvelo.estimators._fate_entries import write_results
+from jaxvelo.estimators._fate_entries import RESULTS, write_results
 from jaxvelo.estimators._fate_results import FateResults
 from jaxvelo.estimators._lineage import Lineage
 from jaxvelo.estimators._state_set import States
@@ -43,12 +43,18 @@ class Estimator:
 
     @property
     def adata(self) -> AnnData:
-        """Annotated data."""
+        """Annotated data; other data of the same cells get all results."""
         return self._kernel.adata
 
     @adata.setter
     def adata(self, adata: AnnData) -> None:
+        before = self.adata
         self._kernel.adata = adata
+        try:
+            write_results(adata, self._keys, self._results, RESULTS)
+        except Exception:
+            self._kernel.adata = before
+            raise
 
     @property
     def transition_matrix(self) -> sp.csr_matrix:

@@ -98,7 +98,7 @@ def compare_fates(
     if not is_number(confidence_level) or not 0 <= confidence_level < 1:
         raise ValueError(f"Expected `confidence_level` to be a number from 0 to below 1, found `{confidence_level!r}`.")
     keys = FateKeys(backward)
-    fates = read_fates(adata, keys, "Compute them with `GPCCA.compute_fate_probabilities()`.").of(lineages)
+    fates = read_fates(adata, keys, "Compute them with `GPCCA.compute_fate_probabilities()`.").of(lineages, "lineages")
     condition, names = _two_conditions(adata, condition_key, conditions)
     samples, sample = group_codes(adata, sample_key)
     used = (condition >= 0) & (sample >= 0)

@@ -22,6 +22,7 @@ from jaxvelo.annotated.fate_keys import (
 from jaxvelo.annotated.plain_values import plain, without_none
 from jaxvelo.annotated.put_back import put_back_on_failure
 from jaxvelo.annotated.stored_states import has_memberships, read_fates, read_memberships
+from jaxvelo.configuration import logger
 from jaxvelo.estimators._coarse_chain import CoarseChain
 from jaxvelo.estimators._fate_results import FateResults
 from jaxvelo.estimators._lineage import Lineage
@@ -56,7 +57,13 @@ class Written(NamedTuple):
 
 
 def write_results(adata: AnnData, keys: FateKeys, results: FateResults, names: Iterable[str]) -> Written:
-    """Write some results, and remove those that are ``None``: all of them, or, if one cannot be written, none."""
+    """Write some results, and remove those that are ``None``: all of them, or, if one cannot be written, none.
+
+    A view becomes data of its own, as anndata does with a warning.
+    """
+    if adata.is_view:
+        logger.info("Making the AnnData object, a view of another, a copy of its own to write results to it")
+        adata.obs = adata.obs
     entries = {place: value for name in names for place, value in _ENTRIES[name](keys, name, results).items()}
     entries = {
         place: value for place, value in entries.items() if adata.raw is not None or place.attribute != "raw.varm"
@@ -96,6 +103,7 @@ def read_results(adata: AnnData, keys: FateKeys) -> FateResults:
         absorption_times=_read_frame(adata.obsm, keys.absorption_times),
         priming_degree=adata.obs[keys.priming_degree].copy() if keys.priming_degree in adata.obs else None,
         lineage_drivers=_read_drivers(adata, keys),
+        tsi=_read_frame(adata.uns, keys.tsi),
         params=params,
     )
 
@@ -178,6 +186,7 @@ _ENTRIES: Mapping[str, Callable[[FateKeys, str, FateResults], Entries]] = {
     "absorption_times": _single("obsm", with_storable_columns),
     "priming_degree": _single("obs", _copied),
     "lineage_drivers": _of_drivers,
+    "tsi": _single("uns", _copied),
     "params": _of_params,
 }
 """Entries of each result."""

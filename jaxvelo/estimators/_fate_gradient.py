@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float
 
+from jaxvelo.annotated.cells import chosen_cells
 from jaxvelo.configuration import timed
 from jaxvelo.estimators._fates_of_velocities import VelocityFates, fates_of_velocities
 from jaxvelo.kernels import KernelExpression
@@ -65,7 +66,8 @@ def fate_gradient(
     names
         Name of each class.
     cells
-        Mask or numbers of the cells over which the mean is taken; all that are not terminal if ``None``.
+        Cells over which the mean is taken: names, numbers, a mask, or ``{"clusters": ["Ductal"]}``; all that are not
+        terminal if ``None``.
     of_cells
         Whether to return the derivatives themselves too.
 
@@ -75,7 +77,7 @@ def fate_gradient(
 
     Raises
     ------
-    ValueError, TypeError
+    KeyError, IndexError, ValueError, TypeError
         If an argument is not one of the above.
     ArithmeticError
         If the fates are not known.
@@ -83,12 +85,10 @@ def fate_gradient(
     fates = VelocityFates.of_kernel(kernel, terminal, names)
     n_cells, n_genes = fates.shape
     weight = np.zeros(n_cells)
-    chosen = fates.terminal < 0 if cells is None else np.asarray(cells)
-    if cells is not None and (chosen.ndim != 1 or (chosen.dtype != bool and chosen.dtype.kind not in "iu")):
-        raise ValueError(f"Expected `cells` to be a mask or numbers, found {chosen.dtype} of shape {chosen.shape}.")
+    chosen = fates.terminal < 0 if cells is None else chosen_cells(kernel.adata, cells, "cells")
+    if not (chosen & (fates.terminal < 0)).any():
+        raise ValueError("Expected `cells` to choose some that are not terminal, whose fates are fixed, found none.")
     weight[chosen] = 1
-    if not weight.any():
-        raise ValueError("Expected `cells` to choose some cells, found none.")
     with timed("Computing the gradient of the fates by the velocities"):
         v = fates.features.v
         cotangents = np.eye(len(fates.names))[:, None, :] * (weight / weight.sum())[None, :, None]

@@ -15,7 +15,7 @@ from jaxvelo.estimators._lineage import Lineage
 from jaxvelo.estimators._state_set import States
 
 DEPENDENTS: Mapping[str, tuple[str, ...]] = {
-    "macrostates": ("terminal_states", "initial_states"),
+    "macrostates": ("coarse", "terminal_states", "initial_states"),
     "terminal_states": ("fate_probabilities", "absorption_times"),
     "fate_probabilities": ("priming_degree", "lineage_drivers"),
 }
@@ -47,6 +47,8 @@ class FateResults:
         How far each cell is committed, from 0 to 1.
     lineage_drivers
         Correlation of each gene with each fate, with p-values and intervals.
+    tsi
+        How many known terminal states are among how many macrostates.
     params
         Parameters of each result, by its name.
     """
@@ -62,6 +64,7 @@ class FateResults:
     absorption_times: pd.DataFrame | None = None
     priming_degree: pd.Series | None = None
     lineage_drivers: pd.DataFrame | None = None
+    tsi: pd.DataFrame | None = None
     params: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def replaced(self, params: Mapping[str, Mapping[str, Any]], **new: Any) -> tuple[FateResults, list[str]]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.special import expit, logit, ndtri
 
-from jaxvelo.annotated.arguments import check_integer
+from jaxvelo.annotated.arguments import check_integer, is_number
 from jaxvelo.configuration import timed
 from jaxvelo.estimators._fates_of_velocities import VelocityFates, fates_of_velocities
 from jaxvelo.graph import neighborhood_moments
@@ -119,8 +119,8 @@ def fate_uncertainty(
     fates = VelocityFates.of_kernel(kernel, terminal, names)
     if method not in METHODS:
         raise ValueError(f"Expected `method` to be one of {METHODS}, found `{method!r}`.")
-    if not 0 < level < 1:
-        raise ValueError(f"Expected `level` to be between 0 and 1, found `{level}`.")
+    if not is_number(level) or not 0 < level < 1:
+        raise ValueError(f"Expected `level` to be a number between 0 and 1, found `{level!r}`.")
     check_integer("n_samples", n_samples, least=2)
     errors = _standard_errors(fates, standard_errors)
     with timed("Computing the uncertainty of the fates"):

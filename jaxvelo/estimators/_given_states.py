@@ -46,7 +46,8 @@ def states_of_macrostates(macrostates: States, wanted: Any, n_cells: int, agg: s
     KeyError, ValueError
         If a name is unknown, or a macrostate in several, or there are too few cells.
     """
-    assert macrostates.memberships is not None
+    if macrostates.memberships is None:
+        raise RuntimeError("Expected memberships of the macrostates, found none. Run `.compute_macrostates()`.")
     check_integer("n_cells", n_cells, 1)
     if agg not in AGGREGATIONS:
         raise ValueError(f"Expected `agg` to be one of {list(AGGREGATIONS)}, found `{agg!r}`.")

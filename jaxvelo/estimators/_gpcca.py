@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 
-from jaxvelo import pl
 from jaxvelo.annotated.arguments import check_integer, listed
 from jaxvelo.annotated.names import text_of
 from jaxvelo.configuration import ignore_arguments, logger, timed
 from jaxvelo.estimators._absorbed_cells import check_solver, fates_of, times_of
+from jaxvelo.estimators._coarse_chain import CoarseChain
+from jaxvelo.estimators._early_identification import EarlyIdentification
+from jaxvelo.estimators._fate_consequences import FateConsequences
 from jaxvelo.estimators._fate_plots import FatePlots
 from jaxvelo.estimators._fate_storage import FateStorage
 from jaxvelo.estimators._given_states import (
@@ -23,41 +24,29 @@ from jaxvelo.estimators._given_states import (
     states_of_macrostates,
 )
 from jaxvelo.estimators._initial_choice import choose_initial
-from jaxvelo.estimators._lineage_drivers import find_lineage_drivers, most_correlated_first
-from jaxvelo.estimators._lineage_priming import find_lineage_priming
+from jaxvelo.estimators._leading_vectors import Decomposed
 from jaxvelo.estimators._macrostate_search import (
-    QUICK,
     Range,
     Search,
     best_number,
+    check_optimizer,
     find_macrostates,
-    numbers_that_split,
     read_n_states,
     whole_pairs,
 )
-from jaxvelo.estimators._spectrum import (
-    LEAST_COMPONENTS,
-    check_alpha,
-    eigendecomposition,
-    find_schur,
-    schur_eigenvalues,
-)
-from jaxvelo.estimators._state_names import check_clusters
+from jaxvelo.estimators._mixtures import plain_names
 from jaxvelo.estimators._state_set import States
-from jaxvelo.estimators._terminal_criteria import Choice, Evidence, choose_terminal, criterion_meant, explained
-from jaxvelo.estimators._terminal_state_identification import identify_terminal_states, tsi_score
-from jaxvelo.markov import Schur, stationary_distribution
+from jaxvelo.estimators._terminal_criteria import (
+    Choice,
+    Evidence,
+    check_criterion,
+    choose_terminal,
+    criterion_meant,
+    explained,
+)
 
 
-class Identification(NamedTuple):
-    """How early terminal states were found: the curve, and what it is the curve of."""
-
-    curve: pd.DataFrame
-    terminal_states: tuple[str, ...]
-    cluster_key: str
-
-
-class GPCCA(FatePlots, FateStorage):
+class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
     r"""Macrostates, terminal states and fates of a Markov chain on cells.
 
     The leading real Schur vectors :math:`X` of the transition matrix, :math:`T X = X R`, span what changes slowest. A
@@ -97,95 +86,18 @@ class GPCCA(FatePlots, FateStorage):
     8. Lineages are in the order of the terminal states, or of ``keys``; in CellRank with ``keys`` in any.
     9. Terminal states given as clusters have the clusters' colours.
     10. Files hold no pickled objects.
+    11. ``predict_initial_states`` ranks macrostates by their long run only if that tells: of those that are left for
+        good, of which next to nothing is left, it chooses those that are left first.
+    12. Tables of memberships and fates are arrays with names of the columns only: ``lineage[...]`` always chooses a
+        table, all operations of NumPy give plain arrays, and there are no ``reduce``, ``plot_pie``, ``view`` and
+        changes in place.
+    13. The curve of :meth:`tsi` stands in ``adata.uns`` too.
 
     References
     ----------
     Reuter et al. (2018), J. Chem. Theory Comput. 14:3579. Reuter et al. (2019), J. Chem. Phys. 150:174103. Roeblitz &
     Weber (2013), Adv. Data Anal. Classif. 7:147. Lange et al. (2022), Nat. Methods 19:159.
     """
-
-    def __init__(self, object: Any, **kwargs: Any):
-        super().__init__(object, **kwargs)
-        self._schur: Schur | None = None
-        self._identification: Identification | None = None
-
-    def compute_schur(
-        self,
-        n_components: int = LEAST_COMPONENTS,
-        initial_distribution: Any = None,
-        method: Literal["krylov", "brandts"] = "krylov",
-        which: Literal["LR", "LM"] = "LR",
-        alpha: float = 1.0,
-        verbose: bool | None = None,
-        *,
-        show_progress_bar: bool = True,
-    ) -> Self:
-        """Compute leading real Schur vectors of the transition matrix, and their eigenvalues.
-
-        Parameters
-        ----------
-        n_components
-            Number of vectors. There is one more where the last would be half of a pair of conjugate eigenvalues.
-        initial_distribution
-            Positive weight of each cell; equal ones if :obj:`None`.
-        method
-            Accepted for scripts written for CellRank, where ``"brandts"`` makes the matrix dense; one method here.
-        which
-            The largest real parts, ``"LR"``, or magnitudes, ``"LM"``.
-        alpha
-            Weight of the distance of an eigenvalue from one in the eigengap.
-        verbose
-            Without effect.
-        show_progress_bar
-            Whether to show a bar, in products with the matrix, if it takes longer than a second.
-
-        Raises
-        ------
-        ValueError
-            If an argument is out of range.
-        ArithmeticError
-            If not so many vectors are found.
-        """
-        if method not in ("krylov", "brandts"):
-            raise ValueError(f"Expected `method` to be 'krylov' or 'brandts', found `{method!r}`.")
-        ignore_arguments(method=None if method == "krylov" else method, verbose=verbose)
-        with timed("Computing Schur decomposition"):
-            found, fields, params = self._find_schur(
-                n_components, initial_distribution, which, alpha, show_progress_bar
-            )
-            self._take(params, **fields)
-            self._schur = found
-        split = numbers_that_split(found)
-        if split:
-            logger.info("    these numbers of macrostates would split pairs of conjugate eigenvalues: %s", split)
-        return self
-
-    def compute_eigendecomposition(
-        self,
-        k: int = 20,
-        which: Literal["LR", "LM"] = "LR",
-        alpha: float = 1.0,
-        only_evals: bool = False,
-        ncv: int | None = None,
-    ) -> Self:
-        """Compute leading eigenvalues of the transition matrix, with left and right eigenvectors.
-
-        Parameters
-        ----------
-        k
-            Number of eigenvalues.
-        which, alpha
-            As of :meth:`compute_schur`.
-        only_evals
-            Whether to leave out eigenvectors and stationary distribution.
-        ncv
-            Without effect.
-        """
-        ignore_arguments(ncv=ncv)
-        with timed("Computing eigendecomposition of the transition matrix"):
-            found = eigendecomposition(self.transition_matrix, k, which, alpha, only_evals)
-            self._take({"eigendecomposition": found["params"]}, eigendecomposition=found)
-        return self
 
     def compute_macrostates(
         self,
@@ -228,8 +140,7 @@ class GPCCA(FatePlots, FateStorage):
         ArithmeticError
             If not enough Schur vectors are found.
         """
-        if optimizer not in ("gradient", "nelder-mead"):
-            raise ValueError(f"Expected `optimizer` to be 'gradient' or 'nelder-mead', found `{optimizer!r}`.")
+        check_optimizer(optimizer)
         if n_cells is not None:
             check_integer("n_cells", n_cells, 1)
         wanted = read_n_states(n_states)
@@ -247,7 +158,7 @@ class GPCCA(FatePlots, FateStorage):
             given = {"n_states": number, "n_cells": n_cells, "optimizer": optimizer, "weight_key": weight_key}
             params["macrostates"] = {**given, "cluster_key": _plain_key(cluster_key)}
             self._take(params, **fields, macrostates=states, coarse=coarse)
-            self._schur = found
+            self._decomposed = Decomposed(found, self.transition_matrix)
         return self
 
     def predict_terminal_states(
@@ -286,8 +197,9 @@ class GPCCA(FatePlots, FateStorage):
         ValueError
             If an argument is out of range, no state is found, or cells overlap.
         """
-        macrostates, coarse = self._require_macrostates(), self._results.coarse
+        macrostates, coarse = self._require_macrostates(), self._require_coarse()
         criterion = criterion_meant(stability_threshold, n_states) if method is None else method
+        check_criterion(criterion)
         if coarse is None:
             logger.warning("There is one macrostate only: it is the terminal state")
             choice = Choice(macrostates.names, "being the only one")
@@ -326,7 +238,7 @@ class GPCCA(FatePlots, FateStorage):
         ValueError
             If an argument is out of range, or cells overlap.
         """
-        macrostates, coarse = self._require_macrostates(), self._results.coarse
+        macrostates, coarse = self._require_macrostates(), self._require_coarse()
         check_integer("n_states", n_states, 1)
         if n_states > len(macrostates.names):
             raise ValueError(
@@ -441,7 +353,7 @@ class GPCCA(FatePlots, FateStorage):
         states = self._ends(keys)
         with timed("Computing fate probabilities"):
             found = fates_of(self.transition_matrix, states, tol, check_sum_tol, show_progress_bar)
-            params = {"keys": _plain_names(keys), "tol": tol, "check_sum_tol": check_sum_tol}
+            params = {"keys": plain_names(keys), "tol": tol, "check_sum_tol": check_sum_tol}
             params["names"] = found.names.tolist()
             self._take({"fate_probabilities": params}, fate_probabilities=found)
         return self
@@ -483,186 +395,9 @@ class GPCCA(FatePlots, FateStorage):
         states = self._ends(keys)
         with timed("Computing absorption times"):
             found = times_of(self.transition_matrix, states, tol, calculate_variance, show_progress_bar)
-            params = {"keys": _plain_names(keys), "calculate_variance": calculate_variance, "tol": tol}
+            params = {"keys": plain_names(keys), "calculate_variance": calculate_variance, "tol": tol}
             self._take({"absorption_times": params}, absorption_times=found)
         return self
-
-    def compute_lineage_drivers(
-        self,
-        lineages: str | Sequence[str] | None = None,
-        method: Literal["fisher", "perm_test"] = "fisher",
-        cluster_key: str | None = None,
-        clusters: str | Sequence[str] | None = None,
-        layer: str | None = None,
-        use_raw: bool = False,
-        confidence_level: float = 0.95,
-        n_perms: int = 1000,
-        seed: int | None = None,
-        nan_policy: Literal["propagate", "omit"] = "propagate",
-        *,
-        show_progress_bar: bool = True,
-        n_jobs: int | None = None,
-        backend: str | None = None,
-    ) -> pd.DataFrame:
-        """Find the genes whose expression goes with each fate.
-
-        Parameters
-        ----------
-        lineages
-            Names of fates, ``"Alpha, Beta"`` for two taken together; all if :obj:`None`.
-        method, confidence_level, n_perms, seed, nan_policy, show_progress_bar
-            As of :func:`jaxvelo.estimators.lineage_drivers`.
-        cluster_key, clusters
-            Column of ``adata.obs`` and some of its values: cells of others are left out.
-        layer, use_raw
-            Where the expression stands: ``adata.X``, a layer, or ``adata.raw``.
-        n_jobs, backend
-            Without effect.
-
-        Returns
-        -------
-        The genes with their correlations, those that go most with the first fate first.
-
-        Raises
-        ------
-        RuntimeError
-            If there are no fates.
-        KeyError, ValueError
-            If a name is unknown or an argument out of range.
-        """
-        fates = self._require_fates()
-        ignore_arguments(n_jobs=n_jobs, backend=backend)
-        chosen = fates if lineages is None else fates[[lineages] if isinstance(lineages, str) else list(lineages)]
-        numbers = chosen.X
-        if fates.nlin == 1:
-            logger.warning("There is one lineage only: correlating with the stationary distribution")
-            numbers = stationary_distribution(self.transition_matrix)[:, None]
-        with timed("Computing lineage drivers"):
-            found, expression = find_lineage_drivers(
-                self.adata,
-                numbers,
-                chosen.names.tolist(),
-                method=method,
-                cluster_key=cluster_key,
-                clusters=clusters,
-                layer=layer,
-                use_raw=use_raw,
-                confidence_level=confidence_level,
-                n_perms=n_perms,
-                seed=seed,
-                nan_policy=nan_policy,
-                show_progress_bar=show_progress_bar,
-            )
-            params = {"lineages": chosen.names.tolist(), "method": method, "cluster_key": cluster_key, "layer": layer}
-            params |= {"clusters": _plain_names(clusters), "use_raw": expression.use_raw, "seed": seed}
-            params |= {"confidence_level": confidence_level, "n_perms": n_perms, "nan_policy": nan_policy}
-            self._take({"lineage_drivers": params}, lineage_drivers=found)
-        return most_correlated_first(found)
-
-    def compute_lineage_priming(
-        self,
-        method: Literal["kl_divergence", "entropy"] = "kl_divergence",
-        early_cells: Mapping[str, Any] | Sequence[Any] | np.ndarray | None = None,
-    ) -> pd.Series:
-        """Compute how far each cell is committed to a fate.
-
-        Parameters
-        ----------
-        method
-            ``"kl_divergence"`` of the cell's fates from those of the early cells (Velten et al. 2017), or the
-            ``"entropy"`` that they lack (Setty et al. 2019).
-        early_cells
-            Cells with the fates to compare with: names, a mask, or ``{"clusters": ["Ductal"]}``; all if :obj:`None`.
-
-        Returns
-        -------
-        A number from 0 to 1 for each cell.
-
-        Raises
-        ------
-        RuntimeError
-            If there are no fates.
-        KeyError, ValueError
-            If cells are unknown, or ``method`` is.
-        """
-        fates = self._require_fates()
-        degrees = find_lineage_priming(self.adata, fates.X, method, early_cells)
-        found = pd.Series(degrees, index=self.adata.obs_names)
-        self._take({"priming_degree": {"method": method}}, priming_degree=found)
-        return found.copy()
-
-    def tsi(
-        self,
-        n_macrostates: int,
-        terminal_states: Sequence[str] | None = None,
-        cluster_key: str | None = None,
-        *,
-        n_cells: int | None = 30,
-        optimizer: Literal["gradient", "nelder-mead"] = "gradient",
-        show_progress_bar: bool = True,
-        **kwargs: Any,
-    ) -> float:
-        """Score how early known terminal states are found as macrostates (Weiler et al. 2024).
-
-        The estimator's own macrostates stay as they are. Those that are counted are searched for more quickly, and
-        beyond five may be less crisp than those of :meth:`compute_macrostates`.
-
-        Parameters
-        ----------
-        n_macrostates
-            Largest number of macrostates.
-        terminal_states
-            Names of the clusters that are known to be terminal; those of the last call if :obj:`None`.
-        cluster_key
-            Key of the clusters in ``adata.obs``; that of the last call if :obj:`None`.
-        n_cells, optimizer, **kwargs
-            As of :meth:`compute_macrostates`.
-        show_progress_bar
-            Whether to show a bar.
-
-        Returns
-        -------
-        The score, 1 if all are found as soon as there are enough macrostates.
-
-        Raises
-        ------
-        RuntimeError
-            If terminal states or clusters are not given, and were not before.
-        KeyError, TypeError, ValueError
-            If there are no such clusters, or macrostates of no number.
-        """
-        check_integer("n_macrostates", n_macrostates, 1)
-        before = self._identification
-        is_new = before is None or terminal_states is not None or cluster_key is not None or bool(kwargs)
-        if before is not None and not is_new and len(before.curve) >= n_macrostates:
-            return tsi_score(before.curve, n_macrostates)
-        wanted = before.terminal_states if before is not None and terminal_states is None else terminal_states
-        key = before.cluster_key if before is not None and cluster_key is None else cluster_key
-        if wanted is None or key is None:
-            raise RuntimeError("Pass `terminal_states` and `cluster_key`, the clusters that are known to be terminal.")
-        wanted = _plain_names(wanted)
-        check_clusters(self.adata, wanted, key)
-        schur, _, _ = self._enough_schur(n_macrostates, kwargs, show_progress_bar)
-        matrix = self.transition_matrix
-
-        @functools.cache
-        def names_of(number: int) -> list[str]:
-            search = Search(number, optimizer, QUICK)
-            return find_macrostates(self.adata, matrix, schur, search, n_cells, key, None)[0].names
-
-        def names(number: int) -> list[str]:
-            return names_of(whole_pairs(schur, number))
-
-        with timed(f"Identifying terminal states among up to {n_macrostates} macrostates"):
-            curve = identify_terminal_states(names, n_macrostates, wanted, show_progress_bar)
-        self._identification = Identification(curve, tuple(wanted), key)
-        return tsi_score(curve, n_macrostates)
-
-    def plot_tsi(self, n_macrostates: int | None = None, **kwargs: Any) -> Any:
-        """Draw how many terminal states are found among how many macrostates; see :func:`jaxvelo.pl.tsi`."""
-        if self._identification is None:
-            raise RuntimeError("Compute TSI first as `.tsi()`.")
-        return pl.tsi(self._identification.curve, n_macrostates, **kwargs)
 
     def fit(
         self,
@@ -679,46 +414,20 @@ class GPCCA(FatePlots, FateStorage):
         """Choose terminal states; the arguments are those of :meth:`predict_terminal_states`."""
         return self.predict_terminal_states(*args, **kwargs)
 
-    def _find_schur(
-        self, n_components: int, initial_distribution: Any, which: Any, alpha: Any, shows_progress: bool
-    ) -> tuple[Schur, dict[str, Any], dict[str, Any]]:
-        """Schur vectors, as they are, as results, and with the parameters of these."""
-        names = self.adata.obs_names
-        found = find_schur(self.transition_matrix, n_components, which, initial_distribution, names, shows_progress)
-        eigenvalues = schur_eigenvalues(found, which, check_alpha(alpha))
-        fields = {
-            "schur_vectors": np.asarray(found.vectors),
-            "schur_matrix": np.asarray(found.matrix),
-            "eigendecomposition": eigenvalues,
-        }
-        params = {"n_components": n_components, "which": which, "alpha": alpha}
-        if initial_distribution is not None:
-            params["initial_distribution"] = np.asarray(found.initial_distribution)
-        return found, fields, {"schur_vectors": params, "eigendecomposition": eigenvalues["params"]}
-
-    def _enough_schur(
-        self, n_states: int, given: dict[str, Any], shows_progress: bool
-    ) -> tuple[Schur, dict[str, Any], dict[str, Any]]:
-        """Schur vectors for so many states: those that are there, or new ones, with the results to write."""
-        needed = min(n_states, len(self))
-        if self._schur is not None and not given and len(self._schur.matrix) >= needed:
-            return self._schur, {}, {}
-        known = ("n_components", "initial_distribution", "method", "which", "alpha", "verbose")
-        unknown = [name for name in given if name not in known]
-        if unknown:
-            raise TypeError(
-                f"Expected arguments of `compute_schur`, found {listed(unknown)}. There are {listed(known)}."
+    def _require_coarse(self) -> CoarseChain | None:
+        """The macrostates as a chain, ``None`` for a single one; says if they are of another transition matrix."""
+        if self._decomposed is not None and not self._decomposed.is_of(self.transition_matrix):
+            logger.warning(
+                "The macrostates are those of another transition matrix than the kernel has now. Compute them anew by "
+                "`.compute_macrostates()`"
             )
-        before = self._results.params.get("schur_vectors", {})
-        options = {name: given.get(name, before.get(name)) for name in ("initial_distribution", "which", "alpha")}
-        number = max(needed, given.get("n_components", min(LEAST_COMPONENTS, len(self))))
-        return self._find_schur(
-            number,
-            options["initial_distribution"],
-            "LR" if options["which"] is None else options["which"],
-            1.0 if options["alpha"] is None else options["alpha"],
-            shows_progress,
-        )
+        coarse, number = self._results.coarse, len(self._require_macrostates().names)
+        if coarse is None and number > 1:
+            raise RuntimeError(
+                f"Expected the transition matrix of the {number} macrostates in `adata.uns[{self._keys.coarse!r}]`, "
+                "found none. Compute them anew by `.compute_macrostates()`, or set the states by their names."
+            )
+        return coarse
 
     def _given_states(self, states: Any, n_cells: int, cluster_key: Any, weight_key: Any, agg: str) -> States:
         if isinstance(states, pd.Series | Mapping):
@@ -758,10 +467,6 @@ class GPCCA(FatePlots, FateStorage):
                 f"Expected names of terminal states in `keys`, found none. There are {listed(states.names)}."
             )
         return states.chosen(wanted)
-
-
-def _plain_names(names: Any) -> Any:
-    return [names] if isinstance(names, str) else None if names is None else [str(name) for name in names]
 
 
 def _plain_key(key: Any) -> Any:

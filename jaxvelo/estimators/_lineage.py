@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.names import text_of
@@ -21,12 +22,14 @@ _SHOWN = 10
 """Rows of a longer table that are printed."""
 
 
-class Lineage:
+class Lineage(NDArrayOperatorsMixin):
     """Cells by states, with names and colours of the states. It never changes.
 
     ``lineage["Alpha"]`` and ``lineage[["Alpha", "Beta"]]`` choose states, ``lineage["Alpha, Beta"]`` adds them up;
     ``lineage[rows]`` chooses cells by numbers, a slice or a mask, and ``lineage[rows, "Alpha"]`` both. The result is
-    always another table. ``lineage.X`` or ``np.asarray(lineage)`` is the array.
+    always another table. ``lineage.X`` or ``np.asarray(lineage)`` is the array; operators, functions of NumPy and
+    ``lineage.sum()`` give plain arrays too, as ``lineage > 0.5``. A single state can become a column,
+    ``adata.obs["a"] = lineage["Alpha"]``.
 
     Parameters
     ----------
@@ -80,6 +83,45 @@ class Lineage:
         return n_cells, n_states
 
     @property
+    def ndim(self) -> int:
+        """Two."""
+        return self._array.ndim
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the numbers."""
+        return self._array.dtype
+
+    @property
+    def T(self) -> Float[np.ndarray, "states cells"]:
+        """The numbers, states by cells."""
+        return self._array.T
+
+    def copy(self) -> Lineage:
+        """Return the table again, since it never changes."""
+        return self
+
+    def sum(self, axis: int | None = None, **kwargs: Any) -> Any:
+        """Sum as of an array."""
+        return self._array.sum(axis, **kwargs)
+
+    def mean(self, axis: int | None = None, **kwargs: Any) -> Any:
+        """Mean as of an array."""
+        return self._array.mean(axis, **kwargs)
+
+    def min(self, axis: int | None = None, **kwargs: Any) -> Any:
+        """Smallest number as of an array."""
+        return self._array.min(axis, **kwargs)
+
+    def max(self, axis: int | None = None, **kwargs: Any) -> Any:
+        """Largest number as of an array."""
+        return self._array.max(axis, **kwargs)
+
+    def argmax(self, axis: int | None = None, **kwargs: Any) -> Any:
+        """Place of the largest number as of an array."""
+        return self._array.argmax(axis, **kwargs)
+
+    @property
     def nlin(self) -> int:
         """Number of states."""
         return self.shape[1]
@@ -90,11 +132,25 @@ class Lineage:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self._array, dtype=dtype) if copy else np.asarray(self._array, dtype=dtype)
 
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if "out" in kwargs and any(isinstance(value, Lineage) for value in kwargs["out"]):
+            return NotImplemented  # a table never changes
+        plain = [value.X if isinstance(value, Lineage) else value for value in inputs]
+        return getattr(ufunc, method)(*plain, **kwargs)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self._array)
+
     def __getitem__(self, item: Any) -> Lineage:
         if isinstance(item, tuple):
             if len(item) != 2:
                 raise IndexError(f"Expected cells and states in `lineage[cells, states]`, found {len(item)} entries.")
             rows, columns = item
+            if _are_names(rows):
+                raise IndexError(
+                    f"Expected cells and states in `lineage[cells, states]`, found `{rows!r}` as cells. Choose several "
+                    "states by a list, as `lineage[['Alpha', 'Beta']]`."
+                )
             return self._of_states(columns)._of_cells(rows)
         return self._of_states(item) if _are_names(item) else self._of_cells(item)
 

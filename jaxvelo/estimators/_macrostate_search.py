@@ -70,10 +70,10 @@ def numbers_that_split(schur: Schur) -> list[int]:
 
 def whole_pairs(schur: Schur, n_states: int) -> int:
     """Return the number of states, or one more, with a warning, if it splits a pair."""
-    if not splits_pair(schur, n_states):
-        return n_states
-    logger.warning("%d macrostates would split a pair of conjugate eigenvalues: computing %d", n_states, n_states + 1)
-    return n_states + 1
+    number = n_states + splits_pair(schur, n_states)
+    if number > n_states:
+        logger.warning("%d macrostates would split a pair of conjugate eigenvalues: computing %d", n_states, number)
+    return number
 
 
 def best_number(schur: Schur, limits: Range) -> int:
@@ -94,6 +94,12 @@ def best_number(schur: Schur, limits: Range) -> int:
     shown = ", ".join(f"{n}: {score:.4g}" for n, score in zip(numbers, scores, strict=True) if not np.isnan(score))
     logger.info("    minChi of %s; choosing %d", shown, best)
     return best
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise a ValueError unless there is a search of that name."""
+    if optimizer not in ("gradient", "nelder-mead"):
+        raise ValueError(f"Expected `optimizer` to be 'gradient' or 'nelder-mead', found `{optimizer!r}`.")
 
 
 class Search(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from jaxvelo.annotated.arguments import listed
 
@@ -51,3 +52,8 @@ def mixtures_of(wanted: Iterable[str], known: Sequence[str], things: str) -> dic
 def parts_of(name: str, known: Sequence[str]) -> list[str]:
     """Names of the states that a name stands for, in alphabetical order, known or not."""
     return [name] if name in known else sorted({part.strip() for part in name.strip(" ,").split(",")})
+
+
+def plain_names(names: Any) -> list[str] | None:
+    """One name or several as a list of text; ``None`` as it is."""
+    return [names] if isinstance(names, str) else None if names is None else [str(name) for name in names]

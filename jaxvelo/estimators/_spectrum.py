@@ -65,7 +65,9 @@ def eigendecomposition(matrix: sp.csr_matrix, k: int, which: Any, alpha: float, 
     """
     check_integer("k", k, 2)
     largest: Literal["real", "magnitude"] = "real" if check_which(which) == "LR" else "magnitude"
-    k = min(k, matrix.shape[0])
+    if k > matrix.shape[0]:
+        k = matrix.shape[0]
+        logger.warning("There are %d cells only: computing `k=%d`", k, k)
     values, right = _ordered(matrix, k, largest)
     found = _written(values, which, check_alpha(alpha))
     if only_evals:
@@ -120,4 +122,7 @@ def _distribution(given: Any, names: pd.Index) -> Float[np.ndarray, " cells"] | 
             f"Expected `initial_distribution` with a number for each of the {len(names)} cells, found the shape "
             f"{values.shape}."
         )
-    return values.astype(np.float64)
+    try:
+        return values.astype(np.float64)
+    except ValueError as error:
+        raise ValueError(f"Expected numbers in `initial_distribution`, found the type {values.dtype}.") from error

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from jaxvelo.annotated.arguments import check_integer, is_number
+from jaxvelo.configuration import logger
 from jaxvelo.estimators._coarse_chain import CoarseChain
 from jaxvelo.markov import eigengap
 
@@ -133,14 +134,18 @@ def by_retention(evidence: Evidence) -> Choice:
     found = _walks_found(evidence, steps_of)
     names = [str(name) for name in evidence.coarse.stability.index]
     chosen = [names[state] for state in np.flatnonzero((kept >= LEAST_KEPT) & (found >= LEAST_FOUND))]
-    numbers = {name: f"keeps {k:.0%}, {f:.2g} walks a cell" for name, k, f in zip(names, kept, found, strict=True)}
+    numbers = {name: f"keeps {max(k, 0):.0%}, draws {f:.2g}" for name, k, f in zip(names, kept, found, strict=True)}
     if not chosen:
         raise ValueError(
-            f"Expected a macrostate that keeps {LEAST_KEPT:.0%} of its cells for {n_steps} steps, and where at least "
-            f"{LEAST_FOUND} walks a cell are found later, found {numbers}. The process may go round: choose another "
-            "`method` (as 'top_n' with `n_states`), or name the states by `.set_terminal_states()`."
+            f"Expected a macrostate that keeps at least {LEAST_KEPT:.0%} of its walks for {n_steps} steps, and draws, "
+            f"of one walk from each cell, at least {LEAST_FOUND} to each of its typical cells later, found {numbers}. "
+            "The process may go round: choose another `method` (as 'top_n' with `n_states`), or name the states by "
+            "`.set_terminal_states()`."
         )
-    reason = f"keeping {LEAST_KEPT:.0%} for {n_steps} steps, and at least {LEAST_FOUND} walks a cell found there later"
+    reason = (
+        f"keeping at least {LEAST_KEPT:.0%} of the walks that start there for {n_steps} steps, and drawing, of one "
+        f"walk from each cell, at least {LEAST_FOUND} to each typical cell later"
+    )
     return Choice(chosen, reason, numbers)
 
 
@@ -169,6 +174,8 @@ DEFAULT_THRESHOLD = 0.96
 LEAST_KEPT, LEAST_FOUND = 0.6, 0.25
 PATIENCE = 10
 MOST_STEPS = 1000
+ENOUGH_EIGENVALUES = 10
+"""Of fewer, the largest gap says little: it may be behind the last one."""
 
 
 def criterion_meant(stability_threshold: Any, n_states: Any) -> str:
@@ -176,6 +183,12 @@ def criterion_meant(stability_threshold: Any, n_states: Any) -> str:
     if stability_threshold is not None:
         return "stability"
     return "retention" if n_states is None else "top_n"
+
+
+def check_criterion(method: Any) -> None:
+    """Raise a ValueError unless there is a criterion of that name."""
+    if method not in CRITERIA:
+        raise ValueError(f"Expected `method` to be one of {list(CRITERIA)}, found `{method!r}`.")
 
 
 def choose_terminal(method: Any, evidence: Evidence) -> Choice:
@@ -186,8 +199,7 @@ def choose_terminal(method: Any, evidence: Evidence) -> Choice:
     ValueError
         If there is no such criterion, or it finds nothing.
     """
-    if method not in CRITERIA:
-        raise ValueError(f"Expected `method` to be one of {list(CRITERIA)}, found `{method!r}`.")
+    check_criterion(method)
     return CRITERIA[method](evidence)
 
 
@@ -212,6 +224,12 @@ def _most_stable(coarse: CoarseChain, n_states: int) -> list[str]:
 def _eigenvalues(evidence: Evidence) -> np.ndarray:
     if evidence.eigenvalues is None:
         raise RuntimeError("Compute eigendecomposition first as `.compute_eigendecomposition()` or `.compute_schur()`.")
+    n_known = len(evidence.eigenvalues)
+    if n_known < min(ENOUGH_EIGENVALUES, evidence.transitions.shape[0]):
+        logger.warning(
+            "Looking for a gap among %d eigenvalues only: there may be a larger one behind them. Compute more by "
+            "`.compute_schur()`", n_known,
+        )  # fmt: skip
     return evidence.eigenvalues
 
 

@@ -48,8 +48,7 @@ class PrecomputedKernel(Kernel):
         If there is no such key.
     ValueError
         If the matrix is not square, has negative or non-finite entries, or rows without any, or a table is of other
-        cells. Rows that do not sum to one are normalised, with a warning if they stand in ``adata.obsp``: perhaps cells
-        have been chosen since.
+        cells. Rows that do not sum to one are normalised, with a warning.
     """
 
     accepts_any_matrix: ClassVar[bool] = True

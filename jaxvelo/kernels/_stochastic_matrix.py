@@ -41,11 +41,16 @@ def stochastic(matrix: Any, n_cells: int, where: str, copy: bool) -> sp.csr_matr
             f"cell {empty[0]}. Give these cells a probability to stay, or remove them."
         )
     n_off = int(np.count_nonzero(~sums_to_one(sums)))
-    if n_off and where.startswith("adata."):
+    if n_off:
+        advice = (
+            ": perhaps cells have been chosen since it was written. Normalizing them; compute the kernel anew for the "
+            "transition matrix of these cells"
+            if where.startswith("adata.")
+            else ". Normalizing them"
+        )
         logger.warning(
-            "%d of %d rows in `%s` do not sum to one (smallest sum %.3g): perhaps cells have been chosen since it was "
-            "written. Normalizing them; compute the kernel anew for the transition matrix of these cells",
-            n_off, len(sums), where, sums.min(),
+            "%d of %d rows in `%s` do not sum to one (smallest sum %.3g, largest %.3g)%s",
+            n_off, len(sums), where, sums.min(), sums.max(), advice,
         )  # fmt: skip
     if not np.allclose(sums, 1, rtol=1e-12, atol=0):
         csr = normalize_rows(csr.copy())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -103,14 +103,17 @@ def coarse_grain(
     Raises
     ------
     ValueError
-        If there are fewer vectors than states, if a pair of conjugate eigenvalues would be split, if there are fewer
-        different cells than states or the crispest memberships leave a state empty, or for Nelder-Mead with JAX arrays.
+        If there is no such method, if there are fewer vectors than states, if a pair of conjugate eigenvalues would be
+        split, if there are fewer different cells than states or the crispest memberships leave a state empty, or for
+        Nelder-Mead with JAX arrays.
 
     References
     ----------
     Röblitz & Weber (2013), Fuzzy spectral clustering by PCCA+, Adv. Data Anal. Classif. 7:147. Reuter et al. (2018),
     Generalized Markov state modeling method for nonequilibrium processes, J. Chem. Theory Comput. 14:3579.
     """
+    if method not in get_args(Method):
+        raise ValueError(f"Expected `method` to be one of {list(get_args(Method))}, found `{method!r}`.")
     _check_n_states(schur.matrix, n_states)
     vectors, matrix = schur.vectors[:, :n_states], schur.matrix[:n_states, :n_states]
     long_run = schur.long_run[:n_states]

@@ -188,7 +188,7 @@ def test_bad_fates():
 @pytest.mark.parametrize(
     ("error", "match", "arguments"),
     [
-        (KeyError, "Gamma", {"lineages": "Gamma"}),
+        (KeyError, "in `lineages`, found .'Gamma'", {"lineages": "Gamma"}),
         (KeyError, "nowhere", {"groupby": "nowhere"}),
         (KeyError, "nowhere", {"sample_key": "nowhere"}),
         (KeyError, "nowhere", {"condition_key": "nowhere"}),

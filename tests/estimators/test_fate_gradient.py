@@ -100,8 +100,11 @@ def test_the_genes_that_lead_along_the_line(kernel):
         ({"terminal": np.where(TERMINAL == 1, 2, TERMINAL)}, ValueError, "classes 0 to 1"),
         ({"terminal": np.arange(N_CELLS) % 2}, ValueError, "not terminal, found none"),
         ({"names": ("end", "end")}, ValueError, "one name for each class"),
-        ({"cells": []}, ValueError, "mask or numbers"),
-        ({"cells": np.zeros(N_CELLS, bool)}, ValueError, "choose some cells"),
+        ({"cells": []}, ValueError, "No cells indices"),
+        ({"cells": np.zeros(N_CELLS, bool)}, ValueError, "No cells indices"),
+        ({"cells": TERMINAL >= 0}, ValueError, "not terminal"),
+        ({"cells": ["no_cell"]}, KeyError, "no_cell"),
+        ({"cells": [N_CELLS]}, IndexError, str(N_CELLS)),
     ],
 )
 def test_what_is_not_as_expected(velocity, kernel, change, error, message):

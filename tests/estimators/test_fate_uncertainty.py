@@ -115,6 +115,7 @@ def test_coverage_of_the_fates_of_the_true_velocities(kernel, method, shared):
     [
         ({"method": "exact"}, ValueError, "`method` to be one of"),
         ({"level": 90}, ValueError, "between 0 and 1"),
+        ({"level": "a"}, ValueError, "between 0 and 1"),
         ({"n_samples": 1}, ValueError, "n_samples"),
         ({"standard_errors": "missing"}, KeyError, "missing"),
         ({"standard_errors": ERRORS[:, :5]}, ValueError, "for each of the 60 cells and 41 genes"),

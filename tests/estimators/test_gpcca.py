@@ -264,7 +264,50 @@ def test_tsi(estimator):
         GPCCA(estimator.kernel).tsi(3)
 
 
-def test_eigendecomposition(estimator):
+def test_tsi_of_other_arguments_is_another(estimator, logged):
+    arguments = 4, ENDS, "clusters"
+    estimator.tsi(*arguments, n_cells=3, show_progress_bar=False)
+    first = estimator.adata.uns["tsi_fwd"]
+    estimator.tsi(3, n_cells=3)
+    assert estimator.adata.uns["tsi_fwd"] is first
+    estimator.tsi(*arguments, n_cells=4, show_progress_bar=False)
+    second = estimator.adata.uns["tsi_fwd"]
+    assert second is not first
+    estimator.tsi(*arguments, n_cells=4, optimizer="nelder-mead", show_progress_bar=False)
+    assert estimator.adata.uns["tsi_fwd"] is not second
+    assert estimator.params["tsi"]["optimizer"] == "nelder-mead"
+    rotated = GPCCA(PrecomputedKernel(rotating()))
+    rotated.adata.obs["clusters"] = pd.Categorical(np.repeat(["a", "b", "c"], 8))
+    logged()
+    rotated.tsi(4, ["a"], "clusters", n_cells=3, show_progress_bar=False)
+    assert "would split" not in logged()
+
+
+def test_schur_vectors_of_an_earlier_matrix_are_not_used(estimator, logged):
+    estimator.compute_macrostates(4, n_cells=5)
+    before = estimator.schur_vectors
+    other = estimator.transition_matrix.T.tocsr()
+    other.data /= np.repeat(np.asarray(other.sum(axis=1)).ravel(), np.diff(other.indptr))
+    estimator.kernel.restore(other, {})
+    logged()
+    estimator.predict_terminal_states("top_n", n_states=2, n_cells=5)
+    assert "macrostates are those of another transition matrix" in logged()
+    estimator.compute_macrostates(4, n_cells=5)
+    assert "transition matrix is another than before" in logged()
+    form = estimator.schur_matrix
+    np.testing.assert_allclose(other @ estimator.schur_vectors, estimator.schur_vectors @ form, atol=1e-8)
+    assert not np.allclose(before[:, :4], estimator.schur_vectors[:, :4], atol=1e-2)
+
+
+def test_other_schur_vectors_remove_macrostates(complete):
+    complete.compute_schur(25, alpha=0.5)  # more of the same
+    assert complete.macrostates is not None
+    complete.compute_schur(initial_distribution=np.linspace(1, 2, 80))
+    assert complete.macrostates is complete.terminal_states is complete.coarse_T is complete.fate_probabilities is None
+    assert "coarse_fwd" not in complete.adata.uns
+
+
+def test_eigendecomposition(estimator, logged):
     estimator.compute_eigendecomposition(4)
     found = estimator.eigendecomposition
     matrix = estimator.transition_matrix
@@ -274,6 +317,8 @@ def test_eigendecomposition(estimator):
     estimator.compute_eigendecomposition(6, only_evals=True)
     assert set(estimator.eigendecomposition) == {"D", "eigengap", "params"}
     assert len(estimator.eigendecomposition["D"]) == 6
+    estimator.compute_eigendecomposition(1000, only_evals=True)
+    assert "80 cells only" in logged()
 
 
 def test_fit_and_predict_are_a_shortcut(estimator):

@@ -45,6 +45,8 @@ def test_matrices_that_are_not_stochastic(cells, logged):
     estimator = GPCCA("half", adata=cells)
     assert "do not sum to one" in logged()
     np.testing.assert_allclose(estimator.transition_matrix.sum(axis=1), 1)
+    np.testing.assert_allclose(GPCCA(matrix.toarray() * 2).transition_matrix.sum(axis=1), 1)
+    assert "(smallest sum 2, largest 2). Normalizing them" in logged()
     assert GPCCA(cells).kernel.params == {"origin": "adata.obsp['T_fwd']"}
 
 
@@ -79,6 +81,7 @@ def test_what_must_be_computed_first(estimator, call, remedy):
         ({"alpha": None}, ValueError, "alpha"),
         ({"initial_distribution": np.ones(3)}, ValueError, "initial_distribution"),
         ({"initial_distribution": np.zeros(80)}, ValueError, "positive"),
+        ({"initial_distribution": ["a"] * 80}, ValueError, "numbers in `initial_distribution`"),
     ],
 )
 def test_schur_vectors(unchanged, arguments, error, message):
@@ -111,6 +114,7 @@ def test_few_cells_have_few_schur_vectors(logged):
         ({"n_states": 4, "n_cells": 5, "optimizer": "newton"}, ValueError, "optimizer"),
         ({"n_states": 4, "n_cells": 5, "n_vectors": 3}, TypeError, "n_vectors"),
         ({"n_states": 4, "n_cells": 5, "which": "SM"}, ValueError, "which"),
+        ({"n_states": 4, "n_cells": 5, "n_components": "a"}, ValueError, "n_components"),
     ],
 )
 def test_macrostates(unchanged, arguments, error, message):
@@ -279,6 +283,8 @@ def test_all_cells_are_terminal(estimator):
         (lambda g: g.compute_eigendecomposition(1), ValueError, "k"),
         (lambda g: g.compute_eigendecomposition(which="SM"), ValueError, "which"),
         (lambda g: g.tsi(0, ["left"], "clusters"), ValueError, "n_macrostates"),
+        (lambda g: g.tsi(3, ["left"], "clusters", n_cells=0), ValueError, "n_cells"),
+        (lambda g: g.tsi(3, ["left"], "clusters", optimizer="newton"), ValueError, "optimizer"),
         (lambda g: g.tsi(3, ["left"], "absent", show_progress_bar=False), KeyError, "absent"),
     ],
 )
@@ -300,6 +306,25 @@ def test_without_a_stationary_distribution(estimator, monkeypatch, logged):
         estimator.compute_macrostates(1, n_cells=5)
     assert "stationary_dist" not in estimator.compute_eigendecomposition().eigendecomposition
     assert "not known so well" in logged()
+
+
+def test_a_criterion_is_checked_with_one_macrostate_too(estimator):
+    estimator.compute_macrostates(1, n_cells=5)
+    with pytest.raises(ValueError, match="'stability', 'top_n'"):
+        estimator.predict_terminal_states("best", n_cells=5)
+
+
+def test_macrostates_stored_without_their_chain(computed):
+    """Several are not one."""
+    adata = computed.to_adata()
+    del adata.uns["coarse_fwd"]
+    read = GPCCA.from_adata(adata)
+    for choose in (read.predict_terminal_states, read.predict_initial_states):
+        with pytest.raises(RuntimeError, match=r"coarse_fwd.*`\.compute_macrostates\(\)`"):
+            choose(n_cells=5)
+    del adata.obsm["macrostates_fwd_memberships"]
+    with pytest.raises(RuntimeError, match=r"memberships.*`\.compute_macrostates\(\)`"):
+        GPCCA.from_adata(adata).set_terminal_states("left", n_cells=5)
 
 
 def test_macrostates_stored_without_a_long_run(computed):

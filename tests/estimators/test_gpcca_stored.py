@@ -212,3 +212,41 @@ def test_what_cannot_be_written_leaves_all_as_it_was(complete, monkeypatch):
     pd.testing.assert_frame_equal(complete.adata.obs[before.obs.columns], before.obs)
     assert set(complete.adata.obsm) == set(before.obsm)
     np.testing.assert_array_equal(complete.adata.obsm["lineages_fwd"], before.obsm["lineages_fwd"])
+
+
+def test_other_data_get_all_results(complete, made, monkeypatch):
+    before, other = complete.adata, made.copy()
+    monkeypatch.setattr(type(other.obsm), "__setitem__", refuse)
+    with pytest.raises(OSError, match="full"):
+        complete.adata = other
+    monkeypatch.undo()
+    assert complete.adata is before
+    complete.adata = other
+    for attribute, keys in KEYS.items():
+        assert keys <= set(getattr(other, attribute))
+
+
+def test_fates_of_states_that_were_renamed(complete, logged):
+    adata = complete.to_adata()
+    old = adata.obs["term_states_fwd"]
+    adata.obs["term_states_fwd"] = old.cat.rename_categories({"left": "L", "right": "R"})
+    read = GPCCA.from_adata(adata)
+    names = read.fate_probabilities.names.tolist()
+    assert names == [{"left": "L", "right": "R"}.get(name, name) for name in complete.fate_probabilities.names]
+    assert "'left': 'L'" in logged()
+    assert read.fate_probabilities.colors.tolist() == complete.fate_probabilities.colors.tolist()
+    complete.compute_fate_probabilities(["right", "left", "middle"])
+    adata = complete.to_adata()
+    adata.obs["term_states_fwd"] = old.cat.rename_categories({"left": "L"})
+    assert GPCCA.from_adata(adata).fate_probabilities.names.tolist() == ["right", "L", "middle"]
+    adata.obs["term_states_fwd"] = old.cat.rename_categories({"left": "L", "right": "R"})
+    assert GPCCA.from_adata(adata).fate_probabilities.names.tolist() == ["right", "left", "middle"]
+
+
+def test_tsi_is_stored(estimator, tmp_path):
+    score = estimator.tsi(3, ["left"], "clusters", n_cells=3, show_progress_bar=False)
+    estimator.write(tmp_path / "estimator.npz")
+    read = GPCCA.read(tmp_path / "estimator.npz")
+    pd.testing.assert_frame_equal(read.adata.uns["tsi_fwd"], estimator.adata.uns["tsi_fwd"])
+    assert read.tsi(3, n_cells=3, show_progress_bar=False) == score
+    assert read.plot_tsi(show=False) is not None

@@ -1,6 +1,7 @@
 """A table of cells by states: names, colours, choosing, mixing, printing."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from jaxvelo.estimators import Lineage
@@ -26,12 +27,34 @@ def test_is_an_array_with_names_and_colours(lineage):
     assert np.asarray(lineage, dtype=np.float32).dtype == np.float32
 
 
+def test_does_what_an_array_does(lineage):
+    array = lineage.X
+    assert (lineage.ndim, lineage.dtype) == (2, np.float64)
+    np.testing.assert_array_equal(lineage.T, array.T)
+    assert lineage.copy() is lineage
+    for name in ("sum", "mean", "min", "max", "argmax"):
+        for arguments in ({}, {"axis": 1}):
+            np.testing.assert_array_equal(getattr(lineage, name)(**arguments), getattr(array, name)(**arguments))
+    np.testing.assert_array_equal(lineage > 0.5, array > 0.5)
+    np.testing.assert_array_equal(1 - lineage, 1 - array)
+    assert type(lineage * lineage) is type(np.log1p(lineage)) is np.ndarray
+    np.testing.assert_array_equal(list(lineage), array)
+    frame = pd.DataFrame(index=range(8))
+    frame["beta"] = lineage["Beta"]
+    np.testing.assert_array_equal(frame["beta"], array[:, 1])
+    assert frame["beta"].dtype == np.float64
+    with pytest.raises(ValueError, match="array"):
+        frame["all"] = lineage
+
+
 def test_never_changes(lineage):
     with pytest.raises(ValueError, match="read-only"):
         lineage.X[0, 0] = 1
     lineage.names[0] = "other"
     assert lineage.names.tolist() == NAMES
     np.array(lineage)[0, 0] = 1  # a copy
+    with pytest.raises(TypeError, match="NotImplemented"):
+        lineage += 1
 
 
 @pytest.mark.parametrize(
@@ -71,6 +94,7 @@ def test_mixtures_are_sums_named_in_alphabetical_order(lineage):
         ("Gamma", KeyError, r"found \['Gamma'\].*'Alpha', 'Beta', 'Delta'"),
         (["Alpha, Beta", "Alpha"], ValueError, r"overlapping names: \['Alpha'\]"),
         ((0, 1, 2), IndexError, "found 3"),
+        (("Beta", "Alpha"), IndexError, r"\[\['Alpha', 'Beta'\]\]"),
     ],
 )
 def test_wrong_choices(lineage, item, error, message):

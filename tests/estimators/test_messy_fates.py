@@ -1,5 +1,7 @@
 """Fates of data as it is: odd clusters, cells chosen since, chains that nearly fall apart."""
 
+import warnings
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -107,10 +109,12 @@ def test_backed_data(cells, tmp_path):
     backed.file.close()
 
 
-def test_a_view_becomes_data_of_its_own(cells):
+def test_a_view_becomes_data_of_its_own(cells, logged):
     view = cells[::-1]
-    with pytest.warns(anndata.ImplicitModificationWarning):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", anndata.ImplicitModificationWarning)
         estimator = to_fates(from_kernel(view))
+    assert logged().count("a view of another") == 1
     assert not estimator.adata.is_view
     assert "lineages_fwd" in view.obsm
     assert "lineages_fwd" not in cells.obsm

@@ -37,13 +37,13 @@ def test_retention_says_by_what_it_judged():
     evidence = evidence_of(WAY, NAMES)
     choice = choose_terminal("retention", evidence)
     # the gap is behind 1, 0.98 and 0.96, and what 0.75 belongs to is over after 1 / (1 - 0.75) steps
-    assert choice.reason.startswith("keeping 60% for 4 steps")
+    assert choice.reason.startswith("keeping at least 60% of the walks that start there for 4 steps")
     matrix = np.array(WAY)
     later = {steps: np.ones(4) @ np.linalg.matrix_power(matrix, steps) for steps in (8, 40)}
     for state, name in enumerate(NAMES):
         # 2 / (1 - 0.96) and more are too many
         found = later[8 if name == "passage" else 40][state]
-        assert choice.numbers[name] == f"keeps {matrix[state, state] ** 4:.0%}, {found:.2g} walks a cell"
+        assert choice.numbers[name] == f"keeps {matrix[state, state] ** 4:.0%}, draws {found:.2g}"
     text = explained(choice, evidence.coarse)
     assert text.index("end (keeps 100%") < text.index("leak (") < text.index("; not ") < text.index("beginning (")
 
@@ -56,8 +56,22 @@ def test_two_ends_that_hardly_exchange_are_both_ends():
 
 def test_a_process_that_goes_round_has_no_end():
     ring = 0.2 * np.eye(4) + 0.8 * np.roll(np.eye(4), 1, axis=1)
-    with pytest.raises(ValueError, match=r"keeps 60% of its cells.*'a': 'keeps 4%.*`\.set_terminal_states\(\)`"):
+    with pytest.raises(ValueError, match=r"keeps at least 60% of.*'a': 'keeps 4%.*`\.set_terminal_states\(\)`"):
         choose_terminal("retention", evidence_of(ring, list("abcd")))
+
+
+def test_what_is_lost_is_no_less_than_all():
+    """Diagonals of the coarse matrix may be a little negative."""
+    matrix = np.array([[1.0, 0, 0], [0.02, 0.98, 0], [0.6, 0.45, -0.05]])
+    numbers = choose_terminal("retention", evidence_of(matrix, ["a", "b", "c"])).numbers
+    assert numbers["c"].startswith("keeps 0%")
+
+
+def test_few_eigenvalues_say_little_about_a_gap(logged):
+    choose_terminal("retention", evidence_of(WAY, NAMES))
+    assert "among 4 eigenvalues only" in logged()
+    choose_terminal("retention", evidence_of(WAY, NAMES)._replace(eigenvalues=np.r_[np.diag(WAY), np.zeros(6)]))
+    assert "eigenvalues only" not in logged()
 
 
 def test_eigenvalues_are_asked_for():

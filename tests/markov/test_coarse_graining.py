@@ -225,6 +225,8 @@ def test_what_cannot_be_is_refused():
     vectors = cloud(30, 3)
     with pytest.raises(ValueError, match="from 1 to 3 states"):
         coarse_grain(vectors, 4)
+    with pytest.raises(ValueError, match=r"'nelder-mead'.*found `'newton'`"):
+        coarse_grain(vectors, 3, method="newton")
     with pytest.raises(ValueError, match="no derivatives"):
         coarse_grain(on_device(vectors), 3, method="nelder-mead")
     half = np.array([[0.9, 0.1], [0.1, 0.9]])
