@@ -129,9 +129,11 @@ def test_the_rest_is_given_up(error):
 
 
 INTERRUPTED = """
+    import signal
     import time
     from jaxvelo.graph._threads import worker_threads
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background inherits to ignore it
     with worker_threads(2) as submit:
         calls = [submit(time.sleep, 0.2) for _ in range(2_000)]
         print("waiting", flush=True)
