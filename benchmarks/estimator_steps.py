@@ -5,6 +5,7 @@ Imported in the peers' environment too, so it needs nothing of ours.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +88,7 @@ class Steps:
     def measure(self, repeats: int, warm_up: int = 0) -> dict[str, Any]:
         """Time every step."""
         times: dict[str, Any] = {"schur": self.seconds(self.schur, repeats=repeats, warm_up=warm_up)}
+        print("Schur vectors", times["schur"], file=sys.stderr, flush=True)
         times["macrostates"] = {}
         for n_states in N_STATES:
             try:
@@ -94,8 +96,10 @@ class Steps:
                 times["macrostates"][str(n_states)] = {**time, "crispness": self.crispness()}
             except ValueError as error:
                 times["macrostates"][str(n_states)] = {"error": str(error)}
+            print(n_states, "macrostates", times["macrostates"][str(n_states)], file=sys.stderr, flush=True)
         self.macrostates(9)
         self.choose()
         for name, step in (("fates", self.fates), ("times", self.times), ("drivers", self.drivers)):
             times[name] = self.seconds(step, repeats=repeats, warm_up=warm_up)
+            print(name, times[name], file=sys.stderr, flush=True)
         return times

@@ -3,6 +3,7 @@
 from jaxvelo.markov._absorbing_chain import Outcome
 from jaxvelo.markov._absorption import Absorption, absorption_probabilities
 from jaxvelo.markov._absorption_times import AbsorptionTimes, absorption_times
+from jaxvelo.markov._closed_classes import closed_classes
 from jaxvelo.markov._coarse_graining import CoarseGraining, coarse_grain, min_chi
 from jaxvelo.markov._fate_scores import FateScores, Reliability, fate_scores
 from jaxvelo.markov._flow import cluster_proportions, compute_flow, mass_between_clusters
@@ -15,7 +16,7 @@ from jaxvelo.markov._metrics import (
 from jaxvelo.markov._projection import project
 from jaxvelo.markov._reachability import cannot_reach
 from jaxvelo.markov._schur import Schur, eigengap, schur
-from jaxvelo.markov._stationary import closed_classes, stationary_distribution, stationary_distributions
+from jaxvelo.markov._stationary import stationary_distribution, stationary_distributions
 from jaxvelo.markov._walks import random_walks, sample_starts
 
 __all__ = [

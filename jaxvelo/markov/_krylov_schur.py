@@ -73,12 +73,12 @@ class NotConverged(ArithmeticError):
 
 def leading_schur(
     product: Callable[[np.ndarray], np.ndarray],
-    first: Float[np.ndarray, " rows"],
+    unchanged: Float[np.ndarray, "given rows"],
     count: int,
     largest: Largest,
     max_restarts: int | None = None,
 ) -> LeadingSchur:
-    r"""Real Schur vectors of the largest eigenvalues of a matrix A, of which the first one is known.
+    r"""Real Schur vectors of the largest eigenvalues of a matrix A, of which the first ones are known.
 
     A Krylov-Schur iteration in real arithmetic (Stewart 2001): the Arnoldi relation :math:`A V = V B + v b^\top` is
     brought to the ordered real Schur form of B, cut, and continued. No eigenvector is formed, so that equal, nearly
@@ -92,8 +92,9 @@ def leading_schur(
     ----------
     product
         Multiplies a vector by the matrix.
-    first
-        Eigenvector of norm one of the eigenvalue one, which is the largest. It stays the first Schur vector.
+    unchanged
+        Orthonormal eigenvectors of the eigenvalue one, which is the largest, at most ``count``. The first one stays the
+        first Schur vector; the more of them are given, the fewer are left to find one after the other.
     count
         Number of vectors, at most the number of rows; one more where that splits a pair of conjugate eigenvalues.
     largest
@@ -110,34 +111,33 @@ def leading_schur(
     ----------
     Stewart (2001), A Krylov-Schur algorithm for large eigenproblems, SIAM J. Matrix Anal. Appl. 23:601.
     """
-    n_rows = len(first)
+    n_rows = unchanged.shape[1]
     room = count + max(count, 40)
     if n_rows <= max(DENSE_ROWS, 2 * room):
-        return _dense(product, first, count, largest)
+        return _dense(product, unchanged[0], count, largest)
     try:
         cuts = MAX_RESTARTS if max_restarts is None else max_restarts
-        return _iterate(product, first, count, largest, room, cuts)
+        return _iterate(product, unchanged, count, largest, room, cuts)
     except NotConverged:
         if n_rows > DENSE_AT_LAST:
             raise
-    return _dense(product, first, count, largest)
+    return _dense(product, unchanged[0], count, largest)
 
 
 def _iterate(
     product: Callable[[np.ndarray], np.ndarray],
-    first: Float[np.ndarray, " rows"],
+    unchanged: Float[np.ndarray, "given rows"],
     count: int,
     largest: Largest,
     room: int,
     max_restarts: int,
 ) -> LeadingSchur:
-    n_rows = len(first)
     random = np.random.default_rng(0)
-    basis = np.empty((room + 1, n_rows))
-    basis[0] = first
+    known, next_eigenvalue = len(unchanged), complex(np.nan)
+    basis = np.empty((room + 1, unchanged.shape[1]))
+    basis[:known] = unchanged
     form = np.zeros((room + 1, room))
-    form[0, 0] = 1
-    known, next_eigenvalue = 1, complex(np.nan)
+    form[:known, :known] = np.eye(known)
     restarts = restarts_before = 0
     while True:
         # Vectors `known` to `kept` are the approximate ones, behind those that are set aside.

@@ -15,11 +15,15 @@ from jaxtyping import Array, Float
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._host import call_on_host
+from jaxvelo.markov._closed_classes import chances_of_closed_classes
 from jaxvelo.markov._krylov_schur import LeadingSchur, NotConverged, eigenvalues_of, leading_schur, norm_of, size_of
 from jaxvelo.markov._long_run_means import LongRunMeans
 from jaxvelo.markov._metrics import expected_displacement
 from jaxvelo.markov._row_ranges import RowRanges
 from jaxvelo.markov._subspace_change import SubspaceChange
+
+UNCHANGED = 1e-10
+"""What a step may change of a vector of norm one that counts as unchanged."""
 
 
 class Schur(NamedTuple):
@@ -169,12 +173,23 @@ class ScaledChain:
     def schur(self, n_components: int, which: Literal["LR", "LM"]) -> Schur:
         """See :func:`schur`."""
         largest: Literal["real", "magnitude"] = "real" if which == "LR" else "magnitude"
-        return self.scaled(leading_schur(self.product, self.root, n_components, largest), largest)
+        return self.scaled(leading_schur(self.product, self.unchanged(n_components), n_components, largest), largest)
+
+    def unchanged(self, most: int) -> Float[np.ndarray, "found cells"]:
+        """What no step changes, orthonormal: a constant, and how likely each closed class is to be the end."""
+        chances = chances_of_closed_classes(self.matrix, most - 1)
+        if not chances.shape[1]:
+            return self.root[None]
+        scaled = self.root[:, None] * np.column_stack([np.ones(len(self.root)), chances])
+        vectors = np.linalg.qr(scaled / np.linalg.norm(scaled, axis=0))[0].T
+        vectors[0] = self.root
+        is_good = [norm_of(self.product(row) - row) <= UNCHANGED for row in vectors]
+        return vectors[: len(vectors) if all(is_good) else is_good.index(False)]
 
     def slow_part(self, most: int, max_restarts: int) -> Schur:
         """Find as many vectors as converge soon, at most so many."""
         try:
-            found = leading_schur(self.product, self.root, most, "magnitude", max_restarts)
+            found = leading_schur(self.product, self.unchanged(most), most, "magnitude", max_restarts)
         except NotConverged as error:
             found = error.found
         return self.scaled(found, "magnitude")

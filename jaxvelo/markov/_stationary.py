@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 from jax.custom_derivatives import linear_call
-from jaxtyping import Array, Float, Int
-from scipy.sparse.csgraph import connected_components
+from jaxtyping import Array, Float
 from scipy.sparse.linalg import ArpackNoConvergence
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
@@ -20,6 +19,7 @@ from jaxvelo.graph._host import call_on_host
 from jaxvelo.leading_eigenvectors import leading_eigenvectors
 from jaxvelo.markov._absorbing_chain import AbsorbingChain, Effort, Way, plan
 from jaxvelo.markov._absorption import DIRECT_CELLS, effort_of
+from jaxvelo.markov._closed_classes import closed_class_of_cells
 from jaxvelo.markov._schur import initial_distribution_on_graph
 from jaxvelo.markov._slow_long_run import slow_long_run
 
@@ -27,37 +27,6 @@ SMOOTHING_STEPS = 30
 """Steps of the chain after which a cell of each closed class is chosen that it often comes back to."""
 QUICK = 4
 """The first attempt at a large chain may take so much less than all of the steps: a slow chain needs another way."""
-
-
-def closed_classes(transitions: sp.csr_matrix) -> list[Int[np.ndarray, " members"]]:
-    """Classes of cells that lead to each other, and nowhere else; every chain has at least one.
-
-    Parameters
-    ----------
-    transitions
-        Transition matrix of shape (cells, cells), without stored zeros.
-
-    Returns
-    -------
-    list of numpy.ndarray
-        The cells of each class, in ascending order.
-    """
-    label = _class_of_cells(transitions)
-    return [np.flatnonzero(label == c) for c in range(label.max() + 1)]
-
-
-def _class_of_cells(transitions: sp.csr_matrix) -> Int[np.ndarray, " cells"]:
-    """Closed class of each cell, -1 for the cells of none."""
-    n_parts, part = connected_components(transitions, directed=True, connection="strong")
-    if n_parts == 1:
-        return np.zeros(len(part), dtype=np.int32)
-    row = np.repeat(part, np.diff(transitions.indptr))
-    leaves = row != part[transitions.indices]
-    is_closed = np.ones(n_parts, dtype=bool)
-    is_closed[row[leaves]] = False
-    number = np.full(n_parts, -1, dtype=np.int32)
-    number[is_closed] = np.arange(np.count_nonzero(is_closed))
-    return number[part]
 
 
 def stationary_distribution(
@@ -186,7 +155,7 @@ class Recurrence:
 
     def __init__(self, matrix: sp.csr_matrix, effort: Effort):
         self.matrix, self.effort = matrix, effort
-        self.label = _class_of_cells(matrix)
+        self.label = closed_class_of_cells(matrix)
         self.n_classes = int(self.label.max()) + 1
         # The rarer the visits, the harder the equations.
         often = np.full(len(self.label), 1 / len(self.label))
@@ -345,7 +314,7 @@ def stationary_distributions(
     Bergen et al. (2020), Methods: root cells and end points as stationary states.
     """
     transitions = without_zeros(transitions)
-    label = _class_of_cells(transitions)
+    label = closed_class_of_cells(transitions)
     n_classes = int(label.max()) + 1
     values, vectors = _leading_left_eigenvectors(transitions, n_eigenvalues)
     columns = []
