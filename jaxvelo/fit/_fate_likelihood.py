@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.fit._objective import Objective
-from jaxvelo.markov import Outcome, absorption_probabilities, cannot_reach
+from jaxvelo.markov import Outcome, absorption_probabilities, cannot_reach, expected_visits
 
 
 class FateLikelihood(Objective):
@@ -56,9 +56,24 @@ class FateLikelihood(Objective):
 
     def item_losses(self, transitions, features, key):
         """Negative log-probability of the known fate."""
+        return self.losses_and_outlook(transitions, features, key)[0]
+
+    def outlook(self, transitions):
+        """Fate probabilities; NaN where they are not known within their tolerance."""
         found = absorption_probabilities(transitions[0], self.terminal, self.n_fates)
-        losses = negative_log(found.probabilities[self.cell, self.fate])
-        return jnp.where(found.outcome == Outcome.SOLVED, losses, jnp.nan)
+        return jnp.where(found.outcome == Outcome.SOLVED, found.probabilities, jnp.nan)
+
+    def losses_and_outlook(self, transitions, features, key):
+        """Both follow from one solution."""
+        fates = self.outlook(transitions)
+        return negative_log(fates[self.cell, self.fate]), fates
+
+    def evidence(self, transitions):
+        """Visits of chains from the items' cells until a terminal one is reached, whose own fate is known as well."""
+        starts = np.zeros(len(self.terminal))
+        starts[np.asarray(self.cell)[np.asarray(self.weight) > 0]] = 1
+        terminal = np.asarray(self.terminal)
+        return expected_visits(transitions.to_csr(), terminal, starts) + (terminal >= 0)
 
     def why_not_finite(self, transitions):
         """What keeps the fates from being known."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import equinox as eqx
 import jax
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.fit._fate_likelihood import negative_log
@@ -44,7 +45,25 @@ class FutureLikelihood(Objective):
 
     def item_losses(self, transitions, features, key):
         """Negative log-probability to be in the known set after the given number of steps."""
+        return self.losses_and_outlook(transitions, features, key)[0]
+
+    def outlook(self, transitions):
+        """Probability of each set after the steps."""
         (matrix,) = transitions
         start = self.future.astype(matrix.values[0].dtype)
-        after, _ = jax.lax.scan(lambda y, _: (matrix @ y, None), start, length=self.steps)
-        return negative_log(after[self.cell, self.target])
+        return jax.lax.scan(lambda y, _: (matrix @ y, None), start, length=self.steps)[0]
+
+    def losses_and_outlook(self, transitions, features, key):
+        """Both follow from one power."""
+        after = self.outlook(transitions)
+        return negative_log(after[self.cell, self.target]), after
+
+    def evidence(self, transitions):
+        """Visits of chains from the items' cells within the steps."""
+        at = np.zeros(len(self.future))
+        at[np.asarray(self.cell)[np.asarray(self.weight) > 0]] = 1
+        visits, backward = np.zeros_like(at), transitions.to_csr().T.tocsr()
+        for _ in range(self.steps):
+            visits += at
+            at = backward @ at
+        return visits

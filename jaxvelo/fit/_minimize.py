@@ -30,12 +30,18 @@ class DescentSetting(eqx.Module):
         Weight of each cell in the loss, and in the validation loss that is recorded, shape ``(cells,)``.
     gene_penalty, roughness_penalty
         Factors of the two penalties of :meth:`Parametrization.penalties`.
+    prior
+        Factor of :meth:`Parametrization.distance`.
+    outside_penalty
+        Factor of :meth:`Problem.change_outside`.
     """
 
     training: Float[Array, " cells"]
     validation: Float[Array, " cells"]
     gene_penalty: Float[Array, ""]
     roughness_penalty: Float[Array, ""]
+    prior: Float[Array, ""]
+    outside_penalty: Float[Array, ""]
 
 
 class DescentState(eqx.Module):
@@ -170,9 +176,12 @@ def _advance(problem, runs, state, optimizer, limit, patience, tolerance, one_by
     optimizer = optax.with_extra_args_support(optimizer)
 
     def loss_of(parameters: Parameters, run: DescentSetting):
-        training, validation = problem.on_cells(parameters, jnp.stack([run.training, run.validation]))
+        sets = jnp.stack([run.training, run.validation])
+        (training, validation), outlooks = problem.losses_and_outlooks(parameters, sets)
         genes, rough = problem.parametrization.penalties(parameters)
         penalty = run.gene_penalty * genes + run.roughness_penalty * rough
+        penalty = penalty + run.prior * problem.parametrization.distance(parameters)
+        penalty = penalty + run.outside_penalty * problem.change_outside(outlooks).astype(penalty.dtype)
         return training + penalty.astype(training.dtype), (training, validation)
 
     def step_of(state: DescentState, run: DescentSetting):

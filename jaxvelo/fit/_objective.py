@@ -144,6 +144,27 @@ class Objective(Loss):
     ) -> Float[Array, " items"]:
         """Loss of each item; NaN if it cannot be computed, which ends a fit."""
 
+    def outlook(self, transitions: Transitions) -> Float[Array, "cells columns"] | None:
+        """What is predicted of every cell, with items or without, such as its fates; ``None`` if nothing is.
+
+        A fit keeps that of the cells of which the items tell nothing, see :attr:`Problem.outside`.
+        """
+        return None
+
+    def losses_and_outlook(
+        self, transitions: Transitions, features: Mapping[str, Features], key: Array
+    ) -> tuple[Float[Array, " items"], Float[Array, "cells columns"] | None]:
+        """Loss of each item and :meth:`outlook`: together, where one follows from the other."""
+        return self.item_losses(transitions, features, key), self.outlook(transitions)
+
+    def evidence(self, transitions: TransitionMatrix) -> Float[np.ndarray, " cells"] | None:
+        """How often a cell's own steps are expected to matter to the items: number of visits, from all items' cells.
+
+        On the host, outside of compiled programs. ``None`` if the parameters of every cell follow from the items, as
+        where these are of single steps.
+        """
+        return None
+
     def why_not_finite(self, transitions: Transitions) -> str:
         """Cause and remedy of losses that are not finite, for these transitions; empty if there is no more to say.
 
@@ -186,7 +207,12 @@ class Objective(Loss):
     @full_precision
     def on_cells(self, transitions, features, key, cells):
         """Weighted mean of the items of each set of cells; zero for a set without items."""
-        losses = self.item_losses(transitions, features, key)
+        return self.mean_losses(self.item_losses(transitions, features, key), cells)
+
+    def mean_losses(
+        self, losses: Float[Array, " items"], cells: Float[Array, "sets cells"]
+    ) -> Float[Array, " sets"]:
+        """Weighted mean of the items of each set of cells, from the losses of all."""
         weights = self.weights_in(cells).astype(losses.dtype)
         total = jnp.sum(weights, axis=1)
         return weights @ losses / jnp.where(total > 0, total, 1)

@@ -17,7 +17,7 @@ from jaxvelo.graph._precision import full_precision
 @full_precision
 @eqx.filter_jit
 def item_losses(problem: fit.Problem, parameters: fit.Parameters):
-    """Loss of each item, for each term of the objective."""
+    """Loss of each item, and what is predicted of every cell, for each term of the objective."""
     return problem.item_losses(parameters)
 
 
