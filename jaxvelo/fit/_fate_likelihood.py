@@ -40,6 +40,11 @@ class FateLikelihood(Objective):
     is_likelihood = True
 
     @property
+    def classes(self):
+        """The known fates."""
+        return self.fate
+
+    @property
     def n_cells(self):
         """Those of ``terminal``."""
         return len(self.terminal)

@@ -173,6 +173,11 @@ class Objective(Loss):
         return ""
 
     @property
+    def classes(self) -> Int[Array, " items"] | None:
+        """Class of each item, from 0, all of which a fit should see some items of; None if there are no classes."""
+        return None
+
+    @property
     def n_cells(self) -> int | None:
         """Number of cells that it was built on; None if it fits any that are not fewer than those of its items."""
         return None

@@ -21,7 +21,7 @@ from jaxvelo.fitting._kernel_problem import KernelProblem, check_kernel_and_obje
 from jaxvelo.fitting._penalty import Penalty, choose_penalty
 from jaxvelo.fitting._resumption import checked_state
 from jaxvelo.fitting._scores import item_losses, scores_of
-from jaxvelo.fitting._split import Split, split_cells
+from jaxvelo.fitting._split import Groups, Split, split_cells
 from jaxvelo.fitting._starts import starting_points
 from jaxvelo.graph._threads import worker_threads
 from jaxvelo.kernels import KernelExpression
@@ -35,6 +35,7 @@ def fit_kernel(
     optimizer: optax.GradientTransformation | None = None,
     steps: int = 200,
     validation: Any = 0.2,
+    groups: str | None = None,
     penalty: float | None = None,
     starts: int | Sequence[Mapping[str, Any]] | None = None,
     patience: int | None = 50,
@@ -68,9 +69,15 @@ def fit_kernel(
     steps
         Number of steps; with ``resume``, those done before included.
     validation
-        Cells to hold out: a fraction of the cells that the objective has items of, drawn with ``seed``; or cells, as
-        indices, names, a mask or ``{"clusters": "Beta"}``; or ``None``. Then nothing is said about whether the fitted
-        kernel is better: it always is on the cells that it was fitted on.
+        Cells to hold out: a fraction of the cells that the objective has items of, drawn with ``seed``; ``"blocks"``,
+        for whole stretches of the neighbour graph, two of about ten; cells, as indices, names, a mask or ``{"clusters":
+        "Beta"}``; or ``None``. Then nothing is said about whether the fitted kernel is better: it always is on the
+        cells that it was fitted on.
+    groups
+        Column of ``adata.obs`` that says which cells belong together, such as those of a donor, a batch, a clone or a
+        simulation: cells of one group resemble each other, and say little about other groups. Then whole groups are
+        held out, a fraction ``validation`` of them, and groups, not cells, are taken as independent in what is chosen
+        by validation and in standard errors. A group that alone holds one of the known fates is not held out.
     penalty
         Factor of the penalty of the gene weights; chosen by validation within the training cells if ``None``.
     starts
@@ -111,13 +118,16 @@ def fit_kernel(
     check_kernel_and_objective(kernel, objective)
     with timed(f"Fitting kernel to `{objective_name(objective)}`"):
         problem = KernelProblem.of(kernel, objective, train, int(seed))
-        split = split_cells(problem, validation) if resume is None else Split(resume.training, resume.validation)
+        if resume is None:
+            split, together = split_cells(problem, validation, groups)
+        else:
+            split, together = Split(resume.training, resume.validation), Groups(resume.groups, resume.group)
         if penalty is not None or not problem.has_gene_weights:
             chosen = Penalty(float(penalty or 0.0))
         elif resume is not None:
             chosen = Penalty(resume.penalty, resume.penalties)
         else:
-            chosen = choose_penalty(problem, split, descender, progress)
+            chosen = choose_penalty(problem, split, together, descender, progress)
             logger.info("Using `penalty=%g` for gene weights", chosen.factor)
         first = starting_points(problem, starts)
         state = None if resume is None else checked_state(resume, first, problem)
@@ -129,16 +139,21 @@ def fit_kernel(
             descent = descender.minimize(problem.problem, first, split, chosen.factor, state, report)
             losses_before = before.result()
         descent = continued(descent, None if resume is None else resume.history)
-        return _result(problem, split, chosen, descent, losses_before)
+        return _result(problem, split, together, chosen, descent, losses_before)
 
 
 def _result(
-    problem: KernelProblem, split: Split, penalty: Penalty, descent: Descent, losses_before: Sequence[jax.Array]
+    problem: KernelProblem,
+    split: Split,
+    groups: Groups,
+    penalty: Penalty,
+    descent: Descent,
+    losses_before: Sequence[jax.Array],
 ) -> FitResult:
     """What was found, compared with the convention; ``losses_before`` are the item losses of that."""
     _warn_about_failures(problem, descent)
     best = descent.best
-    scores = scores_of(problem.objective, split, losses_before, item_losses(problem.problem, best))
+    scores = scores_of(problem.objective, split, groups, losses_before, item_losses(problem.problem, best))
     if not split.is_validated:
         logger.warning(
             "No cells were held out (`validation=None`): the loss on the training cells does not tell whether the "
@@ -161,6 +176,8 @@ def _result(
         scores=scores,
         training=split.training,
         validation=split.held_out,
+        groups=groups.name,
+        group=groups.number,
         penalty=penalty.factor,
         penalties=penalty.candidates,
         start=descent.start,

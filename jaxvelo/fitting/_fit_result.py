@@ -51,6 +51,10 @@ class FitResult:
         held-out cells ``"validation_gain_se"``. Those of validation are NaN if no cells were held out.
     training, validation
         Masks of the cells.
+    groups
+        What is taken as independent: ``"cells"``, ``"blocks"`` of the neighbour graph, or a column of ``adata.obs``.
+    group
+        Number of each cell's group; -1 for cells that the objective has no items of.
     penalty
         Factor of the penalty of the gene weights.
     penalties
@@ -75,6 +79,8 @@ class FitResult:
     scores: dict[str, float]
     training: np.ndarray
     validation: np.ndarray
+    groups: str
+    group: np.ndarray
     penalty: float
     penalties: dict[str, np.ndarray]
     start: int
@@ -193,11 +199,11 @@ class FitResult:
         """
         remedy = "Pass the key that the result was written with."
         stored = require_key(adata.uns, f"{key}_fit", "adata.uns", remedy)
-        for name in ("training", "validation"):
+        for name in ("training", "validation", "group"):
             found = np.shape(stored[name])
             if found != (adata.n_obs,):
                 raise ValueError(
-                    f"Expected `adata.uns['{key}_fit'][{name!r}]` to have a truth value for each of the {adata.n_obs} "
+                    f"Expected `adata.uns['{key}_fit'][{name!r}]` to have a value for each of the {adata.n_obs} "
                     f"cells, found shape {found}: the fit is that of other cells. Fit anew, or read the kernel alone "
                     f"by `jaxvelo.kernels.from_adata(adata, {key!r})`."
                 )
@@ -213,6 +219,8 @@ class FitResult:
             scores={name: float(value) for name, value in stored["scores"].items()},
             training=np.array(stored["training"], dtype=bool),
             validation=np.array(stored["validation"], dtype=bool),
+            groups=str(stored["groups"]),
+            group=np.array(stored["group"], dtype=int),
             penalty=float(stored["penalty"]),
             start=int(stored["start"]),
             step=int(stored["step"]),

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxvelo import fit
-from jaxvelo.fitting._split import Split
+from jaxvelo.fitting._split import Groups, Split
 from jaxvelo.graph._precision import full_precision
 
 
@@ -40,15 +40,35 @@ def mean_loss(
     return float(sum(coefficient * share @ loss for (coefficient, _, share), loss in terms))
 
 
-def standard_error(objective: fit.Loss, losses: Sequence[np.ndarray], cells: np.ndarray) -> float:
-    """Standard error of the mean loss over cells, which are taken to be independent."""
-    if not cells.any():
+def standard_error(
+    objective: fit.Loss, losses: Sequence[np.ndarray], cells: Bool[np.ndarray, " cells"], groups: Groups
+) -> float:
+    r"""Standard error of the mean loss over some cells, with groups as what is independent; NaN for fewer than two.
+
+    .. math:: \operatorname{se}^2 = \frac{G}{G-1} \sum_{g=1}^G \Big( \sum_{i \in g} p_i (L_i - \bar L) \Big)^2
+
+    with :math:`p_i` the part of an item in the mean :math:`\bar L`, summed over the terms (linearisation of a ratio of
+    sums over clusters, Cochran 1977, section 9A).
+    """
+    if groups.count(cells) < 2:
         return float("nan")
-    deviation = np.zeros(len(cells))
+    parts = group_parts(objective, losses, cells, groups)
+    return float(np.sqrt(np.sum(parts**2) * len(parts) / (len(parts) - 1)))
+
+
+def group_parts(
+    objective: fit.Loss, losses: Sequence[np.ndarray], cells: Bool[np.ndarray, " cells"], groups: Groups
+) -> Float[np.ndarray, " groups"]:
+    """Sum of the deviations from the mean loss in each group of some cells, as parts of the mean."""
+    names, number = np.unique(groups.number[cells], return_inverse=True)
+    place = np.full(len(cells), -1)
+    place[cells] = number
+    parts = np.zeros(len(names))
     for (coefficient, cell, share), loss in zip(shares(objective, cells), losses, strict=True):
-        np.add.at(deviation, cell, coefficient * share * (loss - share @ loss))
-    n_cells = int(cells.sum())
-    return float(np.sqrt(np.sum(deviation**2) * n_cells / max(n_cells - 1, 1)))
+        counted = share > 0
+        deviation = coefficient * share * (loss - share @ loss)
+        np.add.at(parts, place[cell[counted]], deviation[counted])
+    return parts
 
 
 def as_doubles(losses: Sequence[jax.Array]) -> list[Float[np.ndarray, " items"]]:
@@ -57,7 +77,7 @@ def as_doubles(losses: Sequence[jax.Array]) -> list[Float[np.ndarray, " items"]]
 
 
 def scores_of(
-    objective: fit.Loss, split: Split, before: Sequence[jax.Array], after: Sequence[jax.Array]
+    objective: fit.Loss, split: Split, groups: Groups, before: Sequence[jax.Array], after: Sequence[jax.Array]
 ) -> dict[str, float]:
     """Compare the losses of items before and after a fit, see :class:`FitResult`; NaN without cells to take them on."""
     old, new = as_doubles(before), as_doubles(after)
@@ -68,5 +88,5 @@ def scores_of(
     }
     gains = [before - after for before, after in zip(old, new, strict=True)]
     scores["validation_gain"] = mean_loss(objective, gains, split.held_out)
-    scores["validation_gain_se"] = standard_error(objective, gains, split.held_out)
+    scores["validation_gain_se"] = standard_error(objective, gains, split.held_out, groups)
     return scores
