@@ -55,6 +55,11 @@ class FitResult:
         What is taken as independent: ``"cells"``, ``"blocks"`` of the neighbour graph, or a column of ``adata.obs``.
     group
         Number of each cell's group; -1 for cells that the objective has no items of.
+    prior
+        Standard deviation of the prior of log scales and logits of weights; infinite without one.
+    priors
+        ``"candidates"``, and ``"loss"`` and ``"loss_se"`` (of the difference from the best) of each in the inner
+        validation that chose it; empty if it was given.
     penalty
         Factor of the penalty of the gene weights.
     penalties
@@ -81,6 +86,8 @@ class FitResult:
     validation: np.ndarray
     groups: str
     group: np.ndarray
+    prior: float
+    priors: dict[str, np.ndarray]
     penalty: float
     penalties: dict[str, np.ndarray]
     start: int
@@ -209,7 +216,7 @@ class FitResult:
                 )
         arrays: dict[str, Any] = {
             name: {k: np.array(v) for k, v in stored.get(name, {}).items()}
-            for name in ("parameters", "convention", "standard_errors", "history", "penalties")
+            for name in ("parameters", "convention", "standard_errors", "history", "priors", "penalties")
         }
         return cls(
             kernel=from_adata(adata, key, copy),
@@ -221,6 +228,7 @@ class FitResult:
             validation=np.array(stored["validation"], dtype=bool),
             groups=str(stored["groups"]),
             group=np.array(stored["group"], dtype=int),
+            prior=float(stored["prior"]),
             penalty=float(stored["penalty"]),
             start=int(stored["start"]),
             step=int(stored["step"]),

@@ -132,6 +132,18 @@ class KernelProblem:
         return is_likelihood and bool(self.start.log_scales or self.start.weight_logits)
 
     @property
+    def has_prior(self) -> bool:
+        """Whether scales or weights are fitted, which have a prior."""
+        return bool(self.start.log_scales or self.start.weight_logits)
+
+    def keeping(self, outlooks: Sequence[Any]) -> KernelProblem:
+        """The same with these outlooks, of each term of the objective, as what is to stay outside."""
+        if not self.outside.any():
+            return self
+        kept = dataclasses.replace(self.problem, before=tuple(outlooks))
+        return dataclasses.replace(self, problem=kept)
+
+    @property
     def has_gene_weights(self) -> bool:
         """Whether gene weights are fitted."""
         return "gene_weights" in self.problem.parametrization.train
