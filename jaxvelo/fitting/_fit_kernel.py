@@ -144,14 +144,15 @@ def fit_kernel(
             split, together = split_cells(problem, validation, groups)
         else:
             split, together = Split(resume.training, resume.validation), Groups(resume.groups, resume.group)
+        hold = outside * problem.loss_unit
         if prior is not None or not problem.has_prior:
             deviation = Prior(float(np.inf if prior is None else prior))
         elif resume is not None:
             deviation = Prior(resume.prior, resume.priors)
         else:
-            deviation = choose_prior(problem, split, together, descender, outside, progress)
+            deviation = choose_prior(problem, split, together, descender, hold, progress)
             logger.info("Using `prior=%g` for scales and weights", deviation.deviation)
-        restraint = Restraint(0.0, prior_factor(deviation.deviation, together, split), outside)
+        restraint = Restraint(0.0, prior_factor(problem, deviation.deviation, together, split), hold)
         if penalty is not None or not problem.has_gene_weights:
             chosen = Penalty(float(penalty or 0.0))
         elif resume is not None:

@@ -136,6 +136,12 @@ class KernelProblem:
         """Whether scales or weights are fitted, which have a prior."""
         return bool(self.start.log_scales or self.start.weight_logits)
 
+    @property
+    def loss_unit(self) -> float:
+        """Sum of the sizes of the objective's coefficients: what a unit of a penalty is, so that none tells a loss from
+        a multiple of it."""
+        return float(np.abs(np.asarray(fit.coefficients_of(self.objective))).sum())
+
     def keeping(self, outlooks: Sequence[Any]) -> KernelProblem:
         """The same with these outlooks, of each term of the objective, as what is to stay outside."""
         if not self.outside.any():

@@ -18,6 +18,7 @@ CANDIDATE_PRIORS = (0.1, 0.3, 1.0, 3.0)
 """Standard deviations among which the inner validation chooses, in units of log scales and logits: with the first,
 parameters stay where they are; with the last, a scale may be twenty times the automatic one."""
 INNER_FOLDS = 3
+INNER_STEPS = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +55,14 @@ def choose_prior(
         If the user interrupts, which ends the whole search.
     """
     folds = inner_folds(problem, split.training, INNER_FOLDS, groups)
+    # So that the choice does not depend on how many steps the fit itself takes before it goes on.
+    descender = dataclasses.replace(descender, steps=INNER_STEPS)
     losses = np.full((len(CANDIDATE_PRIORS), len(folds)), np.nan)
     with tqdm(total=losses.size, desc="Choosing prior", disable=not progress, leave=False) as bar:
         # From the narrowest to the widest, each from where the last one ended.
         starts = [starting_points(problem, 1)] * len(folds)
         for (i, deviation), (f, fold) in itertools.product(enumerate(CANDIDATE_PRIORS), enumerate(folds)):
-            restraint = Restraint(0.0, prior_factor(deviation, groups, fold), outside)
+            restraint = Restraint(0.0, prior_factor(problem, deviation, groups, fold), outside)
             descent = descender.minimize(problem.problem, starts[f], fold, restraint)
             if not descent.is_ended and descent.state.step[0] < descender.steps:
                 raise KeyboardInterrupt  # which the optimisation took for its own end
@@ -78,12 +81,12 @@ def choose_prior(
     return Prior(float(CANDIDATE_PRIORS[chosen]), candidates)
 
 
-def prior_factor(deviation: float, groups: Groups, split: Split) -> float:
+def prior_factor(problem: KernelProblem, deviation: float, groups: Groups, split: Split) -> float:
     r"""Factor of the squared distance from the convention in a mean loss.
 
-    .. math:: \frac{1}{2 s^2 n}
+    .. math:: \frac{c}{2 s^2 n}
 
-    with the standard deviation s and the number n of independent observations that the loss is the mean of: the groups
-    of the training cells.
+    with the standard deviation s, the number n of independent observations that the loss is the mean of, which are the
+    groups of the training cells, and the size c of the loss, :attr:`KernelProblem.loss_unit`.
     """
-    return 1 / (2 * deviation**2 * groups.count(split.training))
+    return problem.loss_unit / (2 * deviation**2 * groups.count(split.training))
