@@ -131,9 +131,9 @@ def fate_uncertainty(
     simulated ones, whose true fates are 0 or 1 after the branching and never quite so in a kernel, it rarely does.
 
     On simulated trees, Monte Carlo is right for errors up to half the standard deviation of a gene's velocities over
-    the cells, and the linear interval up to a tenth of it. Where errors are as large as the velocities, a parabola no
-    longer finds the fates without them, and intervals hold too rarely; the more so with independent errors and many
-    cells, as these make intervals narrow, but not the shift small.
+    the cells, and the linear interval up to a tenth of it if they are shared, to a twentieth if not. Where errors are
+    as large as the velocities, a parabola no longer finds the fates without them, and intervals hold too rarely; the
+    more so with independent errors and many cells, as these make intervals narrow, but not the shift small.
     """
     fates = VelocityFates.of_kernel(kernel, terminal, names)
     if method not in METHODS:
