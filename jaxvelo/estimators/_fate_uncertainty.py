@@ -155,9 +155,10 @@ def fate_uncertainty(
             found, mean, variance, outcome = _redrawn(*arguments, *options)
             fates.require(outcome)
             probabilities, spread = np.asarray(found, np.float64), np.sqrt(np.asarray(variance[-1], np.float64))
-            moments = (np.asarray(each[:-1], np.float64) for each in (mean, variance))
+            shift, of_logits = (np.asarray(each[:-1], np.float64) for each in (mean, variance))
             quantile = float(stdtrit(len(keys), (1 + level) / 2))
-            lower, upper = _extrapolated(probabilities, *moments, quantile, float(jnp.finfo(found.dtype).eps))
+            rounding = float(jnp.finfo(found.dtype).eps)
+            lower, upper = _extrapolated(probabilities, shift, of_logits, quantile, rounding)
     return FateUncertainty(probabilities, spread, lower, upper)
 
 
