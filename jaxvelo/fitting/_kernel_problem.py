@@ -185,7 +185,7 @@ class KernelProblem:
         """Mask of the cells that the objective has items of."""
         mask = np.zeros(self.kernel.shape[0], dtype=bool)
         for term in fit.terms_of(self.objective):
-            mask[np.asarray(term.cell)[np.asarray(term.weight) > 0]] = True
+            mask[term.cells_with_items] = True
         return mask
 
 
