@@ -183,6 +183,11 @@ class Objective(Loss):
         return None
 
     @property
+    def cells_with_items(self) -> Int[np.ndarray, " cells"]:
+        """Cells that decide by :meth:`weights_in` in which sets of cells the items count, each once, in order."""
+        return np.unique(np.asarray(self.cell)[np.asarray(self.weight) > 0])
+
+    @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features that it reads, which the kernel must have."""
         return ()
@@ -214,9 +219,7 @@ class Objective(Loss):
         """Weighted mean of the items of each set of cells; zero for a set without items."""
         return self.mean_losses(self.item_losses(transitions, features, key), cells)
 
-    def mean_losses(
-        self, losses: Float[Array, " items"], cells: Float[Array, "sets cells"]
-    ) -> Float[Array, " sets"]:
+    def mean_losses(self, losses: Float[Array, " items"], cells: Float[Array, "sets cells"]) -> Float[Array, " sets"]:
         """Weighted mean of the items of each set of cells, from the losses of all."""
         weights = self.weights_in(cells).astype(losses.dtype)
         total = jnp.sum(weights, axis=1)

@@ -138,8 +138,7 @@ class KernelProblem:
 
     @property
     def loss_unit(self) -> float:
-        """Sum of the sizes of the objective's coefficients: what a unit of a penalty is, so that none tells a loss from
-        a multiple of it."""
+        """Sum of the sizes of the objective's coefficients: with it as the unit, penalties grow with the loss."""
         return float(np.abs(np.asarray(fit.coefficients_of(self.objective))).sum())
 
     def keeping(self, outlooks: Sequence[Any]) -> KernelProblem:
@@ -213,7 +212,7 @@ class KernelProblem:
         """Mask of the cells that the objective has items of."""
         mask = np.zeros(self.kernel.shape[0], dtype=bool)
         for term in fit.terms_of(self.objective):
-            mask[np.asarray(term.cell)[np.asarray(term.weight) > 0]] = True
+            mask[term.cells_with_items] = True
         return mask
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -26,7 +27,7 @@ def shares(objective: fit.Loss, cells: np.ndarray) -> Iterator[tuple[float, np.n
     coefficients = np.asarray(fit.coefficients_of(objective), dtype=np.float64)
     for coefficient, term in zip(coefficients, fit.terms_of(objective), strict=True):
         cell = np.asarray(term.cell)
-        weight = np.asarray(term.weight, dtype=np.float64) * cells[cell]
+        weight = np.asarray(term.weights_in(jnp.asarray(cells[None], dtype=float))[0], dtype=np.float64)
         yield coefficient, cell, weight / (weight.sum() or 1)
 
 
