@@ -30,6 +30,8 @@ class FateLikelihood(Objective):
         :math:`f_i`, the known class of each item.
     cell, weight
         Cell and weight of each item.
+    names
+        Names of the classes; numbers if there are none.
     """
 
     terminal: Int[Array, " cells"]
@@ -37,6 +39,7 @@ class FateLikelihood(Objective):
     fate: Int[Array, " items"]
     cell: Int[Array, " items"]
     weight: Float[Array, " items"]
+    names: tuple[str, ...] = eqx.field(static=True, default=())
     is_likelihood = True
 
     @property
@@ -67,6 +70,15 @@ class FateLikelihood(Objective):
         """Fate probabilities; NaN where they are not known within their tolerance."""
         found = absorption_probabilities(transitions[0], self.terminal, self.n_fates)
         return jnp.where(found.outcome == Outcome.SOLVED, found.probabilities, jnp.nan)
+
+    @property
+    def outlook_names(self):
+        """Those of the fates."""
+        return self.names or tuple(str(number) for number in range(self.n_fates))
+
+    def given_cells(self):
+        """Terminal cells."""
+        return np.asarray(self.terminal) >= 0
 
     def losses_and_outlook(self, transitions, features, key):
         """Both follow from one solution."""

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._precision import full_precision
@@ -151,6 +151,15 @@ class Objective(Loss):
         """
         return None
 
+    @property
+    def outlook_names(self) -> tuple[str, ...]:
+        """Names of the columns of :meth:`outlook` where these are fates; none otherwise."""
+        return ()
+
+    def given_cells(self) -> Bool[np.ndarray, " cells"] | bool:
+        """Mask of the cells whose outlook is the same for all transitions, such as terminal ones."""
+        return False
+
     def losses_and_outlook(
         self, transitions: Transitions, features: Mapping[str, Features], key: Array
     ) -> tuple[Float[Array, " items"], Float[Array, "cells columns"] | None]:
@@ -214,9 +223,7 @@ class Objective(Loss):
         """Weighted mean of the items of each set of cells; zero for a set without items."""
         return self.mean_losses(self.item_losses(transitions, features, key), cells)
 
-    def mean_losses(
-        self, losses: Float[Array, " items"], cells: Float[Array, "sets cells"]
-    ) -> Float[Array, " sets"]:
+    def mean_losses(self, losses: Float[Array, " items"], cells: Float[Array, "sets cells"]) -> Float[Array, " sets"]:
         """Weighted mean of the items of each set of cells, from the losses of all."""
         weights = self.weights_in(cells).astype(losses.dtype)
         total = jnp.sum(weights, axis=1)

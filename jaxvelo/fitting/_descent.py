@@ -136,7 +136,7 @@ class Descender:
         """
         dtype, n_starts = jnp.result_type(float), len(jax.tree.leaves(starts)[0])
         masks = (np.stack([mask] * n_starts).astype(dtype) for mask in split)
-        factors = (np.full(n_starts, factor, dtype) for factor in (gene_penalty, ROUGHNESS))
+        factors = (np.full(n_starts, factor, dtype) for factor in (gene_penalty, ROUGHNESS, 0.0, 0.0))
         runs = jax.device_put(fit.DescentSetting(*masks, *factors))  # type: ignore[arg-type]
         state, history = fit.minimize(
             problem, starts, runs, self.optimizer, self.steps, self.patience, state=state, report=report

@@ -64,6 +64,7 @@ def FateLikelihood(
         fate=jnp.asarray(fate[cell]),
         cell=jnp.asarray(cell),
         weight=jnp.ones(len(cell)),
+        names=tuple(names),
     )
 
 
