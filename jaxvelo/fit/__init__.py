@@ -1,5 +1,6 @@
 """Kernel parameters by gradient descent: objectives over arrays, and the optimiser loop."""
 
+from jaxvelo.fit._clustered_covariance import clustered_covariance
 from jaxvelo.fit._cross_boundary import CrossBoundary
 from jaxvelo.fit._fate_likelihood import FateLikelihood
 from jaxvelo.fit._fate_proportions import FateProportions
@@ -42,6 +43,7 @@ __all__ = [
     "Parametrization",
     "Problem",
     "TimeGain",
+    "clustered_covariance",
     "coefficients_of",
     "laplace_covariance",
     "minimize",

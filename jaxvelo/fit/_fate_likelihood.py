@@ -34,6 +34,8 @@ class FateLikelihood(FateObjective):
     blind
         :math:`\varepsilon`, or ``None``: the likeliest one, given the transitions and all items. One number for all
         sets of cells, it also knows the items that are held out.
+    names
+        Names of the classes; numbers if there are none.
     """
 
     terminal: Int[Array, " cells"]
@@ -42,6 +44,7 @@ class FateLikelihood(FateObjective):
     cell: Int[Array, " items"]
     weight: Float[Array, " items"]
     blind: Float[Array, ""] | float | None = 0.0
+    names: tuple[str, ...] = eqx.field(static=True, default=())
     is_likelihood = True
 
     @property

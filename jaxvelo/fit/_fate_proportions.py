@@ -44,6 +44,8 @@ class FateProportions(FateObjective):
         One cell of each set, where its item is counted if cells are counted in groups.
     weight
         :math:`n_S`.
+    names
+        Names of the classes; numbers if there are none.
     """
 
     terminal: Int[Array, " cells"]
@@ -53,6 +55,7 @@ class FateProportions(FateObjective):
     member_of: Int[Array, " members"]
     cell: Int[Array, " sets"]
     weight: Float[Array, " sets"]
+    names: tuple[str, ...] = eqx.field(static=True, default=())
     is_likelihood = True
 
     @property

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._precision import full_precision
@@ -150,6 +150,15 @@ class Objective(Loss):
         A fit keeps that of the cells of which the items tell nothing, see :attr:`Problem.outside`.
         """
         return None
+
+    @property
+    def outlook_names(self) -> tuple[str, ...]:
+        """Names of the columns of :meth:`outlook` where these are fates; none otherwise."""
+        return ()
+
+    def given_cells(self) -> Bool[np.ndarray, " cells"] | bool:
+        """Mask of the cells whose outlook is the same for all transitions, such as terminal ones."""
+        return False
 
     def losses_and_outlook(
         self, transitions: Transitions, features: Mapping[str, Features], key: Array

@@ -15,13 +15,15 @@ from tqdm import tqdm
 from jaxvelo import fit
 from jaxvelo.annotated.arguments import check_integer, is_number
 from jaxvelo.configuration import logger, timed
+from jaxvelo.fitting._change import change_by_fit
 from jaxvelo.fitting._descent import Descender, Descent, Restraint, continued
+from jaxvelo.fitting._doubts import doubtful_labels, doubts
 from jaxvelo.fitting._fit_result import FitResult
 from jaxvelo.fitting._kernel_problem import KernelProblem, check_kernel_and_objective, objective_name
 from jaxvelo.fitting._penalty import Penalty, choose_penalty
 from jaxvelo.fitting._prior import Prior, choose_prior, prior_factor
 from jaxvelo.fitting._resumption import checked_state
-from jaxvelo.fitting._scores import item_losses, scores_of
+from jaxvelo.fitting._scores import as_doubles, gains_of, item_losses, scores_of
 from jaxvelo.fitting._split import Groups, Split, split_cells
 from jaxvelo.fitting._starts import starting_points
 from jaxvelo.graph._threads import worker_threads
@@ -138,8 +140,8 @@ def fit_kernel(
     check_kernel_and_objective(kernel, objective)
     with timed(f"Fitting kernel to `{objective_name(objective)}`"):
         problem = KernelProblem.of(kernel, objective, train, int(seed), keeps_outside=outside > 0)
-        losses_before, outlooks = item_losses(problem.problem, problem.start)
-        problem = problem.keeping(outlooks)
+        losses_before, outlooks_before = item_losses(problem.problem, problem.start)
+        problem = problem.keeping(outlooks_before)
         if resume is None:
             split, together = split_cells(problem, validation, groups)
         else:
@@ -169,7 +171,7 @@ def fit_kernel(
             restraint = restraint._replace(genes=chosen.factor)
             descent = descender.minimize(problem.problem, first, split, restraint, state, report)
         descent = continued(descent, None if resume is None else resume.history)
-        return _result(problem, split, together, deviation, chosen, descent, losses_before)
+        return _result(problem, split, together, deviation, chosen, descent, as_doubles(losses_before), outlooks_before)
 
 
 def _result(
@@ -179,12 +181,15 @@ def _result(
     prior: Prior,
     penalty: Penalty,
     descent: Descent,
-    losses_before: Sequence[jax.Array],
+    losses_before: Sequence[np.ndarray],
+    outlooks_before: Sequence[Any],
 ) -> FitResult:
-    """What was found, compared with the convention; ``losses_before`` are the item losses of that."""
+    """What was found, compared with losses of items and outlooks by the convention."""
     _warn_about_failures(problem, descent)
     best = descent.best
-    scores = scores_of(problem.objective, split, groups, losses_before, item_losses(problem.problem, best)[0])
+    losses_after, outlooks_after = item_losses(problem.problem, best)
+    losses_after = as_doubles(losses_after)
+    scores = scores_of(problem.objective, split, groups, losses_before, losses_after)
     if not split.is_validated:
         logger.warning(
             "No cells were held out (`validation=None`): the loss on the training cells does not tell whether the "
@@ -194,12 +199,27 @@ def _result(
     if problem.has_errors:
         covariance = _covariance(problem.problem, best, split.training)
         errors = problem.named(*fit.standard_errors(problem.problem, best, covariance))
-    parameters = problem.readable(best)
+        if not groups.are_cells:
+            clustered = fit.clustered_covariance(problem.problem, best, split.training, groups.number, covariance)
+            clustered = jax.device_put(clustered.astype(covariance.dtype))
+            by_group = problem.named(*fit.standard_errors(problem.problem, best, clustered))
+            errors = {name: np.asarray(np.maximum(error, by_group[name])) for name, error in errors.items()}
+    parameters, convention, fitted = (
+        problem.readable(best),
+        problem.readable(problem.start),
+        problem.fitted_kernel(best),
+    )
+    change = change_by_fit(problem, fitted, outlooks_before, outlooks_after)
+    doubtful = doubtful_labels(problem.objective, problem.connectivities, outlooks_before)
+    gains = gains_of(losses_before, losses_after)
+    said = doubts(problem, split, groups, parameters, convention, gains, scores, change, doubtful)
+    for doubt in said:
+        logger.warning("%s", doubt)
     return FitResult(
-        kernel=problem.fitted_kernel(best),
+        kernel=fitted,
         objective=problem.name,
         parameters=parameters,
-        convention=problem.readable(problem.start),
+        convention=convention,
         standard_errors=errors,
         levels=problem.levels,
         genes=problem.gene_names(parameters),
@@ -211,6 +231,12 @@ def _result(
         group=groups.number,
         prior=prior.deviation,
         priors=prior.candidates,
+        changed=change.quantity,
+        change=change.size,
+        fates=change.fates,
+        fate_names=change.fate_names,
+        doubtful=doubtful,
+        doubts=said,
         penalty=penalty.factor,
         penalties=penalty.candidates,
         start=descent.start,

@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse as sp
 from jaxtyping import Bool
 
 from jaxvelo import fit
@@ -118,6 +119,11 @@ class KernelProblem:
     def name(self) -> str:
         """Name of the objective."""
         return objective_name(self.objective)
+
+    @property
+    def connectivities(self) -> sp.csr_matrix:
+        """Weights of the kernel's graph."""
+        return next(iter(self.kernel.graph_data.matrices.values()))
 
     @functools.cached_property
     def start(self) -> fit.Parameters:

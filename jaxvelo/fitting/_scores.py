@@ -53,22 +53,23 @@ def standard_error(
     """
     if groups.count(cells) < 2:
         return float("nan")
-    parts = group_parts(objective, losses, cells, groups)
+    terms = zip(shares(objective, cells), losses, strict=True)
+    centred = [loss - share @ loss for (_, _, share), loss in terms]
+    parts = parts_of_mean(objective, centred, cells, groups)
     return float(np.sqrt(np.sum(parts**2) * len(parts) / (len(parts) - 1)))
 
 
-def group_parts(
+def parts_of_mean(
     objective: fit.Loss, losses: Sequence[np.ndarray], cells: Bool[np.ndarray, " cells"], groups: Groups
 ) -> Float[np.ndarray, " groups"]:
-    """Sum of the deviations from the mean loss in each group of some cells, as parts of the mean."""
+    """Part that the items of each group of some cells have in the mean loss over these; they sum to it."""
     names, number = np.unique(groups.number[cells], return_inverse=True)
     place = np.full(len(cells), -1)
     place[cells] = number
     parts = np.zeros(len(names))
     for (coefficient, cell, share), loss in zip(shares(objective, cells), losses, strict=True):
         counted = share > 0
-        deviation = coefficient * share * (loss - share @ loss)
-        np.add.at(parts, place[cell[counted]], deviation[counted])
+        np.add.at(parts, place[cell[counted]], (coefficient * share * loss)[counted])
     return parts
 
 
@@ -78,16 +79,20 @@ def as_doubles(losses: Sequence[jax.Array]) -> list[Float[np.ndarray, " items"]]
 
 
 def scores_of(
-    objective: fit.Loss, split: Split, groups: Groups, before: Sequence[jax.Array], after: Sequence[jax.Array]
+    objective: fit.Loss, split: Split, groups: Groups, before: Sequence[np.ndarray], after: Sequence[np.ndarray]
 ) -> dict[str, float]:
     """Compare the losses of items before and after a fit, see :class:`FitResult`; NaN without cells to take them on."""
-    old, new = as_doubles(before), as_doubles(after)
     scores = {
         f"{name}{suffix}": mean_loss(objective, losses, cells)
         for name, cells in (("training", split.training), ("validation", split.held_out))
-        for suffix, losses in (("_convention", old), ("", new))
+        for suffix, losses in (("_convention", before), ("", after))
     }
-    gains = [before - after for before, after in zip(old, new, strict=True)]
+    gains = gains_of(before, after)
     scores["validation_gain"] = mean_loss(objective, gains, split.held_out)
     scores["validation_gain_se"] = standard_error(objective, gains, split.held_out, groups)
     return scores
+
+
+def gains_of(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> list[Float[np.ndarray, " items"]]:
+    """How much less the loss of each item of each term is after a fit."""
+    return [old - new for old, new in zip(before, after, strict=True)]

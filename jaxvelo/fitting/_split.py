@@ -142,8 +142,7 @@ def split_cells(problem: KernelProblem, validation: Any, groups: str | None = No
 
 def item_blocks(problem: KernelProblem, cells: Bool[np.ndarray, " cells"]) -> Int[np.ndarray, " cells"]:
     """Cut cells into blocks of the kernel's graph: the number of each cell's block, -1 for other cells."""
-    connectivities = next(iter(problem.kernel.graph_data.matrices.values()))
-    return cell_blocks(connectivities, cells, N_BLOCKS)
+    return cell_blocks(problem.connectivities, cells, N_BLOCKS)
 
 
 def class_counts(

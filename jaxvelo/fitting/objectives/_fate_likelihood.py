@@ -72,4 +72,5 @@ def FateLikelihood(
         cell=jnp.asarray(cell),
         weight=jnp.ones(len(cell)),
         blind=share,
+        names=tuple(names),
     )
