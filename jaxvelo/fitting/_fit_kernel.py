@@ -63,10 +63,10 @@ def fit_kernel(
 
         Scale and weights if ``None``, as far as the kernel has them. What is not fitted stays as it is in the kernel.
     optimizer
-        Any optax optimiser; Adam with learning rate 0.1 if ``None``. Parameters are logarithms of scales and gene
-        weights, and logits of weights.
+        Any optax optimiser; :func:`jaxvelo.fit.quasi_newton` if ``None``, which learns the curvature of the loss and
+        ends by itself. Parameters are logarithms of scales and gene weights, and logits of weights.
     steps
-        Number of steps; with ``resume``, those done before included.
+        Largest number of steps, each of one loss and its gradient; with ``resume``, those done before included.
     validation
         Cells to hold out: a fraction of the cells that the objective has items of, drawn with ``seed``; or cells, as
         indices, names, a mask or ``{"clusters": "Beta"}``; or ``None``. Then nothing is said about whether the fitted
@@ -124,8 +124,6 @@ def fit_kernel(
         with worker_threads(1) as submit, _bar(descender.steps, progress, "Fitting") as report:
             # Compiled while the fit itself is.
             before = submit(item_losses, problem.problem, problem.start)
-            if problem.has_errors:
-                submit(_covariance, problem.problem, problem.start, split.training)
             descent = descender.minimize(problem.problem, first, split, chosen.factor, state, report)
             losses_before = before.result()
         descent = continued(descent, None if resume is None else resume.history)
