@@ -170,19 +170,18 @@ def _begin(starts: Parameters, optimizer: optax.GradientTransformation) -> Desce
 
 
 @eqx.filter_jit
-def begin_near(state: DescentState) -> DescentState:
-    """Where runs of another loss are that begin at the best parameters of these, optimised by :func:`quasi_newton`.
+def begin_near(state: DescentState, optimizer: optax.GradientTransformation) -> DescentState:
+    """Where runs of another loss are that begin at the best parameters of these: on other cells, or otherwise penalised.
 
-    They begin with what these have learnt of the curvature, so both losses should resemble each other: on other cells,
-    or with another penalty.
+    With :func:`quasi_newton`, they begin with what these have learnt of the curvature.
     """
 
-    def one(state: DescentState) -> DescentState:
-        infinite, zero = jnp.asarray(jnp.inf, dtype=float), jnp.asarray(0, jnp.int32)
-        no, best = jnp.asarray(False), state.best
-        return DescentState(best, restarted(state.optimizer), best, infinite, zero, infinite, zero, zero, no, zero - 1)
+    def again(state: DescentState) -> optax.OptState:
+        known = state.optimizer
+        return restarted(known) if isinstance(known, QuasiNewtonState) else optimizer.init(state.best)
 
-    return jax.vmap(one)(state)
+    begun = _begin(state.best, optimizer)
+    return eqx.tree_at(lambda s: s.optimizer, begun, jax.vmap(again)(state))
 
 
 @full_precision

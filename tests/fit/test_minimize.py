@@ -211,11 +211,11 @@ def test_a_loss_that_resembles_another_needs_fewer_steps():
     first, _ = minimize(problem, starts_of(problem), runs, QUASI_NEWTON, 40)
     others = runs_of([np.where(np.arange(N_CELLS) % 9 != 0, TRAINING, 0)])
     alone, long = minimize(problem, starts_of(problem), others, QUASI_NEWTON, 40)
-    near, short = minimize(problem, starts_of(problem), others, QUASI_NEWTON, 40, state=begin_near(first))
+    near, short = minimize(problem, starts_of(problem), others, QUASI_NEWTON, 40, state=begin_near(first, QUASI_NEWTON))
     np.testing.assert_allclose(near.best_loss, alone.best_loss, rtol=1e-5)
     assert len(short.loss) <= len(long.loss) - 3
     # Its own loss is at its minimum at once.
-    again, history = minimize(problem, starts_of(problem), runs, QUASI_NEWTON, 40, state=begin_near(first))
+    again, history = minimize(problem, starts_of(problem), runs, QUASI_NEWTON, 40, state=begin_near(first, QUASI_NEWTON))
     assert len(history.loss) <= 2
     assert float(again.best_loss[0]) <= float(first.best_loss[0])
 
