@@ -56,7 +56,7 @@ class FateLikelihood(Objective):
 
     def item_losses(self, transitions, features, key):
         """Negative log-probability of the known fate."""
-        found = absorption_probabilities(transitions[0], self.terminal, self.n_fates)
+        found = absorption_probabilities(transitions[0], self.terminal, self.n_fates, needs_times=False)
         losses = negative_log(found.probabilities[self.cell, self.fate])
         return jnp.where(found.outcome == Outcome.SOLVED, losses, jnp.nan)
 
