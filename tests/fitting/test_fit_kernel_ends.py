@@ -30,7 +30,7 @@ class TestWhereItGoesWrong:
     def test_later(self, mixed, logged):
         """The parameters before the step are kept, and the warning names step and parameters."""
         adata = mixed.adata
-        settings = {"starts": 1, "validation": None, **QUICK}
+        settings = {"starts": 1, "validation": None, "optimizer": optax.adam(0.1), **QUICK}
         fine = tl.fit_kernel(mixed, objectives.FunctionOf(adata, self.gain_until(np.inf)), **settings)
         losses = fine.history["training"][:, 0]
         assert (np.diff(losses[:8]) < 0).all()
@@ -111,15 +111,15 @@ class TestEnds:
         """One interrupt ends the whole search, not one fold of it."""
         from jaxvelo.fit import _minimize
 
-        calls, advance = [], _minimize._advance
+        calls, step = [], _minimize._step
 
         def interrupted(*args):
             calls.append(1)
             if len(calls) == 3:
                 raise KeyboardInterrupt
-            return advance(*args)
+            return step(*args)
 
-        monkeypatch.setattr(_minimize, "_advance", interrupted)
+        monkeypatch.setattr(_minimize, "_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             tl.fit_kernel(mixed, fates, train=["scale", "weights", "gene_weights"], **QUICK)
         assert len(calls) == 3
@@ -189,7 +189,7 @@ class TestEnds:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(_minimize, "_advance", interrupted)
+            patch.setattr(_minimize, "_step", interrupted)
             nothing = tl.fit_kernel(mixed, fates, **QUICK)
         assert nothing.history["loss"].shape == (0, 1)
         assert nothing.scores["validation_gain"] == 0
