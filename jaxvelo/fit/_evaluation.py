@@ -74,4 +74,5 @@ def loss_of(
 def evaluation(problem: Problem, parameters: Parameters, setting: DescentSetting) -> Evaluation:
     """Loss and gradient. Masks and factors are data: fits on other cells, with other penalties, compile nothing."""
     (loss, parts), gradient = jax.value_and_grad(lambda p: loss_of(problem, p, setting), has_aux=True)(parameters)
-    return Evaluation(loss, *parts, gradient)
+    training, validation = parts
+    return Evaluation(loss, training, validation, gradient)

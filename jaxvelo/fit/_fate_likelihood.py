@@ -52,6 +52,11 @@ class FateLikelihood(FateObjective):
         """The known fates."""
         return self.fate
 
+    @property
+    def outlook_names(self):
+        """Those of the fates."""
+        return self.names or tuple(map(str, range(self.n_fates)))
+
     def losses_of(self, fates):
         """Negative log-probability of the known fate."""
         known = fates[self.cell, self.fate]

@@ -22,13 +22,10 @@ class FateObjective(Objective):
         Class of each terminal cell, -1 for all others, shape ``(cells,)``.
     n_fates
         Number of classes.
-    names
-        Names of the classes; numbers if there are none.
     """
 
     terminal: eqx.AbstractVar[Int[Array, " cells"]]
     n_fates: eqx.AbstractVar[int]
-    names: eqx.AbstractVar[tuple[str, ...]]
 
     @property
     def n_cells(self):
@@ -61,11 +58,6 @@ class FateObjective(Objective):
     def outlook(self, transitions):
         """Fate probabilities."""
         return self.fates(transitions)
-
-    @property
-    def outlook_names(self):
-        """Those of the fates."""
-        return self.names or tuple(str(number) for number in range(self.n_fates))
 
     def given_cells(self):
         """Terminal cells."""

@@ -64,6 +64,11 @@ class FateProportions(FateObjective):
         counts = np.asarray(self.weight)[np.asarray(self.member_of)] > 0
         return np.unique(np.asarray(self.member)[counts])
 
+    @property
+    def outlook_names(self):
+        """Those of the fates."""
+        return self.names or tuple(map(str, range(self.n_fates)))
+
     def losses_of(self, fates):
         """Negative log-likelihood of the shares of each set, per observation."""
         means = self._means(fates)

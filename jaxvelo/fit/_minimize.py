@@ -117,7 +117,8 @@ def minimize(
     states, settings = ([_run(tree, jnp.asarray(i)) for i in range(n_runs)] for tree in (state, runs))
     wait = jnp.asarray(np.iinfo(np.int32).max if patience is None else patience, jnp.int32)
     relative = jnp.asarray(tolerance, dtype=float)
-    done, rows = int(np.max(np.asarray(state.step))), []
+    rows: list[np.ndarray] = []
+    done = int(np.max(np.asarray(state.step)))
 
     def history() -> LossHistory:
         return LossHistory(*np.asarray(rows).reshape(len(rows), n_runs, 3).transpose(2, 0, 1))
@@ -171,7 +172,7 @@ def _begin(starts: Parameters, optimizer: optax.GradientTransformation) -> Desce
 
 @eqx.filter_jit
 def begin_near(state: DescentState, optimizer: optax.GradientTransformation) -> DescentState:
-    """Where runs of another loss are that begin at the best parameters of these: on other cells, or otherwise penalised.
+    """Where runs of another loss are that begin at the best parameters of these: of other cells, or penalties.
 
     With :func:`quasi_newton`, they begin with what these have learnt of the curvature.
     """

@@ -105,6 +105,7 @@ def FateProportions(
         member_of=jnp.asarray(np.repeat(np.arange(len(members)), [len(m) for m in members])),
         cell=jnp.asarray([m[len(m) // 2] for m in members]),
         weight=jnp.asarray((total / (1 + np.maximum(total - 1, 0) * overdispersion)).to_numpy(), dtype=float),
+        names=tuple(fates),
     )
 
 
