@@ -448,9 +448,9 @@ def iterate_one(
     scale: np.ndarray | None,
     enough: float | None = None,
 ) -> np.ndarray:
-    """Solve for one right-hand side by BiCGSTAB (van der Vorst 1992), in units of ``scale``, until a residual ``enough``.
+    """Solve for one right-hand side by BiCGSTAB (van der Vorst 1992), in units of ``scale``.
 
-    Written out, without BLAS: its threads wait for each other where programs of JAX occupy the processor cores (a
+    It ends at a residual of ``enough``. Written out, without BLAS: its threads wait for each other where programs of JAX occupy the processor cores (a
     product of two vectors of 10,000 numbers took 100 times as long).
     """
 
