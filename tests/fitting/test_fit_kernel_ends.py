@@ -156,7 +156,7 @@ class TestEnds:
         message = "Expected the data of the fit to resume, with a loss of .* found one of .* Fit anew"
         swapped = known.copy()
         swapped.obs["fate"] = swapped.obs["fate"].cat.rename_categories({"begin": "end", "end": "begin"})
-        objective = objectives.FateLikelihood(swapped, "fate", "terminal")
+        objective = objectives.FateLikelihood(swapped, "fate", "terminal", blind=0)
         with pytest.raises(ValueError, match=message):
             tl.fit_kernel(mixed, objective, resume=plain_fit, **QUICK)
         # On the held-out cells alone.
@@ -165,7 +165,7 @@ class TestEnds:
         other = {"begin": "end", "end": "begin"}
         names[plain_fit.validation] = [other.get(name, name) for name in names[plain_fit.validation]]
         held_out.obs["fate"] = names
-        objective = objectives.FateLikelihood(held_out, "fate", "terminal")
+        objective = objectives.FateLikelihood(held_out, "fate", "terminal", blind=0)
         with pytest.raises(ValueError, match=r"on the validation cells, found one of .* Fit anew"):
             tl.fit_kernel(mixed, objective, resume=plain_fit, **QUICK)
         velocity, connectivity = mixed.kernels
