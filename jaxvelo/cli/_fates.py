@@ -31,11 +31,14 @@ def find_fates(kernel: KernelExpression, cluster_key: str | None, n_states: int 
         Expression for the drivers; X if None.
     """
     estimator = GPCCA(kernel)
-    bar = {"show_progress_bar": sys.stderr.isatty() and settings.verbosity in ("info", "debug")}
+    shown = sys.stderr.isatty() and settings.verbosity in ("info", "debug")
     steps: list[tuple[str, Callable[[], object]]] = [
-        ("macrostates and fates", lambda: estimator.compute_macrostates(n_states, cluster_key=cluster_key, **bar)),
+        (
+            "macrostates and fates",
+            lambda: estimator.compute_macrostates(n_states, cluster_key=cluster_key, show_progress_bar=shown),
+        ),
         ("terminal states and fates", estimator.predict_terminal_states),
-        ("fate probabilities", lambda: estimator.compute_fate_probabilities(**bar)),
+        ("fate probabilities", lambda: estimator.compute_fate_probabilities(show_progress_bar=shown)),
         ("lineage drivers", lambda: estimator.compute_lineage_drivers(layer=layer, show_progress_bar=False)),
     ]
     for what, compute in steps:
