@@ -215,7 +215,9 @@ def test_a_loss_that_resembles_another_needs_fewer_steps():
     np.testing.assert_allclose(near.best_loss, alone.best_loss, rtol=1e-5)
     assert len(short.loss) <= len(long.loss) - 3
     # Its own loss is at its minimum at once.
-    again, history = minimize(problem, starts_of(problem), runs, QUASI_NEWTON, 40, state=begin_near(first, QUASI_NEWTON))
+    again, history = minimize(
+        problem, starts_of(problem), runs, QUASI_NEWTON, 40, state=begin_near(first, QUASI_NEWTON)
+    )
     assert len(history.loss) <= 2
     assert float(again.best_loss[0]) <= float(first.best_loss[0])
 
