@@ -1,8 +1,10 @@
 """Kernel parameters by gradient descent: objectives over arrays, and the optimiser loop."""
 
+from jaxvelo.fit._clustered_covariance import clustered_covariance
 from jaxvelo.fit._cross_boundary import CrossBoundary
 from jaxvelo.fit._evaluation import DescentSetting
 from jaxvelo.fit._fate_likelihood import FateLikelihood
+from jaxvelo.fit._fate_proportions import FateProportions
 from jaxvelo.fit._future_likelihood import FutureLikelihood
 from jaxvelo.fit._held_out_velocity import HeldOutVelocity
 from jaxvelo.fit._laplace import laplace_covariance, standard_errors
@@ -30,6 +32,7 @@ __all__ = [
     "DescentSetting",
     "DescentState",
     "FateLikelihood",
+    "FateProportions",
     "FunctionOf",
     "FutureLikelihood",
     "HeldOutVelocity",
@@ -43,6 +46,7 @@ __all__ = [
     "Problem",
     "TimeGain",
     "begin_near",
+    "clustered_covariance",
     "coefficients_of",
     "laplace_covariance",
     "minimize",

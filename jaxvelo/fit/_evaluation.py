@@ -23,12 +23,18 @@ class DescentSetting(eqx.Module):
         Weight of each cell in the loss, and in the validation loss that is recorded, shape ``(cells,)``.
     gene_penalty, roughness_penalty
         Factors of the two penalties of :meth:`Parametrization.penalties`.
+    prior
+        Factor of :meth:`Parametrization.distance`.
+    outside_penalty
+        Factor of :meth:`Problem.change_outside`.
     """
 
     training: Float[Array, " cells"]
     validation: Float[Array, " cells"]
     gene_penalty: Float[Array, ""]
     roughness_penalty: Float[Array, ""]
+    prior: Float[Array, ""]
+    outside_penalty: Float[Array, ""]
 
 
 class Evaluation(NamedTuple):
@@ -54,9 +60,12 @@ def loss_of(
     problem: Problem, parameters: Parameters, setting: DescentSetting
 ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
     """What is minimised, and the losses on the training and on the validation cells."""
-    training, validation = problem.on_cells(parameters, jnp.stack([setting.training, setting.validation]))
+    sets = jnp.stack([setting.training, setting.validation])
+    (training, validation), outlooks = problem.losses_and_outlooks(parameters, sets)
     genes, rough = problem.parametrization.penalties(parameters)
     penalty = setting.gene_penalty * genes + setting.roughness_penalty * rough
+    penalty = penalty + setting.prior * problem.parametrization.distance(parameters)
+    penalty = penalty + setting.outside_penalty * problem.change_outside(outlooks).astype(penalty.dtype)
     return training + penalty.astype(training.dtype), (training, validation)
 
 
@@ -65,4 +74,5 @@ def loss_of(
 def evaluation(problem: Problem, parameters: Parameters, setting: DescentSetting) -> Evaluation:
     """Loss and gradient. Masks and factors are data: fits on other cells, with other penalties, compile nothing."""
     (loss, parts), gradient = jax.value_and_grad(lambda p: loss_of(problem, p, setting), has_aux=True)(parameters)
-    return Evaluation(loss, *parts, gradient)
+    training, validation = parts
+    return Evaluation(loss, training, validation, gradient)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -21,15 +23,16 @@ of the difference, and the rounding error of a gradient, over this, the other.""
 
 
 def laplace_covariance(
-    problem: Problem, parameters: Parameters, cells: Float[Array, " cells"]
+    problem: Problem, parameters: Parameters, cells: Any, prior: float = 0.0, outside: float = 0.0
 ) -> tuple[Float[np.ndarray, "numbers numbers"], Float[np.ndarray, " eigenvalues"]]:
     r"""Covariance of the unconstrained scales and weights by Laplace's approximation.
 
     .. math:: \operatorname{Cov} = \Big( \nabla^2 \sum_i w_i L_i \Big)^{-1}
 
     with the Hessian of the sum of the negative log-likelihoods :math:`L_i` of the items in ``cells`` (MacKay 2003,
-    section 27.1), penalties left out; gene weights are held at their values. The Hessian is taken from differences of
-    gradients, of fourth order, which need no program but that of the fit itself.
+    section 27.1), and of the prior of scales and weights and what holds the cells outside; gene weights are held at
+    their values. The Hessian is taken from differences of gradients, of fourth order, which need no program but that of
+    the fit itself.
 
     Parameters
     ----------
@@ -40,6 +43,8 @@ def laplace_covariance(
         Where the likelihood is largest.
     cells
         The cells that the parameters were fitted on.
+    prior, outside
+        Factors of the two penalties, as of :class:`DescentSetting`.
 
     Returns
     -------
@@ -49,8 +54,8 @@ def laplace_covariance(
     (likelihood,), (factor,) = terms_of(problem.objective), coefficients_of(problem.objective)
     cells = jnp.asarray(cells, dtype=float)
     count = float(jnp.sum(likelihood.weights_in(cells[None]))) / float(factor)
-    nothing = jnp.zeros((), dtype=float)
-    setting = DescentSetting(cells, cells, nothing, nothing)
+    factors = (jnp.asarray(factor, dtype=float) for factor in (0.0, 0.0, prior, outside))
+    setting = DescentSetting(cells, cells, *factors)
     leaves, structure = jax.tree.flatten(Parameters(parameters.log_scales, parameters.weight_logits))
     start = np.concatenate([np.ravel(leaf) for leaf in leaves])
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]

@@ -117,7 +117,8 @@ def minimize(
     states, settings = ([_run(tree, jnp.asarray(i)) for i in range(n_runs)] for tree in (state, runs))
     wait = jnp.asarray(np.iinfo(np.int32).max if patience is None else patience, jnp.int32)
     relative = jnp.asarray(tolerance, dtype=float)
-    done, rows = int(np.max(np.asarray(state.step))), []
+    rows: list[np.ndarray] = []
+    done = int(np.max(np.asarray(state.step)))
 
     def history() -> LossHistory:
         return LossHistory(*np.asarray(rows).reshape(len(rows), n_runs, 3).transpose(2, 0, 1))

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._precision import full_precision
@@ -144,6 +144,36 @@ class Objective(Loss):
     ) -> Float[Array, " items"]:
         """Loss of each item; NaN if it cannot be computed, which ends a fit."""
 
+    def outlook(self, transitions: Transitions) -> Float[Array, "cells columns"] | None:
+        """What is predicted of every cell, with items or without, such as its fates; ``None`` if nothing is.
+
+        A fit keeps that of the cells of which the items tell nothing, see :attr:`Problem.outside`.
+        """
+        return None
+
+    @property
+    def outlook_names(self) -> tuple[str, ...]:
+        """Names of the columns of :meth:`outlook` where these are fates; none otherwise."""
+        return ()
+
+    def given_cells(self) -> Bool[np.ndarray, " cells"] | bool:
+        """Mask of the cells whose outlook is the same for all transitions, such as terminal ones."""
+        return False
+
+    def losses_and_outlook(
+        self, transitions: Transitions, features: Mapping[str, Features], key: Array
+    ) -> tuple[Float[Array, " items"], Float[Array, "cells columns"] | None]:
+        """Loss of each item and :meth:`outlook`: together, where one follows from the other."""
+        return self.item_losses(transitions, features, key), self.outlook(transitions)
+
+    def evidence(self, transitions: TransitionMatrix) -> Float[np.ndarray, " cells"] | None:
+        """How often a cell's own steps are expected to matter to the items: number of visits, from all items' cells.
+
+        On the host, outside of compiled programs. ``None`` if the parameters of every cell follow from the items, as
+        where these are of single steps.
+        """
+        return None
+
     def why_not_finite(self, transitions: Transitions) -> str:
         """Cause and remedy of losses that are not finite, for these transitions; empty if there is no more to say.
 
@@ -152,9 +182,19 @@ class Objective(Loss):
         return ""
 
     @property
+    def classes(self) -> Int[Array, " items"] | None:
+        """Class of each item, from 0, all of which a fit should see some items of; None if there are no classes."""
+        return None
+
+    @property
     def n_cells(self) -> int | None:
         """Number of cells that it was built on; None if it fits any that are not fewer than those of its items."""
         return None
+
+    @property
+    def cells_with_items(self) -> Int[np.ndarray, " cells"]:
+        """Cells that decide by :meth:`weights_in` in which sets of cells the items count, each once, in order."""
+        return np.unique(np.asarray(self.cell)[np.asarray(self.weight) > 0])
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -186,7 +226,10 @@ class Objective(Loss):
     @full_precision
     def on_cells(self, transitions, features, key, cells):
         """Weighted mean of the items of each set of cells; zero for a set without items."""
-        losses = self.item_losses(transitions, features, key)
+        return self.mean_losses(self.item_losses(transitions, features, key), cells)
+
+    def mean_losses(self, losses: Float[Array, " items"], cells: Float[Array, "sets cells"]) -> Float[Array, " sets"]:
+        """Weighted mean of the items of each set of cells, from the losses of all."""
         weights = self.weights_in(cells).astype(losses.dtype)
         total = jnp.sum(weights, axis=1)
         return weights @ losses / jnp.where(total > 0, total, 1)

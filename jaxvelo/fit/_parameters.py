@@ -138,6 +138,22 @@ class Parametrization(eqx.Module):
         pairs = zip(_terms(transition_function), _terms(self.template), strict=True)
         return [term for term, original in pairs if isinstance(original, Velocity)]
 
+    def distance(self, parameters: Parameters) -> Float[Array, ""]:
+        r"""Squared distance of log scales and logits of weights from those of the template.
+
+        .. math:: \sum (\log \sigma - \log \sigma_0)^2 + \sum (\ell - \ell_0)^2
+
+        over all levels; of a combination of functions, its constant only.
+        """
+        first, total = self.start(), jnp.zeros(())
+        for now, before, cells in (
+            *((a, b, self.scale_cells) for a, b in zip(parameters.log_scales, first.log_scales, strict=True)),
+            *((a, b, self.weight_cells) for a, b in zip(parameters.weight_logits, first.weight_logits, strict=True)),
+        ):
+            square = (now - before.astype(now.dtype)) ** 2
+            total = total + jnp.sum(square[:1] if _is_functions(cells) else square)
+        return total
+
     def penalties(self, parameters: Parameters) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Penalty of the gene weights, and mean square of what makes scales and weights differ along functions."""
         genes = jnp.zeros(())

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxvelo.fit._objective import Loss, evaluate, terms_of
+from jaxvelo.fit._objective import Loss, coefficients_of, evaluate, terms_of
 from jaxvelo.fit._parameters import Parameters, Parametrization
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.graph._precision import full_precision
 from jaxvelo.transitions import Features, TransitionFunction, Velocity, evaluate_logits, fix_logits
+
+Outlooks = tuple[Float[Array, "cells columns"] | None, ...]
 
 
 class Problem(eqx.Module):
@@ -29,6 +31,11 @@ class Problem(eqx.Module):
         The data.
     key
         Random key, the same in every step: the loss is one function, and its minimum is well defined.
+    outside
+        Cells of which the items tell nothing, shape ``(cells,)``, one for each of them and zero for all others; their
+        :meth:`Objective.outlook` is to stay. ``None`` if there are none.
+    before
+        The outlook of each term of the objective that is to stay.
     fixed, order
         If gene weights are not fitted: the objective's distinct transition functions with logits computed once, and
         which of these each one is.
@@ -39,6 +46,8 @@ class Problem(eqx.Module):
     graph: NeighborGraph
     features: Mapping[str, Features]
     key: Array
+    outside: Float[Array, " cells"] | None = None
+    before: Outlooks = ()
     fixed: tuple[TransitionFunction, ...] | None = None
     order: tuple[int, ...] = eqx.field(static=True, default=())
 
@@ -50,12 +59,13 @@ class Problem(eqx.Module):
         graph: NeighborGraph,
         features: Mapping[str, Features],
         key: Array,
+        outside: Float[Array, " cells"] | None = None,
     ) -> Problem:
         """Compute once what stays the same in every step."""
         if "gene_weights" in parametrization.train:
-            return cls(parametrization, objective, graph, features, key)
+            return cls(parametrization, objective, graph, features, key, outside)
         fixed, order, extended = _fix(parametrization.template, objective, graph, features, key)
-        return cls(parametrization, objective, extended, features, key, fixed, order)
+        return cls(parametrization, objective, extended, features, key, outside, (), fixed, order)
 
     def on_cells(self, parameters: Parameters, cells: Float[Array, "sets cells"]) -> Float[Array, " sets"]:
         """Loss on several sets of cells."""
@@ -63,15 +73,44 @@ class Problem(eqx.Module):
         return self.objective.on_cells(transitions, self.features, self.key, cells)
 
     @full_precision
-    def item_losses(self, parameters: Parameters) -> tuple[Float[Array, " items"], ...]:
-        """Loss of each item of each term of the objective."""
+    def losses_and_outlooks(
+        self, parameters: Parameters, cells: Float[Array, "sets cells"]
+    ) -> tuple[Float[Array, " sets"], Outlooks]:
+        """Loss on several sets of cells, and the outlook of each term of the objective."""
+        losses, outlooks = self.item_losses(parameters)
+        total = jnp.zeros(len(cells), losses[0].dtype)
+        terms = zip(coefficients_of(self.objective), terms_of(self.objective), losses, strict=True)
+        for coefficient, term, of_items in terms:
+            total = total + coefficient.astype(total.dtype) * term.mean_losses(of_items, cells)
+        return total, outlooks
+
+    def change_outside(self, outlooks: Outlooks) -> Float[Array, ""]:
+        r"""Mean square change of outlooks over the cells outside, summed over their columns and the terms.
+
+        .. math:: \sum_\text{terms} \frac{1}{|O|} \sum_{i \in O} \sum_k (B_{ik} - B^0_{ik})^2
+        """
+        total = jnp.zeros(())
+        if self.outside is None or not self.before:
+            return total
+        share = self.outside / jnp.sum(self.outside)
+        for after, first in zip(outlooks, self.before, strict=True):
+            if after is not None and first is not None:
+                square = jnp.sum((after - first.astype(after.dtype)) ** 2, axis=1)
+                total = total + share.astype(after.dtype) @ square
+        return total
+
+    @full_precision
+    def item_losses(self, parameters: Parameters) -> tuple[tuple[Float[Array, " items"], ...], Outlooks]:
+        """Loss of each item of each term of the objective, and the outlook of each term."""
         transitions = evaluate(self.transition_functions(parameters), self.graph, self.features, self.key)
-        losses, start = [], 0
+        losses, outlooks, start = [], [], 0
         for term in terms_of(self.objective):
             end = start + term.n_transition_functions
-            losses.append(term.item_losses(transitions[start:end], self.features, self.key))
+            of_items, outlook = term.losses_and_outlook(transitions[start:end], self.features, self.key)
+            losses.append(of_items)
+            outlooks.append(outlook)
             start = end
-        return tuple(losses)
+        return tuple(losses), tuple(outlooks)
 
     @full_precision
     def why_not_finite(self, parameters: Parameters) -> str:

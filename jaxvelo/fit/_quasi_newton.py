@@ -68,7 +68,7 @@ def quasi_newton() -> optax.GradientTransformationExtraArgs:
         length = jnp.ones((), point.dtype)
         return QuasiNewtonState(point, infinite, nothing, nothing, length, memory, memory, jnp.asarray(False))
 
-    def update(updates: Any, state: QuasiNewtonState, params: Any = None, *, value: Array, **_: Any):
+    def update(updates: Any, state: QuasiNewtonState, params: Any = None, *, value: Array, **others: Any):
         point, unravel = ravel_pytree(params)
         gradient, _ = ravel_pytree(updates)
         value = value.astype(point.dtype)

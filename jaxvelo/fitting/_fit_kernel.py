@@ -15,16 +15,22 @@ from tqdm import tqdm
 from jaxvelo import fit
 from jaxvelo.annotated.arguments import check_integer, is_number
 from jaxvelo.configuration import logger, timed
-from jaxvelo.fitting._descent import Descender, Descent, continued
+from jaxvelo.fitting._change import change_by_fit
+from jaxvelo.fitting._descent import Descender, Descent, Restraint, continued
+from jaxvelo.fitting._doubts import doubtful_labels, doubts
 from jaxvelo.fitting._fit_result import FitResult
 from jaxvelo.fitting._kernel_problem import KernelProblem, check_kernel_and_objective, objective_name
 from jaxvelo.fitting._penalty import Penalty, choose_penalty
+from jaxvelo.fitting._prior import Prior, choose_prior, prior_factor
 from jaxvelo.fitting._resumption import checked_state
-from jaxvelo.fitting._scores import item_losses, scores_of
-from jaxvelo.fitting._split import Split, split_cells
+from jaxvelo.fitting._scores import as_doubles, gains_of, item_losses, scores_of
+from jaxvelo.fitting._split import Groups, Split, split_cells
 from jaxvelo.fitting._starts import starting_points
-from jaxvelo.graph._threads import worker_threads
 from jaxvelo.kernels import KernelExpression
+
+OUTSIDE = 20.0
+"""Factor of the mean square change of what is predicted of the cells of which the items tell nothing: a change of 0.01
+costs as much as 0.002 of the loss."""
 
 
 def fit_kernel(
@@ -35,7 +41,10 @@ def fit_kernel(
     optimizer: optax.GradientTransformation | None = None,
     steps: int = 200,
     validation: Any = 0.2,
+    groups: str | None = None,
     penalty: float | None = None,
+    prior: float | None = None,
+    outside: float = OUTSIDE,
     starts: int | Sequence[Mapping[str, Any]] | None = None,
     patience: int | None = 50,
     seed: int = 0,
@@ -55,8 +64,9 @@ def fit_kernel(
     train
         What to fit: names, or a dictionary that says how they differ among cells,
 
-        - ``"scale"``: the softmax scale; one (``True``), one for each level of a key in ``adata.obs``, or a smooth
-          function on the graph (``"smooth"``);
+        - ``"scale"``: the softmax scale; one (``True``), one for the cells of which the objective's items tell
+          something and one for the others (``"apart"``, and if only named), one for each level of a key in
+          ``adata.obs``, or a smooth function on the graph (``"smooth"``);
         - ``"weights"``: of the terms of each sum, likewise;
         - ``"gene_weights"``: in the similarity, with a penalty that keeps them ``"near_one"`` (``True``) or makes them
           ``"sparse"``, see :class:`jaxvelo.fit.Parametrization`.
@@ -68,11 +78,25 @@ def fit_kernel(
     steps
         Largest number of steps, each of one loss and its gradient; with ``resume``, those done before included.
     validation
-        Cells to hold out: a fraction of the cells that the objective has items of, drawn with ``seed``; or cells, as
-        indices, names, a mask or ``{"clusters": "Beta"}``; or ``None``. Then nothing is said about whether the fitted
-        kernel is better: it always is on the cells that it was fitted on.
+        Cells to hold out: a fraction of the cells that the objective has items of, drawn with ``seed``; ``"blocks"``,
+        for whole stretches of the neighbour graph, two of about ten; cells, as indices, names, a mask or ``{"clusters":
+        "Beta"}``; or ``None``. Then nothing is said about whether the fitted kernel is better: it always is on the
+        cells that it was fitted on.
+    groups
+        Column of ``adata.obs`` that says which cells belong together, such as those of a donor, a batch, a clone or a
+        simulation: cells of one group resemble each other, and say little about other groups. Then whole groups are
+        held out, a fraction ``validation`` of them, and groups, not cells, are taken as independent in what is chosen
+        by validation and in standard errors. A group that alone holds one of the known fates is not held out.
     penalty
         Factor of the penalty of the gene weights; chosen by validation within the training cells if ``None``.
+    prior
+        Standard deviation of the normal prior of log scales and logits of weights about those of the convention: 0.7
+        takes a doubled scale for usual, 0.1 nearly keeps the convention, infinity is none. If ``None``, the narrowest
+        that does as well as the best on groups, or stretches of the graph, that are left out of the training cells.
+    outside
+        Labels tell of the cells that chains from the labelled cells visit, and nothing of others, such as those before
+        the first labels. There, what is predicted (fates, or future sets) is to stay as by the convention: the factor
+        of its mean square change in the loss. Zero does not hold it.
     starts
         Number of starts: from the kernel's weights, from equal weights, and further ones at random around these. Or
         where to start, as dictionaries with ``"softmax_scale"`` and ``"weights"`` (of the terms, or of the first of
@@ -108,35 +132,63 @@ def fit_kernel(
         raise ValueError(f"Expected `penalty` to be finite and not negative, or None, found `{penalty}`.")
     if resume is not None and not isinstance(resume, FitResult):
         raise TypeError(f"Expected `resume` to be a result of `fit_kernel`, found `{type(resume).__name__}`.")
+    if prior is not None and not (is_number(prior) and prior > 0):
+        raise ValueError(f"Expected `prior` to be a positive standard deviation, or None, found `{prior!r}`.")
+    if not (is_number(outside) and np.isfinite(outside) and outside >= 0):
+        raise ValueError(f"Expected `outside` to be finite and not negative, found `{outside!r}`.")
     check_kernel_and_objective(kernel, objective)
     with timed(f"Fitting kernel to `{objective_name(objective)}`"):
-        problem = KernelProblem.of(kernel, objective, train, int(seed))
-        split = split_cells(problem, validation) if resume is None else Split(resume.training, resume.validation)
+        problem = KernelProblem.of(kernel, objective, train, int(seed), keeps_outside=outside > 0)
+        losses_before, outlooks_before = item_losses(problem.problem, problem.start)
+        problem = problem.keeping(outlooks_before)
+        if resume is None:
+            split, together = split_cells(problem, validation, groups)
+        else:
+            split, together = Split(resume.training, resume.validation), Groups(resume.groups, resume.group)
+        hold = outside * problem.loss_unit
+        if prior is not None or not problem.has_prior:
+            deviation = Prior(float(np.inf if prior is None else prior))
+        elif resume is not None:
+            deviation = Prior(resume.prior, resume.priors)
+        else:
+            deviation = choose_prior(problem, split, together, descender, hold, progress)
+            logger.info("Using `prior=%g` for scales and weights", deviation.deviation)
+        restraint = Restraint(0.0, prior_factor(problem, deviation.deviation, together, split), hold)
         if penalty is not None or not problem.has_gene_weights:
             chosen = Penalty(float(penalty or 0.0))
         elif resume is not None:
             chosen = Penalty(resume.penalty, resume.penalties)
         else:
-            chosen = choose_penalty(problem, split, descender, progress)
+            chosen = choose_penalty(problem, split, together, descender, restraint, progress)
             logger.info("Using `penalty=%g` for gene weights", chosen.factor)
         first = starting_points(problem, starts)
         state = None if resume is None else checked_state(resume, first, problem)
-        with worker_threads(1) as submit, _bar(descender.steps, progress, "Fitting") as report:
-            # Compiled while the fit itself is.
-            before = submit(item_losses, problem.problem, problem.start)
-            descent = descender.minimize(problem.problem, first, split, chosen.factor, state, report)
-            losses_before = before.result()
+        with _bar(descender.steps, progress, "Fitting") as report:
+            restraint = restraint._replace(genes=chosen.factor)
+            descent = descender.minimize(problem.problem, first, split, restraint, state, report)
         descent = continued(descent, None if resume is None else resume.history)
-        return _result(problem, split, chosen, descent, losses_before)
+        return _result(
+            problem, split, together, deviation, chosen, restraint, descent, as_doubles(losses_before), outlooks_before
+        )
 
 
 def _result(
-    problem: KernelProblem, split: Split, penalty: Penalty, descent: Descent, losses_before: Sequence[jax.Array]
+    problem: KernelProblem,
+    split: Split,
+    groups: Groups,
+    prior: Prior,
+    penalty: Penalty,
+    restraint: Restraint,
+    descent: Descent,
+    losses_before: Sequence[np.ndarray],
+    outlooks_before: Sequence[Any],
 ) -> FitResult:
-    """What was found, compared with the convention; ``losses_before`` are the item losses of that."""
+    """What was found, compared with losses of items and outlooks by the convention."""
     _warn_about_failures(problem, descent)
     best = descent.best
-    scores = scores_of(problem.objective, split, losses_before, item_losses(problem.problem, best))
+    losses_after, outlooks_after = item_losses(problem.problem, best)
+    losses_after = as_doubles(losses_after)
+    scores = scores_of(problem.objective, split, groups, losses_before, losses_after)
     if not split.is_validated:
         logger.warning(
             "No cells were held out (`validation=None`): the loss on the training cells does not tell whether the "
@@ -144,14 +196,32 @@ def _result(
         )
     errors: dict[str, np.ndarray] = {}
     if problem.has_errors:
-        covariance = _covariance(problem.problem, best, split.training)
+        covariance, _ = fit.laplace_covariance(
+            problem.problem, best, split.training, restraint.prior, restraint.outside
+        )
+        covariance = jax.device_put(covariance.astype(jnp.result_type(float)))
         errors = problem.named(*fit.standard_errors(problem.problem, best, covariance))
-    parameters = problem.readable(best)
+        if not groups.are_cells:
+            clustered = fit.clustered_covariance(problem.problem, best, split.training, groups.number, covariance)
+            clustered = jax.device_put(clustered.astype(covariance.dtype))
+            by_group = problem.named(*fit.standard_errors(problem.problem, best, clustered))
+            errors = {name: np.asarray(np.maximum(error, by_group[name])) for name, error in errors.items()}
+    parameters, convention, fitted = (
+        problem.readable(best),
+        problem.readable(problem.start),
+        problem.fitted_kernel(best),
+    )
+    change = change_by_fit(problem, fitted, outlooks_before, outlooks_after)
+    doubtful = doubtful_labels(problem.objective, problem.connectivities, outlooks_before)
+    gains = gains_of(losses_before, losses_after)
+    said = doubts(problem, split, groups, parameters, convention, gains, scores, change, doubtful)
+    for doubt in said:
+        logger.warning("%s", doubt)
     return FitResult(
-        kernel=problem.fitted_kernel(best),
+        kernel=fitted,
         objective=problem.name,
         parameters=parameters,
-        convention=problem.readable(problem.start),
+        convention=convention,
         standard_errors=errors,
         levels=problem.levels,
         genes=problem.gene_names(parameters),
@@ -159,6 +229,16 @@ def _result(
         scores=scores,
         training=split.training,
         validation=split.held_out,
+        groups=groups.name,
+        group=groups.number,
+        prior=prior.deviation,
+        priors=prior.candidates,
+        changed=change.quantity,
+        change=change.size,
+        fates=change.fates,
+        fate_names=change.fate_names,
+        doubtful=doubtful,
+        doubts=said,
         penalty=penalty.factor,
         penalties=penalty.candidates,
         start=descent.start,
@@ -182,11 +262,6 @@ def _warn_about_failures(problem: KernelProblem, descent: Descent) -> None:
                 "`starts`."
             )
         logger.warning("Start %d: %s.%s Keeping the best parameters before it", number, where, reason)
-
-
-def _covariance(problem: fit.Problem, parameters: fit.Parameters, training: np.ndarray) -> jax.Array:
-    covariance, _ = fit.laplace_covariance(problem, parameters, jax.device_put(training.astype(jnp.result_type(float))))
-    return covariance
 
 
 @contextlib.contextmanager

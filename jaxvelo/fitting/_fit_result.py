@@ -12,6 +12,7 @@ from jaxvelo import fit, pl
 from jaxvelo.annotated.entries import require_key
 from jaxvelo.annotated.transition_keys import FORWARD, default_key
 from jaxvelo.configuration import logger
+from jaxvelo.fitting._change import summary
 from jaxvelo.kernels import KernelExpression, from_adata
 
 
@@ -37,8 +38,10 @@ class FitResult:
     standard_errors
         Of scales and weights by Laplace's approximation, gene weights held fixed; only of a likelihood, or of a
         positive multiple of one, whose factor plays no part: its maximum is that of the likelihood. NaN where the
-        likelihood has no proper maximum, as for a weight that goes to one. Sums of objectives have none: each term is
-        a mean over its own items, and such a sum is no likelihood of them all.
+        likelihood has no proper maximum, as for a weight that goes to one. Where groups or blocks are taken as
+        independent, the larger of these and of those clustered by them (:func:`jaxvelo.fit.clustered_covariance`; so
+        Angrist & Pischke 2009, section 8.2: where few groups know of a number, the latter are too small). Sums of
+        objectives have none: each term is a mean over its own items, and such a sum is no likelihood of them all.
     levels
         Names of the levels of ``"softmax_scale"`` and ``"weights"``.
     genes
@@ -48,9 +51,35 @@ class FitResult:
     scores
         Losses ``"training"``, ``"training_convention"``, and on the held-out cells ``"validation"``,
         ``"validation_convention"``, ``"validation_gain"`` (convention minus fitted) and its standard error over the
-        held-out cells ``"validation_gain_se"``. Those of validation are NaN if no cells were held out.
+        held-out cells, or their groups, ``"validation_gain_se"``. Those of validation are NaN if no cells were held
+        out, and the standard error if all are of one group.
     training, validation
         Masks of the cells.
+    groups
+        What is taken as independent: ``"cells"``, ``"blocks"`` of the neighbour graph, or a column of ``adata.obs``.
+    group
+        Number of each cell's group; -1 for cells that the objective has no items of.
+    prior
+        Standard deviation of the prior of log scales and logits of weights; infinite without one.
+    priors
+        ``"candidates"``, and ``"loss"`` and ``"loss_se"`` (of the difference from the best) of each in the inner
+        validation that chose it; empty if it was given.
+    changed
+        What of each cell the fit changes: ``"fate probabilities"``, ``"probabilities of later cells"`` (in the sets of
+        the objective, after its steps), or ``"transition probabilities"``.
+    change
+        By how much, between 0 and 1: the largest change of any of these; of transition probabilities, half the sum of
+        all changes (total variation). NaN for cells where they are given, such as terminal cells.
+    fates
+        ``"convention"`` and ``"fitted"``, fate probabilities of shape ``(cells, fates)``; empty if the objective has
+        none.
+    fate_names
+        Names of the fates.
+    doubtful
+        Mask of the cells whose known fate looks wrong: improbable by the convention, and other than that of most
+        neighbours.
+    doubts
+        What speaks against the fit, in words; each is logged as a warning too.
     penalty
         Factor of the penalty of the gene weights.
     penalties
@@ -75,6 +104,16 @@ class FitResult:
     scores: dict[str, float]
     training: np.ndarray
     validation: np.ndarray
+    groups: str
+    group: np.ndarray
+    prior: float
+    priors: dict[str, np.ndarray]
+    changed: str
+    change: np.ndarray
+    fates: dict[str, np.ndarray]
+    fate_names: list[str]
+    doubtful: np.ndarray
+    doubts: list[str]
     penalty: float
     penalties: dict[str, np.ndarray]
     start: int
@@ -86,6 +125,18 @@ class FitResult:
     def is_validated(self) -> bool:
         """Whether cells were held out."""
         return bool(self.validation.any())
+
+    @property
+    def changes(self) -> dict[str, float]:
+        """Root mean square and largest :attr:`change` of cells with and without labels (items); NaN if there are none.
+
+        ``"with_labels_rms"``, ``"with_labels_max"``, ``"without_labels_rms"`` and ``"without_labels_max"``.
+        """
+        labelled = self.training | self.validation
+        found = {}
+        for name, cells in (("with_labels", labelled), ("without_labels", ~labelled)):
+            found[f"{name}_rms"], found[f"{name}_max"] = summary(self.change, cells)
+        return found
 
     def top_genes(self, n_genes: int = 10) -> list[tuple[str, float]]:
         """Genes of the largest weights and these, in units of the median weight.
@@ -116,6 +167,9 @@ class FitResult:
             spread = "" if np.isnan(error) else f" ± {error:.4f}"
             before, gain = scores["validation_convention"], scores["validation_gain"]
             relative = f" ({gain / abs(before):.1%})" if before else ""
+            if self.groups != "cells":
+                of = "blocks" if self.groups == "blocks" else f"groups of {self.groups!r}"
+                relative += f", {len(np.unique(self.group[self.validation]))} {of}"
             lines.append(
                 f"  {int(self.validation.sum())} held-out cells: {before:.4f} (convention) -> "
                 f"{scores['validation']:.4f}, gain {gain:.4f}{spread}{relative}"
@@ -134,6 +188,14 @@ class FitResult:
             else:
                 fitted = _numbers(value, self.standard_errors.get(name))
                 lines.append(f"  {name}: {_numbers(self.convention[name])} -> {fitted}")
+        changes = self.changes
+        lines += [
+            f"  {self.changed} of cells {where} labels: change {changes[f'{where}_labels_rms']:.2g} (root mean "
+            f"square), {changes[f'{where}_labels_max']:.2g} at most"
+            for where in ("with", "without")
+            if not np.isnan(changes[f"{where}_labels_rms"])
+        ]
+        lines += [f"  ! {doubt}" for doubt in self.doubts]
         return "\n".join(lines)
 
     def plot(self, **kwargs: Any) -> Any:
@@ -145,6 +207,16 @@ class FitResult:
             Keyword arguments for :func:`jaxvelo.pl.fit`.
         """
         return pl.fit(self, **kwargs)
+
+    def plot_fates(self, **kwargs: Any) -> Any:
+        """Draw the fates by the convention and by the fitted kernel, beside the truth where it is known.
+
+        Parameters
+        ----------
+        kwargs
+            Keyword arguments for :func:`jaxvelo.pl.fit_fates`.
+        """
+        return pl.fit_fates(self, **kwargs)
 
     def write_to_adata(self, key: str | None = None, copy: bool = False) -> None:
         """Write the fitted kernel, see :meth:`KernelExpression.write_to_adata`, and the result as plain arrays.
@@ -166,6 +238,8 @@ class FitResult:
             if isinstance(value, dict):
                 value = {name: np.asarray(v) for name, v in value.items()}
             plain[field.name] = value
+        for name in ("fate_names", "doubts"):
+            plain[name] = np.asarray(getattr(self, name), dtype=str)
         plain["levels"] = {name: np.asarray(names, dtype=str) for name, names in self.levels.items()}
         plain["genes"] = {name: np.asarray(names).astype(str) for name, names in self.genes.items()}
         self.kernel.adata.uns[f"{key}_fit"] = plain
@@ -193,17 +267,17 @@ class FitResult:
         """
         remedy = "Pass the key that the result was written with."
         stored = require_key(adata.uns, f"{key}_fit", "adata.uns", remedy)
-        for name in ("training", "validation"):
-            found = np.shape(stored[name])
+        for name in ("training", "validation", "group", "change", "doubtful"):
+            found = np.shape(stored.get(name))
             if found != (adata.n_obs,):
                 raise ValueError(
-                    f"Expected `adata.uns['{key}_fit'][{name!r}]` to have a truth value for each of the {adata.n_obs} "
+                    f"Expected `adata.uns['{key}_fit'][{name!r}]` to have a value for each of the {adata.n_obs} "
                     f"cells, found shape {found}: the fit is that of other cells. Fit anew, or read the kernel alone "
                     f"by `jaxvelo.kernels.from_adata(adata, {key!r})`."
                 )
         arrays: dict[str, Any] = {
             name: {k: np.array(v) for k, v in stored.get(name, {}).items()}
-            for name in ("parameters", "convention", "standard_errors", "history", "penalties")
+            for name in ("parameters", "convention", "standard_errors", "history", "priors", "penalties", "fates")
         }
         return cls(
             kernel=from_adata(adata, key, copy),
@@ -213,6 +287,14 @@ class FitResult:
             scores={name: float(value) for name, value in stored["scores"].items()},
             training=np.array(stored["training"], dtype=bool),
             validation=np.array(stored["validation"], dtype=bool),
+            groups=str(stored["groups"]),
+            group=np.array(stored["group"], dtype=int),
+            prior=float(stored["prior"]),
+            changed=str(stored["changed"]),
+            change=np.array(stored["change"], dtype=float),
+            fate_names=[str(name) for name in stored["fate_names"]],
+            doubtful=np.array(stored["doubtful"], dtype=bool),
+            doubts=[str(doubt) for doubt in stored["doubts"]],
             penalty=float(stored["penalty"]),
             start=int(stored["start"]),
             step=int(stored["step"]),

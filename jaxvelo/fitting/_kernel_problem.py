@@ -11,9 +11,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Bool
 
 from jaxvelo import fit
 from jaxvelo.annotated.arguments import listed
+from jaxvelo.fitting._outside import cells_outside
 from jaxvelo.fitting._trained import differing_cells, wishes
 from jaxvelo.kernels import KernelAdd, KernelExpression, VelocityKernel
 from jaxvelo.transitions import Features, TransitionFunction, Velocity
@@ -37,6 +40,8 @@ class KernelProblem:
         Sums with at least two weighted terms, in the order of the parameters.
     levels
         Names of the levels of scale and weights, where they differ by level.
+    outside
+        Mask of the cells of which the items tell nothing, and whose outlook is to stay.
     seed
         Random seed, of everything that is drawn.
     """
@@ -47,6 +52,7 @@ class KernelProblem:
     velocity_kernels: tuple[VelocityKernel, ...]
     sums: tuple[KernelAdd, ...]
     levels: dict[str, list[str]]
+    outside: Bool[np.ndarray, " cells"]
     seed: int
 
     @classmethod
@@ -56,6 +62,7 @@ class KernelProblem:
         objective: fit.Loss,
         train: Mapping[str, Any] | Sequence[str] | None,
         seed: int,
+        keeps_outside: bool = False,
     ) -> KernelProblem:
         """Check what the user wants, and prepare it.
 
@@ -69,6 +76,8 @@ class KernelProblem:
             What to fit, see :func:`jaxvelo.tl.fit_kernel`.
         seed
             Random seed.
+        keeps_outside
+            Whether the outlook of cells of which the items tell nothing is to stay.
         """
         check_kernel_and_objective(kernel, objective)
         kernel.require_transitions()
@@ -85,8 +94,9 @@ class KernelProblem:
         if "scale" in wished:
             transition_function = _without_scales(transition_function)
         transition_function = fit.with_scales(transition_function, kernel.graph, features)
-        scale_cells, n_scale, scale_levels = differing_cells(kernel, wished.get("scale"), "scale")
-        weight_cells, n_weight, weight_levels = differing_cells(kernel, wished.get("weights"), "weights")
+        outside = cells_outside(kernel, objective) if keeps_outside else np.zeros(kernel.shape[0], dtype=bool)
+        scale_cells, n_scale, scale_levels = differing_cells(kernel, wished.get("scale"), "scale", outside)
+        weight_cells, n_weight, weight_levels = differing_cells(kernel, wished.get("weights"), "weights", outside)
         numbers = {place: number for number, place in enumerate(velocity_kernels)}
         parametrization = fit.Parametrization(
             template=transition_function,
@@ -99,15 +109,21 @@ class KernelProblem:
             sharing=tuple(numbers[i] for i in places),
             penalty="sparse" if wished.get("gene_weights") == "sparse" else "near_one",
         )
-        problem = fit.Problem.prepare(parametrization, objective, kernel.graph, features, jax.random.key(seed))
+        kept = jnp.asarray(outside, dtype=float) if outside.any() else None
+        problem = fit.Problem.prepare(parametrization, objective, kernel.graph, features, jax.random.key(seed), kept)
         levels = {"softmax_scale": scale_levels, "weights": weight_levels}
         found = {name: values for name, values in levels.items() if values}
-        return cls(kernel, objective, problem, distinct, sums, found, seed)
+        return cls(kernel, objective, problem, distinct, sums, found, outside, seed)
 
     @property
     def name(self) -> str:
         """Name of the objective."""
         return objective_name(self.objective)
+
+    @property
+    def connectivities(self) -> sp.csr_matrix:
+        """Weights of the kernel's graph."""
+        return next(iter(self.kernel.graph_data.matrices.values()))
 
     @functools.cached_property
     def start(self) -> fit.Parameters:
@@ -120,6 +136,23 @@ class KernelProblem:
         terms, factors = fit.terms_of(self.objective), np.asarray(fit.coefficients_of(self.objective))
         is_likelihood = len(terms) == 1 and terms[0].is_likelihood and bool(factors[0] > 0)
         return is_likelihood and bool(self.start.log_scales or self.start.weight_logits)
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether scales or weights are fitted, which have a prior."""
+        return bool(self.start.log_scales or self.start.weight_logits)
+
+    @property
+    def loss_unit(self) -> float:
+        """Sum of the sizes of the objective's coefficients: with it as the unit, penalties grow with the loss."""
+        return float(np.abs(np.asarray(fit.coefficients_of(self.objective))).sum())
+
+    def keeping(self, outlooks: Sequence[Any]) -> KernelProblem:
+        """The same with these outlooks, of each term of the objective, as what is to stay outside."""
+        if not self.outside.any():
+            return self
+        kept = dataclasses.replace(self.problem, before=tuple(outlooks))
+        return dataclasses.replace(self, problem=kept)
 
     @property
     def has_gene_weights(self) -> bool:
@@ -185,7 +218,7 @@ class KernelProblem:
         """Mask of the cells that the objective has items of."""
         mask = np.zeros(self.kernel.shape[0], dtype=bool)
         for term in fit.terms_of(self.objective):
-            mask[np.asarray(term.cell)[np.asarray(term.weight) > 0]] = True
+            mask[term.cells_with_items] = True
         return mask
 
 

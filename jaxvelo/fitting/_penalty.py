@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 from tqdm import tqdm
 
-from jaxvelo.fitting._descent import Descender
+from jaxvelo.fitting._descent import Descender, Restraint
+from jaxvelo.fitting._folds import inner_folds
 from jaxvelo.fitting._kernel_problem import KernelProblem
-from jaxvelo.fitting._split import Split
+from jaxvelo.fitting._split import Groups, Split
 from jaxvelo.fitting._starts import starting_points
 
 CANDIDATE_PENALTIES = (0.1, 0.3, 1.0, 3.0, 100.0)
@@ -33,38 +35,33 @@ class Penalty:
     candidates: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
-def choose_penalty(problem: KernelProblem, split: Split, descender: Descender, progress: bool) -> Penalty:
-    """Take the penalty of the smallest loss on cells held out within the training cells.
+def choose_penalty(
+    problem: KernelProblem, split: Split, groups: Groups, descender: Descender, restraint: Restraint, progress: bool
+) -> Penalty:
+    """Take the penalty of the smallest loss on cells held out within the training cells, see :func:`inner_folds`.
 
     Raises
     ------
     ValueError
-        If there are fewer than two training cells.
+        If there are fewer than two training cells, or groups of them.
     KeyboardInterrupt
         If the user interrupts, which ends the whole search.
     """
-    cells = np.random.default_rng(problem.seed + 1).permutation(np.flatnonzero(split.training))
-    n_folds = min(INNER_FOLDS, len(cells))
-    if n_folds < 2:
-        raise ValueError(
-            f"Expected at least two training cells to choose `penalty` by, found {len(cells)}. Pass a `penalty`."
-        )
+    folds = inner_folds(problem, split.training, INNER_FOLDS, groups)
     start = starting_points(problem, 1)
-    losses = np.full((len(CANDIDATE_PENALTIES), n_folds), np.nan)
+    losses = np.full((len(CANDIDATE_PENALTIES), len(folds)), np.nan)
     with tqdm(total=losses.size, desc="Choosing penalty", disable=not progress, leave=False) as bar:
         # One after another and not side by side: they share the program of the fit itself.
-        for (i, factor), fold in ((c, f) for c in enumerate(CANDIDATE_PENALTIES) for f in range(n_folds)):
-            inner = np.zeros_like(split.training)
-            inner[cells[fold::n_folds]] = True
-            descent = descender.minimize(problem.problem, start, Split(split.training & ~inner, inner), factor)
+        for (i, factor), (f, fold) in itertools.product(enumerate(CANDIDATE_PENALTIES), enumerate(folds)):
+            descent = descender.minimize(problem.problem, start, fold, restraint._replace(genes=factor))
             if not descent.is_ended and descent.state.step[0] < descender.steps:
                 raise KeyboardInterrupt  # which the optimisation took for its own end
-            losses[i, fold] = descent.history["validation"][int(descent.state.best_step[0]), 0]
+            losses[i, f] = descent.history["validation"][int(descent.state.best_step[0]), 0]
             bar.update()
     losses = np.where(np.isfinite(losses), losses, np.inf)
     candidates = {
         "candidates": np.asarray(CANDIDATE_PENALTIES),
         "loss": losses.mean(axis=1),
-        "loss_se": losses.std(axis=1) / np.sqrt(n_folds),
+        "loss_se": losses.std(axis=1) / np.sqrt(len(folds)),
     }
     return Penalty(float(CANDIDATE_PENALTIES[int(np.argmin(candidates["loss"]))]), candidates)

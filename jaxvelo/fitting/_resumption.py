@@ -32,7 +32,7 @@ def checked_state(resume: FitResult, first: fit.Parameters, problem: KernelProbl
         )
     if resume.objective != problem.name:
         raise ValueError(f"Expected the objective of the fit to resume, `{resume.objective}`, found `{problem.name}`.")
-    losses = as_doubles(item_losses(problem.problem, best_of(resume.state, resume.start)))
+    losses = as_doubles(item_losses(problem.problem, best_of(resume.state, resume.start))[0])
     for name, cells in (("training", resume.training), ("validation", resume.validation)):
         loss, before = mean_loss(problem.objective, losses, cells), resume.scores[name]
         # The losses themselves may cancel each other.

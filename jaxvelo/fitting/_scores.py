@@ -6,18 +6,19 @@ from collections.abc import Iterator, Sequence
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxvelo import fit
-from jaxvelo.fitting._split import Split
+from jaxvelo.fitting._split import Groups, Split
 from jaxvelo.graph._precision import full_precision
 
 
 @full_precision
 @eqx.filter_jit
 def item_losses(problem: fit.Problem, parameters: fit.Parameters):
-    """Loss of each item, for each term of the objective."""
+    """Loss of each item, and what is predicted of every cell, for each term of the objective."""
     return problem.item_losses(parameters)
 
 
@@ -26,7 +27,7 @@ def shares(objective: fit.Loss, cells: np.ndarray) -> Iterator[tuple[float, np.n
     coefficients = np.asarray(fit.coefficients_of(objective), dtype=np.float64)
     for coefficient, term in zip(coefficients, fit.terms_of(objective), strict=True):
         cell = np.asarray(term.cell)
-        weight = np.asarray(term.weight, dtype=np.float64) * cells[cell]
+        weight = np.asarray(term.weights_in(jnp.asarray(cells[None], dtype=float))[0], dtype=np.float64)
         yield coefficient, cell, weight / (weight.sum() or 1)
 
 
@@ -40,15 +41,36 @@ def mean_loss(
     return float(sum(coefficient * share @ loss for (coefficient, _, share), loss in terms))
 
 
-def standard_error(objective: fit.Loss, losses: Sequence[np.ndarray], cells: np.ndarray) -> float:
-    """Standard error of the mean loss over cells, which are taken to be independent."""
-    if not cells.any():
+def standard_error(
+    objective: fit.Loss, losses: Sequence[np.ndarray], cells: Bool[np.ndarray, " cells"], groups: Groups
+) -> float:
+    r"""Standard error of the mean loss over some cells, with groups as what is independent; NaN for fewer than two.
+
+    .. math:: \operatorname{se}^2 = \frac{G}{G-1} \sum_{g=1}^G \Big( \sum_{i \in g} p_i (L_i - \bar L) \Big)^2
+
+    with :math:`p_i` the part of an item in the mean :math:`\bar L`, summed over the terms (linearisation of a ratio of
+    sums over clusters, Cochran 1977, section 9A).
+    """
+    if groups.count(cells) < 2:
         return float("nan")
-    deviation = np.zeros(len(cells))
+    terms = zip(shares(objective, cells), losses, strict=True)
+    centred = [loss - share @ loss for (_, _, share), loss in terms]
+    parts = parts_of_mean(objective, centred, cells, groups)
+    return float(np.sqrt(np.sum(parts**2) * len(parts) / (len(parts) - 1)))
+
+
+def parts_of_mean(
+    objective: fit.Loss, losses: Sequence[np.ndarray], cells: Bool[np.ndarray, " cells"], groups: Groups
+) -> Float[np.ndarray, " groups"]:
+    """Part that the items of each group of some cells have in the mean loss over these; they sum to it."""
+    names, number = np.unique(groups.number[cells], return_inverse=True)
+    place = np.full(len(cells), -1)
+    place[cells] = number
+    parts = np.zeros(len(names))
     for (coefficient, cell, share), loss in zip(shares(objective, cells), losses, strict=True):
-        np.add.at(deviation, cell, coefficient * share * (loss - share @ loss))
-    n_cells = int(cells.sum())
-    return float(np.sqrt(np.sum(deviation**2) * n_cells / max(n_cells - 1, 1)))
+        counted = share > 0
+        np.add.at(parts, place[cell[counted]], (coefficient * share * loss)[counted])
+    return parts
 
 
 def as_doubles(losses: Sequence[jax.Array]) -> list[Float[np.ndarray, " items"]]:
@@ -57,16 +79,20 @@ def as_doubles(losses: Sequence[jax.Array]) -> list[Float[np.ndarray, " items"]]
 
 
 def scores_of(
-    objective: fit.Loss, split: Split, before: Sequence[jax.Array], after: Sequence[jax.Array]
+    objective: fit.Loss, split: Split, groups: Groups, before: Sequence[np.ndarray], after: Sequence[np.ndarray]
 ) -> dict[str, float]:
     """Compare the losses of items before and after a fit, see :class:`FitResult`; NaN without cells to take them on."""
-    old, new = as_doubles(before), as_doubles(after)
     scores = {
         f"{name}{suffix}": mean_loss(objective, losses, cells)
         for name, cells in (("training", split.training), ("validation", split.held_out))
-        for suffix, losses in (("_convention", old), ("", new))
+        for suffix, losses in (("_convention", before), ("", after))
     }
-    gains = [before - after for before, after in zip(old, new, strict=True)]
+    gains = gains_of(before, after)
     scores["validation_gain"] = mean_loss(objective, gains, split.held_out)
-    scores["validation_gain_se"] = standard_error(objective, gains, split.held_out)
+    scores["validation_gain_se"] = standard_error(objective, gains, split.held_out, groups)
     return scores
+
+
+def gains_of(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> list[Float[np.ndarray, " items"]]:
+    """How much less the loss of each item of each term is after a fit."""
+    return [old - new for old, new in zip(before, after, strict=True)]

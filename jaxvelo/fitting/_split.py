@@ -1,14 +1,26 @@
-"""Which cells a kernel is fitted on, and which are held out."""
+"""Which cells a kernel is fitted on, which are held out, and which belong together."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from anndata import AnnData
+from jaxtyping import Bool, Int
 
+from jaxvelo import fit
+from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.cells import chosen_cells
+from jaxvelo.annotated.groups import group_codes
+from jaxvelo.configuration import logger
+from jaxvelo.fitting._cell_blocks import cell_blocks
 from jaxvelo.fitting._kernel_problem import KernelProblem
+
+N_BLOCKS = 10
+"""Blocks that the cells of an objective are cut into, to be held out or taken as independent."""
+HELD_OUT_BLOCKS = 0.2
+"""Part of the blocks that is held out."""
 
 
 class Split(NamedTuple):
@@ -31,33 +43,93 @@ class Split(NamedTuple):
         return bool(self.held_out.any())
 
 
-def split_cells(problem: KernelProblem, validation: Any) -> Split:
-    """Split the cells that the objective has items of.
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """Which cells belong together: cells of different groups tell of them independently.
+
+    Attributes
+    ----------
+    name
+        What the groups are: a column of ``adata.obs``, ``"blocks"``, or ``"cells"``, each of which is its own group.
+    number
+        The group of each cell, -1 for cells in none; of those, the objective has no items.
+    """
+
+    name: str
+    number: Int[np.ndarray, " cells"]
+
+    @classmethod
+    def of_cells(cls, n_cells: int) -> Groups:
+        """Each cell for itself."""
+        return cls("cells", np.arange(n_cells))
+
+    @property
+    def are_cells(self) -> bool:
+        """Whether cells are taken as independent."""
+        return self.name == "cells"
+
+    def count(self, cells: Bool[np.ndarray, " cells"]) -> int:
+        """Number of the groups of some cells."""
+        return len(np.unique(self.number[cells]))
+
+
+def split_cells(problem: KernelProblem, validation: Any, groups: str | None = None) -> tuple[Split, Groups]:
+    """Split the cells that the objective has items of, whole groups at a time where there are any.
+
+    A fraction of groups or of blocks is drawn such that each class of the items (:attr:`jaxvelo.fit.Objective.classes`,
+    the fates of known fates) is left among the training cells: a group that alone holds a class is not held out.
 
     Parameters
     ----------
     problem
         The problem, with the random seed for a fraction.
     validation
-        ``None``, a fraction of the cells that the objective has items of, or cells.
+        ``None``; a fraction of the cells that the objective has items of, or of their groups; ``"blocks"``, for a fifth
+        of ten blocks of the graph (:func:`jaxvelo.fitting._cell_blocks.cell_blocks`); or cells.
+    groups
+        Column of ``adata.obs`` that says which cells belong together.
+
+    Returns
+    -------
+    The split, and what is independent of each other.
 
     Raises
     ------
+    KeyError
+        If there is no such column.
     ValueError
-        If a fraction is not one, or fewer than two cells are held out, or all.
+        If a fraction is not one, fewer than two cells are held out, or all, a cell with items has no group, or there
+        are too few groups.
     """
     known = problem.item_cells()
     n_known = int(known.sum())
+    by_blocks = isinstance(validation, str) and validation == "blocks"
+    if by_blocks and groups is not None:
+        raise ValueError(
+            f"Expected either `validation='blocks'` or `groups`, found both (`groups={groups!r}`). Pass a fraction as "
+            "`validation` to hold out whole groups."
+        )
+    if groups is not None:
+        together = _groups_of(problem.kernel.adata, groups, known)
+    elif by_blocks:
+        together = Groups("blocks", item_blocks(problem, known))
+    else:
+        together = Groups.of_cells(len(known))
     if validation is None:
-        return Split(known, np.zeros_like(known))
-    if isinstance(validation, (float, np.floating)):
-        if not 0 < validation < 1:
+        return Split(known, np.zeros_like(known)), together
+    if by_blocks or isinstance(validation, (float, np.floating)):
+        fraction = HELD_OUT_BLOCKS if by_blocks else float(validation)
+        if not 0 < fraction < 1:
             raise ValueError(f"Expected `validation` to be a fraction between 0 and 1, found `{validation}`.")
-        chosen = np.random.default_rng(problem.seed).permutation(np.flatnonzero(known))[: round(validation * n_known)]
-        held_out = np.zeros_like(known)
-        held_out[chosen] = True
+        if together.are_cells:
+            order = np.random.default_rng(problem.seed).permutation(np.flatnonzero(known))
+            held_out = np.zeros_like(known)
+            held_out[order[: round(fraction * n_known)]] = True
+        else:
+            held_out = _whole_groups(problem, known, together, fraction)
     else:
         held_out = chosen_cells(problem.kernel.adata, validation, "validation") & known
+        _warn_about_torn_groups(together, held_out, known & ~held_out)
     if held_out.sum() < 2:
         raise ValueError(
             f"Expected at least two validation cells that the objective has items of, found {held_out.sum()} (it has "
@@ -65,4 +137,80 @@ def split_cells(problem: KernelProblem, validation: Any) -> Split:
         )
     if not (known & ~held_out).any():
         raise ValueError("Expected some cells to fit on, found all of them in `validation`.")
-    return Split(known & ~held_out, held_out)
+    return Split(known & ~held_out, held_out), together
+
+
+def item_blocks(problem: KernelProblem, cells: Bool[np.ndarray, " cells"]) -> Int[np.ndarray, " cells"]:
+    """Cut cells into blocks of the kernel's graph: the number of each cell's block, -1 for other cells."""
+    return cell_blocks(problem.connectivities, cells, N_BLOCKS)
+
+
+def class_counts(
+    problem: KernelProblem, cells: Bool[np.ndarray, " cells"], number: Int[np.ndarray, " cells"]
+) -> Int[np.ndarray, "groups classes"]:
+    """How many items of each class each group of some cells has; the groups in the order of ``np.unique``.
+
+    Of the first term of the objective with classes; without any, all items are of one class.
+    """
+    names = np.unique(number[cells])
+    for term in fit.terms_of(problem.objective):
+        counted = (np.asarray(term.weight) > 0) & cells[np.asarray(term.cell)]
+        if term.classes is not None and counted.any():
+            cell, known = np.asarray(term.cell)[counted], np.asarray(term.classes)[counted]
+            break
+    else:
+        cell = np.flatnonzero(cells)
+        known = np.zeros(len(cell), dtype=int)
+    counts = np.zeros((len(names), int(known.max()) + 1), dtype=int)
+    np.add.at(counts, (np.searchsorted(names, number[cell]), known), 1)
+    return counts
+
+
+def _groups_of(adata: AnnData, key: str, known: np.ndarray) -> Groups:
+    names, number = group_codes(adata, key)
+    without = np.flatnonzero(known & (number < 0))
+    if len(without):
+        raise ValueError(
+            f"Expected a group in `adata.obs[{key!r}]` for each cell that the objective has items of, found "
+            f"{len(without)} without, such as {listed(adata.obs_names[without[:3]])}. Give them one, or leave them out "
+            "of the objective."
+        )
+    found = np.unique(number[known])
+    if len(found) < 2:
+        raise ValueError(
+            f"Expected at least two groups in `adata.obs[{key!r}]` among the cells that the objective has items of, "
+            f"found one, {names[found[0]]!r}: nothing can be said about others. Leave `groups` out, and pass "
+            "`validation='blocks'` to hold out stretches of the graph."
+        )
+    return Groups(key, np.where(known, number, -1))
+
+
+def _whole_groups(problem: KernelProblem, known: np.ndarray, groups: Groups, fraction: float) -> np.ndarray:
+    """Mask of the cells of a fraction of the groups, one at least, such that each class is left."""
+    names = np.unique(groups.number[known])
+    counts = class_counts(problem, known, groups.number)
+    wanted, left = max(1, round(fraction * len(names))), counts.sum(axis=0)
+    wanted = min(wanted, len(names) - 1)
+    chosen: list[int] = []
+    for number in np.random.default_rng(problem.seed).permutation(len(names)):
+        if len(chosen) < wanted and not ((left > 0) & (left == counts[number])).any():
+            left = left - counts[number]
+            chosen.append(int(number))
+    if not chosen:
+        what = "block of the graph" if groups.name == "blocks" else f"group of `adata.obs[{groups.name!r}]`"
+        raise ValueError(
+            f"Expected a {what} that can be held out, found that each of the {len(names)} alone holds a fate (a class) "
+            "of the objective. Label more of them, say by `validation` which cells to hold out, or pass "
+            "`validation=None`."
+        )
+    return known & np.isin(groups.number, names[chosen])
+
+
+def _warn_about_torn_groups(groups: Groups, held_out: np.ndarray, training: np.ndarray) -> None:
+    both = np.intersect1d(groups.number[held_out], groups.number[training])
+    if not groups.are_cells and len(both):
+        logger.warning(
+            "%d groups of `adata.obs[%r]` have cells both among those held out and among those to fit on: the held-out "
+            "cells are not independent of the fit. Hold out whole groups",
+            len(both), groups.name,
+        )  # fmt: skip

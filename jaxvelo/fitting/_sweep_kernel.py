@@ -113,7 +113,7 @@ def sweep_kernel(
             raise ValueError(f"Expected `weights` between 0 and 1, found `{weights}`.")
         if not has_sum:
             shares = np.ones(1)
-        chosen = setup.item_cells() if cells is None else split_cells(setup, cells).held_out
+        chosen = setup.item_cells() if cells is None else split_cells(setup, cells)[0].held_out
         scale, share = (axis.ravel() for axis in np.meshgrid(scales, shares, indexing="ij"))
         # A weight of exactly zero or one has an infinite logit, which the softmax cannot take.
         tiny = float(np.finfo(np.float32).tiny)

@@ -6,24 +6,34 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool
 
 from jaxvelo import fit
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.clusters import cluster_codes
 from jaxvelo.kernels import KernelExpression
 
+APART = "apart"
+"""The wish for one value where the items of the objective tell something, and another one elsewhere."""
+LEVELS_APART = ["known", "other"]
 N_FUNCTIONS = 10
 """Smooth functions on the graph behind weights or scales that differ from cell to cell."""
 
 
 def wishes(train: Mapping[str, Any] | Sequence[str] | None, has_velocity: bool, has_sum: bool) -> dict[str, Any]:
-    """What to fit, in the order of :data:`jaxvelo.fit.TRAINABLE`, and how it differs among cells."""
+    """What to fit, in the order of :data:`jaxvelo.fit.TRAINABLE`, and how it differs among cells.
+
+    Scales and weights that are only named are those of :data:`APART`.
+    """
     possible = {"scale": has_velocity, "weights": has_sum, "gene_weights": has_velocity}
     if train is None:
         train = [name for name in ("scale", "weights") if possible[name]]
     if isinstance(train, str):
         train = [train]
-    given = dict(train) if isinstance(train, Mapping) else dict.fromkeys(train, True)
+    if not isinstance(train, Mapping):
+        train = {name: True if name == "gene_weights" else APART for name in train}
+    given = dict(train)
     unknown = [name for name in given if name not in fit.TRAINABLE]
     if unknown:
         raise ValueError(f"Expected `train` to name some of {fit.TRAINABLE}, found {listed(unknown)}.")
@@ -42,10 +52,14 @@ def wishes(train: Mapping[str, Any] | Sequence[str] | None, has_velocity: bool, 
     return given
 
 
-def differing_cells(kernel: KernelExpression, wish: Any, name: str) -> tuple[fit.LevelsOrFunctions, int, list[str]]:
+def differing_cells(
+    kernel: KernelExpression, wish: Any, name: str, outside: Bool[np.ndarray, " cells"]
+) -> tuple[fit.LevelsOrFunctions, int, list[str]]:
     """How a parameter differs among cells, by how many coefficients, and the names of its levels."""
-    if wish in (None, True):
+    if wish in (None, True) or (wish == APART and not outside.any()):
         return None, 1, []
+    if wish == APART:
+        return jnp.asarray(outside, dtype=jnp.int32), 2, LEVELS_APART
     if wish == "smooth":
         n_functions = min(N_FUNCTIONS, kernel.shape[0] - 1)
         weights = next(iter(kernel.graph_data.matrices.values()))

@@ -17,6 +17,7 @@ from jaxvelo.markov._projection import project
 from jaxvelo.markov._reachability import cannot_reach
 from jaxvelo.markov._schur import Schur, eigengap, schur
 from jaxvelo.markov._stationary import stationary_distribution, stationary_distributions
+from jaxvelo.markov._visits import expected_visits
 from jaxvelo.markov._walks import random_walks, sample_starts
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "cross_boundary_correctness",
     "eigengap",
     "expected_displacement",
+    "expected_visits",
     "fate_scores",
     "mass_between_clusters",
     "min_chi",

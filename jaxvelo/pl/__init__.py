@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "_eigenvalues": ["spectrum"],
         "_fate_probabilities": ["fate_probabilities"],
         "_fit": ["fit", "sweep"],
+        "_fit_fates": ["fit_fates"],
         "_flow": ["single_flow"],
         "_grid": ["projection_cells", "projection_grid", "smooth_on_grid"],
         "_macrostates": ["macrostates"],

@@ -62,7 +62,13 @@ class TestResult:
         )
         assert lines[3].startswith(f"  weights: (0.8, 0.2) -> ({weights[0]:.4g}")
         assert lines[4].startswith(f"  softmax_scale: {plain_fit.convention['softmax_scale']:.4g} -> {scale:.4g}")
-        assert len(lines) == 5
+        changes = plain_fit.changes
+        for line, where in zip(lines[5:7], ("with", "without"), strict=True):
+            assert line == (
+                f"  fate probabilities of cells {where} labels: change {changes[f'{where}_labels_rms']:.2g} (root mean "
+                f"square), {changes[f'{where}_labels_max']:.2g} at most"
+            )
+        assert lines[7:] == [f"  ! {doubt}" for doubt in plain_fit.doubts]
 
     def test_text_of_genes(self, genes_fit):
         low, high = np.quantile(genes_fit.parameters["gene_weights"], (0.05, 0.95))

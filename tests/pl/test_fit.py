@@ -1,11 +1,15 @@
 """Pictures of fits and sweeps, from results made by hand."""
 
 import copy
+import dataclasses
 import itertools
+from types import SimpleNamespace
 
+import anndata
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from jaxvelo import pl, tl
@@ -42,6 +46,14 @@ def make_result(n_starts=1, validated=True, scale=None, weights=None, genes=Fals
         },
         training=training,
         validation=~training & validated,
+        groups="cells",
+        group=np.arange(N_CELLS),
+        changed="fate probabilities",
+        change=np.full(N_CELLS, 0.1),
+        fates={},
+        fate_names=[],
+        doubtful=np.zeros(N_CELLS, bool),
+        doubts=[],
         penalty=0.3 if genes else 0.0,
         penalties={
             "candidates": np.array([0.1, 0.3, 1.0]), "loss": np.array([1.2, 1.1, np.inf]), "loss_se": np.full(3, 0.1),
@@ -165,6 +177,57 @@ def test_save_and_show(tmp_path, monkeypatch):
     assert figure.dpi == 50
     with pytest.raises(ValueError, match="`save` to end in one of"):
         pl.fit(result, save=tmp_path / "fit.xyz")
+
+
+def make_fates_result(names=("a", "b"), **obsm):
+    """A result with fates on cells in an embedding."""
+    rng = np.random.default_rng(0)
+    obs = {"true_fate": pd.Categorical.from_codes(np.arange(N_CELLS) % len(names), names)}
+    adata = anndata.AnnData(
+        obs=pd.DataFrame(obs, index=[str(i) for i in range(N_CELLS)]),
+        obsm={"X_umap": rng.normal(size=(N_CELLS, 2)), **obsm},
+    )
+    fates = {name: rng.dirichlet(np.ones(len(names)), N_CELLS) for name in ("convention", "fitted")}
+    return dataclasses.replace(make_result(), kernel=SimpleNamespace(adata=adata), fates=fates, fate_names=list(names))
+
+
+def test_fates():
+    result = make_fates_result()
+    axes = pl.fit_fates(result, show=False)
+    assert [ax.get_title() for ax in axes] == ["a, convention", "a, fitted", "fitted − convention"]
+    shown = [np.sort(ax.collections[-1].get_array()) for ax in axes]
+    before, after = (result.fates[name][:, 0] for name in ("convention", "fitted"))
+    for found, expected in zip(shown, (before, after, after - before), strict=True):
+        np.testing.assert_allclose(found, np.sort(expected))
+    assert [ax.collections[-1].get_clim() for ax in axes[:2]] == [(0, 1), (0, 1)]
+    low, high = axes[2].collections[-1].get_clim()
+    assert np.isclose([low, -high], -np.abs(after - before).max()).all()
+
+
+def test_fates_and_truth(tmp_path):
+    """The truth's columns are found by the fates' names."""
+    truth = np.random.default_rng(1).dirichlet(np.ones(3), N_CELLS)
+    result = make_fates_result(("a", "b", "c"), true_fate_probabilities=truth)
+    axes = pl.fit_fates(result, show=False)
+    assert [ax.get_title() for ax in axes[4:8]] == ["b, convention", "b, fitted", "b, truth", "fitted − convention"]
+    assert len(axes) == 12
+    np.testing.assert_allclose(np.sort(axes[6].collections[-1].get_array()), np.sort(truth[:, 1]))
+    adata = result.kernel.adata
+    adata.obsm["known"] = pd.DataFrame(truth[:, ::-1], columns=["c", "b", "a"], index=adata.obs_names)
+    axes = pl.fit_fates(result, "c", truth="known", show=False)
+    np.testing.assert_allclose(np.sort(axes[2].collections[-1].get_array()), np.sort(truth[:, 2]))
+    del adata.obs["true_fate"]
+    assert len(pl.fit_fates(result, "a", save=tmp_path / "fates.png", show=False)) == 3
+    assert (tmp_path / "fates.png").stat().st_size > 0
+    with pytest.raises(ValueError, match="a column for each of the fates"):
+        pl.fit_fates(result, truth="true_fate_probabilities")
+
+
+def test_fates_that_are_not_there():
+    with pytest.raises(ValueError, match="Expected a fit with fates"):
+        pl.fit_fates(make_result())
+    with pytest.raises(KeyError, match="Expected `fates` to name some of"):
+        pl.fit_fates(make_fates_result(), "z")
 
 
 def make_sweep(losses=None):

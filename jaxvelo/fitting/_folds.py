@@ -1,0 +1,59 @@
+"""Folds of the training cells, for choices that are made by validation within them."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool
+
+from jaxvelo.fitting._kernel_problem import KernelProblem
+from jaxvelo.fitting._split import Groups, Split, class_counts, item_blocks
+
+
+def inner_folds(
+    problem: KernelProblem, training: Bool[np.ndarray, " cells"], n_folds: int, groups: Groups
+) -> list[Split]:
+    """Leave out each part of the training cells once: whole groups, or stretches of the graph.
+
+    Groups, or blocks of the training cells where cells are taken as independent
+    (:func:`jaxvelo.fitting._cell_blocks.cell_blocks`), are dealt to the folds, those that mostly hold one class one
+    after the other, so that each fold has its part of each class where there are groups enough. Then the choice is
+    about cells unlike those fitted on. A fold may leave out all groups of a class, such as the only simulation with a
+    rare fate: the fit on the others, which has not seen that class, is judged by how it predicts it, which speaks for
+    staying with the convention.
+
+    Parameters
+    ----------
+    problem
+        The problem, with the random seed.
+    training
+        The cells to take apart.
+    n_folds
+        Number of folds; as many as there are groups, if these are fewer.
+    groups
+        Which cells belong together.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two training cells, or all are of one group.
+    """
+    number = item_blocks(problem, training) if groups.are_cells else groups.number
+    names = np.unique(number[training])
+    if len(names) < 2:
+        what = "cells in different places of the graph" if groups.name in ("cells", "blocks") else (
+            f"groups of `adata.obs[{groups.name!r}]` among the training cells"
+        )  # fmt: skip
+        raise ValueError(
+            f"Expected at least two {what} to choose `penalty` by, found {len(names)}. Hold out fewer, or pass a "
+            "`penalty`."
+        )
+    n_folds = min(n_folds, len(names))
+    # At random, then sorted by their class: those of one class come one after the other, in random order.
+    order = np.random.default_rng(problem.seed + 1).permutation(len(names))
+    main_class = class_counts(problem, training, number).argmax(axis=1)
+    order = order[np.argsort(main_class[order], kind="stable")]
+    folds = []
+    for fold in range(n_folds):
+        left_out = training & np.isin(number, names[order[fold::n_folds]])
+        folds.append(Split(training & ~left_out, left_out))
+    return folds

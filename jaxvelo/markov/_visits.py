@@ -1,0 +1,45 @@
+"""How often a Markov chain is expected at each cell."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float, Int
+
+from jaxvelo.markov._absorbing_chain import AbsorbingChain
+from jaxvelo.markov._absorption import DIRECT_CELLS, effort_of
+
+
+def expected_visits(
+    transitions: sp.csr_matrix,
+    terminal: Int[np.ndarray, " cells"],
+    starts: Float[np.ndarray, " cells"],
+    max_steps: int = 500,
+    direct_cells: int = DIRECT_CELLS,
+) -> Float[np.ndarray, " cells"]:
+    r"""Expected number of visits at each cell until a terminal one is reached.
+
+    .. math:: v (I - Q) = s
+
+    with :math:`Q` the transitions among the cells that are not terminal (Kemeny & Snell 1976, theorem 3.2.4, in which
+    :math:`(I - Q)^{-1}` is the fundamental matrix).
+
+    Parameters
+    ----------
+    transitions
+        Transition matrix, shape ``(cells, cells)``.
+    terminal
+        Class of each terminal cell, -1 for all others. Each cell must be able to reach a terminal one, of any class.
+    starts
+        :math:`s`, number of chains that begin at each cell; those that begin at terminal cells are left out.
+    max_steps, direct_cells
+        As of :func:`absorption_probabilities`.
+
+    Returns
+    -------
+    :math:`v`, zero at terminal cells; NaN where it is not known.
+    """
+    effort = effort_of(None, max_steps, direct_cells)
+    chain = AbsorbingChain(transitions, np.where(np.asarray(terminal) >= 0, 0, -1))
+    found = chain.absorb(1, effort)
+    return chain.solve_accurately(starts[:, None], found.inverse, found.way, effort, transposed=True)[:, 0]
