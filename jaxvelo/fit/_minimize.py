@@ -172,7 +172,7 @@ def _begin(starts: Parameters, optimizer: optax.GradientTransformation) -> Desce
 
 @eqx.filter_jit
 def begin_near(state: DescentState, optimizer: optax.GradientTransformation) -> DescentState:
-    """Where runs of another loss are that begin at the best parameters of these: of other cells, or penalties.
+    """Where runs of another loss begin, at the best parameters of these: on other cells, or otherwise penalised.
 
     With :func:`quasi_newton`, they begin with what these have learnt of the curvature.
     """

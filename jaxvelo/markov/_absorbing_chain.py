@@ -139,6 +139,9 @@ class AbsorbingChain:
         Class of each terminal cell, -1 for all others.
     report
         Called with 1 after each right-hand side that was iterated for.
+    has_duplicates
+        Whether the matrix may have several entries for one pair of cells. One without is given away if it is not
+        sorted.
     """
 
     def __init__(
@@ -146,12 +149,17 @@ class AbsorbingChain:
         matrix: sp.csr_matrix,
         terminal: Int[np.ndarray, " rows"],
         report: Callable[[int], object] | None = None,
+        has_duplicates: bool = True,
     ):
         indices = matrix.indices
         if not matrix.has_canonical_format:
-            # SciPy may sort indices in place, of one of the matrices that share them: not to share them takes a tenth
-            # of the time that sorting does.
-            matrix, indices = matrix.copy(), indices.copy()
+            # SciPy sorts indices in place, of one of the matrices that share them.
+            if has_duplicates:
+                matrix = matrix.copy()
+                matrix.sum_duplicates()
+                indices = matrix.indices
+            else:  # not to share them takes a tenth of the time that sorting does
+                indices = indices.copy()
         self.matrix = matrix
         self.terminal = terminal
         self.report = report
@@ -183,15 +191,21 @@ class AbsorbingChain:
             Class of each terminal cell, -1 for all others.
         """
         counts, widths = [len(row) for row in rows], [column.shape[1] for column in columns]
-        indptr = np.concatenate([[0], np.cumsum(np.repeat(widths, counts))]).astype(np.int32)
+        entries = np.repeat(widths, counts)
+        indptr = np.concatenate([[0], np.cumsum(entries)]).astype(np.int32)
         indices = position[np.concatenate([column.ravel() for column in columns])]
         data = np.concatenate([value.astype(np.float64).ravel() for value in values])
+        # Unused rows of the graph are no cells: terminal, and nobody moves there.
+        of_rows = np.zeros(len(entries), dtype=np.int64)
+        of_rows[position] = terminal
+        used = np.zeros(len(entries), dtype=bool)
+        used[position] = True
+        # Padding is of a cell with itself, or in an unused row: so no pair of cells is left twice.
+        row = np.repeat(np.arange(len(entries)), entries)
+        data[((indices == row) | ~used[row]) & np.isfinite(data)] = 0
         matrix = sp.csr_matrix((data, indices, indptr), shape=(sum(counts), sum(counts)))
         matrix.eliminate_zeros()
-        # Unused rows of the graph are no cells: terminal, and nobody moves there.
-        of_rows = np.zeros(matrix.shape[0], dtype=np.int64)
-        of_rows[position] = terminal
-        return cls(matrix, of_rows)
+        return cls(matrix, of_rows, has_duplicates=False)
 
     @functools.cached_property
     def factors(self) -> SuperLU:
@@ -448,9 +462,9 @@ def iterate_one(
     scale: np.ndarray | None,
     enough: float | None = None,
 ) -> np.ndarray:
-    """Solve for one right-hand side by BiCGSTAB (van der Vorst 1992), in units of ``scale``.
+    """Solve for one right-hand side by BiCGSTAB (van der Vorst 1992) to the residual ``enough``, in units of ``scale``.
 
-    It ends at a residual of ``enough``. Written out, without BLAS: its threads wait for each other where programs of JAX occupy the processor cores (a
+    Written out, without BLAS: its threads wait for each other where programs of JAX occupy the processor cores (a
     product of two vectors of 10,000 numbers took 100 times as long).
     """
 

@@ -42,9 +42,9 @@ class Absorption(NamedTuple):
     row_sum_defect
         Largest difference of a cell's probabilities from the sum one.
     error
-        Bound of the error of all probabilities, and of the relative error of the times if asked for, before they are
-        rounded to the type of the transition probabilities: residual and rounding errors times the largest row sum of
-        the inverse of the equations. Infinite if nothing is known.
+        Bound of the error of all probabilities, and of the relative error of the times if these are asked for, before
+        they are rounded to the type of the transition probabilities: residual and rounding errors times the largest row
+        sum of the inverse of the equations. Infinite if nothing is known.
     outcome
         An :class:`~jaxvelo.markov.Outcome` as an integer: zero if ``error`` is within the tolerance, otherwise why
         not. Where there is no solution, probabilities and times are NaN; one that is not accurate enough is given as it
@@ -142,7 +142,7 @@ def _of_graph(values, graph: NeighborGraph, terminal: Array, n_fates: int, effor
 
 
 class _Found(NamedTuple):
-    """Fates, and times if needed, of the transient cells as the sum of two numbers, the second what rounding left."""
+    """Fates and perhaps times of the transient cells as the sum of two numbers; the second is what rounding left."""
 
     high: Float[Array, "cells columns"]
     low: Float[Array, "cells columns"]
