@@ -28,9 +28,9 @@ from jaxvelo.fitting._split import Groups, Split, split_cells
 from jaxvelo.fitting._starts import starting_points
 from jaxvelo.kernels import KernelExpression
 
-OUTSIDE = 20.0
+OUTSIDE = 30.0
 """Factor of the mean square change of what is predicted of the cells of which the items tell nothing: a change of 0.01
-costs as much as 0.002 of the loss."""
+costs as much as 0.003 of the loss."""
 
 
 def fit_kernel(

@@ -48,7 +48,7 @@ PROGRAM = """
         kernel = 0.8 * VelocityKernel(adata).compute_transition_matrix()
         kernel += 0.2 * ConnectivityKernel(adata).compute_transition_matrix()
         objective = objectives.FateLikelihood(adata, "fate", "terminal")
-        fit = tl.fit_kernel(kernel, objective, steps=20, progress=False)
+        fit = tl.fit_kernel(kernel, objective, steps=20, progress=False, prior=np.inf)
         cells = moments()
         for name in ("Ms", "Mu"):
             cells.layers[name] = cells.layers[name].astype(jnp.result_type(float))

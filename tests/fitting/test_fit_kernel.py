@@ -50,9 +50,9 @@ class TestScaleAndWeights:
 
     def test_small_weights_start_from_equal_ones_too(self, mixed, fates):
         small = 0.9 * mixed.kernels[0] + 0.1 * mixed.kernels[1]
-        result = tl.fit_kernel(small, fates, steps=2, progress=False)
+        result = tl.fit_kernel(small, fates, steps=2, progress=False, prior=np.inf)
         assert result.history["loss"].shape == (2, 2)
-        equal = tl.fit_kernel(mixed, fates, steps=2, progress=False, starts=[{"weights": 0.5}])
+        equal = tl.fit_kernel(mixed, fates, steps=2, progress=False, prior=np.inf, starts=[{"weights": 0.5}])
         np.testing.assert_allclose(result.history["loss"][:, 1], equal.history["loss"][:, 0], rtol=1e-5)
 
     def test_same_seed_same_result(self, plain_fit, mixed, fates):
@@ -63,7 +63,7 @@ class TestScaleAndWeights:
         assert (other.validation != plain_fit.validation).any()
 
     def test_resumed_equals_one_go(self, plain_fit, mixed, fates):
-        half = tl.fit_kernel(mixed, fates, steps=7, progress=False)
+        half = tl.fit_kernel(mixed, fates, steps=7, progress=False, prior=np.inf)
         assert len(half.history["loss"]) == 7
         same(plain_fit, tl.fit_kernel(mixed, fates, resume=half, **QUICK))
 
@@ -124,7 +124,7 @@ def test_given_penalty(mixed, fates, genes_fit):
     assert spread[0] > 10 * spread[2]
     loss, training = free.history["loss"], free.history["training"]
     np.testing.assert_allclose(loss, training, rtol=1e-6)
-    halfway = tl.fit_kernel(mixed, fates, train=train, penalty=1e4, steps=10, progress=False)
+    halfway = tl.fit_kernel(mixed, fates, train=train, penalty=1e4, steps=10, progress=False, prior=np.inf)
     same(held, tl.fit_kernel(mixed, fates, train=train, resume=halfway, **QUICK))
 
 
@@ -218,7 +218,7 @@ def test_any_optimizer(mixed, fates, optimizer):
 
 def test_progress(mixed, fates, genes_fit, capfd):
     capfd.readouterr()
-    tl.fit_kernel(mixed, fates, steps=20, progress=False)
+    tl.fit_kernel(mixed, fates, steps=20, progress=False, prior=np.inf)
     captured = capfd.readouterr()
     assert captured.out == ""
     assert "it/s" not in captured.err

@@ -53,7 +53,7 @@ class TestWhereItGoesWrong:
         before = float(np.mean(np.asarray(limited.item_losses((mixed.transitions,), {}, None))))
         assert np.isnan(before)
         low = {"weights": 1e-3}
-        result = tl.fit_kernel(mixed, limited, starts=[{}, low], validation=None, steps=1, progress=False)
+        result = tl.fit_kernel(mixed, limited, starts=[{}, low], validation=None, steps=1, progress=False, prior=np.inf)
         assert "Start 0: the loss or its gradient is not finite at step 0" in logged()
         assert result.start == 1
         np.testing.assert_array_equal(result.failed, [0, -1])
