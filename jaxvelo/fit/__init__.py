@@ -8,7 +8,7 @@ from jaxvelo.fit._fate_proportions import FateProportions
 from jaxvelo.fit._future_likelihood import FutureLikelihood
 from jaxvelo.fit._held_out_velocity import HeldOutVelocity
 from jaxvelo.fit._laplace import laplace_covariance, standard_errors
-from jaxvelo.fit._minimize import DescentState, LossHistory, begin_near, minimize
+from jaxvelo.fit._minimize import DescentState, LossHistory, minimize
 from jaxvelo.fit._objective import FunctionOf, LinearCombination, Loss, Objective, coefficients_of, terms_of
 from jaxvelo.fit._parameters import (
     GENE_WEIGHT_PENALTIES,
@@ -45,7 +45,6 @@ __all__ = [
     "Parametrization",
     "Problem",
     "TimeGain",
-    "begin_near",
     "clustered_covariance",
     "coefficients_of",
     "laplace_covariance",

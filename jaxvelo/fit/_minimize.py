@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxvelo.fit._evaluation import DescentSetting, evaluation, loss_of
 from jaxvelo.fit._parameters import Parameters
 from jaxvelo.fit._problem import Problem
-from jaxvelo.fit._quasi_newton import QuasiNewtonState, restarted
+from jaxvelo.fit._quasi_newton import QuasiNewtonState
 from jaxvelo.graph._precision import full_precision
 
 REPORTED = 10
@@ -168,21 +168,6 @@ def _begin(starts: Parameters, optimizer: optax.GradientTransformation) -> Desce
         return DescentState(start, optimizer.init(start), start, infinite, zero, infinite, zero, zero, no, zero - 1)
 
     return jax.vmap(one)(starts)
-
-
-@eqx.filter_jit
-def begin_near(state: DescentState, optimizer: optax.GradientTransformation) -> DescentState:
-    """Where runs of another loss begin, at the best parameters of these: on other cells, or otherwise penalised.
-
-    With :func:`quasi_newton`, they begin with what these have learnt of the curvature.
-    """
-
-    def again(state: DescentState) -> optax.OptState:
-        known = state.optimizer
-        return restarted(known) if isinstance(known, QuasiNewtonState) else optimizer.init(state.best)
-
-    begun = _begin(state.best, optimizer)
-    return eqx.tree_at(lambda s: s.optimizer, begun, jax.vmap(again)(state))
 
 
 @full_precision

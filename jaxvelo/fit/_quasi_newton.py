@@ -94,11 +94,6 @@ def quasi_newton() -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def restarted(state: QuasiNewtonState) -> QuasiNewtonState:
-    """For the next of several losses that resemble each other: what is known of the curvature is kept."""
-    return state._replace(value=jnp.full_like(state.value, jnp.inf), ended=jnp.zeros_like(state.ended))
-
-
 def _next(
     state: QuasiNewtonState, point: Array, value: Array, gradient: Array, is_first: Bool[Array, ""]
 ) -> QuasiNewtonState:

@@ -48,15 +48,17 @@ def choose_penalty(
         If the user interrupts, which ends the whole search.
     """
     folds = inner_folds(problem, split.training, INNER_FOLDS, groups)
-    start = starting_points(problem, 1)
+    starts = [starting_points(problem, 1)] * len(folds)
     losses = np.full((len(CANDIDATE_PENALTIES), len(folds)), np.nan)
     with tqdm(total=losses.size, desc="Choosing penalty", disable=not progress, leave=False) as bar:
         # One after another and not side by side: they share the program of the fit itself.
         for (i, factor), (f, fold) in itertools.product(enumerate(CANDIDATE_PENALTIES), enumerate(folds)):
-            descent = descender.minimize(problem.problem, start, fold, restraint._replace(genes=factor))
+            descent = descender.minimize(problem.problem, starts[f], fold, restraint._replace(genes=factor))
             if not descent.is_ended and descent.state.step[0] < descender.steps:
                 raise KeyboardInterrupt  # which the optimisation took for its own end
             losses[i, f] = descent.history["validation"][int(descent.state.best_step[0]), 0]
+            if descent.is_finite:
+                starts[f] = descent.best_points
             bar.update()
     losses = np.where(np.isfinite(losses), losses, np.inf)
     candidates = {

@@ -13,7 +13,6 @@ from jaxvelo.fit import (
     DescentSetting,
     FunctionOf,
     Problem,
-    begin_near,
     minimize,
     quasi_newton,
 )
@@ -203,23 +202,6 @@ def test_quasi_newton_steps_back_where_there_is_no_loss():
     assert int(state.failed[0]) == -1
     assert np.nanmin(history.loss) == float(state.best_loss[0])
     assert float(limit) <= float(state.best_loss[0]) < float(limit) * 1.01
-
-
-def test_a_loss_that_resembles_another_needs_fewer_steps():
-    problem = usual_problem()
-    runs = runs_of([TRAINING])
-    first, _ = minimize(problem, starts_of(problem), runs, QUASI_NEWTON, 40)
-    others = runs_of([np.where(np.arange(N_CELLS) % 9 != 0, TRAINING, 0)])
-    alone, long = minimize(problem, starts_of(problem), others, QUASI_NEWTON, 40)
-    near, short = minimize(problem, starts_of(problem), others, QUASI_NEWTON, 40, state=begin_near(first, QUASI_NEWTON))
-    np.testing.assert_allclose(near.best_loss, alone.best_loss, rtol=1e-5)
-    assert len(short.loss) <= len(long.loss) - 3
-    # Its own loss is at its minimum at once.
-    again, history = minimize(
-        problem, starts_of(problem), runs, QUASI_NEWTON, 40, state=begin_near(first, QUASI_NEWTON)
-    )
-    assert len(history.loss) <= 2
-    assert float(again.best_loss[0]) <= float(first.best_loss[0])
 
 
 def test_a_start_without_a_finite_loss():
