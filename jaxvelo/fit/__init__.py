@@ -3,6 +3,7 @@
 from jaxvelo.fit._clustered_covariance import clustered_covariance
 from jaxvelo.fit._cross_boundary import CrossBoundary
 from jaxvelo.fit._fate_likelihood import FateLikelihood
+from jaxvelo.fit._fate_proportions import FateProportions
 from jaxvelo.fit._future_likelihood import FutureLikelihood
 from jaxvelo.fit._held_out_velocity import HeldOutVelocity
 from jaxvelo.fit._laplace import laplace_covariance, standard_errors
@@ -29,6 +30,7 @@ __all__ = [
     "DescentSetting",
     "DescentState",
     "FateLikelihood",
+    "FateProportions",
     "FunctionOf",
     "FutureLikelihood",
     "HeldOutVelocity",

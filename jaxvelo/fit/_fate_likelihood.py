@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxvelo.fit._objective import Objective
-from jaxvelo.markov import Outcome, absorption_probabilities, cannot_reach, expected_visits
+from jaxvelo.fit._fate_objective import FateObjective
+from jaxvelo.fit._label_likelihood import label_losses, likeliest_share
 
 
-class FateLikelihood(Objective):
-    r"""Negative log-likelihood of known fates.
+class FateLikelihood(FateObjective):
+    r"""Negative log-likelihood of known fates, some of which may be wrong.
 
-    .. math:: L_i = -\log \mathbb{P}(\text{absorbed in class } f_i \mid \text{start in } i)
+    .. math:: L_i = -\log \big( (1 - \varepsilon) \mathbb{P}(\text{absorbed in class } f_i \mid \text{start in } i) +
+        \varepsilon / K \big)
 
-    through :func:`jaxvelo.markov.absorption_probabilities`, whose gradient is implicit. Probabilities below the
-    resolution of the floating-point type count as that, with gradient zero. Where the fates are not known within their
-    tolerance (:class:`~jaxvelo.markov.Outcome`), all losses are NaN.
+    through :func:`jaxvelo.markov.absorption_probabilities`, whose gradient is implicit: a share :math:`\varepsilon` of
+    the labels is blind, each of the :math:`K` classes as likely as the others. Probabilities below the resolution of
+    the floating-point type count as that, with gradient zero. Where the fates are not known within their tolerance
+    (:class:`~jaxvelo.markov.Outcome`), all losses are NaN.
 
     Attributes
     ----------
     terminal
         Class of each terminal cell, -1 for all others, shape ``(cells,)``.
     n_fates
-        Number of classes.
+        :math:`K`, the number of classes.
     fate
         :math:`f_i`, the known class of each item.
     cell, weight
         Cell and weight of each item.
+    blind
+        :math:`\varepsilon`, or ``None``: the likeliest one, given the transitions and all items. One number for all
+        sets of cells, it also knows the items that are held out.
     names
         Names of the classes; numbers if there are none.
     """
@@ -39,6 +43,7 @@ class FateLikelihood(Objective):
     fate: Int[Array, " items"]
     cell: Int[Array, " items"]
     weight: Float[Array, " items"]
+    blind: Float[Array, ""] | float | None = 0.0
     names: tuple[str, ...] = eqx.field(static=True, default=())
     is_likelihood = True
 
@@ -48,56 +53,19 @@ class FateLikelihood(Objective):
         return self.fate
 
     @property
-    def n_cells(self):
-        """Those of ``terminal``."""
-        return len(self.terminal)
-
-    def check(self, transitions, cells):
-        """All cells must reach a terminal cell."""
-        lost = np.flatnonzero(cannot_reach(transitions.to_csr(), np.asarray(self.terminal)))
-        if len(lost):
-            names = ", ".join(repr(str(cells[i])) for i in lost[:5]) + (", ..." if len(lost) > 5 else "")
-            raise ValueError(
-                f"Expected all cells to reach a terminal cell, found {len(lost)} that cannot: [{names}]. Make some of "
-                "them terminal, remove them, or add a `ConnectivityKernel`."
-            )
-
-    def item_losses(self, transitions, features, key):
-        """Negative log-probability of the known fate."""
-        return self.losses_and_outlook(transitions, features, key)[0]
-
-    def outlook(self, transitions):
-        """Fate probabilities; NaN where they are not known within their tolerance."""
-        found = absorption_probabilities(transitions[0], self.terminal, self.n_fates)
-        return jnp.where(found.outcome == Outcome.SOLVED, found.probabilities, jnp.nan)
-
-    @property
     def outlook_names(self):
-        """Those of the fates."""
-        return self.names or tuple(str(number) for number in range(self.n_fates))
+        """Those of the classes."""
+        return self.names or tuple(map(str, range(self.n_fates)))
 
-    def given_cells(self):
-        """Terminal cells."""
-        return np.asarray(self.terminal) >= 0
+    def losses_of(self, fates):
+        """Negative log-probability of the known fate."""
+        known = fates[self.cell, self.fate]
+        return label_losses(known, self._uniform(known), self.weight, self.blind)
 
-    def losses_and_outlook(self, transitions, features, key):
-        """Both follow from one solution."""
-        fates = self.outlook(transitions)
-        return negative_log(fates[self.cell, self.fate]), fates
+    def blind_share(self, transitions) -> Float[Array, ""]:
+        """The share of blind labels that is likeliest for these transitions, whether it is given or not."""
+        known = self.fates(transitions)[self.cell, self.fate]
+        return likeliest_share(known, self._uniform(known), self.weight)
 
-    def evidence(self, transitions):
-        """Visits of chains from the items' cells until a terminal one is reached, whose own fate is known as well."""
-        starts = np.zeros(len(self.terminal))
-        starts[np.asarray(self.cell)[np.asarray(self.weight) > 0]] = 1
-        terminal = np.asarray(self.terminal)
-        return expected_visits(transitions.to_csr(), terminal, starts) + (terminal >= 0)
-
-    def why_not_finite(self, transitions):
-        """What keeps the fates from being known."""
-        found = absorption_probabilities(transitions[0], self.terminal, self.n_fates)
-        return "" if found.outcome == Outcome.SOLVED else Outcome(int(found.outcome)).explanation
-
-
-def negative_log(probability: Float[Array, " items"]) -> Float[Array, " items"]:
-    """Negative logarithm, with probabilities below the floating-point resolution raised to it."""
-    return -jnp.log(jnp.maximum(probability, jnp.finfo(probability.dtype).eps))
+    def _uniform(self, known: Array) -> Array:
+        return jnp.full_like(known, 1 / self.n_fates)

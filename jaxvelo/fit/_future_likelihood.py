@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
+import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 
-from jaxvelo.fit._fate_likelihood import negative_log
+from jaxvelo.fit._label_likelihood import label_losses, likeliest_share
 from jaxvelo.fit._objective import Objective
 
 
 class FutureLikelihood(Objective):
-    r"""Negative log-likelihood of known later states.
+    r"""Negative log-likelihood of known later states, some of which may be wrong.
 
-    .. math:: L_i = -\log \sum_{j \in F_i} (T^k)_{ij} = -\log \big( T^k \mathbf{1}_{F_i} \big)_i
+    .. math:: L_i = -\log \big( (1 - \varepsilon) p_i + \varepsilon |F_i| / n \big), \qquad
+        p_i = \sum_{j \in F_i} (T^k)_{ij} = \big( T^k \mathbf{1}_{F_i} \big)_i
 
     The power is never formed: :math:`T` is applied :math:`k` times to the indicators of the distinct sets, the columns
-    of ``future``.
+    of ``future``. A share :math:`\varepsilon` of the sets is blind: after the steps, a cell may be any of the
+    :math:`n` cells.
 
     Attributes
     ----------
@@ -29,6 +33,9 @@ class FutureLikelihood(Objective):
         Set :math:`F_i` of each item.
     cell, weight
         Cell and weight of each item.
+    blind
+        :math:`\varepsilon`, or ``None``: the likeliest one, given the transitions and all items. One number for all
+        sets of cells, it also knows the items that are held out.
     """
 
     future: Float[Array, "cells sets"]
@@ -36,6 +43,7 @@ class FutureLikelihood(Objective):
     target: Int[Array, " items"]
     cell: Int[Array, " items"]
     weight: Float[Array, " items"]
+    blind: Float[Array, ""] | float | None = 0.0
     is_likelihood = True
 
     @property
@@ -54,16 +62,24 @@ class FutureLikelihood(Objective):
         return jax.lax.scan(lambda y, _: (matrix @ y, None), start, length=self.steps)[0]
 
     def losses_and_outlook(self, transitions, features, key):
-        """Both follow from one power."""
+        """Both from one power."""
         after = self.outlook(transitions)
-        return negative_log(after[self.cell, self.target]), after
+        return label_losses(*self._probabilities(after), self.weight, self.blind), after
 
     def evidence(self, transitions):
         """Visits of chains from the items' cells within the steps."""
         at = np.zeros(len(self.future))
-        at[np.asarray(self.cell)[np.asarray(self.weight) > 0]] = 1
-        visits, backward = np.zeros_like(at), transitions.to_csr().T.tocsr()
+        at[self.cells_with_items] = 1
+        visits, backward = np.zeros_like(at), sp.csr_matrix(transitions.to_csr().T)
         for _ in range(self.steps):
             visits += at
             at = backward @ at
         return visits
+
+    def blind_share(self, transitions) -> Float[Array, ""]:
+        """The share of blind sets that is likeliest for these transitions, whether it is given or not."""
+        return likeliest_share(*self._probabilities(self.outlook(transitions)), self.weight)
+
+    def _probabilities(self, after: Array) -> tuple[Float[Array, " items"], Float[Array, " items"]]:
+        """Those of the known set, by the transitions and of any of the cells."""
+        return after[self.cell, self.target], jnp.mean(self.future.astype(after.dtype), axis=0)[self.target]

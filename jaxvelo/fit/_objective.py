@@ -192,6 +192,11 @@ class Objective(Loss):
         return None
 
     @property
+    def cells_with_items(self) -> Int[np.ndarray, " cells"]:
+        """Cells that decide by :meth:`weights_in` in which sets of cells the items count, each once, in order."""
+        return np.unique(np.asarray(self.cell)[np.asarray(self.weight) > 0])
+
+    @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features that it reads, which the kernel must have."""
         return ()

@@ -5,15 +5,24 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxvelo.fit._label_likelihood import negative_log
 from jaxvelo.fit._objective import Objective
 
 
 class TimeGain(Objective):
-    r"""Expected gain of time along one step, against the spread of the step, as a loss.
+    r"""How far a step is from going to later neighbours in proportion to the time that they gain.
 
-    .. math:: L_i = - \frac{\sum_j T_{ij} (t_j - t_i)}{\sqrt{\sum_j T_{ij} (t_j - t_i)^2}}
+    .. math:: L_i = \sum_j q_{ij} \log \frac{q_{ij}}{T_{ij}}, \qquad
+        q_{ij} = \frac{\max(t_j - t_i, 0)}{\sum_k \max(t_k - t_i, 0)},
 
-    between -1 (all steps lead to one and the same later time) and 1; zero where no step changes the time.
+    the Kullback-Leibler divergence of the step from the reference :math:`q_i` on the neighbours of the cell. It is the
+    expected logarithmic score, which is strictly proper (Gneiting & Raftery 2007, section 4): zero if
+    :math:`T_i = q_i`, positive otherwise. So more is not always better: all probability on the latest neighbour is as
+    far from the reference as steps that do not know the time. Neighbours that are hardly later hardly count, so that
+    small errors of the time do little; large ones make the reference, and the fit, flatter.
+
+    Zero for a cell without later neighbours, from which no time is to be gained. Probabilities below the resolution of
+    the floating-point type count as that, with gradient zero.
 
     Attributes
     ----------
@@ -34,15 +43,15 @@ class TimeGain(Objective):
         return len(self.time)
 
     def item_losses(self, transitions, features, key):
-        """Negative expected gain over the root mean square of the gain."""
+        """Divergence of the step from the reference."""
         (matrix,) = transitions
-        time = self.time.astype(matrix.values[0].dtype)
-        # From differences on the edges: T t² - 2 t T t + t² would cancel.
-        gain = tuple(
-            time[columns] - time[rows][:, None]
-            for rows, columns in zip(matrix.graph.rows, matrix.graph.columns, strict=True)
-        )
-        mean = matrix.row_dot(gain)
-        square = matrix.row_dot(tuple(g**2 for g in gain))
-        moves = square > 0
-        return -jnp.where(moves, mean / jnp.sqrt(jnp.where(moves, square, 1)), 0)[self.cell]
+        graph, time = matrix.graph, self.time.astype(matrix.values[0].dtype)
+        divergences = []
+        for rows, columns, values in zip(graph.rows, graph.columns, matrix.values, strict=True):
+            # Padding is the cell itself, at no gain.
+            gain = jnp.maximum(time[columns] - time[rows][:, None], 0)
+            total = jnp.sum(gain, axis=1, keepdims=True)
+            reference = gain / jnp.where(total > 0, total, 1)
+            logarithm = jnp.log(jnp.where(reference > 0, reference, 1))
+            divergences.append(jnp.sum(reference * (logarithm + negative_log(values)), axis=1))
+        return graph.gather_rows(tuple(divergences))[self.cell]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,24 @@ ADAM = optax.adam(0.1)
 ROUGHNESS = 0.01
 """Factor of the penalty of parameters that are smooth functions on the graph, for the coefficients of all but the
 constant."""
+
+
+class Restraint(NamedTuple):
+    """What keeps a fit near the convention, as factors of penalties.
+
+    Attributes
+    ----------
+    genes
+        Of the penalty of the gene weights.
+    prior
+        Of the squared distance of log scales and logits of weights, see :meth:`jaxvelo.fit.Parametrization.distance`.
+    outside
+        Of the change of what is predicted outside, see :meth:`jaxvelo.fit.Problem.change_outside`.
+    """
+
+    genes: float
+    prior: float
+    outside: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +72,11 @@ class Descent:
     def best(self) -> fit.Parameters:
         """The parameters of the smallest loss."""
         return best_of(self.state, self.start)
+
+    @property
+    def best_points(self) -> fit.Parameters:
+        """The same of all starts, side by side: where to start from again."""
+        return self.state.best
 
     @property
     def is_finite(self) -> bool:
@@ -113,7 +136,7 @@ class Descender:
         problem: fit.Problem,
         starts: fit.Parameters,
         split: Split,
-        gene_penalty: float,
+        restraint: Restraint,
         state: fit.DescentState | None = None,
         report: Callable[[int, fit.LossHistory], None] | None = None,
     ) -> Descent:
@@ -127,8 +150,8 @@ class Descender:
             Parameters to start from; a leading axis counts them.
         split
             Cells to fit on, and to validate on.
-        gene_penalty
-            Factor of the penalty of the gene weights.
+        restraint
+            What keeps the parameters near the convention.
         state
             Where to go on from, in place of the starts.
         report
@@ -136,7 +159,8 @@ class Descender:
         """
         dtype, n_starts = jnp.result_type(float), len(jax.tree.leaves(starts)[0])
         masks = (np.stack([mask] * n_starts).astype(dtype) for mask in split)
-        factors = (np.full(n_starts, factor, dtype) for factor in (gene_penalty, ROUGHNESS, 0.0, 0.0))
+        given = (restraint.genes, ROUGHNESS, restraint.prior, restraint.outside)
+        factors = (np.full(n_starts, factor, dtype) for factor in given)
         runs = jax.device_put(fit.DescentSetting(*masks, *factors))  # type: ignore[arg-type]
         state, history = fit.minimize(
             problem, starts, runs, self.optimizer, self.steps, self.patience, state=state, report=report

@@ -75,6 +75,11 @@ class FitResult:
         neighbours.
     doubts
         What speaks against the fit, in words; each is logged as a warning too.
+    prior
+        Standard deviation of the prior of log scales and logits of weights; infinite without one.
+    priors
+        ``"candidates"``, and ``"loss"`` and ``"loss_se"`` (of the difference from the best) of each in the inner
+        validation that chose it; empty if it was given.
     penalty
         Factor of the penalty of the gene weights.
     penalties
@@ -107,6 +112,8 @@ class FitResult:
     fate_names: list[str]
     doubtful: np.ndarray
     doubts: list[str]
+    prior: float
+    priors: dict[str, np.ndarray]
     penalty: float
     penalties: dict[str, np.ndarray]
     start: int
@@ -270,7 +277,7 @@ class FitResult:
                 )
         arrays: dict[str, Any] = {
             name: {k: np.array(v) for k, v in stored.get(name, {}).items()}
-            for name in ("parameters", "convention", "standard_errors", "history", "penalties", "fates")
+            for name in ("parameters", "convention", "standard_errors", "history", "priors", "penalties", "fates")
         }
         return cls(
             kernel=from_adata(adata, key, copy),
@@ -287,6 +294,7 @@ class FitResult:
             fate_names=[str(name) for name in stored["fate_names"]],
             doubtful=np.array(stored["doubtful"], dtype=bool),
             doubts=[str(doubt) for doubt in stored["doubts"]],
+            prior=float(stored["prior"]),
             penalty=float(stored["penalty"]),
             start=int(stored["start"]),
             step=int(stored["step"]),

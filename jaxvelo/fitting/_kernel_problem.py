@@ -138,6 +138,23 @@ class KernelProblem:
         return is_likelihood and bool(self.start.log_scales or self.start.weight_logits)
 
     @property
+    def has_prior(self) -> bool:
+        """Whether scales or weights are fitted, which have a prior."""
+        return bool(self.start.log_scales or self.start.weight_logits)
+
+    @property
+    def loss_unit(self) -> float:
+        """Sum of the sizes of the objective's coefficients: with it as the unit, penalties grow with the loss."""
+        return float(np.abs(np.asarray(fit.coefficients_of(self.objective))).sum())
+
+    def keeping(self, outlooks: Sequence[Any]) -> KernelProblem:
+        """The same with these outlooks, of each term of the objective, as what is to stay outside."""
+        if not self.outside.any():
+            return self
+        kept = dataclasses.replace(self.problem, before=tuple(outlooks))
+        return dataclasses.replace(self, problem=kept)
+
+    @property
     def has_gene_weights(self) -> bool:
         """Whether gene weights are fitted."""
         return "gene_weights" in self.problem.parametrization.train
@@ -201,7 +218,7 @@ class KernelProblem:
         """Mask of the cells that the objective has items of."""
         mask = np.zeros(self.kernel.shape[0], dtype=bool)
         for term in fit.terms_of(self.objective):
-            mask[np.asarray(term.cell)[np.asarray(term.weight) > 0]] = True
+            mask[term.cells_with_items] = True
         return mask
 
 

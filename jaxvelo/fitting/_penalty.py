@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 from tqdm import tqdm
 
-from jaxvelo.fitting._descent import Descender
+from jaxvelo.fitting._descent import Descender, Restraint
 from jaxvelo.fitting._folds import inner_folds
 from jaxvelo.fitting._kernel_problem import KernelProblem
 from jaxvelo.fitting._split import Groups, Split
@@ -36,7 +36,7 @@ class Penalty:
 
 
 def choose_penalty(
-    problem: KernelProblem, split: Split, groups: Groups, descender: Descender, progress: bool
+    problem: KernelProblem, split: Split, groups: Groups, descender: Descender, restraint: Restraint, progress: bool
 ) -> Penalty:
     """Take the penalty of the smallest loss on cells held out within the training cells, see :func:`inner_folds`.
 
@@ -53,7 +53,7 @@ def choose_penalty(
     with tqdm(total=losses.size, desc="Choosing penalty", disable=not progress, leave=False) as bar:
         # One after another and not side by side: they share the program of the fit itself.
         for (i, factor), (f, fold) in itertools.product(enumerate(CANDIDATE_PENALTIES), enumerate(folds)):
-            descent = descender.minimize(problem.problem, start, fold, factor)
+            descent = descender.minimize(problem.problem, start, fold, restraint._replace(genes=factor))
             if not descent.is_ended and descent.state.step[0] < descender.steps:
                 raise KeyboardInterrupt  # which the optimisation took for its own end
             losses[i, f] = descent.history["validation"][int(descent.state.best_step[0]), 0]

@@ -7,8 +7,8 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 from scipy.sparse.csgraph import connected_components
 
-from jaxvelo.markov._absorption import absorption_probabilities
 from jaxvelo.markov._absorbing_chain import Outcome
+from jaxvelo.markov._absorption import absorption_probabilities
 
 
 def closed_classes(transitions: sp.csr_matrix) -> list[Int[np.ndarray, " members"]]:

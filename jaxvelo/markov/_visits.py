@@ -29,7 +29,7 @@ def expected_visits(
     transitions
         Transition matrix, shape ``(cells, cells)``.
     terminal
-        Class of each terminal cell, -1 for all others. Each cell must be able to reach one of them.
+        Class of each terminal cell, -1 for all others; classes do not matter. Each cell must be able to reach one of them.
     starts
         :math:`s`, number of chains that begin at each cell; those that begin at terminal cells are left out.
     max_steps, direct_cells
@@ -40,6 +40,6 @@ def expected_visits(
     :math:`v`, zero at terminal cells; NaN where it is not known.
     """
     effort = effort_of(None, max_steps, direct_cells)
-    chain = AbsorbingChain(transitions, np.asarray(terminal))
+    chain = AbsorbingChain(transitions, np.where(np.asarray(terminal) >= 0, 0, -1))
     found = chain.absorb(1, effort)
     return chain.solve_accurately(starts[:, None], found.inverse, found.way, effort, transposed=True)[:, 0]

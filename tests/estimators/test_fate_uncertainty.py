@@ -1,11 +1,15 @@
 """Intervals of fates from errors of velocities: against all derivatives, against each other, and coverage."""
 
+import jax
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy.special import expit, logit
+from scipy.stats import t as student
 
 from jaxvelo.estimators._fate_gradient import fate_gradient
-from jaxvelo.estimators._fate_uncertainty import fate_uncertainty
+from jaxvelo.estimators._fate_uncertainty import _extrapolated, fate_uncertainty
+from jaxvelo.estimators._fates_of_velocities import VelocityFates, fates_of_velocities
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
 from jaxvelo.markov import absorption_probabilities
 from tests.bent_line import N_CELLS, N_GENES, make_cells
@@ -65,6 +69,33 @@ def test_both_methods_agree_for_small_errors(kernel, shared):
     assert ((linear.lower < linear.probabilities) & (linear.probabilities < linear.upper))[TRANSIENT].all()
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_interval_is_that_of_simulation_and_extrapolation(kernel, shared):
+    """The same draws, one by one, and parabolas fitted to them, in double precision."""
+    fates = VelocityFates.of_kernel(kernel, TERMINAL, NAMES)
+    solve = jax.jit(lambda v, *data: fates_of_velocities(v, *data, fates.kernel.features_name, 2).probabilities)
+    v, errors = fates.features.v, fates.padded(ERRORS)
+
+    def logits(v):
+        return logit(np.asarray(solve(v, fates.features, fates.chance), float)[TRANSIENT, 1])
+
+    draws = {0: [logits(v)], 1: [], 2: []}
+    for key in jax.random.split(jax.random.key(4), SAMPLES // 2):
+        noise = errors * jax.random.normal(key, (1, v.shape[1]) if shared else v.shape, v.dtype)
+        for times in (1, 2):
+            draws[times] += [logits(v + sign * times**0.5 * noise) for sign in (1, -1)]
+    means, variances = (np.array([take(found, axis=0) for found in draws.values()]) for take in (np.mean, np.var))
+    times = np.arange(3)
+    middle, line = (
+        (-1.0) ** times[degree::-1] @ np.polyfit(times[: degree + 1], means[: degree + 1], degree) for degree in (2, 1)
+    )
+    variance = np.maximum(-np.array([1, -1, 1]) @ np.polyfit(times, variances, 2), variances[1])
+    half = np.sqrt(student.ppf(0.95, SAMPLES // 2) ** 2 * variance + (middle - line) ** 2)
+    found = fate_uncertainty(kernel, TERMINAL, NAMES, ERRORS, n_samples=SAMPLES, shared=shared, seed=4)
+    for limits, side in ((found.lower, -1), (found.upper, 1)):
+        np.testing.assert_allclose(limits[TRANSIENT, 1], expit(middle + side * half), atol=2e-4)
+
+
 def test_the_spread_over_neighbours_is_the_default(kernel):
     adata = kernel.adata
     member = (adata.obsp["connectivities"].toarray() > 0) + np.eye(N_CELLS)
@@ -86,6 +117,38 @@ def test_the_same_seed_gives_the_same_and_a_layer_is_as_an_array(kernel):
         del kernel.adata.layers["errors"]
     for a, b in zip(found, again, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.any_precision
+def test_extrapolation_takes_away_the_shift_of_a_correlation():
+    """Errors shrink a correlation: of many velocities with errors, each gets the interval of its own draws."""
+    rng = np.random.default_rng(0)
+    n_cells, n_genes, n_pairs, size = 1000, 40, 20, 0.5
+    true, direction = rng.normal(size=n_genes), rng.normal(size=n_genes)
+    direction += true
+
+    def of(v):
+        return 5 * v @ direction / np.linalg.norm(v, axis=-1) / np.linalg.norm(direction)
+
+    given = true + size * rng.normal(size=(n_cells, n_genes))
+    noise = size * rng.normal(size=(n_pairs, n_cells, n_genes))
+    draws = np.stack([[of(given + sign * np.sqrt(times) * noise) for sign in (1, -1)] for times in (1, 2)])
+    shift = (draws - of(given)).mean(axis=(1, 2))
+    lower, upper = _extrapolated(expit(of(given)), shift, draws.var(axis=(1, 2)), student.ppf(0.95, n_pairs), 1e-12)
+    assert 0.87 < np.mean((lower <= expit(of(true))) & (expit(of(true)) <= upper)) < 0.95
+    # Not without the extrapolation: as wide an interval about the given one holds far less.
+    half = (logit(upper) - logit(lower)) / 2
+    assert np.mean(np.abs(of(given) - of(true)) < half) < 0.8
+
+
+@pytest.mark.any_precision
+def test_intervals_at_the_rounding_of_fates():
+    """Fates that cannot be told from 0 or 1 have intervals that reach there; fates of 0 and 1 are known."""
+    probabilities = np.array([[0.0, 1e-9, 1e-7, 0.5, 1 - 1e-9, 1.0]])
+    none = np.zeros((2, 1, 6))
+    lower, upper = _extrapolated(probabilities, none, none, 2.0, 1e-7)
+    np.testing.assert_allclose(lower, [[0, 0, 0, 0.5, 1 - 1e-7, 1]], rtol=1e-12)
+    np.testing.assert_allclose(upper, [[0, 1e-7, 1e-7, 0.5, 1, 1]], rtol=1e-12)
 
 
 @pytest.mark.any_precision
@@ -116,7 +179,7 @@ def test_coverage_of_the_fates_of_the_true_velocities(kernel, method, shared):
         ({"method": "exact"}, ValueError, "`method` to be one of"),
         ({"level": 90}, ValueError, "between 0 and 1"),
         ({"level": "a"}, ValueError, "between 0 and 1"),
-        ({"n_samples": 1}, ValueError, "n_samples"),
+        ({"n_samples": 3}, ValueError, "n_samples"),
         ({"standard_errors": "missing"}, KeyError, "missing"),
         ({"standard_errors": ERRORS[:, :5]}, ValueError, "for each of the 60 cells and 41 genes"),
         ({"standard_errors": -ERRORS}, ValueError, "not negative"),

@@ -24,11 +24,11 @@ def usual_problem():
     return problem_of("future")
 
 
-def runs_of(training, validation=None, genes=0.0, rough=0.0):
+def runs_of(training, validation=None, genes=0.0, rough=0.0, prior=0.0, outside=0.0):
     """Runs from one row of training cells each."""
     training = np.atleast_2d(training)
     validation = 1.0 - training if validation is None else np.atleast_2d(validation)
-    factors = (default(np.full(len(training), factor)) for factor in (genes, rough))
+    factors = (default(np.full(len(training), factor)) for factor in (genes, rough, prior, outside))
     return DescentSetting(default(training), default(validation), *factors)
 
 

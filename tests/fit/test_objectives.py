@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 from jaxvelo.fit import FutureLikelihood, HeldOutVelocity, TimeGain, coefficients_of, terms_of
+from jaxvelo.graph import TransitionMatrix
 from jaxvelo.transitions import Features
 from tests.fit.problems import (
     GENE_WEIGHTS,
@@ -83,10 +84,12 @@ def plain_items(objective, transitions, kind, similarity="correlation", halves=(
         return [-np.log(max(power[c] @ sets[:, k], resolution)) for c, k in zip(cells, targets, strict=True)]
     if name == "TimeGain":
         time, losses = np.asarray(objective.time, float), []
+        pattern, resolution = plain.dense(example(kind)[0])[0], np.finfo(objective.weight.dtype).eps
         for c in cells:
-            mean = sum(transitions[c, j] * (time[j] - time[c]) for j in range(N_CELLS))
-            square = sum(transitions[c, j] * (time[j] - time[c]) ** 2 for j in range(N_CELLS))
-            losses.append(-mean / np.sqrt(square) if square > 0 else 0.0)
+            later = [j for j in np.flatnonzero(pattern[c]) if time[j] > time[c]]
+            total = sum(time[j] - time[c] for j in later)
+            parts = [((time[j] - time[c]) / total, max(transitions[c, j], resolution)) for j in later]
+            losses.append(sum(share * np.log(share / chance) for share, chance in parts))
         return losses
     if name == "HeldOutVelocity":
         losses = np.zeros(len(cells))
@@ -230,17 +233,33 @@ def test_known_values():
     assert float(loss_of(gain, usual(), graph, features, key, default(isolated))) == 0
 
 
-def test_time_gain_is_minus_one_where_all_steps_lead_to_one_later_time():
+def test_time_gain_is_zero_where_steps_gain_time_in_proportion_and_nowhere_less():
+    """Of a cell with one later neighbour: that is all that can be wanted, and how likely it is, is the loss."""
     _, graph, features = dataset("one_neighbor")
     time = np.zeros(N_CELLS)
     time[[30, 31, 37]] = [5.0, 3.0, 0.25]
     cells = np.isin(np.arange(N_CELLS), [11, 12, 36]) * 1.0
     gain = TimeGain(default(time), jnp.arange(N_CELLS), jnp.ones(N_CELLS))
     found = loss_of(gain, usual(), graph, features, jax.random.key(0), default(cells))
-    np.testing.assert_allclose(float(found), -1, rtol=1e-6)
+    np.testing.assert_allclose(float(found), 0, atol=1e-6)
     backwards = TimeGain(default(-time), jnp.arange(N_CELLS), jnp.ones(N_CELLS))
     found = loss_of(backwards, usual(), graph, features, jax.random.key(0), default(cells))
-    np.testing.assert_allclose(float(found), 1, rtol=1e-6)
+    assert float(found) == 0  # without later neighbours, nothing can be gained
+    # The reference itself, as a transition matrix; anything else is worse, also what gains more.
+    _, graph, features = dataset("asymmetric")
+    time = np.random.default_rng(0).random(N_CELLS)
+    gain = TimeGain(default(time), jnp.arange(N_CELLS), jnp.ones(N_CELLS))
+    values = []
+    for power in (1, 2, 0.5):
+        reference = [
+            jnp.maximum(default(time)[columns] - default(time)[rows][:, None], 0) ** power
+            for rows, columns in zip(graph.rows, graph.columns, strict=True)
+        ]
+        totals = [jnp.sum(part, axis=1, keepdims=True) for part in reference]
+        shares = tuple(part / jnp.where(total > 0, total, 1) for part, total in zip(reference, totals, strict=True))
+        values.append(float(jnp.mean(gain.item_losses((TransitionMatrix(graph, shares),), features, None))))
+    assert abs(values[0]) < 1e-6
+    assert min(values[1:]) > 0.01
 
 
 def test_sums_of_losses():

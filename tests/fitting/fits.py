@@ -11,7 +11,7 @@ from jaxvelo import tl
 
 DOUBLE = jax.config.jax_enable_x64
 CLOSE = {"rtol": 1e-9 if DOUBLE else 2e-4, "atol": 1e-9 if DOUBLE else 2e-5}
-QUICK = {"steps": 20, "progress": False}
+QUICK = {"steps": 20, "progress": False, "prior": np.inf}
 
 
 def loss_of(kernel, objective, cells=None, seed=0):

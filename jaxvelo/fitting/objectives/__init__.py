@@ -8,6 +8,7 @@ file here, and a line in this list.
 
 from jaxvelo.fitting.objectives._cross_boundary import CrossBoundary
 from jaxvelo.fitting.objectives._fate_likelihood import FateLikelihood
+from jaxvelo.fitting.objectives._fate_proportions import FateProportions
 from jaxvelo.fitting.objectives._function_of import FunctionOf
 from jaxvelo.fitting.objectives._future_likelihood import FutureLikelihood
 from jaxvelo.fitting.objectives._held_out_velocity import HeldOutVelocity
@@ -16,6 +17,7 @@ from jaxvelo.fitting.objectives._time_gain import TimeGain
 __all__ = [
     "CrossBoundary",
     "FateLikelihood",
+    "FateProportions",
     "FunctionOf",
     "FutureLikelihood",
     "HeldOutVelocity",

@@ -11,16 +11,18 @@ from anndata import AnnData
 
 from jaxvelo import fit
 from jaxvelo.annotated.arguments import listed
-from jaxvelo.annotated.cells import chosen_cells
-from jaxvelo.annotated.clusters import cluster_codes
 from jaxvelo.annotated.entries import require_anndata
-from jaxvelo.annotated.names import text_of
+from jaxvelo.fitting.objectives._blind_labels import checked_share
+from jaxvelo.fitting.objectives._fate_labels import fate_labels, terminal_fates
 
 
 def FateLikelihood(
-    adata: AnnData, fates: str | Mapping[str, Any], terminal: str | Mapping[str, Any]
+    adata: AnnData,
+    fates: str | Mapping[str, Any],
+    terminal: str | Mapping[str, Any],
+    blind: float | str = "fit",
 ) -> fit.FateLikelihood:
-    """Negative log-likelihood of the known fates of some cells, given terminal cells.
+    r"""Negative log-likelihood of the known fates of some cells, given terminal cells; labels may be wrong.
 
     Parameters
     ----------
@@ -31,23 +33,28 @@ def FateLikelihood(
         fate, its cells, as indices, names, a mask or ``{"clusters": ["Alpha", "Beta"]}``.
     terminal
         Terminal cells of each fate, likewise. A terminal cell's own fate is certain: it makes no item.
+    blind
+        Share of the labels that were given blindly, any of the :math:`K` fates as likely as the others, so that
+        :math:`(K - 1) / K` of them are wrong: of two fates, 0.4 if one label in five is wrong. ``"fit"`` takes the
+        likeliest share for the labels and each kernel, which is 0 where the kernel explains them. With 0, few wrong
+        labels of cells that are sure of their fate flatten the whole kernel.
 
     Returns
     -------
-    The objective, see :class:`jaxvelo.fit.FateLikelihood`. Its fates are those of ``terminal``, in that order.
+    The objective, see :class:`jaxvelo.fit.FateLikelihood`. Its fates are those of ``terminal``, in that order;
+    ``blind_share((kernel.transitions,))`` is the likeliest share for a kernel.
 
     Raises
     ------
     KeyError
         If a key is missing.
     ValueError
-        If a fate has no terminal cells, a cell has two fates, or no fate is known.
+        If a fate has no terminal cells, a cell has two fates, no fate is known, or the share is none.
     """
     require_anndata(adata)
-    ends, names = _labels(adata, terminal, "terminal")
-    known, fate_names = _labels(adata, fates, "fates")
-    if len(names) < 2:
-        raise ValueError(f"Expected terminal cells of at least two fates in `terminal`, found {listed(names)}.")
+    share = checked_share(blind)
+    ends, names = terminal_fates(adata, terminal)
+    known, fate_names = fate_labels(adata, fates, "fates")
     unknown = [name for name in fate_names if name not in names]
     if unknown:
         raise ValueError(
@@ -64,26 +71,6 @@ def FateLikelihood(
         fate=jnp.asarray(fate[cell]),
         cell=jnp.asarray(cell),
         weight=jnp.ones(len(cell)),
+        blind=share,
         names=tuple(names),
     )
-
-
-def _labels(adata: AnnData, labels: str | Mapping[str, Any], name: str) -> tuple[np.ndarray, list[str]]:
-    """Return the label of each cell as a number (-1 for none), and the names of the labels."""
-    if isinstance(labels, str):
-        return cluster_codes(adata, labels)
-    if not isinstance(labels, Mapping):
-        raise TypeError(
-            f"Expected `{name}` to be a key in `adata.obs` or a dictionary of cells, found `{type(labels).__name__}`."
-        )
-    codes = np.full(adata.n_obs, -1, dtype=np.int32)
-    for number, (label, cells) in enumerate(labels.items()):
-        mask = chosen_cells(adata, cells, f"{name}[{label!r}]")
-        twice = np.flatnonzero(mask & (codes >= 0))
-        if len(twice):
-            raise ValueError(
-                f"Expected each cell in one class of `{name}` at most, found {len(twice)} in {label!r} and another, "
-                f"such as {listed(adata.obs_names[twice[:3]])}."
-            )
-        codes[mask] = number
-    return codes, [text_of(label) for label in labels]

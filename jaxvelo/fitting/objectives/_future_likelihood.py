@@ -16,6 +16,7 @@ from jaxvelo.annotated.arguments import check_integer, listed
 from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.entries import require_anndata, require_key
 from jaxvelo.annotated.order import square_in_order
+from jaxvelo.fitting.objectives._blind_labels import checked_share
 
 
 def FutureLikelihood(
@@ -24,6 +25,7 @@ def FutureLikelihood(
     clone_key: str | None = None,
     future: Any = None,
     steps: int = 1,
+    blind: float | str = 0.0,
 ) -> fit.FutureLikelihood:
     """Negative log-likelihood to be among the known later cells after some steps.
 
@@ -42,6 +44,10 @@ def FutureLikelihood(
         row make no item.
     steps
         Number of steps.
+    blind
+        Share of the cells whose later cells may be wrong: any of all cells as likely as the others. ``"fit"`` takes the
+        likeliest share for each kernel. It cannot tell wrong later cells from those that are right but further than the
+        steps lead, so 0 unless the steps are as many as needed.
 
     Returns
     -------
@@ -59,6 +65,7 @@ def FutureLikelihood(
     """
     require_anndata(adata)
     check_integer("steps", steps, least=1)
+    share = checked_share(blind)
     if (time_key is None) == (future is None):
         raise ValueError("Expected one of `time_key` and `future`.")
     if future is not None:
@@ -93,6 +100,7 @@ def FutureLikelihood(
         target=jnp.asarray(target),
         cell=jnp.asarray(cell),
         weight=jnp.ones(len(cell)),
+        blind=share,
     )
 
 

@@ -16,7 +16,7 @@ from jaxvelo.annotated.entries import read_numbers, require_anndata, require_key
 
 
 def TimeGain(adata: AnnData, time_key: str, cells: Any = None) -> fit.TimeGain:
-    """Expected gain of time along one step, against the spread of the step.
+    """How far a step is from going to later neighbours in proportion to the time that they gain.
 
     Parameters
     ----------
