@@ -16,7 +16,7 @@ import pytest
 import scipy.sparse as sp
 
 import jaxvelo as jv
-from jaxvelo.cli import _demo, main
+from jaxvelo.cli import _demo, _pictures, main
 from jaxvelo.configuration import logger
 
 pytestmark = pytest.mark.usefixtures("optimized")
@@ -62,6 +62,12 @@ def demo(tmp_path_factory):
         assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
         report.seek(0)
         return out, report.read()
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave out the pictures, which take longer than all else."""
+    monkeypatch.setattr(_pictures, "draw", lambda pictures, out, written: None)
 
 
 @pytest.fixture
@@ -281,6 +287,7 @@ def test_run_on_odd_counts(spoil, warning, mode, raw, tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *expected])
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.any_precision
 def test_run_on_counts_heeds_no_earlier_fit(raw, tmp_path, capsys):
     adata = ad.read_h5ad(raw)
@@ -306,6 +313,7 @@ def fail(*_, **__):
     raise ValueError("Expected genes to fit, found none.")
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.any_precision
 def test_run_without_a_dynamical_fit(raw, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jv.tl, "recover_dynamics", fail)
@@ -315,6 +323,7 @@ def test_run_without_a_dynamical_fit(raw, tmp_path, capsys, monkeypatch):
     assert "Computing velocities (stochastic)" in result.out
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.any_precision
 def test_run_falls_back_if_no_fit_is_good_enough(raw, tmp_path, capsys, monkeypatch):
     velocity = jv.tl.velocity

@@ -19,6 +19,7 @@ SHARED_NAMES = {
     "blocks": "blocks of rows or genes that are computed at a time",
     "cross_boundary": "an objective: of arrays, from keys of an AnnData",
     "fate_likelihood": "an objective: of arrays, from keys of an AnnData",
+    "fate_proportions": "an objective: of arrays, from keys of an AnnData",
     "flow": "flow between clusters over experimental time: computed, drawn, a kernel's",
     "future_likelihood": "an objective: of arrays, from keys of an AnnData",
     "held_out_velocity": "an objective: of arrays, from keys of an AnnData",

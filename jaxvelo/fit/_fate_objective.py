@@ -44,7 +44,7 @@ class FateObjective(Objective):
 
     def fates(self, transitions: Transitions) -> Float[Array, "cells fates"]:
         """Fate probabilities, whose gradient is implicit; NaN where they are not known within their tolerance."""
-        found = absorption_probabilities(transitions[0], self.terminal, self.n_fates)
+        found = absorption_probabilities(transitions[0], self.terminal, self.n_fates, needs_times=False)
         return jnp.where(found.outcome == Outcome.SOLVED, found.probabilities, jnp.nan)
 
     @abc.abstractmethod

@@ -66,7 +66,7 @@ class FateProportions(FateObjective):
 
     @property
     def outlook_names(self):
-        """Those of the classes."""
+        """Those of the fates."""
         return self.names or tuple(map(str, range(self.n_fates)))
 
     def losses_of(self, fates):

@@ -18,7 +18,7 @@ from jaxvelo.annotated.arguments import check_integer
 from jaxvelo.fitting._split import Split
 
 # One object, as a compiled program belongs to an optimiser.
-ADAM = optax.adam(0.1)
+QUASI_NEWTON = fit.quasi_newton()
 ROUGHNESS = 0.01
 """Factor of the penalty of parameters that are smooth functions on the graph, for the coefficients of all but the
 constant."""
@@ -123,7 +123,7 @@ class Descender:
         check_integer("steps", steps, least=1)
         if patience is not None:
             check_integer("patience", patience, least=1)
-        optimizer = ADAM if optimizer is None else optimizer
+        optimizer = QUASI_NEWTON if optimizer is None else optimizer
         if not isinstance(optimizer, optax.GradientTransformation):
             raise TypeError(
                 "Expected `optimizer` to be an optax optimiser, such as `optax.adam(0.1)`, found "
@@ -169,14 +169,12 @@ class Descender:
 
 
 def continued(descent: Descent, before: dict[str, np.ndarray] | None) -> Descent:
-    """The same with the history of a fit that it goes on from, as far as any start went."""
-    history = descent.history
-    if before is not None:
-        history = {name: np.concatenate([before[name], part]) for name, part in history.items()}
-    # The last scan of steps goes on, without effect, after all starts have stopped.
-    failed = np.asarray(descent.state.failed)
-    n_steps = int(np.max(np.where(failed >= 0, failed + 1, np.asarray(descent.state.step))))
-    return Descent(descent.state, {name: part[:n_steps] for name, part in history.items()})
+    """The same with the history of a fit that it goes on from."""
+    if before is None:
+        return descent
+    return Descent(
+        descent.state, {name: np.concatenate([before[name], part]) for name, part in descent.history.items()}
+    )
 
 
 def best_of(state: fit.DescentState, start: int) -> fit.Parameters:

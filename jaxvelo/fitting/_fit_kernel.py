@@ -26,7 +26,6 @@ from jaxvelo.fitting._resumption import checked_state
 from jaxvelo.fitting._scores import as_doubles, gains_of, item_losses, scores_of
 from jaxvelo.fitting._split import Groups, Split, split_cells
 from jaxvelo.fitting._starts import starting_points
-from jaxvelo.graph._threads import worker_threads
 from jaxvelo.kernels import KernelExpression
 
 OUTSIDE = 20.0
@@ -74,10 +73,10 @@ def fit_kernel(
 
         Scale and weights if ``None``, as far as the kernel has them. What is not fitted stays as it is in the kernel.
     optimizer
-        Any optax optimiser; Adam with learning rate 0.1 if ``None``. Parameters are logarithms of scales and gene
-        weights, and logits of weights.
+        Any optax optimiser; :func:`jaxvelo.fit.quasi_newton` if ``None``, which learns the curvature of the loss and
+        ends by itself. Parameters are logarithms of scales and gene weights, and logits of weights.
     steps
-        Number of steps; with ``resume``, those done before included.
+        Largest number of steps, each of one loss and its gradient; with ``resume``, those done before included.
     validation
         Cells to hold out: a fraction of the cells that the objective has items of, drawn with ``seed``; ``"blocks"``,
         for whole stretches of the neighbour graph, two of about ten; cells, as indices, names, a mask or ``{"clusters":
@@ -140,8 +139,8 @@ def fit_kernel(
     check_kernel_and_objective(kernel, objective)
     with timed(f"Fitting kernel to `{objective_name(objective)}`"):
         problem = KernelProblem.of(kernel, objective, train, int(seed), keeps_outside=outside > 0)
-        losses_before, outlooks = item_losses(problem.problem, problem.start)
-        problem = problem.keeping(outlooks)
+        losses_before, outlooks_before = item_losses(problem.problem, problem.start)
+        problem = problem.keeping(outlooks_before)
         if resume is None:
             split, together = split_cells(problem, validation, groups)
         else:
@@ -164,14 +163,13 @@ def fit_kernel(
             logger.info("Using `penalty=%g` for gene weights", chosen.factor)
         first = starting_points(problem, starts)
         state = None if resume is None else checked_state(resume, first, problem)
-        with worker_threads(1) as submit, _bar(descender.steps, progress, "Fitting") as report:
-            # Compiled while the fit itself is.
-            if problem.has_errors:
-                submit(_covariance, problem.problem, problem.start, split.training)
+        with _bar(descender.steps, progress, "Fitting") as report:
             restraint = restraint._replace(genes=chosen.factor)
             descent = descender.minimize(problem.problem, first, split, restraint, state, report)
         descent = continued(descent, None if resume is None else resume.history)
-        return _result(problem, split, together, deviation, chosen, descent, as_doubles(losses_before), outlooks)
+        return _result(
+            problem, split, together, deviation, chosen, restraint, descent, as_doubles(losses_before), outlooks_before
+        )
 
 
 def _result(
@@ -180,6 +178,7 @@ def _result(
     groups: Groups,
     prior: Prior,
     penalty: Penalty,
+    restraint: Restraint,
     descent: Descent,
     losses_before: Sequence[np.ndarray],
     outlooks_before: Sequence[Any],
@@ -197,7 +196,10 @@ def _result(
         )
     errors: dict[str, np.ndarray] = {}
     if problem.has_errors:
-        covariance = _covariance(problem.problem, best, split.training)
+        covariance, _ = fit.laplace_covariance(
+            problem.problem, best, split.training, restraint.prior, restraint.outside
+        )
+        covariance = jax.device_put(covariance.astype(jnp.result_type(float)))
         errors = problem.named(*fit.standard_errors(problem.problem, best, covariance))
         if not groups.are_cells:
             clustered = fit.clustered_covariance(problem.problem, best, split.training, groups.number, covariance)
@@ -229,14 +231,14 @@ def _result(
         validation=split.held_out,
         groups=groups.name,
         group=groups.number,
+        prior=prior.deviation,
+        priors=prior.candidates,
         changed=change.quantity,
         change=change.size,
         fates=change.fates,
         fate_names=change.fate_names,
         doubtful=doubtful,
         doubts=said,
-        prior=prior.deviation,
-        priors=prior.candidates,
         penalty=penalty.factor,
         penalties=penalty.candidates,
         start=descent.start,
@@ -260,11 +262,6 @@ def _warn_about_failures(problem: KernelProblem, descent: Descent) -> None:
                 "`starts`."
             )
         logger.warning("Start %d: %s.%s Keeping the best parameters before it", number, where, reason)
-
-
-def _covariance(problem: fit.Problem, parameters: fit.Parameters, training: np.ndarray) -> jax.Array:
-    covariance, _ = fit.laplace_covariance(problem, parameters, jax.device_put(training.astype(jnp.result_type(float))))
-    return covariance
 
 
 @contextlib.contextmanager

@@ -59,6 +59,11 @@ class FitResult:
         What is taken as independent: ``"cells"``, ``"blocks"`` of the neighbour graph, or a column of ``adata.obs``.
     group
         Number of each cell's group; -1 for cells that the objective has no items of.
+    prior
+        Standard deviation of the prior of log scales and logits of weights; infinite without one.
+    priors
+        ``"candidates"``, and ``"loss"`` and ``"loss_se"`` (of the difference from the best) of each in the inner
+        validation that chose it; empty if it was given.
     changed
         What of each cell the fit changes: ``"fate probabilities"``, ``"probabilities of later cells"`` (in the sets of
         the objective, after its steps), or ``"transition probabilities"``.
@@ -75,11 +80,6 @@ class FitResult:
         neighbours.
     doubts
         What speaks against the fit, in words; each is logged as a warning too.
-    prior
-        Standard deviation of the prior of log scales and logits of weights; infinite without one.
-    priors
-        ``"candidates"``, and ``"loss"`` and ``"loss_se"`` (of the difference from the best) of each in the inner
-        validation that chose it; empty if it was given.
     penalty
         Factor of the penalty of the gene weights.
     penalties
@@ -106,14 +106,14 @@ class FitResult:
     validation: np.ndarray
     groups: str
     group: np.ndarray
+    prior: float
+    priors: dict[str, np.ndarray]
     changed: str
     change: np.ndarray
     fates: dict[str, np.ndarray]
     fate_names: list[str]
     doubtful: np.ndarray
     doubts: list[str]
-    prior: float
-    priors: dict[str, np.ndarray]
     penalty: float
     penalties: dict[str, np.ndarray]
     start: int
@@ -289,12 +289,12 @@ class FitResult:
             validation=np.array(stored["validation"], dtype=bool),
             groups=str(stored["groups"]),
             group=np.array(stored["group"], dtype=int),
+            prior=float(stored["prior"]),
             changed=str(stored["changed"]),
             change=np.array(stored["change"], dtype=float),
             fate_names=[str(name) for name in stored["fate_names"]],
             doubtful=np.array(stored["doubtful"], dtype=bool),
             doubts=[str(doubt) for doubt in stored["doubts"]],
-            prior=float(stored["prior"]),
             penalty=float(stored["penalty"]),
             start=int(stored["start"]),
             step=int(stored["step"]),

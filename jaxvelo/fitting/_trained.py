@@ -31,11 +31,9 @@ def wishes(train: Mapping[str, Any] | Sequence[str] | None, has_velocity: bool, 
         train = [name for name in ("scale", "weights") if possible[name]]
     if isinstance(train, str):
         train = [train]
-    given = (
-        dict(train)
-        if isinstance(train, Mapping)
-        else {name: True if name == "gene_weights" else APART for name in train}
-    )
+    if not isinstance(train, Mapping):
+        train = {name: True if name == "gene_weights" else APART for name in train}
+    given = dict(train)
     unknown = [name for name in given if name not in fit.TRAINABLE]
     if unknown:
         raise ValueError(f"Expected `train` to name some of {fit.TRAINABLE}, found {listed(unknown)}.")

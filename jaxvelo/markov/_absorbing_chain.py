@@ -19,6 +19,8 @@ from jaxvelo.markov._reachability import cannot_reach
 
 RESIDUAL = 1e-12
 """Residual, relative to the right-hand side, at which the iteration ends."""
+ROUGH = 0.25
+"""Residual of times that only serve to bound the error; the bound is at most a third larger."""
 ROWS = 16_384
 """So many rows are prepared at a time: this bounds the memory."""
 THREADED_ENTRIES = 1_000_000
@@ -78,12 +80,15 @@ class Effort(NamedTuple):
         Largest number of products with the transition matrix, for each right-hand side.
     direct_first, direct_last
         Up to so many transient cells, the equations are factorised at once, and where the iteration has failed.
+    needs_times
+        Whether the times are wanted. Otherwise they only serve to bound the error, for which rough ones do.
     """
 
     tolerance: float
     max_steps: int
     direct_first: int
     direct_last: int
+    needs_times: bool = True
 
 
 class Absorbed(NamedTuple):
@@ -92,7 +97,7 @@ class Absorbed(NamedTuple):
     Attributes
     ----------
     fates_and_times
-        Probability of each class, and behind these the expected number of steps; zero for terminal cells.
+        Probability of each class, and behind these, if needed, the expected number of steps; zero for terminal cells.
     residual, row_sum_defect, error
         As of :class:`~jaxvelo.markov.Absorption`.
     inverse
@@ -103,7 +108,7 @@ class Absorbed(NamedTuple):
         How the equations were solved.
     """
 
-    fates_and_times: Float[np.ndarray, "rows fates+1"]
+    fates_and_times: Float[np.ndarray, "rows columns"]
     residual: float
     row_sum_defect: float
     error: float
@@ -134,6 +139,9 @@ class AbsorbingChain:
         Class of each terminal cell, -1 for all others.
     report
         Called with 1 after each right-hand side that was iterated for.
+    has_duplicates
+        Whether the matrix may have several entries for one pair of cells. One without is given away if it is not
+        sorted.
     """
 
     def __init__(
@@ -141,11 +149,17 @@ class AbsorbingChain:
         matrix: sp.csr_matrix,
         terminal: Int[np.ndarray, " rows"],
         report: Callable[[int], object] | None = None,
+        has_duplicates: bool = True,
     ):
+        indices = matrix.indices
         if not matrix.has_canonical_format:
             # SciPy sorts indices in place, of one of the matrices that share them.
-            matrix = matrix.copy()
-            matrix.sum_duplicates()
+            if has_duplicates:
+                matrix = matrix.copy()
+                matrix.sum_duplicates()
+                indices = matrix.indices
+            else:  # not to share them takes a tenth of the time that sorting does
+                indices = indices.copy()
         self.matrix = matrix
         self.terminal = terminal
         self.report = report
@@ -154,7 +168,7 @@ class AbsorbingChain:
         self.is_stuck = bool((self.transient & (leaves <= 0)).any())
         self.leaves: Float[np.ndarray, " rows"] = np.where(self.transient & (leaves > 0), leaves, 1)
         # Where a move from a transient cell leads, if to another one, P: the equations are those of I - P.
-        self.jumps = sp.csr_matrix((chances, matrix.indices, matrix.indptr), shape=matrix.shape)
+        self.jumps = sp.csr_matrix((chances, indices, matrix.indptr), shape=matrix.shape)
 
     @classmethod
     def of_buckets(
@@ -177,15 +191,21 @@ class AbsorbingChain:
             Class of each terminal cell, -1 for all others.
         """
         counts, widths = [len(row) for row in rows], [column.shape[1] for column in columns]
-        indptr = np.concatenate([[0], np.cumsum(np.repeat(widths, counts))]).astype(np.int32)
+        entries = np.repeat(widths, counts)
+        indptr = np.concatenate([[0], np.cumsum(entries)]).astype(np.int32)
         indices = position[np.concatenate([column.ravel() for column in columns])]
         data = np.concatenate([value.astype(np.float64).ravel() for value in values])
+        # Unused rows of the graph are no cells: terminal, and nobody moves there.
+        of_rows = np.zeros(len(entries), dtype=np.int64)
+        of_rows[position] = terminal
+        used = np.zeros(len(entries), dtype=bool)
+        used[position] = True
+        # Padding is of a cell with itself, or in an unused row: so no pair of cells is left twice.
+        row = np.repeat(np.arange(len(entries)), entries)
+        data[((indices == row) | ~used[row]) & np.isfinite(data)] = 0
         matrix = sp.csr_matrix((data, indices, indptr), shape=(sum(counts), sum(counts)))
         matrix.eliminate_zeros()
-        # Unused rows of the graph are no cells: terminal, and nobody moves there.
-        of_rows = np.zeros(matrix.shape[0], dtype=np.int64)
-        of_rows[position] = terminal
-        return cls(matrix, of_rows)
+        return cls(matrix, of_rows, has_duplicates=False)
 
     @functools.cached_property
     def factors(self) -> SuperLU:
@@ -216,6 +236,7 @@ class AbsorbingChain:
         max_steps: int,
         transposed: bool = False,
         sizes: np.ndarray | None = None,
+        enough: float | None = None,
     ) -> np.ndarray:
         """Solve :math:`A x = b`, or with the transpose of A, for right-hand sides that are zero at terminal cells.
 
@@ -232,6 +253,8 @@ class AbsorbingChain:
         sizes
             Positive, of the shape of the right-hand sides: the iteration weighs the residual of each equation by the
             inverse. Where small numbers are to be known to as many digits as large ones, about the solution's sizes.
+        enough
+            Residual at which the iteration may end, absolute; a small one relative to the right-hand side if ``None``.
         """
         if way == Way.ELIMINATION:
             return self._eliminate(right_side, transposed)[0]
@@ -241,7 +264,7 @@ class AbsorbingChain:
             x = self._solve_directly(b, transposed)
         else:
             matrix = self.jumps.T if transposed else self.jumps
-            x = _iterate(matrix, b, max_steps, sizes, self.report)
+            x = _iterate(matrix, b, max_steps, sizes, enough, self.report)
         return x / leaves if transposed else x
 
     def _solve_directly(self, b: np.ndarray, transposed: bool) -> np.ndarray:
@@ -287,30 +310,37 @@ class AbsorbingChain:
 
     def absorb(self, n_fates: int, effort: Effort) -> Absorbed:
         """Fates and times, and how good they are."""
+        n_columns = n_fates + effort.needs_times
         if not np.isfinite(self.matrix.data).all():
-            return self._nothing(n_fates, Outcome.NOT_FINITE)
-        found = self._nothing(n_fates, Outcome.UNREACHABLE)
+            return self._nothing(n_columns, Outcome.NOT_FINITE)
+        found = self._nothing(n_columns, Outcome.UNREACHABLE)
         if self.is_stuck:
             return found
         for way in plan(self.n_transient, effort):
             if way != Way.ITERATION and self.has_traps():
-                return self._nothing(n_fates, Outcome.UNREACHABLE)
+                return self._nothing(n_columns, Outcome.UNREACHABLE)
             found = self._attempt(n_fates, way, effort)
             if found.outcome == Outcome.SOLVED:
                 return found
-        return self._nothing(n_fates, Outcome.UNREACHABLE) if self.has_traps() else found
+        return self._nothing(n_columns, Outcome.UNREACHABLE) if self.has_traps() else found
 
     def _attempt(self, n_fates: int, way: Way, effort: Effort) -> Absorbed:
         one_step = self.transient[:, None].astype(float)
         into = one_step * (self.matrix @ (self.terminal[:, None] == np.arange(n_fates)).astype(float))
-        both = self.solve(np.hstack([into, one_step]), way, effort.max_steps)
-        fates, times = both[:, :n_fates], both[:, n_fates:]
+        if effort.needs_times or way != Way.ITERATION:
+            both = self.solve(np.hstack([into, one_step]), way, effort.max_steps)
+            fates, times = both[:, :n_fates], both[:, n_fates:]
+        else:
+            fates = self.solve(into, way, effort.max_steps)
+            times = self.solve(one_step, way, effort.max_steps, enough=ROUGH)
         inverse = self.bound_of_inverse(times)
         missing = np.abs(self.residual(fates, into))
         rounding = ROUNDING * one_step * self.leaves[:, None]
         late = np.abs(self.residual(times, one_step)) + rounding * np.abs(times).max(initial=0)
         # Relative to the times, that error is what is missing of one over what is there of it, at least a half.
-        error = max(float((missing + rounding).max(initial=0)) * inverse, 2 * float(late.max(initial=0)))
+        error = float((missing + rounding).max(initial=0)) * inverse
+        if effort.needs_times:
+            error = max(error, 2 * float(late.max(initial=0)))
         if way == Way.ELIMINATION:
             inverse, error = float(times.max(initial=0)), self.elimination.relative_error
         defect = float(np.abs(1 - fates.sum(axis=1))[self.transient].max(initial=0))
@@ -318,10 +348,11 @@ class AbsorbingChain:
         outcome = Outcome.SOLVED if good else Outcome.INACCURATE
         error = error if error >= 0 else np.inf  # where factors are not finite
         inverse = inverse if good else np.inf
-        return Absorbed(both, float(missing.max(initial=0)), defect, error, inverse, outcome, way)
+        found = np.hstack([fates, times]) if effort.needs_times else fates
+        return Absorbed(found, float(missing.max(initial=0)), defect, error, inverse, outcome, way)
 
-    def _nothing(self, n_fates: int, outcome: Outcome) -> Absorbed:
-        unknown = np.where(self.transient[:, None], np.nan, np.zeros(n_fates + 1))
+    def _nothing(self, n_columns: int, outcome: Outcome) -> Absorbed:
+        unknown = np.where(self.transient[:, None], np.nan, np.zeros(n_columns))
         return Absorbed(unknown, np.nan, np.nan, np.inf, np.inf, outcome, Way.ITERATION)
 
     def solve_accurately(
@@ -399,13 +430,14 @@ def _iterate(
     b: np.ndarray,
     max_steps: int,
     sizes: np.ndarray | None,
+    enough: float | None,
     report: Callable[[int], object] | None,
 ) -> np.ndarray:
     """Solve (I - matrix) x = b, side by side; by threads where that takes long, each with a few vectors of its own."""
 
     def solve(side: int) -> np.ndarray:
         scale = None if sizes is None else np.ascontiguousarray(sizes[:, side])
-        return iterate_one(matrix, np.ascontiguousarray(b[:, side]), max_steps, scale)
+        return iterate_one(matrix, np.ascontiguousarray(b[:, side]), max_steps, scale, enough)
 
     x = np.empty_like(b)
 
@@ -424,9 +456,13 @@ def _iterate(
 
 
 def iterate_one(
-    matrix: sp.sparray | sp.spmatrix, b: np.ndarray, max_steps: int, scale: np.ndarray | None
+    matrix: sp.sparray | sp.spmatrix,
+    b: np.ndarray,
+    max_steps: int,
+    scale: np.ndarray | None,
+    enough: float | None = None,
 ) -> np.ndarray:
-    """Solve for one right-hand side by BiCGSTAB (van der Vorst 1992), in units of ``scale``.
+    """Solve for one right-hand side by BiCGSTAB (van der Vorst 1992) to the residual ``enough``, in units of ``scale``.
 
     Written out, without BLAS: its threads wait for each other where programs of JAX occupy the processor cores (a
     product of two vectors of 10,000 numbers took 100 times as long).
@@ -438,7 +474,7 @@ def iterate_one(
         return x - matrix @ (x * scale) / scale
 
     missing = b if scale is None else b / scale
-    right_side, enough = missing, RESIDUAL * _norm(missing)
+    right_side, enough = missing, RESIDUAL * _norm(missing) if enough is None else enough
     x, steps = np.zeros_like(b), 0
     while steps < max_steps and _norm(missing) > enough:
         # Begin from what was found: by and by, the iteration's own account of the residual drifts.

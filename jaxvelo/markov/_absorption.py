@@ -35,16 +35,16 @@ class Absorption(NamedTuple):
     probabilities
         Probability of each class of terminal cells, shape ``(cells, fates)``. Zero or one for terminal cells.
     times
-        Expected number of steps until absorption, shape ``(cells,)``. Zero for terminal cells.
+        Expected number of steps until absorption, shape ``(cells,)``. Zero for terminal cells. NaN if not asked for.
     residual
         Largest violation of the equations, :math:`\max_{ik} |\sum_{j \neq i} T_{ij} (B_{ik} - B_{jk})|` over the
         transient cells. A small one does not make a small error: see ``error``.
     row_sum_defect
         Largest difference of a cell's probabilities from the sum one.
     error
-        Bound of the error of all probabilities, and of the relative error of the times, before they are rounded to
-        the type of the transition probabilities: residual and rounding errors times the largest row sum of the inverse
-        of the equations. Infinite if nothing is known.
+        Bound of the error of all probabilities, and of the relative error of the times if these are asked for, before
+        they are rounded to the type of the transition probabilities: residual and rounding errors times the largest row
+        sum of the inverse of the equations. Infinite if nothing is known.
     outcome
         An :class:`~jaxvelo.markov.Outcome` as an integer: zero if ``error`` is within the tolerance, otherwise why
         not. Where there is no solution, probabilities and times are NaN; one that is not accurate enough is given as it
@@ -67,6 +67,7 @@ def absorption_probabilities(
     max_steps: int = 500,
     direct_cells: int = DIRECT_CELLS,
     report: Callable[[int], object] | None = None,
+    needs_times: bool = True,
 ) -> Absorption:
     r"""Probabilities to be absorbed in each class of terminal cells, and the time until then.
 
@@ -102,18 +103,20 @@ def absorption_probabilities(
         with the square of this number, 12 bytes each: 1.2 GB for 10,000 cells.
     report
         Called with 1 each time that one of the equations is solved by iteration, for a matrix of SciPy.
+    needs_times
+        Whether the times are wanted too; otherwise they are NaN.
 
     Returns
     -------
     Probabilities and times, and whether to believe them. Look at ``outcome``.
     """
-    effort = effort_of(tolerance, max_steps, direct_cells)
+    effort = effort_of(tolerance, max_steps, direct_cells)._replace(needs_times=needs_times)
     if isinstance(transitions, TransitionMatrix):
         return _of_graph(transitions.values, transitions.graph.bare, jnp.asarray(terminal), n_fates, effort)
     classes = np.asarray(terminal)
     found = AbsorbingChain(transitions, classes, report).absorb(n_fates, effort)
     probabilities = found.fates_and_times[:, :n_fates] + one_hot(classes, n_fates)
-    times = found.fates_and_times[:, n_fates].copy()
+    times = found.fates_and_times[:, n_fates].copy() if needs_times else np.full(len(classes), np.nan)
     return Absorption(probabilities, times, found.residual, found.row_sum_defect, found.error, int(found.outcome))
 
 
@@ -132,16 +135,17 @@ def one_hot(classes: Int[np.ndarray, " cells"], n_fates: int) -> Float[np.ndarra
 def _of_graph(values, graph: NeighborGraph, terminal: Array, n_fates: int, effort: Effort) -> Absorption:
     found = _absorb(values, graph, terminal, n_fates, effort)
     known = jax.nn.one_hot(terminal, n_fates, dtype=found.high.dtype)
+    times = found.high[:, n_fates] if effort.needs_times else jnp.full(len(terminal), jnp.nan, found.high.dtype)
     return Absorption(
-        known + found.high[:, :-1], found.high[:, -1], found.residual, found.row_sum_defect, found.error, found.outcome
+        known + found.high[:, :n_fates], times, found.residual, found.row_sum_defect, found.error, found.outcome
     )
 
 
 class _Found(NamedTuple):
-    """Fates and times of the transient cells as the sum of two numbers, of which the second is what rounding left."""
+    """Fates and perhaps times of the transient cells as the sum of two numbers; the second is what rounding left."""
 
-    high: Float[Array, "cells fates+1"]
-    low: Float[Array, "cells fates+1"]
+    high: Float[Array, "cells columns"]
+    low: Float[Array, "cells columns"]
     residual: Float[Array, ""]
     row_sum_defect: Float[Array, ""]
     error: Float[Array, ""]
@@ -161,7 +165,7 @@ def _absorb(values, graph: NeighborGraph, terminal: Array, n_fates: int, effort:
         numbers: Any = (found.residual, found.row_sum_defect, found.error, found.inverse, found.outcome, found.way)
         return _Found(high, exact - high, *numbers)
 
-    both: Any = jax.ShapeDtypeStruct((graph.position.shape[0], n_fates + 1), dtype)
+    both: Any = jax.ShapeDtypeStruct((graph.position.shape[0], n_fates + effort.needs_times), dtype)
     number: Any = jax.ShapeDtypeStruct((), dtype)
     code: Any = jax.ShapeDtypeStruct((), jnp.int32)
     results = _Found(both, both, number, number, number, number, code, code)
@@ -175,11 +179,18 @@ def _absorb_jvp(n_fates, effort, primals, tangents):
     moved, _, _ = tangents
     found = _absorb(values, graph, terminal, n_fates, effort)
     transient = (terminal < 0)[:, None]
-    known = jnp.pad(jax.nn.one_hot(terminal, n_fates, dtype=found.high.dtype), ((0, 0), (0, 1)))
+    known = jax.nn.one_hot(terminal, n_fates, dtype=found.high.dtype)
+    known = jnp.pad(known, ((0, 0), (0, int(effort.needs_times))))
     ends = jnp.concatenate([known + found.high, found.low], axis=1)
     changes = expected_displacement(TransitionMatrix(graph, moved), ends)
-    change = jnp.where(transient, changes[:, : n_fates + 1] + changes[:, n_fates + 1 :], 0)
-    solution = solve_implicitly(change, values, graph, terminal, found.inverse, found.way, effort)
+    of_high, of_low = jnp.split(changes, 2, axis=1)
+    change = jnp.where(transient, of_high + of_low, 0)
+    # What one fate loses, the others gain: the last one needs no solution of its own.
+    solution = solve_implicitly(
+        jnp.delete(change, n_fates - 1, axis=1), values, graph, terminal, found.inverse, found.way, effort
+    )
+    fates, times = jnp.split(solution, [n_fates - 1], axis=1)
+    solution = jnp.concatenate([fates, -jnp.sum(fates, axis=1, keepdims=True), times], axis=1)
     still = jax.tree.map(jnp.zeros_like, found)
     codes = {name: np.zeros((), jax.dtypes.float0) for name in ("outcome", "way")}
     return found, still._replace(high=solution, **codes)

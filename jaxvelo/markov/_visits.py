@@ -29,7 +29,7 @@ def expected_visits(
     transitions
         Transition matrix, shape ``(cells, cells)``.
     terminal
-        Class of each terminal cell, -1 for all others; classes do not matter. Each cell must be able to reach one of them.
+        Class of each terminal cell, -1 for all others. Each cell must be able to reach a terminal one, of any class.
     starts
         :math:`s`, number of chains that begin at each cell; those that begin at terminal cells are left out.
     max_steps, direct_cells

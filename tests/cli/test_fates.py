@@ -54,6 +54,22 @@ def test_number_of_macrostates_and_direction(results, run):
     assert "lineages_fwd" not in result.cells.obsm
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_no_progress_bar_where_there_is_no_terminal(results, run, monkeypatch):
+    """However long a step takes: bars appear after a second, so that only what is asked for can be looked at."""
+    asked = []
+    for name in ("compute_macrostates", "compute_fate_probabilities"):
+        compute = getattr(GPCCA, name)
+
+        def recorded(self, *args, compute=compute, **kwargs):
+            asked.append(kwargs["show_progress_bar"])
+            return compute(self, *args, **kwargs)
+
+        monkeypatch.setattr(GPCCA, name, recorded)
+    run(results, fates=True).succeeded()
+    assert asked == [False, False]
+
+
 STEPS = {
     "compute_macrostates": ("macrostates and fates", ()),
     "predict_terminal_states": ("terminal states and fates", ("macrostates_fwd",)),

@@ -1,8 +1,9 @@
 """Each objective has a minimum inside: it rises as scale and weight go to their ends, on data where it should.
 
-Where it need not: the direction of the expected step, all that :class:`CrossBoundary` and :class:`HeldOutVelocity` look
-at, is not improved by similarity, so these do not rise as the weight of a velocity that is right goes to one;
-:class:`FateProportions` of sets whose shares are those of all cells cannot tell a chain that forgets where it began.
+Where it need not: :class:`HeldOutVelocity` looks at the direction of the expected step alone, of which similarity knows
+nothing: it does not rise as the weight of the velocity goes to one, nor does :class:`CrossBoundary` at a scale where
+steps average over the noise. :class:`FateProportions` of sets whose shares are those of all cells cannot tell a chain
+that forgets where it began: it does not rise as scale or weight go to zero.
 """
 
 import functools
@@ -50,15 +51,6 @@ def losses_of(objective, graph, features, scale=SCALE, weight=WEIGHT):
     return found[: len(SCALES)], found[len(SCALES) :]
 
 
-def check_rises(losses, at_first=True, at_last=True):
-    """At the ends, the loss is well above that somewhere between."""
-    inside = losses[1:-1].min()
-    if at_first:
-        assert losses[0] > inside + 0.01
-    if at_last:
-        assert losses[-1] > inside + 0.01
-
-
 def expected_objective(name, matrix, transitions):
     """What a likelihood would be of very many observations of this chain: each possible one, weighed by its chance."""
     terminal = terminal_cells(matrix)
@@ -99,36 +91,39 @@ def test_likelihoods_are_largest_at_the_truth(name):
 
 @functools.cache
 def drifting():
-    """Cells in a plane that drift, but for noise, along one direction in which time goes on."""
-    rng = np.random.default_rng(1)
+    """Cells in a plane whose velocities are, but for noise, along one direction, in which time goes on."""
+    rng = np.random.default_rng(6)
     points = rng.normal(size=(N_CELLS, 2))
-    map_of, direction = rng.normal(size=(2, N_GENES)), np.array([0.8, 0.6])
-    x = np.tanh(0.5 * points @ map_of)
-    towards = (1 - x**2) * (direction @ map_of)
-    v = towards + 0.6 * rng.normal(size=x.shape)
-    graph = NeighborGraph.from_csr(nearest_graph(points))
-    return graph, {"velocity": Features(default(x), default(v))}, x, towards, points @ direction
-
-
-def nearest_graph(points):
-    dense = nearest(points, 10)
-    return sp.csr_matrix(np.maximum(dense, dense.T))
+    genes, direction = rng.normal(size=(2, N_GENES)), np.array([0.8, 0.6])
+    x = np.tanh(0.5 * points @ genes)
+    v = (1 - x**2) * (direction @ genes) + 0.6 * rng.normal(size=x.shape)
+    near = nearest(points, 10)
+    near = np.maximum(near, near.T)
+    graph = NeighborGraph.from_csr(sp.csr_matrix(near))
+    return near, graph, {"velocity": Features(default(x), default(v))}, x, points @ direction
 
 
 def drift_objective(name):
-    _, _, x, towards, time = drifting()
-    items = jnp.asarray(EVERYONE), jnp.ones(N_CELLS)
-    return {
-        "cross_boundary": lambda: CrossBoundary(default(x), default(towards), *items),
-        "time_gain": lambda: TimeGain(default(time), *items),
-        "held_out": lambda: HeldOutVelocity("velocity", 2, *items),
-    }[name]()
+    near, _, _, x, time = drifting()
+    if name == "held_out":
+        return HeldOutVelocity("velocity", 2, jnp.asarray(EVERYONE), jnp.ones(N_CELLS))
+    if name == "time_gain":
+        return TimeGain(default(time), jnp.asarray(EVERYONE), jnp.ones(N_CELLS))
+    assert name == "cross_boundary"
+    # Towards the middle of the later neighbours.
+    later = near * (time[None] > time[:, None])
+    cell = np.flatnonzero(later.sum(axis=1))
+    towards = later[cell] @ x / later[cell].sum(axis=1, keepdims=True) - x[cell]
+    return CrossBoundary(default(x), default(towards), jnp.asarray(cell), jnp.ones(len(cell)))
 
 
 @pytest.mark.parametrize("name", ["cross_boundary", "held_out", "time_gain"])
 def test_scores_of_steps(name):
-    graph, features, *_ = drifting()
+    _, graph, features, *_ = drifting()
     by_scale, by_weight = losses_of(drift_objective(name), graph, features, scale=64.0, weight=0.98)
-    print(name, by_scale.round(3), by_weight.round(3))
-    check_rises(by_scale)
-    check_rises(by_weight, at_last=name == "time_gain")
+    # At a scale so large that steps follow the noise of the velocity, similarity helps.
+    for losses in (by_scale, by_weight):
+        best = losses[1:-1].min()
+        assert losses[0] > best + 0.01
+        if losses is by_scale or name != "held_out":
+            assert losses[-1] > best + 0.01

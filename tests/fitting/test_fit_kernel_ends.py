@@ -30,7 +30,7 @@ class TestWhereItGoesWrong:
     def test_later(self, mixed, logged):
         """The parameters before the step are kept, and the warning names step and parameters."""
         adata = mixed.adata
-        settings = {"starts": 1, "validation": None, **QUICK}
+        settings = {"starts": 1, "validation": None, "optimizer": optax.adam(0.1), **QUICK}
         fine = tl.fit_kernel(mixed, objectives.FunctionOf(adata, self.gain_until(np.inf)), **settings)
         losses = fine.history["training"][:, 0]
         assert (np.diff(losses[:8]) < 0).all()
@@ -111,15 +111,15 @@ class TestEnds:
         """One interrupt ends the whole search, not one fold of it."""
         from jaxvelo.fit import _minimize
 
-        calls, advance = [], _minimize._advance
+        calls, step = [], _minimize._step
 
         def interrupted(*args):
             calls.append(1)
             if len(calls) == 3:
                 raise KeyboardInterrupt
-            return advance(*args)
+            return step(*args)
 
-        monkeypatch.setattr(_minimize, "_advance", interrupted)
+        monkeypatch.setattr(_minimize, "_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             tl.fit_kernel(mixed, fates, train=["scale", "weights", "gene_weights"], **QUICK)
         assert len(calls) == 3
@@ -156,7 +156,7 @@ class TestEnds:
         message = "Expected the data of the fit to resume, with a loss of .* found one of .* Fit anew"
         swapped = known.copy()
         swapped.obs["fate"] = swapped.obs["fate"].cat.rename_categories({"begin": "end", "end": "begin"})
-        objective = objectives.FateLikelihood(swapped, "fate", "terminal")
+        objective = objectives.FateLikelihood(swapped, "fate", "terminal", blind=0)
         with pytest.raises(ValueError, match=message):
             tl.fit_kernel(mixed, objective, resume=plain_fit, **QUICK)
         # On the held-out cells alone.
@@ -165,7 +165,7 @@ class TestEnds:
         other = {"begin": "end", "end": "begin"}
         names[plain_fit.validation] = [other.get(name, name) for name in names[plain_fit.validation]]
         held_out.obs["fate"] = names
-        objective = objectives.FateLikelihood(held_out, "fate", "terminal")
+        objective = objectives.FateLikelihood(held_out, "fate", "terminal", blind=0)
         with pytest.raises(ValueError, match=r"on the validation cells, found one of .* Fit anew"):
             tl.fit_kernel(mixed, objective, resume=plain_fit, **QUICK)
         velocity, connectivity = mixed.kernels
@@ -189,7 +189,7 @@ class TestEnds:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(_minimize, "_advance", interrupted)
+            patch.setattr(_minimize, "_step", interrupted)
             nothing = tl.fit_kernel(mixed, fates, **QUICK)
         assert nothing.history["loss"].shape == (0, 1)
         assert nothing.scores["validation_gain"] == 0

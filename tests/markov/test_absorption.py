@@ -436,6 +436,33 @@ def test_gradient_by_the_transition_probabilities(size):
     check_gradient(outcome, transitions.values, arguments=(transitions, jnp.asarray(terminal), factors))
 
 
+@pytest.mark.parametrize("direct_cells", [0, 10_000])
+def test_without_times(direct_cells):
+    """The same fates and derivatives to the last digits; the bound holds, and is not much larger."""
+    transitions, dense, _ = messy_chain(N_CELLS, 2)
+    terminal = jnp.asarray(classes(dense, 2))
+    factors = jnp.asarray(np.random.default_rng(0).normal(size=(N_CELLS, N_FATES)), transitions.values[0].dtype)
+
+    def solved(values, needs_times):
+        moved = TransitionMatrix(transitions.graph, values)
+        found = absorption_probabilities(moved, terminal, N_FATES, direct_cells=direct_cells, needs_times=needs_times)
+        return jnp.sum(found.probabilities * factors), found
+
+    (_, both), slopes = jax.value_and_grad(solved, has_aux=True)(transitions.values, True)
+    (_, alone), others = jax.value_and_grad(solved, has_aux=True)(transitions.values, False)
+    for one, other in zip((*slopes, both.probabilities), (*others, alone.probabilities), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6 if one.dtype == np.float32 else 1e-10)
+    assert np.isnan(np.asarray(alone.times)).all()
+    assert int(alone.outcome) == Outcome.SOLVED
+    assert 0 < float(alone.error) <= 1e-9
+    plain = absorption_probabilities(transitions.to_csr(), terminal, N_FATES, direct_cells=direct_cells)
+    without = absorption_probabilities(
+        transitions.to_csr(), terminal, N_FATES, direct_cells=direct_cells, needs_times=False
+    )
+    assert np.abs(plain.probabilities - without.probabilities).max() <= plain.error + without.error
+    assert np.isnan(without.times).all()
+
+
 def test_hessian():
     # Second derivatives, as the covariance of fitted parameters takes them.
     if not jax.config.jax_enable_x64:
