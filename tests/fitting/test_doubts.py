@@ -117,6 +117,20 @@ def test_standard_error_of_groups(problem):
     assert np.isnan(standard_error(problem.objective, [losses], cells, Groups("one", 0 * donor)))
 
 
+def test_standard_error_of_sets(known):
+    """A set counts for the group of one of its cells, which itself may not be among those of the mean."""
+    counts = {name: {"begin": 3, "end": 1} for name in "abc"}
+    sets = {name: i + 1 == NUMBER // 12 for i, name in enumerate(counts)}
+    objective = objectives.FateProportions(known, counts, sets, "terminal")
+    cells = np.isin(NUMBER // 12, [1, 3])
+    cells[np.asarray(objective.cell)] = False
+    losses = np.array([1.0, 50.0, 3.0])
+    assert np.isclose(standard_error(objective, [losses], cells, Groups("donor", NUMBER // 12)), 1)
+    parts, groups = parts_of_mean(objective, [losses], cells, Groups("donor", NUMBER // 12))
+    np.testing.assert_allclose(parts, [0.5, 1.5])
+    np.testing.assert_array_equal(groups, [1, 3])
+
+
 def test_labels_that_look_wrong(said):
     """Alone among its neighbours, and improbable by the convention: both are asked for."""
     path = sp.csr_matrix(sp.diags_array([np.ones(N_CELLS - k) for k in (1, 2, 1, 2)], offsets=[1, 2, -1, -2]))
