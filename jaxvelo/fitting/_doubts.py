@@ -109,8 +109,8 @@ def _far_parameters(parameters: Mapping[str, np.ndarray], convention: Mapping[st
                 times = f"{ratio.max():.3g} times" if ratio.max() == far else f"{ratio.min():.2g} of"
                 yield (
                     f"`{name}` has run to {times} the automatic one: steps are nearly "
-                    f"{'certain' if ratio.max() == far else 'uniform'}, also where no label speaks for that. Hold it: "
-                    "train the weights alone, or add an objective that speaks against it."
+                    f"{'certain' if ratio.max() == far else 'uniform'}, also where no label speaks for that. Hold it "
+                    "by a smaller `prior`, or train the weights alone."
                 )
         elif name.startswith("weights"):
             largest = value.max(axis=-1)
@@ -119,7 +119,8 @@ def _far_parameters(parameters: Mapping[str, np.ndarray], convention: Mapping[st
                 term = int(np.argmax(value[np.unravel_index(np.argmax(np.where(run, largest, 0)), run.shape)]))
                 yield (
                     f"`{name}` has run to {largest.max():.4g} for term {term + 1}: the fit has dropped the others, "
-                    "which is more than labels of some cells can tell. Hold it: train the scale alone."
+                    "which is more than labels of some cells can tell. Hold it by a smaller `prior`, or "
+                    "train the scale alone."
                 )
 
 
@@ -154,8 +155,8 @@ def _uncertain_gain(
 
 def _gain_without_best(problem: KernelProblem, split: Split, groups: Groups, gains: Sequence[np.ndarray]) -> float:
     """Smallest mean gain over all held-out groups but one; only that with the largest part in the gain is tried."""
-    parts = parts_of_mean(problem.objective, gains, split.held_out, groups)
-    best = np.unique(groups.number[split.held_out])[int(np.argmax(parts))]
+    parts, numbers = parts_of_mean(problem.objective, gains, split.held_out, groups)
+    best = numbers[int(np.argmax(parts))]
     return mean_loss(problem.objective, gains, split.held_out & (groups.number != best))
 
 

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from jaxvelo import fit
 from jaxvelo.fitting._split import Groups, Split
@@ -51,26 +51,24 @@ def standard_error(
     with :math:`p_i` the part of an item in the mean :math:`\bar L`, summed over the terms (linearisation of a ratio of
     sums over clusters, Cochran 1977, section 9A).
     """
-    if groups.count(cells) < 2:
-        return float("nan")
     terms = zip(shares(objective, cells), losses, strict=True)
     centred = [loss - share @ loss for (_, _, share), loss in terms]
-    parts = parts_of_mean(objective, centred, cells, groups)
+    parts, _ = parts_of_mean(objective, centred, cells, groups)
+    if len(parts) < 2:
+        return float("nan")
     return float(np.sqrt(np.sum(parts**2) * len(parts) / (len(parts) - 1)))
 
 
 def parts_of_mean(
     objective: fit.Loss, losses: Sequence[np.ndarray], cells: Bool[np.ndarray, " cells"], groups: Groups
-) -> Float[np.ndarray, " groups"]:
-    """Part that the items of each group of some cells have in the mean loss over these; they sum to it."""
-    names, number = np.unique(groups.number[cells], return_inverse=True)
-    place = np.full(len(cells), -1)
-    place[cells] = number
-    parts = np.zeros(len(names))
+) -> tuple[Float[np.ndarray, " groups"], Int[np.ndarray, " groups"]]:
+    """Part that the items of each group have in the mean loss over some cells, and these groups; they sum to it."""
+    numbers, values = [], []
     for (coefficient, cell, share), loss in zip(shares(objective, cells), losses, strict=True):
-        counted = share > 0
-        np.add.at(parts, place[cell[counted]], (coefficient * share * loss)[counted])
-    return parts
+        numbers.append(groups.number[cell[share > 0]])
+        values.append((coefficient * share * loss)[share > 0])
+    names, place = np.unique(np.concatenate(numbers), return_inverse=True)
+    return np.bincount(place, np.concatenate(values), len(names)), names
 
 
 def as_doubles(losses: Sequence[jax.Array]) -> list[Float[np.ndarray, " items"]]:

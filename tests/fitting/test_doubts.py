@@ -113,8 +113,22 @@ def test_standard_error_of_groups(problem):
     means = [losses[np.asarray(donor[problem.objective.cell] == d)].mean() for d in sorted(set(donor[cells]))]
     expected = np.std(means, ddof=1) / np.sqrt(len(means))
     assert np.isclose(standard_error(problem.objective, [losses], cells, groups), expected)
-    assert np.isclose(parts_of_mean(problem.objective, [losses], cells, groups).sum(), np.mean(means))
+    assert np.isclose(parts_of_mean(problem.objective, [losses], cells, groups)[0].sum(), np.mean(means))
     assert np.isnan(standard_error(problem.objective, [losses], cells, Groups("one", 0 * donor)))
+
+
+def test_standard_error_of_sets(known):
+    """A set counts for the group of one of its cells, which itself may not be among those of the mean."""
+    counts = {name: {"begin": 3, "end": 1} for name in "abc"}
+    sets = {name: i + 1 == NUMBER // 12 for i, name in enumerate(counts)}
+    objective = objectives.FateProportions(known, counts, sets, "terminal")
+    cells = np.isin(NUMBER // 12, [1, 3])
+    cells[np.asarray(objective.cell)] = False
+    losses = np.array([1.0, 50.0, 3.0])
+    assert np.isclose(standard_error(objective, [losses], cells, Groups("donor", NUMBER // 12)), 1)
+    parts, groups = parts_of_mean(objective, [losses], cells, Groups("donor", NUMBER // 12))
+    np.testing.assert_allclose(parts, [0.5, 1.5])
+    np.testing.assert_array_equal(groups, [1, 3])
 
 
 def test_labels_that_look_wrong(said):
@@ -180,7 +194,7 @@ def test_fit_by_groups(mixed, fates, caplog):
     """Errors, scores and what is said follow the groups; a fit goes on with the same ones."""
     mixed.adata.obs["donor"] = NUMBER // 6
     donor = NUMBER // 6
-    longer = {**QUICK, "steps": 200}
+    longer = {**QUICK, "steps": 40, "train": {"weights": True}}
     with caplog.at_level(logging.WARNING):
         result = tl.fit_kernel(mixed, fates, groups="donor", validation=0.3, **longer)
     assert not set(donor[result.training]) & set(donor[result.validation])
@@ -189,16 +203,19 @@ def test_fit_by_groups(mixed, fates, caplog):
     for doubt in result.doubts:
         assert doubt in caplog.text
         assert f"  ! {doubt}" in str(result)
-    begun = tl.fit_kernel(mixed, fates, groups="donor", validation=0.3, **QUICK)
+    begun = tl.fit_kernel(mixed, fates, groups="donor", validation=0.3, **{**longer, "steps": 20})
     same(result, tl.fit_kernel(mixed, fates, resume=begun, **longer))
     cells = tl.fit_kernel(mixed, fates, validation=result.validation, **longer)
     np.testing.assert_array_equal(cells.parameters["weights"], result.parameters["weights"])
     assert result.scores["validation_gain_se"] != cells.scores["validation_gain_se"]
-    problem, best = KernelProblem.of(mixed, fates, None, 0), best_of(result.state, result.start)
-    covariance, _ = fit.laplace_covariance(problem.problem, best, jnp.asarray(result.training, dtype=float))
-    by_group = fit.clustered_covariance(problem.problem, best, result.training, result.group, covariance)
-    scales = [
-        fit.standard_errors(problem.problem, best, jnp.asarray(c, dtype=float))[0][0] for c in (covariance, by_group)
-    ]
-    assert np.isclose(result.standard_errors["softmax_scale"], max(map(float, scales)), rtol=1e-4)
+    problem = KernelProblem.of(mixed, fates, {"weights": True}, 0).problem
+    best = best_of(result.state, result.start)
+    covariance, _ = fit.laplace_covariance(problem, best, jnp.asarray(result.training, dtype=float))
+    by_group = fit.clustered_covariance(problem, best, result.training, result.group, covariance)
+    # For one number, errors of the share are in proportion to those of its logit.
+    ratio = float(np.sqrt(by_group[0, 0] / covariance[0, 0]))
+    expected = cells.standard_errors["weights"] * max(ratio, 1)
+    np.testing.assert_allclose(result.standard_errors["weights"], expected, rtol=1e-3)
+    assert np.isfinite(expected).all()
+    assert ratio > 0
     del mixed.adata.obs["donor"]

@@ -54,6 +54,8 @@ def make_result(n_starts=1, validated=True, scale=None, weights=None, genes=Fals
         fate_names=[],
         doubtful=np.zeros(N_CELLS, bool),
         doubts=[],
+        prior=np.inf,
+        priors={},
         penalty=0.3 if genes else 0.0,
         penalties={
             "candidates": np.array([0.1, 0.3, 1.0]), "loss": np.array([1.2, 1.1, np.inf]), "loss_se": np.full(3, 0.1),
