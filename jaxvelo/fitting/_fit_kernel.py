@@ -274,3 +274,6 @@ def _bar(steps: int, progress: bool, description: str) -> Iterator[Any]:
             bar.set_postfix(loss=f"{np.nanmin(history.loss[-1]):.4f}" if np.isfinite(history.loss[-1]).any() else "-")
 
         yield report
+        if bar.n:  # it may have ended by itself
+            bar.total = bar.n
+            bar.refresh()

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxvelo.fitting._descent import Descender, Restraint
 from jaxvelo.fitting._folds import inner_folds
+from jaxvelo.fitting._inner_validation import INNER_FOLDS, inner_losses
 from jaxvelo.fitting._kernel_problem import KernelProblem
 from jaxvelo.fitting._split import Groups, Split
-from jaxvelo.fitting._starts import starting_points
 
 CANDIDATE_PENALTIES = (0.1, 0.3, 1.0, 3.0, 100.0)
 """Factors of the penalty among which the inner validation chooses; by the last, gene weights stay where they are."""
-INNER_FOLDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,19 +45,9 @@ def choose_penalty(
         If the user interrupts, which ends the whole search.
     """
     folds = inner_folds(problem, split.training, INNER_FOLDS, groups)
-    starts = [starting_points(problem, 1)] * len(folds)
-    losses = np.full((len(CANDIDATE_PENALTIES), len(folds)), np.nan)
-    with tqdm(total=losses.size, desc="Choosing penalty", disable=not progress, leave=False) as bar:
-        # One after another and not side by side: they share the program of the fit itself.
-        for (i, factor), (f, fold) in itertools.product(enumerate(CANDIDATE_PENALTIES), enumerate(folds)):
-            descent = descender.minimize(problem.problem, starts[f], fold, restraint._replace(genes=factor))
-            if not descent.is_ended and descent.state.step[0] < descender.steps:
-                raise KeyboardInterrupt  # which the optimisation took for its own end
-            losses[i, f] = descent.history["validation"][int(descent.state.best_step[0]), 0]
-            if descent.is_finite:
-                starts[f] = descent.best_points
-            bar.update()
-    losses = np.where(np.isfinite(losses), losses, np.inf)
+    tightest_first = [restraint._replace(genes=factor) for factor in CANDIDATE_PENALTIES[::-1]]
+    restraints = [tightest_first] * len(folds)
+    losses = inner_losses(problem, folds, restraints, descender, "Choosing penalty", progress)[::-1]
     candidates = {
         "candidates": np.asarray(CANDIDATE_PENALTIES),
         "loss": losses.mean(axis=1),

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxvelo.fitting._descent import Descender, Restraint
 from jaxvelo.fitting._folds import inner_folds
+from jaxvelo.fitting._inner_validation import INNER_FOLDS, inner_losses
 from jaxvelo.fitting._kernel_problem import KernelProblem
 from jaxvelo.fitting._split import Groups, Split
-from jaxvelo.fitting._starts import starting_points
 
 CANDIDATE_PRIORS = (0.1, 0.3, 1.0, 3.0)
 """Standard deviations among which the inner validation chooses, in units of log scales and logits: with the first,
 parameters stay where they are; with the last, a scale may be twenty times the automatic one."""
-INNER_FOLDS = 3
-INNER_STEPS = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,22 +51,11 @@ def choose_prior(
         If the user interrupts, which ends the whole search.
     """
     folds = inner_folds(problem, split.training, INNER_FOLDS, groups)
-    # So that the choice does not depend on how many steps the fit itself takes before it goes on.
-    descender = dataclasses.replace(descender, steps=INNER_STEPS)
-    losses = np.full((len(CANDIDATE_PRIORS), len(folds)), np.nan)
-    with tqdm(total=losses.size, desc="Choosing prior", disable=not progress, leave=False) as bar:
-        # From the narrowest to the widest, each from where the last one ended.
-        starts = [starting_points(problem, 1)] * len(folds)
-        for (i, deviation), (f, fold) in itertools.product(enumerate(CANDIDATE_PRIORS), enumerate(folds)):
-            restraint = Restraint(0.0, prior_factor(problem, deviation, groups, fold), outside)
-            descent = descender.minimize(problem.problem, starts[f], fold, restraint)
-            if not descent.is_ended and descent.state.step[0] < descender.steps:
-                raise KeyboardInterrupt  # which the optimisation took for its own end
-            losses[i, f] = descent.history["validation"][int(descent.state.best_step[0]), 0]
-            if descent.is_finite:
-                starts[f] = descent.best_points
-            bar.update()
-    losses = np.where(np.isfinite(losses), losses, np.inf)
+    restraints = [
+        [Restraint(0.0, prior_factor(problem, deviation, groups, fold), outside) for deviation in CANDIDATE_PRIORS]
+        for fold in folds
+    ]
+    losses = inner_losses(problem, folds, restraints, descender, "Choosing prior", progress)
     mean = losses.mean(axis=1)
     best = int(np.argmin(mean))
     with np.errstate(invalid="ignore"):

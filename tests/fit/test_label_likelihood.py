@@ -103,7 +103,7 @@ def share_of(problem, parameters):
 def test_gradients_of_objectives(name):
     problem = problem_of(name)
     # Labels at random would all be blind: those that are likely count more.
-    likely = jnp.exp(-item_losses(problem, moved(problem.parametrization.start()))[0])
+    likely = jnp.exp(-item_losses(problem, moved(problem.parametrization.start()))[0][0])
     weight = jnp.where(likely > jnp.median(likely), 1, 0.5).astype(likely.dtype)
     problem = eqx.tree_at(lambda p: p.objective.weight, problem, weight)
     fitted = eqx.tree_at(lambda p: p.objective.blind, problem, None)

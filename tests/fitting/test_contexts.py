@@ -4,13 +4,12 @@ import os
 import subprocess
 import sys
 import textwrap
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaxvelo import fit, tl
+from jaxvelo import tl
 from tests.fitting.fits import QUICK
 
 pytestmark = pytest.mark.any_precision
@@ -40,7 +39,6 @@ PROGRAM = """
         setattr(module, name, watching)
 
     watched(_fit_kernel, "item_losses")
-    watched(_fit_kernel, "_covariance")
     watched(_dynamical_model, "fit_curves")
 
     def everything():
@@ -60,7 +58,7 @@ PROGRAM = """
     second = jax.devices()[1]
     with jax.enable_x64(True), jax.default_device(second):
         found = everything()
-    assert seen == {(name, second.id) for name in ("item_losses", "_covariance", "fit_curves")}, seen
+    assert seen == {(name, second.id) for name in ("item_losses", "fit_curves")}, seen
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_device", second)
     expected = everything()
@@ -79,20 +77,6 @@ def test_precision_and_device_of_contexts_hold_in_threads():
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(PROGRAM)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-
-
-def test_an_error_of_the_covariance_comes_out(mixed, fates, monkeypatch):
-    """One that it ends in beside the fit, and not after it."""
-    laplace_covariance, main = fit.laplace_covariance, threading.get_ident()
-
-    def fails(*args):
-        if threading.get_ident() != main:
-            raise ArithmeticError("no covariance")
-        return laplace_covariance(*args)
-
-    monkeypatch.setattr(fit, "laplace_covariance", fails)
-    with pytest.raises(ArithmeticError, match="no covariance"):
-        tl.fit_kernel(mixed, fates, **QUICK)
 
 
 def test_an_error_of_the_losses_comes_out(mixed, fates, monkeypatch):
