@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -56,6 +58,10 @@ class FateLikelihood(FateObjective):
     def outlook_names(self):
         """Those of the fates."""
         return self.names or tuple(map(str, range(self.n_fates)))
+
+    def unnamed(self):
+        """Without the names of the fates."""
+        return dataclasses.replace(self, names=())
 
     def losses_of(self, fates):
         """Negative log-probability of the known fate."""

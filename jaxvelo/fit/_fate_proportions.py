@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import equinox as eqx
@@ -68,6 +69,10 @@ class FateProportions(FateObjective):
     def outlook_names(self):
         """Those of the fates."""
         return self.names or tuple(map(str, range(self.n_fates)))
+
+    def unnamed(self):
+        """Without the names of the fates."""
+        return dataclasses.replace(self, names=())
 
     def losses_of(self, fates):
         """Negative log-likelihood of the shares of each set, per observation."""

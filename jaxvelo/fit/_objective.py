@@ -156,6 +156,10 @@ class Objective(Loss):
         """Names of the columns of :meth:`outlook` where these are fates; none otherwise."""
         return ()
 
+    def unnamed(self) -> "Objective":
+        """The same without names, for programs: these would be compiled anew for each set of names."""
+        return self
+
     def given_cells(self) -> Bool[np.ndarray, " cells"] | bool:
         """Mask of the cells whose outlook is the same for all transitions, such as terminal ones."""
         return False
@@ -329,6 +333,13 @@ def evaluate(
         if id(function) not in known:
             known[id(function)] = function(graph, features, key=key)
     return tuple(known[id(function)] for function in transition_functions)
+
+
+def unnamed(loss: Loss) -> Loss:
+    """The same without names, see :meth:`Objective.unnamed`."""
+    if isinstance(loss, LinearCombination):
+        return LinearCombination(tuple(term.unnamed() for term in loss.terms), loss.coefficients)
+    return terms_of(loss)[0].unnamed()
 
 
 def is_scalar(value: Any) -> bool:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxvelo.fit._objective import Loss, coefficients_of, evaluate, terms_of
+from jaxvelo.fit._objective import Loss, coefficients_of, evaluate, terms_of, unnamed
 from jaxvelo.fit._parameters import Parameters, Parametrization
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.graph._precision import full_precision
@@ -62,6 +62,7 @@ class Problem(eqx.Module):
         outside: Float[Array, " cells"] | None = None,
     ) -> Problem:
         """Compute once what stays the same in every step."""
+        objective = unnamed(objective)
         if "gene_weights" in parametrization.train:
             return cls(parametrization, objective, graph, features, key, outside)
         fixed, order, extended = _fix(parametrization.template, objective, graph, features, key)

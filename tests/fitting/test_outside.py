@@ -87,3 +87,13 @@ class TestWhatStays:
     def test_bad_input(self, mixed, before_a_fork, outside):
         with pytest.raises(ValueError, match="Expected `outside` to be finite and not negative"):
             tl.fit_kernel(mixed, before_a_fork, outside=outside, **QUICK)
+
+
+def test_names_of_fates_compile_nothing_anew(mixed, before_a_fork):
+    """Programs know numbers of fates only."""
+    renamed = objectives.FateLikelihood(
+        mixed.adata, {"far": np.arange(23, 28)}, {"near": TERMINAL["halfway"], "far": TERMINAL["end"]}
+    )
+    assert renamed.outlook_names == ("near", "far")
+    first, second = (jax.tree.structure(KernelProblem.of(mixed, o, None, 0).problem) for o in (before_a_fork, renamed))
+    assert first == second
