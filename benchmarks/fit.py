@@ -30,6 +30,11 @@ SECTIONS = (
     "unlabelled",
     "noise",
     "shuffle",
+    "outside",
+    "wrong_labels",
+    "by_simulation",
+    "coverage",
+    "example_times",
 )
 
 
@@ -148,7 +153,51 @@ def _shuffle(result: dict[str, Any]) -> str:
     )
 
 
+def _outside(result: dict[str, Any]) -> str:
+    parts = []
+    for name, rows in result.items():
+        before, after = (np.array(rows[key]) for key in ("convention", "fitted"))
+        change = after - before
+        parts.append(
+            f"{name} ({len(before)} seeds): before the branching {before[:, 0].mean():.3f} → {after[:, 0].mean():.3f} "
+            f"(at worst {change[:, 0].max():+.3f}), after it {before[:, 1].mean():.3f} → {after[:, 1].mean():.3f}; "
+            f"held-out loss {before[:, 2].mean():.3f} → {after[:, 2].mean():.3f}"
+        )
+    return (
+        "| scale and weights fitted to late cells: distance of all fates to the true probabilities (root mean square) "
+        f"| {'. '.join(parts)} |"
+    )
+
+
+def _wrong_labels(result: dict[str, Any]) -> str:
+    shown = ", ".join(
+        f"{float(share):.0%} wrong: {np.mean(changes):+.3f} (at worst {np.max(changes):+.3f})"
+        for share, changes in result.items()
+    )
+    return f"| wrong labels: change of the held-out loss on true ones, against the convention | {shown} |"
+
+
+def _by_simulation(result: dict[str, Any]) -> str:
+    parts = []
+    for name, splits in result.items():
+        loss, ece = (np.array([split[key] for split in splits]) for key in ("loss", "ece"))
+        parts.append(f"{name} {', '.join(f'{x:.3f}' for x in loss)} (mean {loss.mean():.3f}, ECE {ece.mean():.3f})")
+    return f"| whole simulations held out (dyngen, {len(splits)} splits): loss | {'; '.join(parts)} |"
+
+
 ANSWERS = {
+    "outside": _outside,
+    "wrong_labels": _wrong_labels,
+    "by_simulation": _by_simulation,
+    "coverage": lambda r: (
+        f"| 90 % intervals that hold the true scale, weight (20 draws of labels) | {r['softmax_scale']:.0%}, "
+        f"{r['weights']:.0%} |"
+    ),
+    "example_times": lambda r: (
+        "| the example of the notebook: first call, again | "
+        + "; ".join(f"{name} {cold:.1f} s, {warm:.1f} s" for name, (cold, warm) in r.items())
+        + " |"
+    ),
     "gradients": _gradients,
     "starts": _starts,
     "crossval": _crossval,

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxvelo as jv
+from benchmarks import fits_outside_labels
 from benchmarks.known_directions import TRANSITIONS, convention
 from jaxvelo.fitting._kernel_problem import KernelProblem
 from jaxvelo.markov import Outcome, absorption_probabilities, fate_scores
@@ -327,6 +328,11 @@ SECTIONS = {
     "shuffle": shuffle,
     "pancreas_scalars": functools.partial(pancreas, "scalars"),
     "pancreas_genes": functools.partial(pancreas, "genes"),
+    "outside": fits_outside_labels.outside,
+    "wrong_labels": fits_outside_labels.wrong_labels,
+    "by_simulation": fits_outside_labels.by_simulation,
+    "coverage": fits_outside_labels.coverage,
+    "example_times": fits_outside_labels.example_times,
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,181 @@
+"""What fits do to cells that they are not scored on, to wrong labels and to whole simulations that they have not seen.
+
+Sections of :mod:`benchmarks.our_fits`. The seeds and simulations are those that no choice was made on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+
+import jaxvelo as jv
+from benchmarks.known_directions import convention
+from jaxvelo.markov import absorption_probabilities, fate_scores
+
+SEEDS = range(10, 20)
+BRANCHING, KNOWN, LATE = 10.0, 12.0, 22.0
+"""Hours: of the branching, from which fates are known, and from which cells are terminal."""
+GENES = ("scale", "weights", "gene_weights")
+QUANTILE = 1.645
+
+
+def simulated(seed: int, **settings: Any) -> tuple[anndata.AnnData, Any]:
+    """Simulated cells with the labels of :mod:`notebooks/fit_kernel`, and the convention's kernel."""
+    cells = jv.datasets.simulate(1000, 200, seed=seed, **settings)
+    jv.pp.filter_and_normalize(cells, min_shared_counts=20, n_top_genes=2000, subset_highly_variable=False)
+    jv.pp.neighbors(cells, n_neighbors=30, n_pcs=30)
+    jv.pp.moments(cells)
+    jv.tl.velocity(cells, mode="stochastic")
+    hours = cells.obs["true_time"]
+    cells.obs["fate"] = cells.obs["true_fate"].where(hours > KNOWN).astype("category")
+    cells.obs["terminal"] = cells.obs["true_fate"].where(hours > LATE).astype("category")
+    return cells, convention(cells)
+
+
+def fates_of(kernel: Any, terminal: np.ndarray) -> np.ndarray:
+    """Fate probabilities of all cells."""
+    return np.asarray(absorption_probabilities(kernel.transition_matrix, terminal, terminal.max() + 1).probabilities)
+
+
+def outside() -> dict[str, Any]:
+    """Distance to the true fate probabilities before and after the branching, and the held-out score."""
+    trees = {
+        "2 fates": {},
+        "3 fates, one of 5 %": {"n_branches": 3, "fractions": (0.05, 0.35, 0.6)},
+        "5 nested fates": {"tree": ((("A", "B"), "C"), ("D", "E"))},
+    }
+    found: dict[str, Any] = {}
+    for name, settings in trees.items():
+        rows = [_outside(seed, settings) for seed in (SEEDS if name == "2 fates" else list(SEEDS)[:3])]
+        found[name] = {key: [row[key] for row in rows] for key in rows[0]}
+    return found
+
+
+def _outside(seed: int, settings: dict[str, Any]) -> dict[str, list[float]]:
+    cells, kernel = simulated(seed, **settings)
+    truth = np.asarray(cells.obsm["true_fate_probabilities"])
+    hours, terminal = cells.obs["true_time"].to_numpy(), cells.obs["terminal"].cat.codes.to_numpy()
+    fate = cells.obs["fate"].cat.codes.to_numpy()
+    fit = jv.tl.fit_kernel(kernel, jv.objectives.FateLikelihood(cells, "fate", "terminal"), progress=False)
+
+    def scores(kernel: Any) -> list[float]:
+        probabilities = fates_of(kernel, terminal)
+        square = ((probabilities - truth) ** 2).mean(axis=1)
+        before, after, held_out = hours < BRANCHING, (hours >= BRANCHING) & (terminal < 0), fit.validation
+        score = fate_scores(probabilities[held_out], fate[held_out]).log_score
+        return [float(np.sqrt(square[before].mean())), float(np.sqrt(square[after].mean())), float(-score)]
+
+    return {"convention": scores(kernel), "fitted": scores(fit.kernel), "prior": [fit.prior]}
+
+
+def wrong_labels() -> dict[str, Any]:
+    """Held-out score on true labels where a part of the labels of the training cells is wrong."""
+    found: dict[str, Any] = {}
+    for share in (0.0, 0.2, 0.4):
+        changes = []
+        for seed in list(SEEDS)[:5]:
+            cells, kernel = simulated(seed)
+            fate, terminal = (cells.obs[key].cat.codes.to_numpy() for key in ("fate", "terminal"))
+            names = cells.obs["fate"].cat.categories
+            rng = np.random.default_rng(seed)
+            labelled = rng.permutation(np.flatnonzero((fate >= 0) & (terminal < 0)))
+            held_out, training = np.split(labelled, [len(labelled) // 5])
+            given = fate.copy()
+            wrong = training[: round(share * len(training))]
+            given[wrong] = (given[wrong] + rng.integers(1, len(names), len(wrong))) % len(names)
+            given[held_out] = -1
+            known = {name: given == number for number, name in enumerate(names)}
+            objective = jv.objectives.FateLikelihood(cells, known, "terminal")
+            fit = jv.tl.fit_kernel(kernel, objective, progress=False)
+            before, after = (
+                fate_scores(fates_of(k, terminal)[held_out], fate[held_out]).log_score for k in (kernel, fit.kernel)
+            )
+            changes.append(before - after)
+        found[f"{share:g}"] = changes
+    return found
+
+
+def by_simulation() -> dict[str, Any]:
+    """Whole simulations held out, each once or more often in five splits: log score and calibration."""
+    folder = Path(os.environ["JAXVELO_SHARED"]) / "data"
+    cells = anndata.read_h5ad(folder / "truth_dyngen_branching.h5ad")
+    jv.pp.filter_and_normalize(cells, min_shared_counts=20, n_top_genes=2000, subset_highly_variable=False)
+    jv.pp.neighbors(cells, n_neighbors=30, n_pcs=30)
+    jv.pp.moments(cells)
+    jv.tl.velocity(cells, mode="stochastic")
+    fates = cells.obs["true_fate"].astype("category").cat
+    fate, hours = fates.codes.to_numpy().astype(int), cells.obs["true_time"].to_numpy()
+    number = cells.obs["simulation_i"].to_numpy()
+    names = list(fates.categories)
+    found: dict[str, Any] = {"convention": [], "scale and weights": [], "with gene weights": []}
+    for split in range(5):
+        chosen = np.random.default_rng(split).permutation(np.unique(number))
+        training = np.isin(number, chosen[: (len(chosen) + 1) // 2])
+        terminal = np.full(len(fate), -1)
+        for end in range(len(names)):
+            own = np.flatnonzero(training & (fate == end))
+            terminal[own[np.argsort(hours[own])[-40:]]] = end
+        if len(set(terminal)) < len(names) + 1:
+            continue
+        kernel = convention(cells)
+        known = {name: training & (terminal < 0) & (fate == end) for end, name in enumerate(names)}
+        ends = {name: terminal == end for end, name in enumerate(names)}
+        objective = jv.objectives.FateLikelihood(cells, known, ends)
+        unseen = ~training & (hours > np.quantile(hours, 0.3))
+        settings = {"groups": "simulation_i", "validation": None, "progress": False}
+        kernels = {
+            "convention": kernel,
+            "scale and weights": jv.tl.fit_kernel(kernel, objective, **settings).kernel,
+            "with gene weights": jv.tl.fit_kernel(kernel, objective, train=GENES, **settings).kernel,
+        }
+        for name, each in kernels.items():
+            scores = fate_scores(fates_of(each, terminal)[unseen], fate[unseen])
+            losses = -np.log(np.maximum(fates_of(each, terminal)[unseen, fate[unseen]], 1e-7))
+            of_groups = [losses[number[unseen] == n].mean() for n in np.unique(number[unseen])]
+            found[name].append({"loss": -scores.log_score, "ece": scores.calibration_error, "of_groups": of_groups})
+    return found
+
+
+def coverage() -> dict[str, Any]:
+    """How often 90 % intervals hold scale and weight, with labels drawn from fates at known ones."""
+    held: dict[str, list[bool]] = {"softmax_scale": [], "weights": []}
+    cells, kernel = simulated(SEEDS[0])
+    terminal = cells.obs["terminal"].cat.codes.to_numpy()
+    names = list(cells.obs["terminal"].cat.categories)
+    automatic = float(kernel.kernels[0].params["softmax_scale"])
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        scale, weight = automatic * np.exp(0.5 * rng.normal()), 1 / (1 + np.exp(-np.log(4) - 0.5 * rng.normal()))
+        velocity = jv.kernels.VelocityKernel(cells).compute_transition_matrix(softmax_scale=scale)
+        fates = fates_of(weight * velocity + (1 - weight) * kernel.kernels[1], terminal)
+        drawn = (rng.random((len(fates), 1)) > np.cumsum(fates, axis=1)).sum(axis=1).clip(max=len(names) - 1)
+        known = {name: (drawn == number) & (terminal < 0) for number, name in enumerate(names)}
+        objective = jv.objectives.FateLikelihood(cells, known, "terminal")
+        fit = jv.tl.fit_kernel(kernel, objective, validation=None, progress=False)
+        for name, true in (("softmax_scale", scale), ("weights", weight)):
+            value, error = (np.ravel(part[name])[0] for part in (fit.parameters, fit.standard_errors))
+            # Intervals of what is fitted: the logarithm of a scale, the logit of a weight.
+            change = np.log if name == "softmax_scale" else lambda p: np.log(p / (1 - p))
+            slope = 1 / value if name == "softmax_scale" else 1 / (value * (1 - value))
+            held[name].append(bool(abs(change(value) - change(true)) <= QUANTILE * error * slope))
+    return {name: float(np.mean(values)) for name, values in held.items()}
+
+
+def example_times() -> dict[str, Any]:
+    """Seconds of the first and of a second call; run it in a process of its own."""
+    cells, kernel = simulated(0)
+    objective = jv.objectives.FateLikelihood(cells, "fate", "terminal")
+    found = {}
+    for name, train in (("scale and weights", None), ("with gene weights", GENES)):
+        seconds = []
+        for _ in range(2):
+            began = time.perf_counter()
+            jv.tl.fit_kernel(kernel, objective, train=train, progress=False)
+            seconds.append(time.perf_counter() - began)
+        found[name] = seconds
+    return found
