@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from jaxvelo.fitting._kernel_problem import KernelProblem
 from jaxvelo.fitting._split import Groups, Split, class_counts, item_blocks
@@ -37,7 +37,7 @@ def inner_folds(
     ValueError
         If there are fewer than two training cells, or all are of one group.
     """
-    number = item_blocks(problem, training) if groups.are_cells else groups.number
+    number = parts_of(problem, training, groups)
     names = np.unique(number[training])
     if len(names) < 2:
         what = "cells in different places of the graph" if groups.name in ("cells", "blocks") else (
@@ -57,3 +57,8 @@ def inner_folds(
         left_out = training & np.isin(number, names[order[fold::n_folds]])
         folds.append(Split(training & ~left_out, left_out))
     return folds
+
+
+def parts_of(problem: KernelProblem, training: Bool[np.ndarray, " cells"], groups: Groups) -> Int[np.ndarray, " cells"]:
+    """Number of the part of each training cell that is left out as a whole: its group, or its block of the graph."""
+    return item_blocks(problem, training) if groups.are_cells else groups.number

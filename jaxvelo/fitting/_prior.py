@@ -6,8 +6,9 @@ import dataclasses
 
 import numpy as np
 
+from jaxvelo.configuration import logger
 from jaxvelo.fitting._descent import Descender, Restraint
-from jaxvelo.fitting._folds import inner_folds
+from jaxvelo.fitting._folds import inner_folds, parts_of
 from jaxvelo.fitting._inner_validation import INNER_FOLDS, inner_losses
 from jaxvelo.fitting._kernel_problem import KernelProblem
 from jaxvelo.fitting._split import Groups, Split
@@ -15,6 +16,8 @@ from jaxvelo.fitting._split import Groups, Split
 CANDIDATE_PRIORS = (0.1, 0.3, 1.0, 3.0)
 """Standard deviations among which the inner validation chooses, in units of log scales and logits: with the first,
 parameters stay where they are; with the last, a scale may be twenty times the automatic one."""
+UNCHOSEN = 0.7
+"""Where there is nothing to choose by: a scale that is doubled or halved is nothing unusual."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +48,16 @@ def choose_prior(
 
     Raises
     ------
-    ValueError
-        If there are fewer than two training cells, or groups of them.
     KeyboardInterrupt
         If the user interrupts, which ends the whole search.
     """
+    parts = parts_of(problem, split.training, groups)
+    if len(np.unique(parts[split.training])) < 2:
+        logger.warning(
+            "Too few training cells to choose `prior` by: using %g. Leave out fewer cells or groups, or pass a `prior`",
+            UNCHOSEN,
+        )
+        return Prior(UNCHOSEN)
     folds = inner_folds(problem, split.training, INNER_FOLDS, groups)
     restraints = [
         [Restraint(0.0, prior_factor(problem, deviation, groups, fold), outside) for deviation in CANDIDATE_PRIORS]

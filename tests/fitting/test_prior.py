@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxvelo import tl
-from jaxvelo.fitting._prior import CANDIDATE_PRIORS
+from jaxvelo import objectives, tl
+from jaxvelo.fitting._prior import CANDIDATE_PRIORS, UNCHOSEN
 from tests.fitting.fits import QUICK, same
 
 WITHOUT = {name: value for name, value in QUICK.items() if name != "prior"}
@@ -45,6 +45,13 @@ def test_chosen(mixed, fates):
     good = np.flatnonzero(loss - loss.min() <= error)
     assert result.prior == CANDIDATE_PRIORS[good[0]]
     same(result, tl.fit_kernel(mixed, fates, resume=result, **WITHOUT))
+
+
+def test_nothing_to_choose_by(mixed, logged):
+    one = objectives.FateLikelihood(mixed.adata, {"end": [20]}, "terminal", blind=0)
+    result = tl.fit_kernel(mixed, one, validation=None, **WITHOUT)
+    assert result.prior == UNCHOSEN
+    assert "Too few training cells to choose `prior` by: using 0.7" in logged()
 
 
 @pytest.mark.parametrize("prior", [0, -1, np.nan, "wide"])
