@@ -80,6 +80,9 @@ def laplace_covariance(
     if not np.isfinite(hessian).all():
         return unknown, unknown[0]
     eigenvalues, vectors = np.linalg.eigh(hessian)
+    # Where parameters were held back, the likelihood may be concave: such a direction counts as flat, and has the
+    # curvature of the prior alone.
+    eigenvalues = np.maximum(eigenvalues, 2 * prior * count) if prior > 0 else eigenvalues
     # A direction in which the likelihood is flat has an eigenvalue of rounding errors, of either sign.
     regular = (eigenvalues > np.sqrt(precision.eps) * np.abs(eigenvalues).max()).all()
     return (vectors / eigenvalues) @ vectors.T if regular else unknown, eigenvalues

@@ -21,7 +21,7 @@ from jaxvelo.fitting._doubts import doubtful_labels, doubts
 from jaxvelo.fitting._fit_result import FitResult
 from jaxvelo.fitting._kernel_problem import KernelProblem, check_kernel_and_objective, objective_name
 from jaxvelo.fitting._penalty import Penalty, choose_penalty
-from jaxvelo.fitting._prior import Prior, choose_prior, prior_factor
+from jaxvelo.fitting._prior import CANDIDATE_PRIORS, Prior, choose_prior, prior_factor
 from jaxvelo.fitting._resumption import checked_state
 from jaxvelo.fitting._scores import as_doubles, gains_of, item_losses, scores_of
 from jaxvelo.fitting._split import Groups, Split, split_cells
@@ -196,9 +196,9 @@ def _result(
         )
     errors: dict[str, np.ndarray] = {}
     if problem.has_errors:
-        covariance, _ = fit.laplace_covariance(
-            problem.problem, best, split.training, restraint.prior, restraint.outside
-        )
+        # A prior that was chosen narrow pulls, but does not know: the errors are those that the widest one leaves.
+        wide = prior_factor(problem, CANDIDATE_PRIORS[-1], groups, split) if prior.candidates else restraint.prior
+        covariance, _ = fit.laplace_covariance(problem.problem, best, split.training, wide, restraint.outside)
         covariance = jax.device_put(covariance.astype(jnp.result_type(float)))
         errors = problem.named(*fit.standard_errors(problem.problem, best, covariance))
         if not groups.are_cells:
