@@ -118,7 +118,7 @@ def pancreas_rows(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     if warm:
 
         def median(values: dict[str, Any] | None, key: str) -> float | None:
-            return None if values is None else values[key]["median"]
+            return None if values is None or key not in values else values[key]["median"]
 
         compare("20 Schur vectors", median(warm, "schur"), median(their_warm, "schur"))
         for n_states in map(str, N_STATES):
