@@ -260,7 +260,11 @@ class _Corners:
 
     def confirm(self, corner: int) -> bool:
         """Whether a corner's function is negative on no cell; if it is, such cells are added, its parent reopened."""
-        s = np.linalg.solve(self.points[self.faces[corner]], -np.ones(self.dim))
+        try:
+            s = np.linalg.solve(self.points[self.faces[corner]], -np.ones(self.dim))
+        except np.linalg.LinAlgError:  # cells of one place, but for rounding errors, span no face
+            self.values[corner] = -np.inf
+            return False
         function = 1 + self.points @ s
         if function.min() >= -ROUNDING:
             self._place(corner, s, function.max())
@@ -328,4 +332,7 @@ class _Corners:
                 return -1
             s = s + step[0] * direction
             face = np.append(face, self.cells[cell])
-        return self._add(face, np.linalg.solve(self.points[face], -np.ones(self.dim)), np.inf, -1)
+        try:
+            return self._add(face, np.linalg.solve(self.points[face], -np.ones(self.dim)), np.inf, -1)
+        except np.linalg.LinAlgError:  # see `confirm`
+            return -1

@@ -11,6 +11,7 @@ from scipy.optimize import linprog
 from scipy.spatial import ConvexHull
 
 from jaxvelo.markov import Schur, coarse_grain, min_chi, schur, stationary_distribution
+from jaxvelo.markov._enclosing_simplex import _Corners
 from jaxvelo.markov._long_run_means import LongRunMeans
 from tests.finite_differences import check_gradient
 
@@ -237,3 +238,16 @@ def test_what_cannot_be_is_refused():
     few = vectors._replace(vectors=np.repeat(vectors.vectors[:2], 15, axis=0))
     with pytest.raises(ValueError, match="lower dimension"):
         coarse_grain(few, 3)
+
+
+@pytest.mark.any_precision
+def test_cells_of_one_place_span_no_face():
+    """As cells of one closed class: such a corner is given up, not an error."""
+    points = np.array([[1.0, 1], [1, 1], [-1, 1], [-1, -1], [1, -1]])
+    corners = _Corners(points)
+    degenerate = corners._add(np.array([0, 1]), np.zeros(2), np.inf, -1)
+    assert not corners.confirm(degenerate)
+    assert corners.values[degenerate] == -np.inf
+    side = corners._add(np.array([1, 2]), np.zeros(2), np.inf, -1)
+    assert corners.confirm(side)
+    np.testing.assert_allclose(corners.columns[side], [1, 0, -1])
