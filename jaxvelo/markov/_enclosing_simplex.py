@@ -298,7 +298,10 @@ class _Corners:
         self.expanded[corner] = True
         self.n_expanded += 1
         face = self.faces[corner]
-        inverse = np.linalg.inv(self.points[face])
+        try:
+            inverse = np.linalg.inv(self.points[face])
+        except np.linalg.LinAlgError:  # see `confirm`
+            return
         s = -inverse.sum(axis=1)
         directions = inverse / np.linalg.norm(inverse, axis=0)
         left, rises = np.maximum(1 + self.outer @ s, 0), self.outer @ directions

@@ -248,6 +248,9 @@ def test_cells_of_one_place_span_no_face():
     degenerate = corners._add(np.array([0, 1]), np.zeros(2), np.inf, -1)
     assert not corners.confirm(degenerate)
     assert corners.values[degenerate] == -np.inf
+    n_seen = corners.n_seen
+    corners.expand(degenerate)
+    assert corners.n_seen == n_seen
     side = corners._add(np.array([1, 2]), np.zeros(2), np.inf, -1)
     assert corners.confirm(side)
     np.testing.assert_allclose(corners.columns[side], [1, 0, -1])
