@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -36,8 +34,6 @@ class FateLikelihood(FateObjective):
     blind
         :math:`\varepsilon`, or ``None``: the likeliest one, given the transitions and all items. One number for all
         sets of cells, it also knows the items that are held out.
-    names
-        Names of the classes; numbers if there are none.
     """
 
     terminal: Int[Array, " cells"]
@@ -46,22 +42,12 @@ class FateLikelihood(FateObjective):
     cell: Int[Array, " items"]
     weight: Float[Array, " items"]
     blind: Float[Array, ""] | float | None = 0.0
-    names: tuple[str, ...] = eqx.field(static=True, default=())
     is_likelihood = True
 
     @property
     def classes(self):
         """The known fates."""
         return self.fate
-
-    @property
-    def outlook_names(self):
-        """Those of the fates."""
-        return self.names or tuple(map(str, range(self.n_fates)))
-
-    def unnamed(self):
-        """Without the names of the fates."""
-        return dataclasses.replace(self, names=())
 
     def losses_of(self, fates):
         """Negative log-probability of the known fate."""

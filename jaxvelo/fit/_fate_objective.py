@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -22,10 +23,13 @@ class FateObjective(Objective):
         Class of each terminal cell, -1 for all others, shape ``(cells,)``.
     n_fates
         Number of classes.
+    names
+        Names of the classes; numbers if there are none.
     """
 
     terminal: eqx.AbstractVar[Int[Array, " cells"]]
     n_fates: eqx.AbstractVar[int]
+    names: tuple[str, ...] = eqx.field(static=True, default=(), kw_only=True)
 
     @property
     def n_cells(self):
@@ -58,6 +62,15 @@ class FateObjective(Objective):
     def outlook(self, transitions):
         """Fate probabilities."""
         return self.fates(transitions)
+
+    @property
+    def outlook_names(self):
+        """Those of the fates."""
+        return self.names or tuple(map(str, range(self.n_fates)))
+
+    def unnamed(self):
+        """Without the names of the fates."""
+        return dataclasses.replace(self, names=())
 
     def given_cells(self):
         """Terminal cells."""

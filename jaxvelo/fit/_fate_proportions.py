@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 
 import equinox as eqx
@@ -45,8 +44,6 @@ class FateProportions(FateObjective):
         One cell of each set, where its item is counted if cells are counted in groups.
     weight
         :math:`n_S`.
-    names
-        Names of the classes; numbers if there are none.
     """
 
     terminal: Int[Array, " cells"]
@@ -56,7 +53,6 @@ class FateProportions(FateObjective):
     member_of: Int[Array, " members"]
     cell: Int[Array, " sets"]
     weight: Float[Array, " sets"]
-    names: tuple[str, ...] = eqx.field(static=True, default=())
     is_likelihood = True
 
     @property
@@ -64,15 +60,6 @@ class FateProportions(FateObjective):
         """All cells of the sets."""
         counts = np.asarray(self.weight)[np.asarray(self.member_of)] > 0
         return np.unique(np.asarray(self.member)[counts])
-
-    @property
-    def outlook_names(self):
-        """Those of the fates."""
-        return self.names or tuple(map(str, range(self.n_fates)))
-
-    def unnamed(self):
-        """Without the names of the fates."""
-        return dataclasses.replace(self, names=())
 
     def losses_of(self, fates):
         """Negative log-likelihood of the shares of each set, per observation."""
