@@ -16,10 +16,11 @@ def inner_folds(
 
     Groups, or blocks of the training cells where cells are taken as independent
     (:func:`jaxvelo.fitting._cell_blocks.cell_blocks`), are dealt to the folds, those that mostly hold one class one
-    after the other, so that each fold has its part of each class where there are groups enough. Then the choice is
-    about cells unlike those fitted on. A fold may leave out all groups of a class, such as the only simulation with a
-    rare fate: the fit on the others, which has not seen that class, is judged by how it predicts it, which speaks for
-    staying with the convention.
+    after the other, into no more folds than the rarest of these classes has groups. So each fold has its part of each:
+    what a fit learns of the shares of the classes would otherwise be wrong for just the groups that are left out. Then
+    the choice is about cells unlike those fitted on. Where a class has a single group, such as the only simulation with
+    a rare fate, one fold leaves it out: the fit on the others, which has not seen that class, is judged by how it
+    predicts it, which speaks for staying with the convention.
 
     Parameters
     ----------
@@ -28,7 +29,7 @@ def inner_folds(
     training
         The cells to take apart.
     n_folds
-        Number of folds; as many as there are groups, if these are fewer.
+        Largest number of folds.
     groups
         Which cells belong together.
 
@@ -47,10 +48,11 @@ def inner_folds(
             f"Expected at least two {what} to choose `penalty` by, found {len(names)}. Hold out fewer, or pass a "
             "`penalty`."
         )
-    n_folds = min(n_folds, len(names))
+    main_class = class_counts(problem, training, number).argmax(axis=1)
+    of_rarest = np.unique(main_class, return_counts=True)[1].min()
+    n_folds = min(n_folds, len(names), of_rarest if of_rarest > 1 else n_folds)
     # At random, then sorted by their class: those of one class come one after the other, in random order.
     order = np.random.default_rng(problem.seed + 1).permutation(len(names))
-    main_class = class_counts(problem, training, number).argmax(axis=1)
     order = order[np.argsort(main_class[order], kind="stable")]
     folds = []
     for fold in range(n_folds):

@@ -12,7 +12,7 @@ from jaxvelo.fitting._inner_validation import INNER_FOLDS, inner_losses
 from jaxvelo.fitting._kernel_problem import KernelProblem
 from jaxvelo.fitting._split import Groups, Split
 
-CANDIDATE_PENALTIES = (0.1, 0.3, 1.0, 3.0, 100.0)
+CANDIDATE_PENALTIES = (0.03, 0.1, 0.3, 1.0, 100.0)
 """Factors of the penalty among which the inner validation chooses; by the last, gene weights stay where they are."""
 
 
