@@ -5,6 +5,7 @@ import pytest
 
 from jaxvelo import objectives, tl
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
+from tests.bent_line import make_cells
 from tests.fitting.fits import QUICK, dense
 from tests.fitting.known_fates import make_known
 from tests.snapshot import unchanged
@@ -78,3 +79,18 @@ def smooth_fit(mixed, fates):
 def unvalidated_fit(mixed, gain):
     """No cells held out, and no likelihood: scores and histories of NaNs, nothing where the errors would be."""
     return tl.fit_kernel(mixed, gain, validation=None, **QUICK)
+
+
+@pytest.fixture
+def cells():
+    return make_cells()
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    return VelocityKernel(make_cells()).compute_transition_matrix()
+
+
+@pytest.fixture(scope="module")
+def matrix(kernel):
+    return kernel.transition_matrix.toarray()
