@@ -1,4 +1,4 @@
-"""Groups of cells for pictures: any column of ``obs``, or any values, as names and the number of each cell's group."""
+"""Groups of cells: any column of ``obs``, or any values, as names and the number of each cell's group."""
 
 from __future__ import annotations
 

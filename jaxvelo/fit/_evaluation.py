@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxvelo.fit._objective import size_of
 from jaxvelo.fit._parameters import Parameters
 from jaxvelo.fit._problem import Problem
 from jaxvelo.graph._precision import full_precision
@@ -22,7 +23,8 @@ class DescentSetting(eqx.Module):
     training, validation
         Weight of each cell in the loss, and in the validation loss that is recorded, shape ``(cells,)``.
     gene_penalty, roughness_penalty
-        Factors of the two penalties of :meth:`Parametrization.penalties`.
+        Factors of the two penalties of :meth:`Parametrization.penalties`, as all factors in units of the loss: the sum
+        of the sizes of its coefficients.
     prior
         Factor of :meth:`Parametrization.distance`.
     outside_penalty
@@ -66,6 +68,7 @@ def loss_of(
     penalty = setting.gene_penalty * genes + setting.roughness_penalty * rough
     penalty = penalty + setting.prior * problem.parametrization.distance(parameters)
     penalty = penalty + setting.outside_penalty * problem.change_outside(outlooks).astype(penalty.dtype)
+    penalty = penalty * size_of(problem.objective).astype(penalty.dtype)
     return training + penalty.astype(training.dtype), (training, validation)
 
 

@@ -61,6 +61,12 @@ class FateProportions(FateObjective):
         counts = np.asarray(self.weight)[np.asarray(self.member_of)] > 0
         return np.unique(np.asarray(self.member)[counts])
 
+    @property
+    def joint_cells(self):
+        """Those of each set."""
+        member, member_of = np.asarray(self.member), np.asarray(self.member_of)
+        return tuple(member[member_of == number] for number in range(len(self.cell)))
+
     def losses_of(self, fates):
         """Negative log-likelihood of the shares of each set, per observation."""
         means = self._means(fates)

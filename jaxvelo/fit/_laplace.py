@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
@@ -44,12 +45,13 @@ def laplace_covariance(
     cells
         The cells that the parameters were fitted on.
     prior, outside
-        Factors of the two penalties, as of :class:`DescentSetting`.
+        Factors of the two penalties, as of :class:`DescentSetting`. For a prior of standard deviation s, that is one
+        over twice its square and the number of observations, the sum of the weights of the items.
 
     Returns
     -------
-    The covariance, NaN unless the Hessian is positive definite, and the Hessian's eigenvalues. The numbers are all log
-    scales, then all weight logits.
+    The covariance, NaN unless the Hessian is positive definite, and the Hessian's eigenvalues, in units of the prior's
+    if there is one. The numbers are all log scales, then all weight logits.
     """
     (likelihood,), (factor,) = terms_of(problem.objective), coefficients_of(problem.objective)
     cells = jnp.asarray(cells, dtype=float)
@@ -79,13 +81,32 @@ def laplace_covariance(
     unknown = np.full_like(hessian, np.nan)
     if not np.isfinite(hessian).all():
         return unknown, unknown[0]
-    eigenvalues, vectors = np.linalg.eigh(hessian)
-    # Where parameters were held back, the likelihood may be concave: such a direction counts as flat, and has the
-    # curvature of the prior alone.
-    eigenvalues = np.maximum(eigenvalues, 2 * prior * count) if prior > 0 else eigenvalues
-    # A direction in which the likelihood is flat has an eigenvalue of rounding errors, of either sign.
-    regular = (eigenvalues > np.sqrt(precision.eps) * np.abs(eigenvalues).max()).all()
+    if prior > 0:
+        # In units of the prior's curvature, so that one is what is known without the likelihood. Where parameters were
+        # held back, the likelihood may be concave: such a direction counts as flat.
+        of_prior = prior * count * float(factor) * np.asarray(_distance_curvature(problem, parameters), np.float64)
+        eigenvalues, vectors = scipy.linalg.eigh(hessian, of_prior)
+        eigenvalues, regular = np.maximum(eigenvalues, 1), True
+    else:
+        eigenvalues, vectors = np.linalg.eigh(hessian)
+        # A direction in which the likelihood is flat has an eigenvalue of rounding errors, of either sign.
+        regular = (eigenvalues > np.sqrt(precision.eps) * np.abs(eigenvalues).max()).all()
     return (vectors / eigenvalues) @ vectors.T if regular else unknown, eigenvalues
+
+
+@full_precision
+@eqx.filter_jit
+def _distance_curvature(problem: Problem, parameters: Parameters) -> Float[Array, "numbers numbers"]:
+    """Second derivatives of the squared distance from the convention, which are the same everywhere."""
+    start, unravel = ravel_pytree(Parameters(parameters.log_scales, parameters.weight_logits))
+
+    def distance(flat: Array) -> Float[Array, ""]:
+        moved = unravel(flat)
+        return problem.parametrization.distance(
+            Parameters(moved.log_scales, moved.weight_logits, parameters.log_gene_weights)
+        )
+
+    return jax.hessian(distance)(start)
 
 
 @full_precision

@@ -186,6 +186,11 @@ class Objective(Loss):
         return ""
 
     @property
+    def joint_cells(self) -> tuple[Int[np.ndarray, " members"], ...]:
+        """Sets of cells of which an item is of all together: a split into cells for this and that keeps them whole."""
+        return ()
+
+    @property
     def classes(self) -> Int[Array, " items"] | None:
         """Class of each item, from 0, all of which a fit should see some items of; None if there are no classes."""
         return None
@@ -333,6 +338,11 @@ def evaluate(
         if id(function) not in known:
             known[id(function)] = function(graph, features, key=key)
     return tuple(known[id(function)] for function in transition_functions)
+
+
+def size_of(loss: Loss) -> Array:
+    """Sum of the sizes of the coefficients: what penalties are in units of, so that they grow with the loss."""
+    return jnp.sum(jnp.abs(coefficients_of(loss)))
 
 
 def unnamed(loss: Loss) -> Loss:

@@ -141,17 +141,18 @@ class Parametrization(eqx.Module):
     def distance(self, parameters: Parameters) -> Float[Array, ""]:
         r"""Squared distance of log scales and logits of weights from those of the template.
 
-        .. math:: \sum (\log \sigma - \log \sigma_0)^2 + \sum (\ell - \ell_0)^2
+        .. math:: \sum (\log \sigma - \log \sigma_0)^2 +
+            2 \sum_k \big( \ell_k - \ell_{0k} - \textstyle\frac1K \sum_j (\ell_j - \ell_{0j}) \big)^2
 
-        over all levels; of a combination of functions, its constant only.
+        over all levels, or coefficients of functions, and over the :math:`K` terms of each sum, whatever their order:
+        of two terms, the squared change of the logit of the first one's weight.
         """
         first, total = self.start(), jnp.zeros(())
-        for now, before, cells in (
-            *((a, b, self.scale_cells) for a, b in zip(parameters.log_scales, first.log_scales, strict=True)),
-            *((a, b, self.weight_cells) for a, b in zip(parameters.weight_logits, first.weight_logits, strict=True)),
-        ):
-            square = (now - before.astype(now.dtype)) ** 2
-            total = total + jnp.sum(square[:1] if _is_functions(cells) else square)
+        for now, before in zip(parameters.log_scales, first.log_scales, strict=True):
+            total = total + jnp.sum((now - before.astype(now.dtype)) ** 2)
+        for now, before in zip(parameters.weight_logits, first.weight_logits, strict=True):
+            change = _with_last(now - before.astype(now.dtype))
+            total = total + 2 * jnp.sum((change - jnp.mean(change, axis=-1, keepdims=True)) ** 2)
         return total
 
     def penalties(self, parameters: Parameters) -> tuple[Float[Array, ""], Float[Array, ""]]:

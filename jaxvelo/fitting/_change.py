@@ -52,9 +52,10 @@ def change_by_fit(
         The fitted kernel.
     before, after
         Outlooks (:meth:`jaxvelo.fit.Objective.outlook`) of the terms of the objective for the convention and for the
-        fitted kernel. Those of the first term that has any are compared.
+        fitted kernel. Those of the first term that has fates, or else any, are compared.
     """
-    for term, old, new in zip(fit.terms_of(problem.objective), before, after, strict=True):
+    terms = list(zip(fit.terms_of(problem.objective), before, after, strict=True))
+    for term, old, new in sorted(terms, key=lambda each: not each[0].outlook_names):
         if old is not None:
             first, last = np.asarray(old, dtype=np.float64), np.asarray(new, dtype=np.float64)
             size = np.where(term.given_cells(), np.nan, np.abs(last - first).max(axis=1))

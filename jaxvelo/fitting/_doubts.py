@@ -58,6 +58,7 @@ def doubts(
         Cells whose label may be wrong.
     """
     return [
+        *_one_group(problem, split, groups),
         *_far_parameters(parameters, convention),
         *_uncertain_gain(problem, split, groups, gains, scores),
         *_wrong_labels(problem, doubtful),
@@ -98,6 +99,14 @@ def doubtful_labels(
         alone = around[cell, label] < 0.5 * around[cell].sum(axis=1)
         doubtful[cell[alone & (probability[cell, label] < UNLIKELY_LABEL)]] = True
     return doubtful
+
+
+def _one_group(problem: KernelProblem, split: Split, groups: Groups) -> Iterator[str]:
+    if problem.has_errors and not groups.are_cells and groups.count(split.training) < 2:
+        yield (
+            "All training cells are of one group: nothing is known of others, and parameters have no standard errors. "
+            "Hold out fewer groups."
+        )
 
 
 def _far_parameters(parameters: Mapping[str, np.ndarray], convention: Mapping[str, np.ndarray]) -> Iterator[str]:

@@ -19,10 +19,11 @@ from jaxvelo.fitting._change import change_by_fit
 from jaxvelo.fitting._descent import Descender, Descent, Restraint, continued
 from jaxvelo.fitting._doubts import doubtful_labels, doubts
 from jaxvelo.fitting._fit_result import FitResult
+from jaxvelo.fitting._folds import inner_folds
 from jaxvelo.fitting._kernel_problem import KernelProblem, check_kernel_and_objective, objective_name
 from jaxvelo.fitting._penalty import Penalty, choose_penalty
-from jaxvelo.fitting._prior import CANDIDATE_PRIORS, Prior, choose_prior, prior_factor
-from jaxvelo.fitting._resumption import checked_state
+from jaxvelo.fitting._prior import CANDIDATE_PRIORS, Prior, choose_prior, count_independent, prior_factor
+from jaxvelo.fitting._resumption import check_same_restraints, checked_state
 from jaxvelo.fitting._scores import as_doubles, gains_of, item_losses, scores_of
 from jaxvelo.fitting._split import Groups, Split, split_cells
 from jaxvelo.fitting._starts import starting_points
@@ -145,24 +146,27 @@ def fit_kernel(
             split, together = split_cells(problem, validation, groups)
         else:
             split, together = Split(resume.training, resume.validation), Groups(resume.groups, resume.group)
-        hold = outside * problem.loss_unit
+            check_same_restraints(resume, prior, penalty, outside, groups)
+        needs_folds = (prior is None and problem.has_prior) or (penalty is None and problem.has_gene_weights)
+        folds = inner_folds(problem, split.training, together) if needs_folds and resume is None else []
         if prior is not None or not problem.has_prior:
             deviation = Prior(float(np.inf if prior is None else prior))
         elif resume is not None:
             deviation = Prior(resume.prior, resume.priors)
         else:
-            deviation = choose_prior(problem, split, together, descender, hold, progress)
+            deviation = choose_prior(problem, folds, together, descender, outside, progress)
             logger.info("Using `prior=%g` for scales and weights", deviation.deviation)
-        restraint = Restraint(0.0, prior_factor(problem, deviation.deviation, together, split), hold)
+        factor = prior_factor(deviation.deviation, count_independent(problem, together, split))
+        restraint = Restraint(0.0, factor, outside)
         if penalty is not None or not problem.has_gene_weights:
             chosen = Penalty(float(penalty or 0.0))
         elif resume is not None:
             chosen = Penalty(resume.penalty, resume.penalties)
         else:
-            chosen = choose_penalty(problem, split, together, descender, restraint, progress)
+            chosen = choose_penalty(problem, folds, descender, restraint, progress)
             logger.info("Using `penalty=%g` for gene weights", chosen.factor)
         first = starting_points(problem, starts)
-        state = None if resume is None else checked_state(resume, first, problem)
+        state = None if resume is None else checked_state(resume, first, problem, descender.optimizer)
         with _bar(descender.steps, progress, "Fitting") as report:
             restraint = restraint._replace(genes=chosen.factor)
             descent = descender.minimize(problem.problem, first, split, restraint, state, report)
@@ -197,7 +201,9 @@ def _result(
     errors: dict[str, np.ndarray] = {}
     if problem.has_errors:
         # A prior that was chosen narrow pulls, but does not know: the errors are those that the widest one leaves.
-        wide = prior_factor(problem, CANDIDATE_PRIORS[-1], groups, split) if prior.candidates else restraint.prior
+        # That items of a group depend on each other is in the clustered errors: here, each is one observation.
+        deviation = CANDIDATE_PRIORS[-1] if prior.candidates else prior.deviation
+        wide = prior_factor(deviation, problem.count_observations(split.training))
         covariance, _ = fit.laplace_covariance(problem.problem, best, split.training, wide, restraint.outside)
         covariance = jax.device_put(covariance.astype(jnp.result_type(float)))
         errors = problem.named(*fit.standard_errors(problem.problem, best, covariance))
@@ -231,6 +237,7 @@ def _result(
         validation=split.held_out,
         groups=groups.name,
         group=groups.number,
+        outside=restraint.outside,
         prior=prior.deviation,
         priors=prior.candidates,
         changed=change.quantity,

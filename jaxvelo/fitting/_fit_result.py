@@ -80,6 +80,8 @@ class FitResult:
         neighbours.
     doubts
         What speaks against the fit, in words; each is logged as a warning too.
+    outside
+        Factor of what holds the cells of which the objective tells nothing.
     penalty
         Factor of the penalty of the gene weights.
     penalties
@@ -114,6 +116,7 @@ class FitResult:
     fate_names: list[str]
     doubtful: np.ndarray
     doubts: list[str]
+    outside: float
     penalty: float
     penalties: dict[str, np.ndarray]
     start: int
@@ -168,8 +171,9 @@ class FitResult:
             before, gain = scores["validation_convention"], scores["validation_gain"]
             relative = f" ({gain / abs(before):.1%})" if before else ""
             if self.groups != "cells":
-                of = "blocks" if self.groups == "blocks" else f"groups of {self.groups!r}"
-                relative += f", {len(np.unique(self.group[self.validation]))} {of}"
+                count = len(np.unique(self.group[self.validation]))
+                of = "blocks" if self.groups == "blocks" else f"group{'s' * (count != 1)} of {self.groups!r}"
+                relative += f", {count} {of}"
             lines.append(
                 f"  {int(self.validation.sum())} held-out cells: {before:.4f} (convention) -> "
                 f"{scores['validation']:.4f}, gain {gain:.4f}{spread}{relative}"
@@ -188,6 +192,9 @@ class FitResult:
             else:
                 fitted = _numbers(value, self.standard_errors.get(name))
                 lines.append(f"  {name}: {_numbers(self.convention[name])} -> {fitted}")
+        if np.isfinite(self.prior):
+            how = "chosen by validation" if self.priors else "given"
+            lines.append(f"  prior of scales and weights: {self.prior:g}, {how}")
         changes = self.changes
         lines += [
             f"  {self.changed} of cells {where} labels: change {changes[f'{where}_labels_rms']:.2g} (root mean "
@@ -295,6 +302,7 @@ class FitResult:
             fate_names=[str(name) for name in stored["fate_names"]],
             doubtful=np.array(stored["doubtful"], dtype=bool),
             doubts=[str(doubt) for doubt in stored["doubts"]],
+            outside=float(stored["outside"]),
             penalty=float(stored["penalty"]),
             start=int(stored["start"]),
             step=int(stored["step"]),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
 from jaxvelo.fitting._kernel_problem import KernelProblem
 from jaxvelo.fitting._split import Groups, Split, class_counts, item_blocks
 
+N_FOLDS = 3
+
 
 def inner_folds(
-    problem: KernelProblem, training: Bool[np.ndarray, " cells"], n_folds: int, groups: Groups
+    problem: KernelProblem, training: Bool[np.ndarray, " cells"], groups: Groups, n_folds: int = N_FOLDS
 ) -> list[Split]:
     """Leave out each part of the training cells once: whole groups, or stretches of the graph.
 
@@ -28,26 +30,21 @@ def inner_folds(
         The problem, with the random seed.
     training
         The cells to take apart.
-    n_folds
-        Largest number of folds.
     groups
         Which cells belong together.
+    n_folds
+        Largest number of folds.
 
-    Raises
-    ------
-    ValueError
-        If there are fewer than two training cells, or all are of one group.
+    Returns
+    -------
+    The folds; none if there are fewer than two groups or blocks.
     """
-    number = parts_of(problem, training, groups)
+    # Items of several cells would be torn by blocks.
+    has_sets = len(np.unique(groups.number[training])) < training.sum()
+    number = item_blocks(problem, training) if groups.are_cells and not has_sets else groups.number
     names = np.unique(number[training])
     if len(names) < 2:
-        what = "cells in different places of the graph" if groups.name in ("cells", "blocks") else (
-            f"groups of `adata.obs[{groups.name!r}]` among the training cells"
-        )  # fmt: skip
-        raise ValueError(
-            f"Expected at least two {what} to choose `penalty` by, found {len(names)}. Hold out fewer, or pass a "
-            "`penalty`."
-        )
+        return []
     main_class = class_counts(problem, training, number).argmax(axis=1)
     of_rarest = np.unique(main_class, return_counts=True)[1].min()
     n_folds = min(n_folds, len(names), of_rarest if of_rarest > 1 else n_folds)
@@ -59,8 +56,3 @@ def inner_folds(
         left_out = training & np.isin(number, names[order[fold::n_folds]])
         folds.append(Split(training & ~left_out, left_out))
     return folds
-
-
-def parts_of(problem: KernelProblem, training: Bool[np.ndarray, " cells"], groups: Groups) -> Int[np.ndarray, " cells"]:
-    """Number of the part of each training cell that is left out as a whole: its group, or its block of the graph."""
-    return item_blocks(problem, training) if groups.are_cells else groups.number

@@ -14,7 +14,6 @@ from jaxvelo.fitting._kernel_problem import KernelProblem
 from jaxvelo.fitting._split import Split
 from jaxvelo.fitting._starts import starting_points
 
-INNER_FOLDS = 3
 INNER_STEPS = 15
 """Steps of each of these fits, whatever those of the fit itself, which may go on later: about where the losses of what
 is left out no longer change."""

@@ -12,12 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
+from scipy.sparse.csgraph import connected_components
 
 from jaxvelo import fit
 from jaxvelo.annotated.arguments import listed
+from jaxvelo.configuration import logger
 from jaxvelo.fitting._outside import cells_outside
-from jaxvelo.fitting._trained import differing_cells, wishes
+from jaxvelo.fitting._trained import APART, differing_cells, wishes
 from jaxvelo.kernels import KernelAdd, KernelExpression, VelocityKernel
 from jaxvelo.transitions import Features, TransitionFunction, Velocity
 
@@ -94,7 +96,14 @@ class KernelProblem:
         if "scale" in wished:
             transition_function = _without_scales(transition_function)
         transition_function = fit.with_scales(transition_function, kernel.graph, features)
-        outside = cells_outside(kernel, objective) if keeps_outside else np.zeros(kernel.shape[0], dtype=bool)
+        is_asked = isinstance(train, Mapping) and APART in (wished.get("scale"), wished.get("weights"))
+        outside = np.zeros(kernel.shape[0], dtype=bool)
+        if keeps_outside or is_asked:
+            outside = cells_outside(kernel, objective)
+        if is_asked and not outside.any():
+            logger.warning(
+                "The items of the objective tell something of all cells: `train` = %r fits one value for all", APART
+            )
         scale_cells, n_scale, scale_levels = differing_cells(kernel, wished.get("scale"), "scale", outside)
         weight_cells, n_weight, weight_levels = differing_cells(kernel, wished.get("weights"), "weights", outside)
         numbers = {place: number for number, place in enumerate(velocity_kernels)}
@@ -109,7 +118,7 @@ class KernelProblem:
             sharing=tuple(numbers[i] for i in places),
             penalty="sparse" if wished.get("gene_weights") == "sparse" else "near_one",
         )
-        kept = jnp.asarray(outside, dtype=float) if outside.any() else None
+        kept = jnp.asarray(outside, dtype=float) if keeps_outside and outside.any() else None
         problem = fit.Problem.prepare(parametrization, objective, kernel.graph, features, jax.random.key(seed), kept)
         levels = {"softmax_scale": scale_levels, "weights": weight_levels}
         found = {name: values for name, values in levels.items() if values}
@@ -142,14 +151,25 @@ class KernelProblem:
         """Whether scales or weights are fitted, which have a prior."""
         return bool(self.start.log_scales or self.start.weight_logits)
 
-    @property
-    def loss_unit(self) -> float:
-        """Sum of the sizes of the objective's coefficients: with it as the unit, penalties grow with the loss."""
-        return float(np.abs(np.asarray(fit.coefficients_of(self.objective))).sum())
+    def count_observations(self, cells: Bool[np.ndarray, " cells"]) -> float:
+        """Number of observations that the loss on some cells is the mean of, as a mean over the terms."""
+        chosen = jnp.asarray(cells[None], dtype=float)
+        return float(np.mean([float(term.weights_in(chosen).sum()) for term in fit.terms_of(self.objective)]))
+
+    @functools.cached_property
+    def units(self) -> Int[np.ndarray, " cells"]:
+        """Number of each cell's unit: the cell alone, or all that are joined to it by items of several cells."""
+        n_cells = self.kernel.shape[0]
+        joined = sp.csr_matrix((n_cells, n_cells))
+        for term in fit.terms_of(self.objective):
+            for cells in term.joint_cells:
+                others = np.broadcast_to(cells[0], cells.shape)
+                joined = joined + sp.csr_matrix((np.ones(len(cells)), (cells, others)), shape=joined.shape)
+        return connected_components(joined, directed=False)[1]
 
     def keeping(self, outlooks: Sequence[Any]) -> KernelProblem:
         """The same with these outlooks, of each term of the objective, as what is to stay outside."""
-        if not self.outside.any():
+        if self.problem.outside is None:
             return self
         kept = dataclasses.replace(self.problem, before=tuple(outlooks))
         return dataclasses.replace(self, problem=kept)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
+from jaxvelo.configuration import logger
 from jaxvelo.fitting._descent import Descender, Restraint
-from jaxvelo.fitting._folds import inner_folds
-from jaxvelo.fitting._inner_validation import INNER_FOLDS, inner_losses
+from jaxvelo.fitting._inner_validation import inner_losses
 from jaxvelo.fitting._kernel_problem import KernelProblem
-from jaxvelo.fitting._split import Groups, Split
+from jaxvelo.fitting._split import Split
 
 CANDIDATE_PENALTIES = (0.03, 0.1, 0.3, 1.0, 100.0)
 """Factors of the penalty among which the inner validation chooses; by the last, gene weights stay where they are."""
@@ -33,18 +34,22 @@ class Penalty:
 
 
 def choose_penalty(
-    problem: KernelProblem, split: Split, groups: Groups, descender: Descender, restraint: Restraint, progress: bool
+    problem: KernelProblem, folds: Sequence[Split], descender: Descender, restraint: Restraint, progress: bool
 ) -> Penalty:
     """Take the penalty of the smallest loss on cells held out within the training cells, see :func:`inner_folds`.
 
     Raises
     ------
-    ValueError
-        If there are fewer than two training cells, or groups of them.
     KeyboardInterrupt
         If the user interrupts, which ends the whole search.
     """
-    folds = inner_folds(problem, split.training, INNER_FOLDS, groups)
+    if not folds:
+        logger.warning(
+            "Too few training cells to choose `penalty` by: using %g, which keeps gene weights at one. Leave out fewer "
+            "cells or groups, or pass a `penalty`",
+            CANDIDATE_PENALTIES[-1],
+        )
+        return Penalty(CANDIDATE_PENALTIES[-1])
     tightest_first = [restraint._replace(genes=factor) for factor in CANDIDATE_PENALTIES[::-1]]
     restraints = [tightest_first] * len(folds)
     losses = inner_losses(problem, folds, restraints, descender, "Choosing penalty", progress)[::-1]

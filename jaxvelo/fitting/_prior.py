@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from jaxvelo.configuration import logger
 from jaxvelo.fitting._descent import Descender, Restraint
-from jaxvelo.fitting._folds import inner_folds, parts_of
-from jaxvelo.fitting._inner_validation import INNER_FOLDS, inner_losses
+from jaxvelo.fitting._inner_validation import inner_losses
 from jaxvelo.fitting._kernel_problem import KernelProblem
 from jaxvelo.fitting._split import Groups, Split
 
@@ -38,7 +38,12 @@ class Prior:
 
 
 def choose_prior(
-    problem: KernelProblem, split: Split, groups: Groups, descender: Descender, outside: float, progress: bool
+    problem: KernelProblem,
+    folds: Sequence[Split],
+    groups: Groups,
+    descender: Descender,
+    outside: float,
+    progress: bool,
 ) -> Prior:
     """Take the narrowest prior that is as good as the best, on parts of the training cells that are left out.
 
@@ -51,17 +56,15 @@ def choose_prior(
     KeyboardInterrupt
         If the user interrupts, which ends the whole search.
     """
-    parts = parts_of(problem, split.training, groups)
-    if len(np.unique(parts[split.training])) < 2:
+    if not folds:
         logger.warning(
             "Too few training cells to choose `prior` by: using %g. Leave out fewer cells or groups, or pass a `prior`",
             UNCHOSEN,
         )
         return Prior(UNCHOSEN)
-    folds = inner_folds(problem, split.training, INNER_FOLDS, groups)
     restraints = [
-        [Restraint(0.0, prior_factor(problem, deviation, groups, fold), outside) for deviation in CANDIDATE_PRIORS]
-        for fold in folds
+        [Restraint(0.0, prior_factor(deviation, count), outside) for deviation in CANDIDATE_PRIORS]
+        for count in (count_independent(problem, groups, fold) for fold in folds)
     ]
     losses = inner_losses(problem, folds, restraints, descender, "Choosing prior", progress)
     mean = losses.mean(axis=1)
@@ -74,12 +77,16 @@ def choose_prior(
     return Prior(float(CANDIDATE_PRIORS[chosen]), candidates)
 
 
-def prior_factor(problem: KernelProblem, deviation: float, groups: Groups, split: Split) -> float:
-    r"""Factor of the squared distance from the convention in a mean loss.
+def prior_factor(deviation: float, n_observations: float) -> float:
+    r"""Factor of the squared distance from the convention in a loss that is the mean of n independent observations.
 
-    .. math:: \frac{c}{2 s^2 n}
+    .. math:: \frac{1}{2 s^2 n}
 
-    with the standard deviation s, the number n of independent observations that the loss is the mean of, which are the
-    groups of the training cells, and the size c of the loss, :attr:`KernelProblem.loss_unit`.
+    with the standard deviation s.
     """
-    return problem.loss_unit / (2 * deviation**2 * groups.count(split.training))
+    return 1 / (2 * deviation**2 * n_observations)
+
+
+def count_independent(problem: KernelProblem, groups: Groups, split: Split) -> float:
+    """Number of independent observations of the training cells: groups, or items where cells are independent."""
+    return problem.count_observations(split.training) if groups.are_cells else groups.count(split.training)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
+import optax
 
 from jaxvelo import fit
 from jaxvelo.fitting._descent import best_of
@@ -16,7 +19,24 @@ RESUME_TOLERANCE = 1e-4
 zero, as devices round differently."""
 
 
-def checked_state(resume: FitResult, first: fit.Parameters, problem: KernelProblem) -> fit.DescentState:
+def check_same_restraints(
+    resume: FitResult, prior: float | None, penalty: float | None, outside: float, groups: str | None
+) -> None:
+    """Raise a ValueError if arguments that are given are not those of the fit to resume: its loss would be another."""
+    given = {"prior": prior, "penalty": penalty, "outside": outside, "groups": groups}
+    for name, value in given.items():
+        before = getattr(resume, name)
+        if value is not None and value != before:
+            raise ValueError(
+                f"Expected `{name}` as in the fit to resume, `{before!r}`, found `{value!r}`: its loss would be "
+                "another one. Leave it out, or fit anew."
+            )
+
+
+def checked_state(
+    resume: FitResult, first: fit.Parameters, problem: KernelProblem, optimizer: optax.GradientTransformation
+) -> fit.DescentState:
+    """State to go on from; a ValueError if it is that of another fit."""
     if resume.state is None:
         raise ValueError("Expected a result of `fit_kernel` to resume, found one read from AnnData: fit anew.")
     shapes, expected = (
@@ -25,6 +45,11 @@ def checked_state(resume: FitResult, first: fit.Parameters, problem: KernelProbl
     )
     if shapes != expected:
         raise ValueError("Expected the same kernel, `train` and `starts` as of the fit to resume, found others.")
+    begun: Any = jax.tree.structure(jax.eval_shape(optimizer.init, resume.state.parameters))
+    if begun != jax.tree.structure(resume.state.optimizer):
+        raise ValueError(
+            "Expected the optimiser of the fit to resume, found another one, which cannot go on from its state."
+        )
     if len(resume.training) != problem.kernel.shape[0]:
         raise ValueError(
             f"Expected the kernel of the fit to resume, on {len(resume.training)} cells, found one on "

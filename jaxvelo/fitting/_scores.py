@@ -34,10 +34,10 @@ def shares(objective: fit.Loss, cells: np.ndarray) -> Iterator[tuple[float, np.n
 def mean_loss(
     objective: fit.Loss, losses: Sequence[Float[np.ndarray, " items"]], cells: Bool[np.ndarray, " cells"]
 ) -> float:
-    """Mean loss over the items of some cells, summed over the terms; NaN if there is no cell."""
-    if not cells.any():
+    """Mean loss over the items of some cells, summed over the terms that have any; NaN if none has."""
+    terms = list(zip(shares(objective, cells), losses, strict=True))
+    if not any(share.any() for (_, _, share), _ in terms):
         return float("nan")
-    terms = zip(shares(objective, cells), losses, strict=True)
     return float(sum(coefficient * share @ loss for (coefficient, _, share), loss in terms))
 
 

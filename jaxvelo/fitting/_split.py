@@ -50,18 +50,14 @@ class Groups:
     Attributes
     ----------
     name
-        What the groups are: a column of ``adata.obs``, ``"blocks"``, or ``"cells"``, each of which is its own group.
+        What the groups are: a column of ``adata.obs``, ``"blocks"``, or ``"cells"``: each is its own group, but for
+        those that an item of the objective is of together.
     number
         The group of each cell, -1 for cells in none; of those, the objective has no items.
     """
 
     name: str
     number: Int[np.ndarray, " cells"]
-
-    @classmethod
-    def of_cells(cls, n_cells: int) -> Groups:
-        """Each cell for itself."""
-        return cls("cells", np.arange(n_cells))
 
     @property
     def are_cells(self) -> bool:
@@ -114,7 +110,7 @@ def split_cells(problem: KernelProblem, validation: Any, groups: str | None = No
     elif by_blocks:
         together = Groups("blocks", item_blocks(problem, known))
     else:
-        together = Groups.of_cells(len(known))
+        together = Groups("cells", problem.units)
     if validation is None:
         return Split(known, np.zeros_like(known)), together
     if by_blocks or isinstance(validation, (float, np.floating)):
@@ -122,9 +118,13 @@ def split_cells(problem: KernelProblem, validation: Any, groups: str | None = No
         if not 0 < fraction < 1:
             raise ValueError(f"Expected `validation` to be a fraction between 0 and 1, found `{validation}`.")
         if together.are_cells:
-            order = np.random.default_rng(problem.seed).permutation(np.flatnonzero(known))
-            held_out = np.zeros_like(known)
-            held_out[order[: round(fraction * n_known)]] = True
+            held_out = _some_units(problem, known, fraction)
+            if held_out is None:
+                logger.warning(
+                    "All items of the objective are of the same cells: none can be held out. Add an objective of "
+                    "others, or pass `validation=None`"
+                )
+                return Split(known, np.zeros_like(known)), together
         else:
             held_out = _whole_groups(problem, known, together, fraction)
     else:
@@ -167,6 +167,11 @@ def class_counts(
 
 
 def _groups_of(adata: AnnData, key: str, known: np.ndarray) -> Groups:
+    if key in ("cells", "blocks"):
+        raise ValueError(
+            f"Expected `groups` to be another column of `adata.obs`, found {key!r}, which means each cell or stretch "
+            "of the graph for itself. Rename the column."
+        )
     names, number = group_codes(adata, key)
     without = np.flatnonzero(known & (number < 0))
     if len(without):
@@ -185,6 +190,18 @@ def _groups_of(adata: AnnData, key: str, known: np.ndarray) -> Groups:
     return Groups(key, np.where(known, number, -1))
 
 
+def _some_units(problem: KernelProblem, known: np.ndarray, fraction: float) -> np.ndarray | None:
+    """Mask of the cells of a fraction of the units; None if there is only one."""
+    first = np.unique(problem.units[known], return_index=True)[1]
+    if len(first) < 2:
+        return None
+    order = np.random.default_rng(problem.seed).permutation(np.flatnonzero(known)[np.sort(first)])
+    n_units = len(order)
+    # Of cells alone, as many as are asked for, which may be none; of few sets, at least one.
+    wanted = round(fraction * n_units) if n_units == known.sum() else max(1, round(fraction * n_units))
+    return known & np.isin(problem.units, problem.units[order[:wanted]])
+
+
 def _whole_groups(problem: KernelProblem, known: np.ndarray, groups: Groups, fraction: float) -> np.ndarray:
     """Mask of the cells of a fraction of the groups, one at least, such that each class is left."""
     names = np.unique(groups.number[known])
@@ -196,6 +213,11 @@ def _whole_groups(problem: KernelProblem, known: np.ndarray, groups: Groups, fra
         if len(chosen) < wanted and not ((left > 0) & (left == counts[number])).any():
             left = left - counts[number]
             chosen.append(int(number))
+    if len(names) < 2:
+        raise ValueError(
+            "Expected cells with items in at least two places of the graph, found all in one. Pass a fraction as "
+            "`validation`, or `validation=None`."
+        )
     if not chosen:
         what = "block of the graph" if groups.name == "blocks" else f"group of `adata.obs[{groups.name!r}]`"
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
@@ -122,16 +123,16 @@ def coarse_grain(
             raise ValueError("Nelder-Mead has no derivatives: pass Schur vectors as NumPy arrays.")
         return _coarse_grain_jax(vectors, matrix, schur.matrix, schur.initial_distribution, long_run, effort)
     inner = inner_simplex(vectors[:, 1:])
-    if method == "nelder-mead":
-        rotation = _nelder_mead(vectors, np.linalg.inv(vectors[inner]))
-    else:
-        try:
+    try:
+        if method == "nelder-mead":
+            rotation = _nelder_mead(vectors, np.linalg.inv(vectors[inner]))
+        else:
             rotation, _ = _crispest(vectors, effort)
-        except ArithmeticError as error:
-            raise ValueError(
-                f"Expected cells that can be told apart into {n_states} states by as many Schur vectors. {error} "
-                "Ask for another number of states."
-            ) from error
+    except (ArithmeticError, np.linalg.LinAlgError) as error:
+        raise ValueError(
+            f"Expected cells that can be told apart into {n_states} states by as many Schur vectors. {error} "
+            "Ask for another number of states."
+        ) from error
     return _results(vectors, matrix, schur.initial_distribution, long_run, rotation, inner)
 
 
@@ -150,7 +151,8 @@ def min_chi(schur: Schur, n_states: Sequence[int]) -> Float[np.ndarray, " counts
 
     Returns
     -------
-    One number for each. NaN where the number would split a pair of conjugate eigenvalues.
+    One number for each. NaN where the number would split a pair of conjugate eigenvalues, or the vectors do not tell so
+    many cells apart.
 
     References
     ----------
@@ -160,7 +162,8 @@ def min_chi(schur: Schur, n_states: Sequence[int]) -> Float[np.ndarray, " counts
     for place, count in enumerate(n_states):
         if not _splits_pair(schur.matrix, count):
             vectors = schur.vectors[:, :count]
-            found[place] = _min_chi(vectors, inner_simplex(vectors[:, 1:]))
+            with contextlib.suppress(np.linalg.LinAlgError):
+                found[place] = _min_chi(vectors, inner_simplex(vectors[:, 1:]))
     return found
 
 

@@ -260,9 +260,8 @@ class _Corners:
 
     def confirm(self, corner: int) -> bool:
         """Whether a corner's function is negative on no cell; if it is, such cells are added, its parent reopened."""
-        try:
-            s = np.linalg.solve(self.points[self.faces[corner]], -np.ones(self.dim))
-        except np.linalg.LinAlgError:  # cells of one place, but for rounding errors, span no face
+        s = _zero_on(self.points[self.faces[corner]])
+        if s is None:
             self.values[corner] = -np.inf
             return False
         function = 1 + self.points @ s
@@ -300,7 +299,7 @@ class _Corners:
         face = self.faces[corner]
         try:
             inverse = np.linalg.inv(self.points[face])
-        except np.linalg.LinAlgError:  # see `confirm`
+        except np.linalg.LinAlgError:  # see `_zero_on`
             return
         s = -inverse.sum(axis=1)
         directions = inverse / np.linalg.norm(inverse, axis=0)
@@ -335,7 +334,13 @@ class _Corners:
                 return -1
             s = s + step[0] * direction
             face = np.append(face, self.cells[cell])
-        try:
-            return self._add(face, np.linalg.solve(self.points[face], -np.ones(self.dim)), np.inf, -1)
-        except np.linalg.LinAlgError:  # see `confirm`
-            return -1
+        corner = _zero_on(self.points[face])
+        return -1 if corner is None else self._add(face, corner, np.inf, -1)
+
+
+def _zero_on(face: Float[np.ndarray, "dim dim"]) -> Float[np.ndarray, " dim"] | None:
+    """The function that is zero on the points of a face; none if, but for rounding errors, some are in one place."""
+    try:
+        return np.linalg.solve(face, -np.ones(len(face)))
+    except np.linalg.LinAlgError:
+        return None

@@ -1,6 +1,7 @@
 """What a fit or a sweep found: history, scores on held-out cells, parameters and genes; and the heat map of a grid."""
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,8 +67,12 @@ def fit(
     panels = [_history, _scores, *_parameter_panels(result)]
     if "gene_weights" in result.parameters:
         panels.append(lambda ax, result: _genes(ax, result, n_genes))
-    if result.penalties:
-        panels.append(_penalties)
+    for found, chosen, what in (
+        (result.priors, result.prior, "prior of scales and weights"),
+        (result.penalties, result.penalty, "penalty of gene weights"),
+    ):
+        if found:
+            panels.append(partial(_choice, found=found, chosen=chosen, what=what))
     # Names of levels and of genes stand one below the other.
     n_rows = max(
         [len(names) for names in result.levels.values()] + [n_genes if "gene_weights" in result.parameters else 0]
@@ -232,14 +237,12 @@ def _genes(ax: "Axes", result: Any, n_genes: int) -> None:
     ax.set_title("genes that carry the fit", color=INK, fontsize=11)
 
 
-def _penalties(ax: "Axes", result: Any) -> None:
-    candidates, loss = result.penalties["candidates"], result.penalties["loss"]
+def _choice(ax: "Axes", result: Any, found: dict[str, np.ndarray], chosen: float, what: str) -> None:
+    candidates, loss = found["candidates"], found["loss"]
     finite = np.isfinite(loss)
-    ax.errorbar(
-        candidates[finite], loss[finite], yerr=result.penalties["loss_se"][finite], fmt="o-", color=HELD_OUT, capsize=3
-    )
-    ax.axvline(result.penalty, color=INK, linewidth=0.6, linestyle=":")
+    ax.errorbar(candidates[finite], loss[finite], yerr=found["loss_se"][finite], fmt="o-", color=HELD_OUT, capsize=3)
+    ax.axvline(chosen, color=INK, linewidth=0.6, linestyle=":")
     ax.set_xscale("log")
-    ax.set_xlabel("penalty of gene weights", color=INK)
+    ax.set_xlabel(what, color=INK)
     ax.set_ylabel("loss, inner validation", color=INK)
-    ax.set_title("choice of the penalty", color=INK, fontsize=11)
+    ax.set_title(f"choice of the {what.split()[0]}", color=INK, fontsize=11)

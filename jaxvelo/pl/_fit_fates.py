@@ -77,6 +77,8 @@ def fit_fates(
     unknown = [name for name in chosen if name not in names]
     if unknown:
         raise KeyError(f"Expected `fates` to name some of {listed(names)}, found {listed(unknown)}.")
+    if not chosen:
+        raise ValueError(f"Expected some of the fates {names} to draw, found none.")
     embedding = read_positions(adata, basis, looks.components, looks.projection)
     before, after = result.fates["convention"], result.fates["fitted"]
     known = _truth(adata, truth, names)

@@ -182,6 +182,10 @@ def test_a_flat_direction_has_no_covariance(scale):
     (scale_error,), (weight_errors,) = standard_errors(problem, start, covariance)
     assert np.isnan(float(scale_error))
     assert np.all(np.isnan(np.asarray(weight_errors)))
+    # A prior is all that is known of it.
+    known = np.asarray(laplace_covariance(problem, start, EVERYONE, prior=1 / (2 * 0.7**2 * 20_000))[0])
+    assert known[1, 1] == pytest.approx(0.7**2, rel=1e-3)
+    assert known[0, 0] < 0.1
 
 
 def test_a_level_without_items_has_no_covariance():

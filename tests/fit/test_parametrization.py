@@ -269,6 +269,33 @@ def test_roughness_is_of_functions_alone_and_not_of_the_constant():
         np.testing.assert_allclose(float(rough), expected if way == "functions" else 0, rtol=1e-5)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_distance_from_the_convention(way):
+    """By plain sums; it does not matter which term of a sum stands last."""
+    parametrization = parametrization_of(TRANSITION_FUNCTIONS["three"](), ("scale", "weights"), **WAYS[way])
+    start = parametrization.start()
+    assert float(parametrization.distance(start)) == 0
+    there = moved(start)
+    (scales,), (logits,) = (
+        [np.asarray(b, float) - np.asarray(a, float) for a, b in zip(first, last, strict=True)]
+        for first, last in ((start.log_scales, there.log_scales), (start.weight_logits, there.weight_logits))
+    )
+    change = np.pad(logits, ((0, 0), (0, 1)))
+    expected = np.sum(scales**2) + 2 * np.sum((change - change.mean(axis=1, keepdims=True)) ** 2)
+    np.testing.assert_allclose(float(parametrization.distance(there)), expected, rtol=TOLERANCE)
+    # As if the first term stood last.
+    other = np.roll(change, -1, axis=1) - change[:, :1]
+    turned = Parameters(there.log_scales, (start.weight_logits[0] + default(other[:, :-1]),))
+    np.testing.assert_allclose(float(parametrization.distance(turned)), expected, rtol=10 * TOLERANCE)
+
+
+def test_distance_of_two_terms_is_that_of_one_logit():
+    parametrization = parametrization_of(usual(), ("weights",))
+    (logits,) = parametrization.start().weight_logits
+    found = parametrization.distance(Parameters(weight_logits=(logits + 0.7,)))
+    np.testing.assert_allclose(float(found), 0.49, rtol=1e-5)
+
+
 def ring(n, reach=2):
     graph = sum(np.roll(np.eye(n), step, axis=1) for step in range(1, reach + 1))
     return sp.csr_matrix(graph + graph.T)

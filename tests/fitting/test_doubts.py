@@ -26,7 +26,7 @@ FINE = {
     "convention": {"softmax_scale": np.array(1.0), "weights": np.array([0.8, 0.2])},
 }
 UNCHANGED = Change("fate probabilities", np.zeros(N_CELLS), {"convention": np.zeros((N_CELLS, 2))}, ["a", "b"])
-CELLS, NOBODY = Groups.of_cells(N_CELLS), np.zeros(N_CELLS, bool)
+CELLS, NOBODY = Groups("cells", np.arange(N_CELLS)), np.zeros(N_CELLS, bool)
 
 
 @pytest.fixture(scope="module")

@@ -127,17 +127,17 @@ class TestFateProportions:
         assert np.isclose(float(clustered.weight[0]), 10 / 5.5)
 
     def test_added_to_known_fates_in_a_fit(self, cells):
-        """Sets are fitted on, and not held out, where most of their cells are."""
+        """A set is fitted on as a whole, or held out."""
         shares = objectives.FateProportions(cells, {"left": 5, "right": 15}, np.arange(20, 40), self.ENDS)
         known = objectives.FateLikelihood(cells, {"left": np.arange(5, 15), "right": np.arange(45, 55)}, self.ENDS)
         kernel = VelocityKernel(cells).compute_transition_matrix()
         result = tl.fit_kernel(kernel, known + shares, steps=3, progress=False, prior=np.inf)
-        assert (result.training | result.validation)[20:40].all()
-        assert result.training[20:40].mean() > 0.5
+        assert result.training[20:40].all() or result.validation[20:40].all()
         before, after = (loss_of(known + shares, k, result.training) for k in (kernel, result.kernel))
         assert np.isclose(before, result.scores["training_convention"], **CLOSE)
         assert np.isclose(after, result.scores["training"], rtol=1e-3)
-        assert np.isclose(result.scores["validation"], loss_of(known, result.kernel, result.validation), rtol=1e-3)
+        held_out = loss_of(known + shares, result.kernel, result.validation)
+        assert np.isclose(result.scores["validation"], held_out, rtol=1e-3)
 
     BAD: ClassVar = {
         "another fate": ({"counts": {"up": 1, "left": 2}}, ValueError, r"\['left', 'right'\] .* found \['up'"),

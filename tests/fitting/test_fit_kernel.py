@@ -1,5 +1,7 @@
 """Fits of kernels: what is fitted and how, and what is said about it."""
 
+import re
+
 import numpy as np
 import optax
 import pytest
@@ -230,3 +232,25 @@ def test_progress(mixed, fates, genes_fit, capfd):
     assert "loss=" in captured.err
     tl.fit_kernel(mixed, fates, train=["scale", "weights", "gene_weights"], steps=20)
     assert "Choosing penalty" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prior": 0.5}, "`prior` as in the fit to resume, `inf`, found `0.5`"),
+        ({"outside": 0}, "`outside` as in the fit to resume, `30.0`, found `0`"),
+        ({"groups": "clusters"}, "`groups` as in the fit to resume, `'cells'`, found `'clusters'`"),
+        ({"optimizer": optax.adam(0.1)}, "the optimiser of the fit to resume"),
+    ],
+)
+def test_resumed_with_other_arguments(mixed, fates, plain_fit, change, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tl.fit_kernel(mixed, fates, resume=plain_fit, **{**QUICK, **change})
+
+
+def test_penalties_grow_with_the_loss(mixed, fates):
+    settings = {"train": ["scale", "gene_weights"], "penalty": 0.3, "validation": None}
+    one, many = (tl.fit_kernel(mixed, factor * fates, **settings, **QUICK) for factor in (1.0, 50.0))
+    np.testing.assert_allclose(many.history["loss"][0], 50 * one.history["loss"][0], rtol=1e-4)
+    for name in ("softmax_scale", "gene_weights"):
+        np.testing.assert_allclose(many.parameters[name], one.parameters[name], rtol=0.02)

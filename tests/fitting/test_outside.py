@@ -97,3 +97,21 @@ def test_names_of_fates_compile_nothing_anew(mixed, before_a_fork):
     assert renamed.outlook_names == ("near", "far")
     first, second = (jax.tree.structure(KernelProblem.of(mixed, o, None, 0).problem) for o in (before_a_fork, renamed))
     assert first == second
+
+
+def test_apart_but_not_held(mixed, before_a_fork, logged):
+    result = tl.fit_kernel(mixed, before_a_fork, train={"scale": "apart"}, outside=0, validation=None, **QUICK)
+    assert result.levels == {"softmax_scale": ["known", "other"]}
+    assert result.outside == 0
+    logged()
+    time = objectives.TimeGain(mixed.adata, "pseudotime")
+    one = tl.fit_kernel(mixed, time, train={"scale": "apart"}, validation=None, **QUICK)
+    assert one.parameters["softmax_scale"].shape == ()
+    assert "tell something of all cells: `train` = 'apart' fits one value for all" in logged()
+
+
+def test_fates_are_compared_wherever_they_stand_in_a_sum(mixed, before_a_fork):
+    later = objectives.FutureLikelihood(mixed.adata, future=FUTURE, steps=2)
+    result = tl.fit_kernel(mixed, later + before_a_fork, steps=2, progress=False, prior=np.inf, validation=None)
+    assert result.changed == "fate probabilities"
+    assert result.fate_names == ["halfway", "end"]

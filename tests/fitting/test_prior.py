@@ -5,6 +5,7 @@ import pytest
 
 from jaxvelo import objectives, tl
 from jaxvelo.fitting._prior import CANDIDATE_PRIORS, UNCHOSEN
+from jaxvelo.kernels import ConnectivityKernel
 from tests.fitting.fits import QUICK, same
 
 WITHOUT = {name: value for name, value in QUICK.items() if name != "prior"}
@@ -52,6 +53,30 @@ def test_nothing_to_choose_by(mixed, logged):
     result = tl.fit_kernel(mixed, one, validation=None, **WITHOUT)
     assert result.prior == UNCHOSEN
     assert "Too few training cells to choose `prior` by: using 0.7" in logged()
+
+
+@pytest.mark.parametrize("groups", [None, "donor"])
+def test_errors_of_what_the_labels_do_not_tell_are_those_of_the_prior(mixed, fates, groups):
+    """Two kernels that are the same: any weights of them are as good, however the cells are grouped."""
+    _, similarity = mixed.kernels
+    again = ConnectivityKernel(similarity.adata).compute_transition_matrix()
+    kernel = 0.6 * similarity + 0.4 * again
+    kernel.adata.obs["donor"] = [f"donor {number % 7}" for number in range(kernel.shape[0])]
+    settings = {"train": ["weights"], "validation": None, "prior": 0.3, "groups": groups}
+    result = tl.fit_kernel(kernel, fates, **{**WITHOUT, **settings})
+    np.testing.assert_allclose(result.parameters["weights"], [0.6, 0.4], rtol=1e-3)
+    # The logit of the first one's weight has the prior's deviation; by the delta method, the weight has as follows.
+    np.testing.assert_allclose(result.standard_errors["weights"], 0.6 * 0.4 * 0.3, rtol=1e-2)
+
+
+def test_said_and_drawn(mixed, fates):
+    result = tl.fit_kernel(mixed, fates, **WITHOUT)
+    assert f"prior of scales and weights: {result.prior:g}, chosen by validation" in str(result)
+    given = tl.fit_kernel(mixed, fates, prior=0.5, **WITHOUT)
+    assert "prior of scales and weights: 0.5, given" in str(given)
+    axes, before = (r.plot(show=False).axes for r in (result, given))
+    assert len(axes) == len(before) + 1
+    assert axes[-1].get_title() == "choice of the prior"
 
 
 @pytest.mark.parametrize("prior", [0, -1, np.nan, "wide"])

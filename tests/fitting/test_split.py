@@ -1,5 +1,7 @@
 """Which cells are held out: whole groups, whole stretches of the graph, and never the last of a fate."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -92,7 +94,7 @@ def test_a_group_that_alone_has_a_fate_is_not_held_out(mixed, fates, problem, se
 def test_folds_leave_out_each_group_once(problem):
     training = problem.item_cells() & (NUMBER >= 8)
     donor = NUMBER // 4
-    folds = inner_folds(problem, training, 3, Groups("donor", donor))
+    folds = inner_folds(problem, training, Groups("donor", donor), 3)
     assert len(folds) == 3
     np.testing.assert_array_equal(np.sum([fold.held_out for fold in folds], axis=0), training)
     for fold in folds:
@@ -107,20 +109,20 @@ def test_no_more_folds_than_the_rarest_class_has_groups(problem):
     """Left out alone, a group of a class would be judged by fits that have seen too little of that class."""
     training = problem.item_cells() & (NUMBER >= 12)
     donor = np.where(NUMBER < 20, NUMBER // 16, NUMBER // 6)
-    folds = inner_folds(problem, training, 5, Groups("donor", donor))
+    folds = inner_folds(problem, training, Groups("donor", donor), 5)
     assert len(folds) == 2
     for fold in folds:
         assert {number < 20 for number in NUMBER[fold.held_out]} == {True, False}
 
 
 def test_folds_of_few_groups_leave_one_out(problem):
-    folds = inner_folds(problem, problem.item_cells(), 5, Groups("half", NUMBER // 30))
+    folds = inner_folds(problem, problem.item_cells(), Groups("half", NUMBER // 30), 5)
     assert [sorted(set(NUMBER[fold.held_out] // 30)) for fold in folds] in ([[0], [1]], [[1], [0]])
 
 
 def test_folds_of_cells_are_stretches(problem):
     training = problem.item_cells()
-    folds = inner_folds(problem, training, 3, Groups.of_cells(N_CELLS))
+    folds = inner_folds(problem, training, Groups("cells", NUMBER), 3)
     assert len(folds) == 3
     np.testing.assert_array_equal(np.sum([fold.held_out for fold in folds], axis=0), training)
     # Cells drawn one by one would have most of their neighbours on the other side.
@@ -140,8 +142,11 @@ def test_what_cannot_be_split(problem, caplog):
     problem.kernel.adata.obs["donor"] = np.where(NUMBER < 20, "a", "b")
     with pytest.raises(ValueError, match="each of the 2 alone holds a fate"):
         split_cells(problem, 0.5, "donor")
-    with pytest.raises(ValueError, match=r"at least two groups of.*found 1"):
-        inner_folds(problem, problem.item_cells(), 3, Groups("donor", np.zeros(N_CELLS, int)))
+    assert inner_folds(problem, problem.item_cells(), Groups("donor", np.zeros(N_CELLS, int))) == []
+    for name in ("cells", "blocks"):
+        problem.kernel.adata.obs[name] = "one"
+        with pytest.raises(ValueError, match=r"another column of `adata.obs`.*Rename the column"):
+            split_cells(problem, 0.5, name)
     split_cells(problem, NUMBER < 10, "alone")
     assert "1 groups" in caplog.text
 
@@ -153,3 +158,36 @@ def test_objectives_without_classes_are_split_too(mixed):
     split, _ = split_cells(problem, 0.5, "batch")
     assert set(NUMBER[split.held_out] // 30) in ({0}, {1})
     del adata.obs["batch"]
+
+
+class TestSetsOfCells:
+    """Items of several cells are fitted on or held out as a whole."""
+
+    ENDS: ClassVar = {"begin": np.arange(4), "end": np.arange(N_CELLS - 4, N_CELLS)}
+
+    def problem(self, mixed, n_sets, scale=1.0):
+        counts = {f"set {k}": {"begin": 3.0 * scale, "end": 7.0 * scale} for k in range(n_sets)}
+        cells = {f"set {k}": np.arange(5 + 10 * k, 15 + 10 * k) for k in range(n_sets)}
+        shares = objectives.FateProportions(mixed.adata, counts, cells, self.ENDS)
+        return KernelProblem.of(mixed, shares, None, 0)
+
+    def test_split(self, mixed):
+        problem = self.problem(mixed, 4)
+        split, groups = split_cells(problem, 0.25)
+        assert groups.name == "cells"
+        assert split.held_out.sum() == 10
+        assert len(np.unique(problem.units[split.held_out])) == 1
+        folds = inner_folds(problem, split.training, groups)
+        assert len(folds) == 3
+        assert sorted(fold.held_out.sum() for fold in folds) == [10, 10, 10]
+
+    def test_a_single_set_is_not_held_out(self, mixed, logged):
+        split, _ = split_cells(self.problem(mixed, 1), 0.2)
+        assert not split.is_validated
+        assert "WARNING: All items of the objective are of the same cells" in logged()
+
+    def test_the_prior_counts_observations(self, mixed):
+        few, many = (self.problem(mixed, 2, scale) for scale in (1.0, 100.0))
+        everyone = np.ones(N_CELLS, dtype=bool)
+        assert few.count_observations(everyone) == pytest.approx(20)
+        assert many.count_observations(everyone) == pytest.approx(2000)

@@ -254,3 +254,20 @@ def test_cells_of_one_place_span_no_face():
     side = corners._add(np.array([1, 2]), np.zeros(2), np.inf, -1)
     assert corners.confirm(side)
     np.testing.assert_allclose(corners.columns[side], [1, 0, -1])
+
+
+@pytest.mark.any_precision
+def test_cells_in_fewer_places_than_states():
+    """No search ends in a singular matrix: the number of states is named, or has no score."""
+    rng = np.random.default_rng(0)
+    vectors = np.repeat(np.column_stack([np.ones(3), rng.normal(size=(3, 3))]), 20, axis=0)
+    vectors[:, 3] = vectors[:, 1]
+    found = schur(sp.csr_matrix(uncoupled([20, 20, 20], 0.1)[0]), 4)._replace(vectors=vectors)
+    if found.matrix[3, 2] != 0:
+        found = found._replace(matrix=np.triu(found.matrix))
+    for method in ("gradient", "nelder-mead"):
+        with pytest.raises(ValueError, match="told apart into 4 states"):
+            coarse_grain(found, 4, method=method)
+    scores = min_chi(found, [2, 4])
+    assert np.isfinite(scores[0])
+    assert np.isnan(scores[1])

@@ -48,6 +48,7 @@ def make_result(n_starts=1, validated=True, scale=None, weights=None, genes=Fals
         validation=~training & validated,
         groups="cells",
         group=np.arange(N_CELLS),
+        outside=30.0,
         changed="fate probabilities",
         change=np.full(N_CELLS, 0.1),
         fates={},
@@ -221,6 +222,8 @@ def test_fates_and_truth(tmp_path):
     del adata.obs["true_fate"]
     assert len(pl.fit_fates(result, "a", save=tmp_path / "fates.png", show=False)) == 3
     assert (tmp_path / "fates.png").stat().st_size > 0
+    with pytest.raises(ValueError, match="Expected some of the fates"):
+        pl.fit_fates(result, [])
     with pytest.raises(ValueError, match="a column for each of the fates"):
         pl.fit_fates(result, truth="true_fate_probabilities")
 
