@@ -12,7 +12,16 @@ from jaxtyping import Float, Int, Shaped
 
 from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.entries import read_numbers
-from jaxvelo.annotated.fit_columns import COVARIANCE, FIT_COLUMNS, FIT_LAYERS, LOSS, STATUS, read_covariances
+from jaxvelo.annotated.fit_columns import (
+    COVARIANCE,
+    EVIDENCE,
+    FIT_COLUMNS,
+    FIT_LAYERS,
+    LOSS,
+    MODEL,
+    STATUS,
+    read_covariances,
+)
 
 NOT_FITTED, FITTED_BEFORE = "not fitted", "fitted before"
 
@@ -31,12 +40,15 @@ class StoredFit:
         Those of ``adata.varm``, whose first axis are the genes.
     status
         How the fit of each gene went, as text, of shape (genes,).
+    model
+        Name of the model that each gene follows, None where it is not known, of shape (genes,).
     """
 
     columns: dict[str, Float[np.ndarray, " genes"]]
     layers: dict[str, Float[np.ndarray, "cells genes"]]
     arrays: dict[str, Float[np.ndarray, "genes ..."]]
     status: Shaped[np.ndarray, " genes"]
+    model: Shaped[np.ndarray, " genes"]
 
     def with_genes(self, genes: Int[np.ndarray, " fitted"], fit: StoredFit) -> StoredFit:
         """Put the fit of some genes in the place of theirs; what it does not say of them becomes NaN.
@@ -49,8 +61,8 @@ class StoredFit:
             Their fit, with all layers.
         """
         n_genes = len(self.status)
-        status = self.status.copy()
-        status[genes] = fit.status
+        status, model = self.status.copy(), self.model.copy()
+        status[genes], model[genes] = fit.status, fit.model
         columns, arrays = (
             {
                 name: _placed(before.get(name), (n_genes, *np.shape(values)[1:]), genes, values)
@@ -64,7 +76,7 @@ class StoredFit:
                 name: _placed(self.layers.get(name), (len(values), n_genes), (slice(None), genes), values)
                 for name, values in fit.layers.items()
             }
-        return StoredFit(columns, layers, arrays, status)
+        return StoredFit(columns, layers, arrays, status, model)
 
 
 def _placed(before: np.ndarray | None, shape: tuple[int, ...], places: Any, values: Any) -> np.ndarray:
@@ -94,11 +106,13 @@ def read_stored_fit(adata: AnnData) -> StoredFit:
     covariances = read_covariances(adata, "Delete it first.")
     arrays = {} if covariances is None else {COVARIANCE: covariances}
     # Anyone's, unless there is a fit; of which it is no number.
-    if LOSS in adata.varm and "fit_alpha" in adata.var:
-        arrays[LOSS] = dense(adata.varm[LOSS])
-        if arrays[LOSS].dtype.kind not in "fiu":
+    for name in (LOSS, EVIDENCE) if "fit_alpha" in adata.var else ():
+        if name not in adata.varm:
+            continue
+        arrays[name] = dense(adata.varm[name])
+        if arrays[name].dtype.kind not in "fiu":
             raise ValueError(
-                f"Expected numbers in `adata.varm[{LOSS!r}]`, found the type {arrays[LOSS].dtype}. Delete it first."
+                f"Expected numbers in `adata.varm[{name!r}]`, found the type {arrays[name].dtype}. Delete it first."
             )
     if STATUS in adata.var:
         status = adata.var[STATUS]
@@ -106,7 +120,11 @@ def read_stored_fit(adata: AnnData) -> StoredFit:
     else:
         has_rates = np.isfinite(columns.get("fit_alpha", np.full(adata.n_vars, np.nan)))
         names = np.where(has_rates, FITTED_BEFORE, NOT_FITTED).astype(object)
-    return StoredFit(columns, layers, arrays, names)
+    model = np.full(adata.n_vars, None, dtype=object)
+    if MODEL in adata.var:
+        known = adata.var[MODEL].notna().to_numpy()
+        model[known] = adata.var[MODEL].astype(str).to_numpy()[known]
+    return StoredFit(columns, layers, arrays, names, model)
 
 
 def write_fit(adata: AnnData, fit: StoredFit) -> None:
@@ -114,6 +132,7 @@ def write_fit(adata: AnnData, fit: StoredFit) -> None:
     for name, values in fit.columns.items():
         adata.var[name] = values
     adata.var[STATUS] = pd.Categorical(fit.status)
+    adata.var[MODEL] = pd.Categorical(fit.model)
     for name, values in fit.layers.items():
         adata.layers[name] = values
     for name, values in fit.arrays.items():

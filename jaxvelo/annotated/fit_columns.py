@@ -16,13 +16,14 @@ FIT_COLUMNS = tuple(
     f"fit_{name}"
     for name in (
         *("alpha", "beta", "gamma", "t_", "scaling", "std_u", "std_s", "likelihood", "variance", "residual"),
-        *("u0", "s0", "steady_u", "steady_s", "alignment_scaling", "pval_steady"),
+        *("u0", "s0", "steady_u", "steady_s", "alignment_scaling", "pval_steady", "explained"),
         *("log_alpha_se", "log_gamma_se", "log_t__se", "log_scaling_se"),
     )
 )
-FIT_LAYERS = ("fit_t", "fit_tau", "fit_tau_", "fit_on")
-COVARIANCE, LOSS = FIT_ARRAYS = ("fit_covariance", "loss")
-R2, STATUS = "fit_r2", "fit_status"
+VELOCITY = "fit_velocity"
+FIT_LAYERS = ("fit_t", "fit_tau", "fit_tau_", "fit_on", VELOCITY)
+COVARIANCE, LOSS, EVIDENCE = FIT_ARRAYS = ("fit_covariance", "loss", "fit_evidence")
+R2, STATUS, MODEL = "fit_r2", "fit_status", "fit_model"
 FIT_FIRST = "Fit the dynamical model first: `jaxvelo.tl.recover_dynamics(adata)`."
 RATES = ("fit_alpha", "fit_beta", "fit_gamma", "fit_t_", "fit_scaling")
 
@@ -149,6 +150,21 @@ def read_branch_times(adata: AnnData, fitted: np.ndarray, switch: np.ndarray) ->
     for name, layer in layers.items():
         _check_times(layer, name)
     return list(layers.values())
+
+
+def read_velocities(adata: AnnData, fitted: np.ndarray, dtype: np.dtype) -> Float[np.ndarray, "cells genes"]:
+    """Velocities of the models that the fit has chosen; NaN for genes of which it says none, such as scVelo's.
+
+    Raises
+    ------
+    ValueError
+        If those of a gene are not all finite, or all NaN.
+    """
+    velocity = _columns(adata, VELOCITY, fitted, dtype)
+    known = ~np.isnan(velocity).all(axis=0)
+    if known.any():
+        _check_times(velocity[:, known], VELOCITY)
+    return velocity
 
 
 def _check_times(times: np.ndarray, name: str) -> None:

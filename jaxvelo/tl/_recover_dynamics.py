@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
@@ -14,16 +15,17 @@ from tqdm import tqdm
 from jaxvelo.annotated.arguments import check_integer, is_number
 from jaxvelo.annotated.dynamical_fit import StoredFit, read_stored_fit, write_fit
 from jaxvelo.annotated.entries import require_anndata
-from jaxvelo.annotated.fit_columns import COVARIANCE, FIT_LAYERS, R2, kinetics_columns
+from jaxvelo.annotated.fit_columns import COVARIANCE, EVIDENCE, FIT_LAYERS, R2, VELOCITY, kinetics_columns
 from jaxvelo.annotated.genes import chosen_genes
 from jaxvelo.annotated.graphs import read_neighbor_graph
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
 from jaxvelo.dynamics import (
+    MODELS,
     DynamicalFit,
-    SplicingKinetics,
     SteadyState,
     align_total_time,
     fit_dynamics,
+    fit_gene_models,
     neighborhood_weights,
 )
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
@@ -235,8 +237,11 @@ def _fitted(inputs: _Inputs, options: _Options, shows_progress: bool) -> StoredF
             memory=options.memory,
             report=bar.update,
         )
-    _report(fit)
-    stored = inputs.before.with_genes(genes, _in_our_unit(fit, options.total_time, options.standard_errors))
+        fit, factor = _in_time_unit(fit, options.total_time)
+        stored = _stored(fit, factor, options.standard_errors)
+        stored = _with_models(stored, fit, unspliced[:, genes], spliced[:, genes], inputs.neighborhoods)
+    _report(stored)
+    stored = inputs.before.with_genes(genes, stored)
     r2 = np.asarray(steady.r2, dtype=float)
     return dataclasses.replace(stored, columns={**stored.columns, R2: r2})
 
@@ -281,45 +286,22 @@ def _require_genes(mask: np.ndarray, var_names: Any) -> None:
         raise ValueError(f"Expected genes to fit, found none with `var_names={var_names!r}`. Name some, or pass 'all'.")
 
 
-def _report(fit: DynamicalFit) -> None:
-    names, counts = np.unique(fit.status.astype(str), return_counts=True)
-    logger.info("    Genes: %s", ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True)))
+def _report(fit: StoredFit) -> None:
+    for what, words in (("Genes", fit.status), ("Models", fit.model[fit.model != None])):  # noqa: E711
+        names, counts = np.unique(words.astype(str), return_counts=True)
+        logger.info("    %s: %s", what, ", ".join(f"{n} {name}" for name, n in zip(names, counts, strict=True)))
 
 
-def _in_our_unit(fit: DynamicalFit, total_time: float | None, standard_errors: bool) -> StoredFit:
-    """Give the fit of the genes as it is stored, with times and rates that compare between genes."""
+def _in_time_unit(fit: DynamicalFit, total_time: float | None) -> tuple[DynamicalFit, Float[np.ndarray, " genes"]]:
+    """Times and rates that compare between genes, and the factors of the times; None keeps the unit of each gene."""
     factor = np.ones(len(fit.status))
     known = np.isfinite(fit.kinetics.switching_time)
     if total_time is not None:
         factor[known] = align_total_time(fit.time[:, known], fit.kinetics.switching_time[known], total_time)
-    kinetics = _in_time_unit(fit.kinetics, factor)
-    columns = {
-        **kinetics_columns(kinetics),
-        "fit_std_u": fit.deviation[0],
-        "fit_std_s": fit.deviation[1],
-        "fit_likelihood": fit.likelihood,
-        "fit_u0": np.where(known, 0.0, np.nan),
-        "fit_s0": np.where(known, 0.0, np.nan),
-        "fit_steady_u": kinetics.alpha / kinetics.beta * kinetics.scaling,
-        "fit_steady_s": kinetics.alpha / kinetics.gamma,
-        "fit_variance": fit.variance,
-        "fit_residual": fit.residual,
-        "fit_alignment_scaling": np.where(known, factor, np.nan),
-    }
-    arrays = {}
-    if standard_errors:
-        columns |= _standard_errors(fit.covariance)
-        arrays[COVARIANCE] = np.asarray(fit.covariance, dtype=float)
     for times in (fit.time, fit.time_on, fit.time_off):  # in place: they are large, and nobody else's
         times *= factor.astype(times.dtype)
-    layers = dict(zip(FIT_LAYERS, (fit.time, fit.time_on, fit.time_off, fit.probability_on), strict=True))
-    columns = {name: np.asarray(column, dtype=float) for name, column in columns.items()}
-    return StoredFit(columns, layers, arrays, fit.status)
-
-
-def _in_time_unit(kinetics: SplicingKinetics, factor: np.ndarray) -> SplicingKinetics:
-    """Rates with all times multiplied by a factor of each gene."""
-    return eqx.tree_at(
+    kinetics = fit.kinetics
+    kinetics = eqx.tree_at(
         lambda k: (k.alpha, k.beta, k.gamma, k.switching_time),
         kinetics,
         (
@@ -328,6 +310,61 @@ def _in_time_unit(kinetics: SplicingKinetics, factor: np.ndarray) -> SplicingKin
             kinetics.gamma / factor,
             kinetics.switching_time * factor,
         ),
+    )
+    return eqx.tree_at(lambda f: f.kinetics, fit, kinetics), np.where(known, factor, np.nan)
+
+
+def _stored(fit: DynamicalFit, factor: Float[np.ndarray, " genes"], standard_errors: bool) -> StoredFit:
+    """Give the curves as they are stored."""
+    kinetics = fit.kinetics
+    columns = {
+        **kinetics_columns(kinetics),
+        "fit_std_u": fit.deviation[0],
+        "fit_std_s": fit.deviation[1],
+        "fit_likelihood": fit.likelihood,
+        "fit_u0": np.where(np.isfinite(factor), 0.0, np.nan),
+        "fit_s0": np.where(np.isfinite(factor), 0.0, np.nan),
+        "fit_steady_u": kinetics.alpha / kinetics.beta * kinetics.scaling,
+        "fit_steady_s": kinetics.alpha / kinetics.gamma,
+        "fit_variance": fit.variance,
+        "fit_residual": fit.residual,
+        "fit_alignment_scaling": factor,
+    }
+    arrays = {}
+    if standard_errors:
+        columns |= _standard_errors(fit.covariance)
+        arrays[COVARIANCE] = np.asarray(fit.covariance, dtype=float)
+    layers = dict(zip(FIT_LAYERS, (fit.time, fit.time_on, fit.time_off, fit.probability_on), strict=False))
+    columns = {name: np.asarray(column, dtype=float) for name, column in columns.items()}
+    return StoredFit(columns, layers, arrays, fit.status, np.full(len(fit.status), None, dtype=object))
+
+
+def _with_models(
+    stored: StoredFit,
+    fit: DynamicalFit,
+    unspliced: Float[np.ndarray, "cells genes"],
+    spliced: Float[np.ndarray, "cells genes"],
+    neighborhoods: sp.csr_matrix,
+) -> StoredFit:
+    """Add what gives each gene its velocity."""
+    known = np.isfinite(stored.columns["fit_alpha"]) & np.isfinite(fit.time).all(axis=0)
+    n_genes, dtype = len(known), fit.time.dtype
+    velocity = np.full(fit.time.shape, np.nan, dtype=dtype)
+    explained, evidence = np.full(n_genes, np.nan), np.full((n_genes, len(MODELS) + 1), np.nan)
+    model = np.full(n_genes, None, dtype=object)
+    if known.any():
+        times = [x[:, known] for x in (fit.time_on, fit.time_off, fit.probability_on)]
+        kinetics = jax.tree.map(lambda rate: rate[known].astype(dtype), fit.kinetics)
+        u, s = (np.asarray(x[:, known], dtype=dtype) for x in (unspliced, spliced))
+        found, velocity[:, known] = fit_gene_models(kinetics, times, u, s, neighborhoods)
+        explained[known], evidence[known] = found.explained, found.evidence
+        model[known] = np.array(MODELS, dtype=object)[np.argmax(found.evidence[:, :-1], axis=1)]
+    return dataclasses.replace(
+        stored,
+        columns={**stored.columns, "fit_explained": explained},
+        layers={**stored.layers, VELOCITY: velocity},
+        arrays={**stored.arrays, EVIDENCE: evidence},
+        model=model,
     )
 
 

@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.entries import read_numbers, require_anndata
-from jaxvelo.annotated.fit_columns import FIT_FIRST, R2, read_branch_times, read_kinetics
+from jaxvelo.annotated.fit_columns import FIT_FIRST, R2, read_branch_times, read_kinetics, read_velocities
 from jaxvelo.annotated.graphs import read_neighbor_graph
 from jaxvelo.annotated.parts import Part, parts_of
 from jaxvelo.configuration import accepts_data, logger, timed
@@ -26,6 +26,7 @@ from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, hi
 LEAST_GENES = 10
 OTHER_UNIT, SPREAD = 1.25, 0.1
 """Factor between standard deviations, and range of its logarithm over half of the genes, that mark another unit."""
+_MODELS = ("evidence", "curve")
 _MODES = ("stochastic", "deterministic", "steady_state", "dynamical")
 
 
@@ -37,6 +38,7 @@ def velocity(
     fit_offset: bool = False,
     fit_offset2: bool = False,
     *,
+    model: str = "evidence",
     groups: str | Sequence[str] | None = None,
     groupby: str | None = None,
     perc: tuple[float, float] | float | None = (5, 95),
@@ -133,13 +135,15 @@ def velocity(
     require_anndata(adata)
     if mode not in _MODES:
         raise ValueError(f"Expected `mode` to be one of {_MODES}, found `{mode!r}`.")
+    if model not in _MODELS:
+        raise ValueError(f"Expected `model` to be one of {_MODELS}, found `{model!r}`.")
     percentiles = _percentiles((5, 95) if perc is None else perc)
     parts = parts_of(adata, groupby, groups)
     if mode == "dynamical":
         if groupby is not None or groups is not None:
             logger.warning("The dynamical model is not fitted here: `groupby` and `groups` are without effect")
         result = adata.copy() if copy else adata
-        _write_dynamical(result, vkey, percentiles, fit_offset, min_r2, min_likelihood)
+        _write_dynamical(result, vkey, percentiles, fit_offset, min_r2, min_likelihood, model)
         return result if copy else None
     spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
     allowed = highly_variable(adata) if use_highly_variable else np.ones(adata.n_vars, dtype=bool)
@@ -243,7 +247,13 @@ def _percentiles(perc: Any) -> tuple[float, float] | float:
 
 
 def _write_dynamical(
-    adata: AnnData, vkey: str, percentiles: Any, fit_offset: bool, min_r2: float, min_likelihood: float | None
+    adata: AnnData,
+    vkey: str,
+    percentiles: Any,
+    fit_offset: bool,
+    min_r2: float,
+    min_likelihood: float | None,
+    model: str,
 ) -> None:
     """Compute and write the velocities of the dynamical model."""
     kinetics, fitted = read_kinetics(adata)
@@ -253,12 +263,15 @@ def _write_dynamical(
     dtype = np.result_type(spliced.dtype, np.float32)
     kinetics = jax.tree.map(lambda rate: np.asarray(rate, dtype=dtype), kinetics)  # one type: that of the moments
     times = read_branch_times(adata, fitted, kinetics.switching_time)
+    chosen = read_velocities(adata, fitted, dtype) if model == "evidence" else None
     with timed("Computing velocities (dynamical)"):
         if R2 in adata.var:
             r2 = read_numbers(adata.var, R2, "adata.var", FIT_FIRST)
         else:
             r2 = np.asarray(fit_steady_state(spliced, unspliced, percentiles, fit_offset, r2_adjusted=True).r2)
         velocity, velocity_u = velocities_in_blocks(kinetics, *times)
+        if chosen is not None:
+            velocity = np.where(np.isnan(chosen), velocity, chosen)
 
     slope = np.full(adata.n_vars, np.nan)
     slope[fitted] = kinetics.scaling * kinetics.gamma / kinetics.beta

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from jaxvelo.annotated.dynamical_fit import StoredFit, read_stored_fit, write_fit
-from jaxvelo.annotated.fit_columns import COVARIANCE, LOSS, R2, STATUS
+from jaxvelo.annotated.fit_columns import COVARIANCE, LOSS, MODEL, R2, STATUS
 from tests.annotated.six_cells import N
 from tests.snapshot import unchanged
 
@@ -16,6 +16,7 @@ pytestmark = pytest.mark.any_precision
 GENES = np.array([1, 3])
 NEW = np.array([10.0, 30.0])
 TIMES = np.full((N, 2), 7.0)
+STATUSES, MODELS = np.array(["good", "bad"]), np.array(["curve", None], dtype=object)
 COVARIANCES = np.stack([np.eye(4), 3 * np.eye(4)])
 
 
@@ -23,18 +24,27 @@ def write(adata, covariance=None):
     before = read_stored_fit(adata)
     arrays = {} if covariance is None else {COVARIANCE: covariance}
     columns = {"fit_alpha": NEW, "fit_gamma": NEW + 1}
-    joined = before.with_genes(GENES, StoredFit(columns, {"fit_t": TIMES}, arrays, np.array(["good", "bad"])))
+    joined = before.with_genes(GENES, StoredFit(columns, {"fit_t": TIMES}, arrays, STATUSES, MODELS))
     write_fit(adata, dataclasses.replace(joined, columns={**joined.columns, R2: np.arange(N) / N}))
 
 
 def test_the_first_fit(adata):
-    paths = ("/var/fit_alpha", "/var/fit_gamma", "/var/fit_r2", "/var/fit_status", "/layers/fit_t", "/uns")
+    paths = (
+        "/var/fit_alpha",
+        "/var/fit_gamma",
+        "/var/fit_r2",
+        "/var/fit_status",
+        "/var/fit_model",
+        "/layers/fit_t",
+        "/uns",
+    )
     with unchanged(adata, *paths):
         write(adata)
     np.testing.assert_array_equal(adata.var["fit_alpha"], [np.nan, 10, np.nan, 30, np.nan, np.nan])
     np.testing.assert_array_equal(np.isnan(adata.layers["fit_t"]).all(axis=0), adata.var["fit_alpha"].isna())
     np.testing.assert_array_equal(adata.layers["fit_t"][:, GENES], TIMES)
     assert list(adata.var[STATUS]) == ["not fitted", "good", "not fitted", "bad", "not fitted", "not fitted"]
+    assert adata.var[MODEL].dropna().to_dict() == {"gene_1": "curve"}
     np.testing.assert_array_equal(adata.var[R2], np.arange(N) / N)
     write(adata, COVARIANCES)
     np.testing.assert_array_equal(adata.varm[COVARIANCE][3], 3 * np.eye(4))
@@ -102,6 +112,7 @@ def test_what_is_written_is_read_and_what_was_read_stays(adata):
         for name, values in expected.items():
             np.testing.assert_array_equal(found[name], values)
     assert again.status.tolist() == first.status.tolist()
+    assert again.model.tolist() == first.model.tolist()
     before = {name: values.copy() for name, values in first.columns.items()}
-    first.with_genes(GENES, StoredFit({"fit_alpha": 2 * NEW}, {"fit_t": TIMES}, {}, np.array(["good", "good"])))
+    first.with_genes(GENES, StoredFit({"fit_alpha": 2 * NEW}, {"fit_t": TIMES}, {}, STATUSES, MODELS))
     np.testing.assert_array_equal(first.columns["fit_alpha"], before["fit_alpha"])

@@ -183,9 +183,9 @@ def test_nothing_of_an_earlier_fit_is_taken_for_the_new_one(fitted):
 def test_a_fit_of_scvelo_is_kept_for_other_genes(fitted):
     """Which has rates and times, but neither the probabilities nor a status."""
     adata = fitted.copy()
-    for name in ("fit_on", "fit_tau", "fit_tau_"):
+    for name in ("fit_on", "fit_tau", "fit_tau_", "fit_velocity"):
         del adata.layers[name]
-    del adata.var["fit_status"], adata.var["fit_residual"]
+    del adata.var["fit_status"], adata.var["fit_residual"], adata.var["fit_model"]
     before = adata.copy()
     jv.tl.velocity(before, mode="dynamical")
     jv.tl.recover_dynamics(adata, ["gene_1"], show_progress_bar=False)
@@ -342,7 +342,7 @@ def test_few_cells_are_refused(adata):
 
 def test_velocities_are_those_of_the_branches(fitted):
     adata = fitted.copy()
-    jv.tl.velocity(adata, mode="dynamical", min_r2=-np.inf)
+    jv.tl.velocity(adata, mode="dynamical", model="curve", min_r2=-np.inf)
     genes = np.flatnonzero(adata.var["chosen"])
     for gene in genes:
         alpha, beta, gamma, switch, scaling = (float(adata.var[name].iloc[gene]) for name in RATES)
@@ -366,7 +366,7 @@ def test_velocities_are_those_of_the_branches(fitted):
 def test_velocities_at_the_times_of_a_fit_of_scvelo(fitted):
     """Without probabilities of the branches, velocities are those at ``fit_t``."""
     adata = fitted.copy()
-    for name in ("fit_on", "fit_tau", "fit_tau_"):
+    for name in ("fit_on", "fit_tau", "fit_tau_", "fit_velocity"):
         del adata.layers[name]
     jv.tl.velocity(adata, mode="dynamical")
     gene = 1
