@@ -16,7 +16,8 @@ FIT_COLUMNS = tuple(
     f"fit_{name}"
     for name in (
         *("alpha", "beta", "gamma", "t_", "scaling", "std_u", "std_s", "likelihood", "variance", "residual"),
-        *("u0", "s0", "steady_u", "steady_s", "alignment_scaling", "pval_steady", "explained"),
+        *("u0", "s0", "steady_u", "steady_s", "alignment_scaling", "pval_steady"),
+        *("explained", "ratio", "log_ratio_se"),
         *("log_alpha_se", "log_gamma_se", "log_t__se", "log_scaling_se"),
     )
 )

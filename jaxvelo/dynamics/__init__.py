@@ -4,13 +4,20 @@ Pure functions over arrays; :mod:`jaxvelo.pp` and :mod:`jaxvelo.tl` apply them t
 """
 
 from jaxvelo.dynamics._coherence import velocity_coherence
-from jaxvelo.dynamics._dynamical_model import DynamicalFit, fit_dynamics, genes_per_batch, standard_deviations
+from jaxvelo.dynamics._dynamical_model import (
+    CONVERGED,
+    DynamicalFit,
+    fit_dynamics,
+    genes_per_batch,
+    standard_deviations,
+)
 from jaxvelo.dynamics._gene_likelihood import gene_likelihood
 from jaxvelo.dynamics._gene_models import MODELS, GeneModels, fit_gene_models, gene_models, steady_slopes
 from jaxvelo.dynamics._latent_time import latent_time, local_confidence, rooted_times, shared_time
 from jaxvelo.dynamics._moments import first_moments, neighborhood_weights, second_moments
 from jaxvelo.dynamics._nearest_times import nearest_times
 from jaxvelo.dynamics._pseudotime import diffusion_pseudotime
+from jaxvelo.dynamics._rate_ratio import RateRatio, rate_ratio
 from jaxvelo.dynamics._shared_directions import shared_directions
 from jaxvelo.dynamics._splicing import SplicingKinetics, decay_difference, splicing_solution, velocities_in_blocks
 from jaxvelo.dynamics._steady_state import (
@@ -23,10 +30,12 @@ from jaxvelo.dynamics._steady_state import (
 from jaxvelo.dynamics._time_alignment import align_total_time
 
 __all__ = [
+    "CONVERGED",
     "MODELS",
     "DynamicalFit",
     "GeneModels",
     "Percentiles",
+    "RateRatio",
     "SplicingKinetics",
     "SteadyState",
     "StochasticSteadyState",
@@ -43,6 +52,7 @@ __all__ = [
     "local_confidence",
     "nearest_times",
     "neighborhood_weights",
+    "rate_ratio",
     "rooted_times",
     "second_moments",
     "shared_directions",

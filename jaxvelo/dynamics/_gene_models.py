@@ -140,7 +140,7 @@ def _noise(
     keep = np.array([1, 4, 5])
     matrix, right = products[:, keep][:, :, keep], products[:, keep, 0]
     size = xp.sqrt(_positive(xp, xp.einsum("gpp->gp", matrix)))
-    matrix = matrix / (size[:, :, None] * size[:, None, :]) + 1e-5 * xp.eye(3, dtype=products.dtype)
+    matrix = matrix / (size[:, :, None] * size[:, None, :]) + 1e-5 * xp.eye(3, dtype=products.dtype)[None]
     right = right / size
     best = xp.linalg.solve(matrix, right[..., None])[..., 0]
     left = total - xp.einsum("gp,gp->g", right, best)
@@ -168,7 +168,7 @@ def _gradual(
     basis = xp.stack([SIZE_DEVIATION * first, SLOPE_DEVIATION * second], axis=1)
     right = xp.einsum("gip,gp->gi", basis, products[:, 0] - xp.einsum("gpq,gq->gp", products, first))
     matrix = xp.einsum("gip,gpq,gjq->gij", basis, products, basis) * precision[:, None, None]
-    matrix = matrix + xp.eye(2, dtype=products.dtype)
+    matrix = matrix + xp.eye(2, dtype=products.dtype)[None]
     right = right * precision[:, None]
     determinant = matrix[:, 0, 0] * matrix[:, 1, 1] - xp.square(matrix[:, 0, 1])
     a = (matrix[:, 1, 1] * right[:, 0] - matrix[:, 0, 1] * right[:, 1]) / determinant

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxvelo.annotated.entries import require_key
-from jaxvelo.annotated.fit_columns import STATUS, number_of_gene, read_covariances
+from jaxvelo.annotated.fit_columns import MODEL, STATUS, number_of_gene, read_covariances
 from jaxvelo.dynamics import splicing_solution
 
 if TYPE_CHECKING:
@@ -103,15 +103,15 @@ def read_phase_curves(adata: "AnnData", gene: int, vkey: str, n_samples: int, se
 
 
 def _note(adata: "AnnData", gene: int, about_fit: str) -> str:
-    """Say in a few words how good the fit is."""
+    """Say in a few words how good the fit is, and which model gives the velocity."""
     parts = []
     likelihood = number_of_gene(adata, "fit_likelihood", gene, np.nan)
     if np.isfinite(likelihood):
         parts.append(f"likelihood {likelihood:.2f}")
-    if STATUS in adata.var:
-        status = adata.var[STATUS].iloc[gene]
-        if status == status and status is not None and str(status):  # a missing value is not equal to itself
-            parts.append(str(status))
+    for key, prefix in ((STATUS, ""), (MODEL, "model: ")):
+        word = adata.var[key].iloc[gene] if key in adata.var else None
+        if word == word and word is not None and str(word):  # a missing value is not equal to itself
+            parts.append(f"{prefix}{word}")
     if about_fit != "no fit":
         parts.append(about_fit)
     elif parts != ["not fitted"]:  # which says it already

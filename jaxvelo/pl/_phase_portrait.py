@@ -61,7 +61,9 @@ def phase_portrait(
     :math:`\log U, \log S, \log g, \log T`, where :math:`U = \mathrm{fit\_scaling} \cdot \alpha / \beta` and
     :math:`S = \alpha / \gamma` are the asymptotes of unspliced and spliced, :math:`g = \gamma / \beta`,
     :math:`T = \beta\, \mathrm{fit\_t\_}`, and :math:`\beta = \mathrm{fit\_beta} \cdot \mathrm{fit\_scaling}`. A gene
-    that the model was not fitted to has its cells only, and "no fit" under its name.
+    that the model was not fitted to has its cells only, and "no fit" under its name. There stands, too, which model
+    gives the gene's velocity (``var["fit_model"]``): where it is another than the curve, that is no more than a guide
+    to the eye.
 
     Without a dynamical model, the line of steady states of ``var[f"{vkey}_gamma"]`` is drawn, if there is one.
 

@@ -20,6 +20,7 @@ from jaxvelo.annotated.genes import chosen_genes
 from jaxvelo.annotated.graphs import read_neighbor_graph
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
 from jaxvelo.dynamics import (
+    CONVERGED,
     MODELS,
     DynamicalFit,
     SteadyState,
@@ -27,10 +28,12 @@ from jaxvelo.dynamics import (
     fit_dynamics,
     fit_gene_models,
     neighborhood_weights,
+    rate_ratio,
 )
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 
 LEAST_CELLS = 10
+UNEXPLAINED = "no model explains"
 # Sums of the logarithms of U, S, g, T that give those of the rates in units of beta.
 _LOGARITHMS = {"alpha": (0, 1, 1, 0), "gamma": (0, 0, 1, 0), "t_": (0, 0, 0, 1), "scaling": (1, -1, -1, 0)}
 
@@ -64,6 +67,13 @@ def recover_dynamics(
     them. Two weak priors, on :math:`\log \gamma/\beta` (mean -0.6, standard deviation 0.5) and on
     :math:`\log` of :math:`\beta` times the switching time (1.3 and 0.2), decide where the cells do not.
 
+    Not every gene is switched on and off. Which velocity a gene gets is decided by evidence, among the curve
+    (``"curve"``), one of its branches for all cells (``"induction"``, ``"repression"``), and transcription that changes
+    in an unknown way (``"gradual"``: :math:`\beta u - \gamma s` with the counts of the cells, around the line of their
+    steady states). All genes of a cell together say to which of its neighbours it moves; the model that says best how
+    the gene changes on that way has the most evidence. See :func:`jaxvelo.dynamics.gene_models` for the formulas.
+    The curve is kept for every gene.
+
     Parameters
     ----------
     adata
@@ -82,9 +92,9 @@ def recover_dynamics(
     fit_scaling
         Whether to fit the scaling between unspliced and spliced counts; a number fixes it there, False at 1.
     standard_errors
-        Whether to write standard errors (Laplace approximation; neighbouring cells count once). On simulated cells
-        those of the ratio of rates are too small by 1.3, and with much noise by up to 2; that of the switching time
-        is close to its prior's 0.2.
+        Whether to write standard errors of the curve (Laplace approximation; neighbouring cells count once). That of
+        :math:`\gamma/\beta` also holds how far the curve's is from ``fit_ratio``, and the error of that; that of the
+        switching time is close to its prior's 0.2.
     memory
         GiB for the arrays of the genes that are fitted at a time; results come on top.
     show_progress_bar
@@ -106,19 +116,28 @@ def recover_dynamics(
           unspliced counts for one of the model's. ``["fit_alignment_scaling"]``: factor from times in units of
           :math:`1/\beta` to these. ``["fit_r2"]``: of a line through all cells;
         - ``.var["fit_status"]``: ``"converged"``, ``"at a bound"`` (rates that the cells do not determine),
-          ``"not converged"``, ``"too few cells"`` (fewer than 10 with both kinds of counts, or no variance; no fit),
+          ``"not converged"``, ``"no model explains"`` (converged, but the gene does not follow where its cells go),
+          ``"too few cells"`` (fewer than 10 with both kinds of counts, or no variance; no fit),
           ``"failed"`` (no fit), ``"not fitted"`` (not asked for), ``"fitted before"`` (not asked for, with rates from a
           fit without status, such as scVelo's);
         - ``.var["fit_residual"]``: mean squared distance of the cells to the curve, in units of
           ``["fit_std_u"]`` and ``["fit_std_s"]``; ``["fit_likelihood"]``, ``["fit_variance"]`` as in scVelo;
           ``["fit_u0"]``, ``["fit_s0"]`` are 0, ``["fit_steady_u"]``, ``["fit_steady_s"]`` the steady states;
+        - ``.var["fit_model"]``: the model with the most evidence; ``.varm["fit_evidence"]``, of shape (genes, 5): the
+          probabilities of ``"curve"``, ``"induction"``, ``"repression"``, ``"gradual"`` and no motion;
+          ``.var["fit_explained"]``: share of the gene's changes on the way of the cells that the models explain, over
+          which they are averaged; ``.layers["fit_velocity"]``: velocity per unit of time that follows;
+        - ``.var["fit_ratio"]``, ``["fit_log_ratio_se"]``: :math:`\gamma/\beta` and the standard error of its logarithm,
+          where the curve is not trusted more than it deserves (:func:`jaxvelo.dynamics.rate_ratio`): 90 % intervals
+          held the truth on 73 to 100 % of simulated genes. With a fixed scaling, they are the curve's;
         - ``.layers["fit_t"]``: time since the gene was switched on; ``["fit_tau"]``, ``["fit_tau_"]``: times since the
           last switch of the nearest points with the gene on, and off; ``["fit_on"]``: probability that it is on;
         - with ``standard_errors``, ``.varm["fit_covariance"]`` of shape (genes, 4, 4), the covariance of
           :math:`\log U, \log S, \log \gamma/\beta, \log \beta t` (steady states of observed unspliced and spliced
           counts, switching time :math:`t`), and ``.var["fit_log_alpha_se"]``, ``["fit_log_gamma_se"]``,
           ``["fit_log_t__se"]``, ``["fit_log_scaling_se"]``: standard errors of the logarithms of
-          :math:`\alpha/\beta`, :math:`\gamma/\beta`, :math:`\beta t` and the scaling;
+          :math:`\alpha/\beta`, :math:`\gamma/\beta`, :math:`\beta t` and the scaling, that of :math:`\gamma/\beta` with
+          the square of its distance from ``fit_ratio`` and of ``fit_log_ratio_se`` added;
         - ``.uns["recover_dynamics"]``: as scVelo's functions expect it.
 
         Genes fitted before and not asked for now keep their fit. Of those asked for, what an earlier fit has written
@@ -238,7 +257,7 @@ def _fitted(inputs: _Inputs, options: _Options, shows_progress: bool) -> StoredF
             report=bar.update,
         )
         fit, factor = _in_time_unit(fit, options.total_time)
-        stored = _stored(fit, factor, options.standard_errors)
+        stored = _stored(fit, factor, options.scaling, options.standard_errors)
         stored = _with_models(stored, fit, unspliced[:, genes], spliced[:, genes], inputs.neighborhoods)
     _report(stored)
     stored = inputs.before.with_genes(genes, stored)
@@ -314,7 +333,9 @@ def _in_time_unit(fit: DynamicalFit, total_time: float | None) -> tuple[Dynamica
     return eqx.tree_at(lambda f: f.kinetics, fit, kinetics), np.where(known, factor, np.nan)
 
 
-def _stored(fit: DynamicalFit, factor: Float[np.ndarray, " genes"], standard_errors: bool) -> StoredFit:
+def _stored(
+    fit: DynamicalFit, factor: Float[np.ndarray, " genes"], scaling: float | None, standard_errors: bool
+) -> StoredFit:
     """Give the curves as they are stored."""
     kinetics = fit.kinetics
     columns = {
@@ -330,9 +351,19 @@ def _stored(fit: DynamicalFit, factor: Float[np.ndarray, " genes"], standard_err
         "fit_residual": fit.residual,
         "fit_alignment_scaling": factor,
     }
+    errors = _standard_errors(fit.covariance)
+    ratio = np.log(np.asarray(kinetics.gamma / kinetics.beta, dtype=float))
+    if scaling is None:
+        posterior = rate_ratio(ratio, np.log(kinetics.scaling.astype(float)), np.square(errors["fit_log_scaling_se"]))
+        columns["fit_ratio"], columns["fit_log_ratio_se"] = np.exp(posterior.mean), posterior.deviation
+    else:
+        columns["fit_ratio"], columns["fit_log_ratio_se"] = np.exp(ratio), errors["fit_log_gamma_se"]
     arrays = {}
     if standard_errors:
-        columns |= _standard_errors(fit.covariance)
+        # The curve may be another than that of the cells.
+        off = ratio - np.log(columns["fit_ratio"])
+        errors["fit_log_gamma_se"] = np.hypot(errors["fit_log_gamma_se"], np.hypot(off, columns["fit_log_ratio_se"]))
+        columns |= errors
         arrays[COVARIANCE] = np.asarray(fit.covariance, dtype=float)
     layers = dict(zip(FIT_LAYERS, (fit.time, fit.time_on, fit.time_off, fit.probability_on), strict=False))
     columns = {name: np.asarray(column, dtype=float) for name, column in columns.items()}
@@ -351,19 +382,23 @@ def _with_models(
     n_genes, dtype = len(known), fit.time.dtype
     velocity = np.full(fit.time.shape, np.nan, dtype=dtype)
     explained, evidence = np.full(n_genes, np.nan), np.full((n_genes, len(MODELS) + 1), np.nan)
-    model = np.full(n_genes, None, dtype=object)
+    model, status = np.full(n_genes, None, dtype=object), stored.status.copy()
     if known.any():
         times = [x[:, known] for x in (fit.time_on, fit.time_off, fit.probability_on)]
         kinetics = jax.tree.map(lambda rate: rate[known].astype(dtype), fit.kinetics)
         u, s = (np.asarray(x[:, known], dtype=dtype) for x in (unspliced, spliced))
         found, velocity[:, known] = fit_gene_models(kinetics, times, u, s, neighborhoods)
         explained[known], evidence[known] = found.explained, found.evidence
+        lost = known.copy()
+        lost[known] = found.evidence[:, -1] > 0.5
+        status[lost & (status == CONVERGED)] = UNEXPLAINED
         model[known] = np.array(MODELS, dtype=object)[np.argmax(found.evidence[:, :-1], axis=1)]
     return dataclasses.replace(
         stored,
         columns={**stored.columns, "fit_explained": explained},
         layers={**stored.layers, VELOCITY: velocity},
         arrays={**stored.arrays, EVIDENCE: evidence},
+        status=status,
         model=model,
     )
 

@@ -59,9 +59,11 @@ def velocity(
     :math:`r^2` > ``min_r2``, :math:`\gamma` > ``min_ratio`` (both of the deterministic fit), and spliced and unspliced
     counts. If fewer than two genes do, the fifth of all genes with the highest :math:`r^2` is taken, with a warning.
 
-    Dynamical model: velocities are those of the fitted curves, :math:`\beta u - \gamma s` with the gene on and off,
-    weighted by the probability of both (``layers["fit_on"]``; for genes without it, at the times in
-    ``layers["fit_t"]``), and not less than :math:`-s`. Velocity genes have a likelihood > ``min_likelihood``,
+    Dynamical model: velocities are those of ``layers["fit_velocity"]``, of the models that have evidence for each gene
+    (see :func:`jaxvelo.tl.recover_dynamics`). With ``model="curve"``, and for genes that have none, they are those of
+    the fitted curves, :math:`\beta u - \gamma s` with the gene on and off, weighted by the probability of both
+    (``layers["fit_on"]``; for genes without it, at the times in ``layers["fit_t"]``). They are not less than
+    :math:`-s`. Velocity genes have a likelihood > ``min_likelihood``,
     :math:`r^2` > ``min_r2`` of a line through all cells, and a steady-state ratio of unspliced to spliced counts
     between the smaller of its tenth percentile and 0.03 and the larger of its ninetieth and 3.
 
@@ -77,6 +79,8 @@ def velocity(
         ``"stochastic"``, ``"deterministic"``, also called ``"steady_state"``, or ``"dynamical"``.
     fit_offset, fit_offset2
         Whether to fit an offset for the first, and for the second moments.
+    model
+        Which velocities the dynamical model gives: ``"evidence"``, or ``"curve"`` for those of the curves alone.
     groups
         Names of groups of ``adata.obs[groupby]``: steady-state models are fitted to their cells alone, and give these
         velocities alone. The dynamical model, fitted before, does not heed them, with a warning.
@@ -106,8 +110,8 @@ def velocity(
 
         - ``.layers[vkey]``: velocities, of shape (cells, genes),
         - ``.layers["variance_" + vkey]``: velocities of the second moment (stochastic; zero but for velocity genes),
-        - ``.layers[vkey + "_u"]``: velocities of the unspliced counts (dynamical). There, genes without a fit have NaN
-          velocities, and only the column ``_genes`` is written,
+        - ``.layers[vkey + "_u"]``: velocities of the unspliced counts, of the curves (dynamical). There, genes
+          without a fit have NaN velocities, and only the column ``_genes`` is written,
         - ``.var[vkey + ...]``: ``_gamma``, ``_qreg_ratio`` (deterministic gamma), ``_r2``, ``_genes``, ``_offset``,
           ``_offset2``. As in scVelo, a column with the same value for all genes is not written. Of a group by itself,
           its name is added (``"velocity_genes_Beta"``), and the columns of a fit to all cells are removed,
@@ -120,7 +124,8 @@ def velocity(
     KeyError
         If a layer, the neighbour graph, the groups or the fit of the dynamical model is missing.
     ValueError
-        If the mode is unknown, ``perc`` is no percentile, no group is there, or the data are negative or not finite.
+        If the mode or model is unknown, ``perc`` is no percentile, no group is there, or the data are negative or not
+        finite.
 
     Notes
     -----

@@ -270,6 +270,12 @@ def test_genes_that_nobody_asked_to_fit(cells):
     assert notes(pl.phase_portrait(cells, "gene_3", show=False)) == "not fitted"
 
 
+def test_which_model_gives_the_velocity(cells):
+    cells.var["fit_model"] = ["gradual", *[None] * (cells.n_vars - 1)]
+    assert notes(pl.phase_portrait(cells, "gene_0", show=False)) == "likelihood 0.50, converged, model: gradual"
+    assert "model" not in notes(pl.phase_portrait(cells, "gene_1", show=False))
+
+
 @pytest.mark.skipif(not jax.config.jax_enable_x64, reason="single precision")
 @pytest.mark.parametrize("gamma", [1e-3, 0.8, 30.0])
 def test_curve_is_that_of_the_dynamics(cells, gamma):

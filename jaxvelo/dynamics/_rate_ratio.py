@@ -1,0 +1,72 @@
+r"""The ratio of degradation to splicing of a gene, when its curve may be another than that of its cells.
+
+What the cells show well is the slope of the steady states, :math:`U / S = c\, \gamma / \beta`, with the scaling
+:math:`c` between unspliced and spliced counts. What part of it is scaling is seen in the bend of the curve alone; where
+transcription changes gradually, there is no bend, the curve hugs the line, and its scaling has no meaning. So either
+
+- the curve is that of the cells, and finds :math:`\log c` with its standard error, and another 0.2 for what it leaves
+  out; or
+- it is not, and what it finds is :math:`\log c` with a standard deviation of 2,
+
+both equally likely before, with a normal prior on :math:`\log c`: unspliced molecules are captured as well as spliced
+ones, or half as well. How far the curve's scaling lies from that tells which it is. The slope itself is known to 0.45.
+"""
+
+from typing import Any, NamedTuple
+
+from jaxtyping import Float
+
+# Of log c, before seeing a gene.
+SCALING_MEAN, SCALING_DEVIATION = -0.35, 0.5
+# Standard deviations of log c about the curve's: beyond its standard error, and where the cells have another curve.
+RIGHT, WRONG = 0.2, 2.0
+# Standard deviation of the logarithm of the slope.
+SLOPE_DEVIATION = 0.45
+
+
+class RateRatio(NamedTuple):
+    r"""Posterior of :math:`\log \gamma / \beta`.
+
+    Attributes
+    ----------
+    mean, deviation
+        Of shape (genes,).
+    follows_curve
+        Probability that the curve is that of the cells, of shape (genes,).
+    """
+
+    mean: Float[Any, " genes"]
+    deviation: Float[Any, " genes"]
+    follows_curve: Float[Any, " genes"]
+
+
+def rate_ratio(
+    log_ratio: Float[Any, " genes"], log_scaling: Float[Any, " genes"], variance: Float[Any, " genes"]
+) -> RateRatio:
+    """Posterior of the ratio of degradation to splicing, from those of the curves.
+
+    Parameters
+    ----------
+    log_ratio, log_scaling
+        Of the curves, of shape (genes,).
+    variance
+        Of the logarithm of the curves' scaling, of shape (genes,).
+
+    Returns
+    -------
+    RateRatio
+        Moments of a mixture of two normal distributions; NaN where the curves are. Differentiable for JAX arrays.
+    """
+    xp = log_ratio.__array_namespace__()
+    before = SCALING_DEVIATION**2
+    logarithms, means, variances = [], [], []
+    for spread in (variance + RIGHT**2, xp.full_like(variance, WRONG**2)):
+        both = before + spread
+        logarithms.append(-0.5 * (xp.log(both) + xp.square(log_scaling - SCALING_MEAN) / both))
+        means.append((SCALING_MEAN * spread + log_scaling * before) / both)
+        variances.append(before * spread / both)
+    right = 1 / (1 + xp.exp(xp.clip(logarithms[1] - logarithms[0], -80.0, 80.0)))
+    scaling = right * means[0] + (1 - right) * means[1]
+    spread = right * variances[0] + (1 - right) * variances[1]
+    spread = spread + right * (1 - right) * xp.square(means[0] - means[1])
+    return RateRatio(log_ratio + log_scaling - scaling, xp.sqrt(spread + SLOPE_DEVIATION**2), right)
