@@ -211,8 +211,11 @@ def test_rate_ratio_is_that_of_a_mixture():
         right, wrong = (prior * normal(log_scaling[gene] - grid, v) for v in (variance[gene] + 0.04, 4.0))
         weight = (right + wrong) / (right + wrong).sum()
         mean = weight @ grid
-        np.testing.assert_allclose(found.mean[gene], log_ratio[gene] + log_scaling[gene] - mean, atol=1e-6)
-        np.testing.assert_allclose(found.deviation[gene] ** 2, weight @ (grid - mean) ** 2 + 0.45**2, atol=1e-6)
+        variance_of_line = weight @ (grid - mean) ** 2 + 0.55**2
+        precisions = np.array([1 / variance_of_line, 1.0])
+        both = precisions @ [log_ratio[gene] + log_scaling[gene] - mean, np.log(0.3)] / precisions.sum()
+        np.testing.assert_allclose(found.mean[gene], both, atol=1e-6)
+        np.testing.assert_allclose(found.deviation[gene] ** 2, 1 / precisions.sum(), atol=1e-6)
         np.testing.assert_allclose(found.follows_curve[gene], right.sum() / (right + wrong).sum(), atol=1e-6)
     assert found.follows_curve[0] > 0.6 > 0.1 > found.follows_curve[2]
 
