@@ -26,8 +26,8 @@ def test_what_is_left_for_good_and_not_entered():
     names, reason = choose_initial(chain(CLOSED, [0, 0, 0.5, 0.5]), 2)
     assert names == ["trunk", "passage"]
     assert reason == (
-        "left for good and least entered: trunk (0, entered 0 times for each that it is left), passage (0, entered 0.3 "
-        "times for each that it is left), left (0.5)"
+        "of those that are left for good, the least entered: trunk (0, entered 0 times for each that it is left), "
+        "passage (0, entered 0.3 times for each that it is left), left (0.5)"
     )
 
 
