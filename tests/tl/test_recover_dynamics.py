@@ -168,11 +168,10 @@ def test_standard_errors_of_a_fixed_scaling(adata, fitted):
 
 def test_nothing_of_an_earlier_fit_is_taken_for_the_new_one(fitted):
     adata = fitted.copy()
-    adata.var["fit_pval_steady"] = 0.5
     adata.varm["loss"] = np.ones((N_GENES, 3))
     jv.tl.recover_dynamics(adata, ["gene_1", "gene_2"], show_progress_bar=False)
     again = adata.var_names.isin(["gene_1", "gene_2"])
-    for name in ("fit_log_alpha_se", "fit_log_gamma_se", "fit_log_t__se", "fit_log_scaling_se", "fit_pval_steady"):
+    for name in ("fit_log_alpha_se", "fit_log_gamma_se", "fit_log_t__se", "fit_log_scaling_se"):
         assert adata.var[name][again].isna().all(), name
         assert adata.var[name][:6][~again[:6]].notna().all(), name
     for name in ("fit_covariance", "loss"):
