@@ -52,7 +52,8 @@ def transition_coherence(
     Parameters
     ----------
     transitions
-        Transition probabilities :math:`T_{ij}`. A cell without any stays where it is.
+        Transition probabilities :math:`T_{ij}` to other cells, or numbers in proportion to those of a cell. One
+        without any stays where it is.
     expression, velocity
         Of shape (cells, genes), finite.
 
@@ -74,10 +75,11 @@ def _transition_coherence(
 ) -> Float[Array, " cells"]:
     # About the mean of all cells, so that differences lose fewer digits.
     x = expression - jnp.mean(expression, axis=0, keepdims=True)
-    displacement = transitions @ x - transitions.row_sums()[:, None] * x
+    here = transitions.row_sums()[:, None] * x
+    displacement = transitions @ x - here
     a, b = (y - jnp.mean(y, axis=1, keepdims=True) for y in (displacement, velocity))
     squared = jnp.sum(a * a, axis=1), jnp.sum(b * b, axis=1)
-    has_direction = (squared[0] > _rounding(x)) & (squared[1] > _rounding(velocity))
+    has_direction = (squared[0] > _rounding(here)) & (squared[1] > _rounding(velocity))
     norms = jnp.sqrt(jnp.where(has_direction, squared[0], 1)) * jnp.sqrt(jnp.where(has_direction, squared[1], 1))
     return jnp.where(has_direction, jnp.sum(a * b, axis=1) / norms, 0)
 

@@ -41,8 +41,8 @@ def second_peak_p_values(
     -------
     numpy.ndarray
         Of shape (genes,), from 0 to 0.5; 1 for genes in which there is nothing to see: fewer than three cells, or all
-        of the same counts. A density is per count: in a smaller unit, such as of counts before their logarithm, it is
-        lower and the p-values are nearer to 0.5.
+        of the same counts. They depend on the unit: a density is per count, so that small counts have large ones, and
+        small p-values whether there is a second peak or not. Compare genes of like counts alone.
 
     References
     ----------

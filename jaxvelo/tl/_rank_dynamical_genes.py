@@ -90,7 +90,7 @@ def rank_dynamical_genes(
     groupby, groups, codes = compared_groups(adata, groupby)
     kinetics, fitted = read_kinetics(adata)
     time_on, time_off = (_times(adata, name, fitted) for name in ("fit_tau", "fit_tau_"))
-    deviation = np.stack([read_numbers(adata.var, f"fit_std_{x}", "adata.var", FIT_FIRST)[fitted] for x in "us"])
+    deviation = np.stack([_deviations(adata, name, fitted) for name in ("fit_std_u", "fit_std_s")])
     unspliced, spliced = (read_counts(adata, name)[:, fitted] for name in ("Mu", "Ms"))
     weights = neighborhood_weights(read_neighbor_graph(adata, "connectivities", neighbors_key))
     with timed(f"Ranking the likelihoods of {np.count_nonzero(fitted)} genes in {len(groups)} groups"):
@@ -122,3 +122,15 @@ def _times(adata: AnnData, name: str, fitted: np.ndarray) -> Float[np.ndarray, "
             f"{n_bad} that are not. {FIT_FIRST}"
         )
     return times
+
+
+def _deviations(adata: AnnData, name: str, fitted: np.ndarray) -> Float[np.ndarray, " genes"]:
+    """Standard deviations of the genes with a fit."""
+    deviations = read_numbers(adata.var, name, "adata.var", FIT_FIRST)[fitted]
+    n_bad = np.count_nonzero(~(np.isfinite(deviations) & (deviations > 0)))
+    if n_bad:
+        raise ValueError(
+            f"Expected positive numbers in `adata.var[{name!r}]` for the genes with rates there, found {n_bad} that "
+            f"are not. {FIT_FIRST}"
+        )
+    return deviations

@@ -112,7 +112,7 @@ def recover_dynamics(
           ``["fit_std_u"]`` and ``["fit_std_s"]``; ``["fit_likelihood"]``, ``["fit_variance"]`` as in scVelo;
           ``["fit_u0"]``, ``["fit_s0"]`` are 0, ``["fit_steady_u"]``, ``["fit_steady_s"]`` the steady states of the
           curve (in scVelo, the upper peaks of the counts); ``["fit_pval_steady"]``, as in scVelo: small where the
-          counts have such a second peak, of cells in the steady state
+          counts have such a second peak, of cells in the steady state, and where counts are small
           (:func:`jaxvelo.dynamics.second_peak_p_values`);
         - ``.layers["fit_t"]``: time since the gene was switched on; ``["fit_tau"]``, ``["fit_tau_"]``: times since the
           last switch of the nearest points with the gene on, and off; ``["fit_on"]``: probability that it is on;

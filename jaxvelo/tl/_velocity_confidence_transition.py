@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotated.entries import require_anndata
@@ -70,7 +71,8 @@ def velocity_confidence_transition(
     positive, negative = read_velocity_graph(adata, vkey)
     with timed("Computing the confidence of transitions"):
         transitions = signed_transitions(positive, negative, scale, self_transitions=True, use_negative_cosines=False)
-        graph = NeighborGraph.from_csr(transitions)
+        # The way to the cell itself is none, and takes digits from those to others.
+        graph = NeighborGraph.from_csr(sp.csr_matrix(transitions - sp.diags_array(transitions.diagonal())))
         matrix = EdgeMatrix(graph, graph.edges["connectivities"].values)
         confidence = np.array(transition_coherence(matrix, jnp.asarray(data.x), jnp.asarray(data.v)))
     result = adata.copy() if copy else adata

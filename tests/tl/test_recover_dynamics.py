@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from anndata import AnnData, read_h5ad
 
 import jaxvelo as jv
+from jaxvelo.dynamics import second_peak_p_values
 from tests.snapshot import unchanged
 from tests.trajectory import with_neighbors
 
@@ -85,6 +86,9 @@ def test_what_is_written(fitted):
     assert np.isnan(covariance[~genes]).all()
     for name, place in (("fit_log_gamma_se", 2), ("fit_log_t__se", 3)):
         np.testing.assert_allclose(fitted.var[name][genes] ** 2, covariance[genes, place, place], rtol=1e-5)
+    p_values = second_peak_p_values(fitted.layers["Mu"][:, genes], fitted.layers["Ms"][:, genes])
+    np.testing.assert_array_equal(fitted.var["fit_pval_steady"][genes], p_values)
+    assert fitted.var["fit_pval_steady"][~genes].isna().all()
     assert fitted.uns["recover_dynamics"] == {"fit_connected_states": True, "use_raw": False}
 
 
