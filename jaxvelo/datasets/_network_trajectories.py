@@ -13,7 +13,7 @@ from jaxvelo.datasets._regulatory_network import RegulatoryNetwork
 from jaxvelo.dynamics import splicing_solution
 
 # Hours: of a step, from the signal to its full strength (e-fold), and before the signal.
-STEP, SIGNAL_TIME, BURN_IN = 0.25, 20.0, 300.0
+STEP, SIGNAL_TIME, BURN_IN = 0.5, 20.0, 300.0
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ SPLICED_SIZE, UNSPLICED_SIZE = 6000, 1200
 # A cell is committed when its leading fate's protein is ahead by so much of its full level, for good.
 LEAD = 0.3
 # Simulations from which fate probabilities are taken, and how many of them for a cell.
-N_OTHERS, N_ALIKE = 2000, 100
+N_OTHERS, N_ALIKE = 1000, 50
 
 
 def simulate_network(
@@ -103,9 +103,9 @@ def simulate_network(
           intermediate when the cascade has come to its end, and fates), ``obs["initial_size"]``,
           ``obs["initial_size_spliced"]``, ``obs["initial_size_unspliced"]``: counts of the whole transcriptome, by
           which :func:`jaxvelo.pp.filter_and_normalize` normalises;
-        - ``obsm["true_fate_probabilities"]`` of shape (cells, fates): shares of the fates among the 100 of 2,000 other
+        - ``obsm["true_fate_probabilities"]`` of shape (cells, fates): shares of the fates among the 50 of 1,000 other
           simulations of the same network whose deciding factors are the most alike at that time, which has a standard
-          error of up to 0.05;
+          error of up to 0.07;
         - ``obsp["true_future"]``: 1 where the column is the next cell of the row's simulation (CSR, bool);
         - ``uns["clusters_colors"]``, and ``uns["simulation"]``: the arguments, ``factors``, ``end_time`` in hours, and
           ``normalized_per_molecule``.
@@ -147,7 +147,7 @@ def simulate_network(
     step, simulation = (times[order] // STEP).astype(int), simulation[order]
     state, proteins = _visit(rng, network, kinetics, step, simulation, n_simulations)
     deciding = list(network.deciding)
-    probabilities = _fate_probabilities(rng, network, kinetics, step, state)
+    probabilities = _fate_probabilities(rng.spawn(1)[0], network, kinetics, step, state)
     lineage = proteins[-1][:, deciding].argmax(axis=1)
     committed = step >= _commitment(proteins[:, :, deciding])[simulation]
 
