@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from jaxvelo.datasets._fate_tree import INTERMEDIATE, PROGENITOR
-from jaxvelo.datasets._network_trajectories import STEP, Kinetics, NetworkState, network_trajectories
+from jaxvelo.datasets._network_trajectories import STEP, Kinetics, NetworkState, levels, network_trajectories, signal
 from jaxvelo.datasets._regulatory_network import RegulatoryNetwork, backbone_of, n_factors, regulatory_network
 from jaxvelo.datasets._simulate import FATE_COLORS, TRUNK_COLORS
 
@@ -151,9 +151,10 @@ def simulate_network(
     lineage = proteins[-1][:, deciding].argmax(axis=1)
     committed = step >= _commitment(proteins[:, :, deciding])[simulation]
 
+    transcription = kinetics.alpha * network.activity(levels(state.protein, signal(step * STEP)))
     depth = rng.lognormal(0.0, depth_spread, n_cells)
     molecules = capture * state.unspliced + state.spliced
-    depth *= counts_per_gene / np.mean(molecules)
+    depth *= counts_per_gene / np.mean(depth[:, None] * molecules)
     relative = depth / np.median(depth)
     layers = {
         "spliced": sp.csr_matrix(rng.poisson(depth[:, None] * state.spliced).astype(np.float32)),
@@ -162,7 +163,7 @@ def simulate_network(
         "unspliced_molecules": state.unspliced.astype(np.float32),
         "true_spliced": state.mean_spliced.astype(np.float32),
         "true_unspliced": state.mean_unspliced.astype(np.float32),
-        "true_transcription": state.transcription.astype(np.float32),
+        "true_transcription": transcription.astype(np.float32),
         "true_velocity": (kinetics.beta * state.mean_unspliced - kinetics.gamma * state.mean_spliced).astype(
             np.float32
         ),
