@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -56,13 +56,13 @@ class NetworkState(NamedTuple):
     protein: Float[np.ndarray, "simulations factors"]
 
 
-def signal(time: Float[np.ndarray, "*shape"] | float) -> Any:
+def signal(time: Float[np.ndarray, " simulations"] | float) -> Float[np.ndarray, " simulations"]:
     """Give the strength of the signal at some hours."""
     return 1.0 - np.exp(-np.asarray(time) / SIGNAL_TIME)
 
 
 def levels(
-    protein: Float[np.ndarray, "simulations factors"], strength: Float[np.ndarray, " simulations"] | float
+    protein: Float[np.ndarray, "simulations factors"], strength: Float[np.ndarray, " simulations"]
 ) -> Float[np.ndarray, "simulations regulators"]:
     """Put the signal before the proteins."""
     return np.concatenate([np.broadcast_to(strength, len(protein))[:, None], protein], axis=1)
@@ -77,11 +77,10 @@ def network_trajectories(
         \emptyset \xrightarrow{\alpha_g f_g(y)} u_g \xrightarrow{\beta_g} s_g \xrightarrow{\gamma_g} \emptyset,
         \qquad \dot y_g = \delta_g \Big(\frac{\gamma_g}{\alpha_g} s_g - y_g\Big)
 
-    Within a step the transcription rates stay as they are in its middle, where the proteins are when spliced molecules
-    stay as they are at its start. Given these rates, molecules are independent of each
-    other, and the numbers at the end of the step are drawn exactly: those that were there stay, are spliced or are
-    degraded (multinomial), those that are new are Poisson. So they are whole and never negative for any length of
-    the step. At time 0 they are Poisson around a steady state without the signal.
+    Within a step, transcription rates stay as they are in its middle, as far as the spliced molecules at its start
+    tell. Given these rates, molecules are independent of each other, and their numbers at the end of the step are drawn
+    exactly: those that were there stay, are spliced or are degraded (multinomial), new ones are Poisson. So they are
+    whole and never negative. At time 0 they are Poisson around a steady state without the signal.
 
     Parameters
     ----------
@@ -111,15 +110,15 @@ def network_trajectories(
         kept = np.exp(-kinetics.delta * time)
         return kept * protein + (1.0 - kept) * spliced[:, :n_backbone] / full[:n_backbone]
 
-    def transcription(protein: np.ndarray, spliced: np.ndarray, signal: float) -> np.ndarray:
-        return alpha * network.activity(levels(proteins(protein, spliced, 0.5 * STEP), signal))
+    def transcription(protein: np.ndarray, spliced: np.ndarray, strength: np.ndarray) -> np.ndarray:
+        return alpha * network.activity(levels(proteins(protein, spliced, 0.5 * STEP), strength))
 
     # The start: without a signal, and with the factors of the start alone.
     protein = np.array([[float(name.startswith("start")) for name in network.factors]])
     mean_u, mean_s = zero[None], np.concatenate([protein[0], np.zeros(len(alpha) - n_backbone)])[None] * full
     for _ in range(round(BURN_IN / STEP)):
         before = mean_s
-        mean_u, mean_s = after(mean_u, mean_s, transcription(protein, mean_s, 0.0))
+        mean_u, mean_s = after(mean_u, mean_s, transcription(protein, mean_s, np.zeros(1)))
         protein = proteins(protein, 0.5 * (before + mean_s), STEP)
 
     mean_u, mean_s, protein = (np.repeat(x, n_simulations, axis=0) for x in (mean_u, mean_s, protein))

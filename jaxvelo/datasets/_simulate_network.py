@@ -106,7 +106,7 @@ def simulate_network(
         - ``obsm["true_fate_probabilities"]`` of shape (cells, fates): shares of the fates among the 50 of 1,000 other
           simulations of the same network whose deciding factors are the most alike at that time, which has a standard
           error of up to 0.07;
-        - ``obsp["true_future"]``: 1 where the column is the next cell of the row's simulation (CSR, bool);
+        - ``obsp["true_future"]``: 1 where the column is the next cell of the row's simulation (CSR, float32);
         - ``uns["clusters_colors"]``, and ``uns["simulation"]``: the arguments, ``factors``, ``end_time`` in hours, and
           ``normalized_per_molecule``.
 
@@ -152,6 +152,7 @@ def simulate_network(
     committed = step >= _commitment(proteins[:, :, deciding])[simulation]
 
     transcription = kinetics.alpha * network.activity(levels(state.protein, signal(step * STEP)))
+    velocity = kinetics.beta * state.mean_unspliced - kinetics.gamma * state.mean_spliced
     depth = rng.lognormal(0.0, depth_spread, n_cells)
     molecules = capture * state.unspliced + state.spliced
     depth *= counts_per_gene / np.mean(depth[:, None] * molecules)
@@ -164,9 +165,7 @@ def simulate_network(
         "true_spliced": state.mean_spliced.astype(np.float32),
         "true_unspliced": state.mean_unspliced.astype(np.float32),
         "true_transcription": transcription.astype(np.float32),
-        "true_velocity": (kinetics.beta * state.mean_unspliced - kinetics.gamma * state.mean_spliced).astype(
-            np.float32
-        ),
+        "true_velocity": velocity.astype(np.float32),
     }
     regulated = network.sign != 0
     regulation = np.zeros((n_genes, 1 + len(network.factors)), dtype=int)
@@ -198,7 +197,7 @@ def simulate_network(
             "true_alpha": kinetics.alpha,
             "true_beta": kinetics.beta,
             "true_gamma": kinetics.gamma,
-            "true_log_ratio": np.log(ratio),
+            "true_log_ratio": np.log(kinetics.gamma / kinetics.beta),
             "true_capture": capture,
             "program": pd.Categorical(programs),
         },
@@ -235,6 +234,7 @@ def _rates(rng: np.random.Generator, network: RegulatoryNetwork, ratio: Float[np
     full = rng.lognormal(np.log(40.0), 0.6, n_genes)
     full[:n_backbone] = rng.lognormal(np.log(60.0), 0.3, n_backbone)
     delta = rng.lognormal(np.log(np.log(2) / 6.0), 0.2, n_backbone)
+    ratio = ratio.copy()
     for rate in (ratio, gamma, full, delta):
         rate[deciding] = rate[deciding[0]]
     return Kinetics(gamma * full, gamma / ratio, gamma, delta)
@@ -301,10 +301,11 @@ def _fate_probabilities(
 
 
 def _next_cells(step: Int[np.ndarray, " cells"], simulation: Int[np.ndarray, " cells"]) -> sp.csr_matrix:
-    """Mark the next cell of each cell's simulation."""
-    n_cells, order = len(step), np.lexsort((step, simulation))
-    same = np.flatnonzero((np.diff(simulation[order]) == 0) & (np.diff(step[order]) > 0))
-    return sp.csr_matrix((np.ones(len(same), dtype=bool), (order[same], order[same + 1])), shape=(n_cells, n_cells))
+    """Mark the next cell of each cell's simulation, or the next ones if they are of the same time."""
+    visits, visit = np.unique(np.stack([simulation, step], axis=1), axis=0, return_inverse=True)
+    is_of = sp.csr_matrix((np.ones(len(step), dtype=np.float32), (np.arange(len(step)), visit.ravel())))
+    goes_on = (visits[1:, 0] == visits[:-1, 0]).astype(np.float32)
+    return sp.csr_matrix(is_of @ sp.diags_array(goes_on, offsets=1, shape=(len(visits), len(visits))) @ is_of.T)
 
 
 def _check_network(
