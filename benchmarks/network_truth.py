@@ -2,11 +2,12 @@
 
 Usage::
 
-    python -m benchmarks.network_truth make FOLDER [--seeds 0,1,2] [--files]   # data, ready for all methods
+    python -m benchmarks.network_truth make FOLDER [--seeds 0,1,2] [--deep] [--files]  # data, ready for all
     python -m benchmarks.network_truth fit FOLDER [--methods jaxvelo,...] [--peers DIR]
     python -m benchmarks.network_truth scores FOLDER [--json FILE]              # table of all fits that are found
 
-``make`` writes ``network_SEED.h5ad``, from :func:`jaxvelo.datasets.simulate_network`; with ``--files`` also links to
+``make`` writes ``network_SEED.h5ad``, from :func:`jaxvelo.datasets.simulate_network`; with ``--deep`` instead
+``deep_network_SEED.h5ad``, with ten times the counts, as the files of others have; with ``--files`` also links to
 ``truth_gfcp.h5ad`` and ``truth_dyngen_branching.h5ad`` of ``$JAXVELO_SHARED/data``, which others have simulated.
 ``fit`` writes ``NAME_METHOD.npz``, without ``--peers`` of our methods only; those of the peers are not written again
 where they are. All of it runs in ``python -m benchmarks.dynamics --only networks`` too, with seeds of its own.
@@ -34,6 +35,7 @@ from benchmarks.splicing_truth import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("gfcp", "dyngen_branching")
+DEEP = 20.0
 # Half of a 90 % interval, in standard errors.
 HALF_WIDTH = 1.645
 
@@ -54,7 +56,7 @@ METHODS = {
 }
 
 
-def make(folder: Path, seeds: Iterable[int], files: bool = False) -> list[Path]:
+def make(folder: Path, seeds: Iterable[int], *, deep: bool = False, files: bool = False) -> list[Path]:
     """Write data that are ready for all methods, where they are not there yet.
 
     Parameters
@@ -63,6 +65,8 @@ def make(folder: Path, seeds: Iterable[int], files: bool = False) -> list[Path]:
         Where to.
     seeds
         Of networks.
+    deep
+        Whether genes have ``DEEP`` counts per cell, instead of 2.
     files
         Whether to take the files that others have simulated as well.
     """
@@ -71,9 +75,9 @@ def make(folder: Path, seeds: Iterable[int], files: bool = False) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for seed in seeds:
-        file = folder / f"network_{seed}.h5ad"
+        file = folder / f"{'deep_' if deep else ''}network_{seed}.h5ad"
         if not file.exists():
-            prepare(simulate_network(seed=seed)).write_h5ad(file)
+            prepare(simulate_network(seed=seed, **({"counts_per_gene": DEEP} if deep else {}))).write_h5ad(file)
         made.append(file)
     for name in FILES if files else ():
         file = folder / f"{name}.h5ad"
@@ -220,10 +224,10 @@ def scores(folder: Path) -> dict[str, dict[str, dict[str, float | None]]]:
     return result
 
 
-def _rank(file: Path) -> tuple[bool, int, str]:
+def _rank(file: Path) -> tuple[bool, str, int]:
     """Networks by seed, then the files of others."""
     kind, _, seed = file.stem.rpartition("_")
-    return (True, 0, file.stem) if kind != "network" else (False, int(seed), "")
+    return (True, file.stem, 0) if file.stem in FILES else (False, kind, int(seed))
 
 
 def main() -> None:
@@ -232,6 +236,7 @@ def main() -> None:
     parser.add_argument("step", choices=("make", "fit", "scores"))
     parser.add_argument("folder", type=Path, help="where data and fits are")
     parser.add_argument("--seeds", default="0,1,2", help="of networks to make")
+    parser.add_argument("--deep", action="store_true", help="ten times the counts")
     parser.add_argument("--files", action="store_true", help="take the files that others have simulated as well")
     parser.add_argument("--methods", default=",".join(METHODS), help="comma-separated methods to fit")
     parser.add_argument("--peers", type=Path, help="virtual environment with scVelo")
@@ -241,7 +246,8 @@ def main() -> None:
     if unknown := set(methods) - set(METHODS):
         parser.error(f"unknown methods: {', '.join(sorted(unknown))}")
     if arguments.step == "make":
-        make(arguments.folder, map(int, filter(None, arguments.seeds.split(","))), arguments.files)
+        seeds = map(int, filter(None, arguments.seeds.split(",")))
+        make(arguments.folder, seeds, deep=arguments.deep, files=arguments.files)
     elif arguments.step == "fit":
         for file in sorted(arguments.folder.glob("*.h5ad"), key=_rank):
             for name in methods:
