@@ -62,7 +62,8 @@ def kinetic_p_values(
     Returns
     -------
     numpy.ndarray
-        P-values, of shape (genes, groups): 1 for groups of fewer than 10 cells, NaN where no cell counts.
+        P-values, of shape (genes, groups): 1 for groups of fewer than 10 cells, NaN where no cell counts. If none does
+        in the group of step 2, there is no step 3.
 
     References
     ----------
