@@ -7,8 +7,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 from scipy.special import stdtr
 
-# Of (cells, genes) arrays in double precision, this many genes are held at a time.
-GENES_AT_ONCE = 128
+from jaxvelo.dynamics._gene_blocks import gene_blocks
 
 
 class GroupContrast(NamedTuple):
@@ -67,10 +66,7 @@ def group_contrast(
     Welch (1947); with the overestimated variance as scanpy's ``"t-test_overestim_var"`` and scVelo.
     """
     members = group_members(codes, n_groups)
-    parts = [
-        _contrast(values[:, first : first + GENES_AT_ONCE], members)
-        for first in range(0, values.shape[1], GENES_AT_ONCE)
-    ]
+    parts = [_contrast(values[:, genes], members) for genes in gene_blocks(*values.shape)]
     return GroupContrast(*(np.concatenate(of_parts, axis=1) for of_parts in zip(*parts, strict=True)))
 
 

@@ -5,12 +5,11 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
+from jaxvelo.dynamics._gene_blocks import gene_blocks
 from jaxvelo.dynamics._group_contrast import group_contrast, group_members
 from jaxvelo.dynamics._splicing import SplicingKinetics
 from jaxvelo.dynamics._state_residuals import EMPTY, OFF, ON, nearest_state, state_residuals
 
-# Some ten arrays of (cells, genes) in double precision are alive at a time, each of this many genes.
-GENES_AT_ONCE = 32
 # Cells count that have more than a fifth of the largest counts of the gene, of both kinds.
 FRACTION = 5
 
@@ -66,8 +65,7 @@ def group_likelihoods(
     """
     members = group_members(codes, n_groups)
     sums, counts, variances, p_values = [], [], [], []
-    for first in range(0, unspliced.shape[1], GENES_AT_ONCE):
-        genes = slice(first, first + GENES_AT_ONCE)
+    for genes in gene_blocks(*unspliced.shape):
         u, s = unspliced[:, genes], spliced[:, genes]
         of_genes = jax.tree.map(lambda rate, genes=genes: rate[genes], kinetics)
         residuals = state_residuals(of_genes, time_on[:, genes], time_off[:, genes], u, s, deviation[:, genes])

@@ -6,6 +6,7 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from scipy.special import ndtr
 
+from jaxvelo.dynamics._gene_blocks import gene_blocks
 from jaxvelo.dynamics._group_contrast import group_members
 from jaxvelo.dynamics._inverted_times import inverted_times, without_gaps
 from jaxvelo.dynamics._splicing import SplicingKinetics
@@ -17,8 +18,6 @@ LEAST_CELLS = 10
 SIGNIFICANT = 0.01
 # In units of the standard deviation.
 ROUNDING = 1e-6
-# Arrays of (cells, genes) in double precision, some twenty at a time, are of this many genes.
-GENES_AT_ONCE = 32
 
 
 def kinetic_p_values(
@@ -63,7 +62,8 @@ def kinetic_p_values(
     Returns
     -------
     numpy.ndarray
-        P-values, of shape (genes, groups): 1 for groups of fewer than 10 cells, NaN where no cell counts.
+        P-values, of shape (genes, groups): 1 for groups of fewer than 10 cells, NaN where no cell counts. If none does
+        in the group of step 2, there is no step 3.
 
     References
     ----------
@@ -71,8 +71,7 @@ def kinetic_p_values(
     """
     members = group_members(codes, n_groups)
     p_values = []
-    for first in range(0, unspliced.shape[1], GENES_AT_ONCE):
-        genes = slice(first, first + GENES_AT_ONCE)
+    for genes in gene_blocks(*unspliced.shape):
         of_genes = jax.tree.map(lambda rate, genes=genes: rate[genes], kinetics)
         p_values.append(_test(of_genes, unspliced[:, genes], spliced[:, genes], weights, members))
     return np.concatenate(p_values, axis=1).T

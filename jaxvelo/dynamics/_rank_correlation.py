@@ -4,8 +4,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-# Ranks are in double precision: of this many genes at a time.
-GENES_AT_ONCE = 128
+from jaxvelo.dynamics._gene_blocks import gene_blocks
 
 
 def rank_correlation(
@@ -18,8 +17,7 @@ def rank_correlation(
     Spearman (1904). Ties get the mean of their ranks.
     """
     result = np.full(a.shape[1], np.nan)
-    for first in range(0, a.shape[1], GENES_AT_ONCE):
-        genes = slice(first, first + GENES_AT_ONCE)
+    for genes in gene_blocks(*a.shape):
         x, y = (rankdata(values[:, genes], axis=0) - (len(values) + 1) / 2 for values in (a, b))
         norm = np.sqrt(np.sum(x * x, axis=0) * np.sum(y * y, axis=0))
         np.divide(np.sum(x * y, axis=0), norm, out=result[genes], where=norm > 0)

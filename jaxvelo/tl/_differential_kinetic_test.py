@@ -86,7 +86,8 @@ def differential_kinetic_test(
     Equal to scVelo 0.3.4, but for genes with :math:`\gamma \geq \beta` in which cells lie outside of one branch alone:
     their times are found from the unspliced counts, and scVelo takes what rounding leaves of the difference of these
     for a side of the curve, so that its result there is by chance. Further, scVelo fits the genes that have no fit, and
-    stores the p-values as records.
+    stores the p-values as records. As there, a gene has no p-values if no cell of the group that is farthest from the
+    curve is outside of it; this may be half of the genes.
 
     The p-values take cells as independent, which averages over neighbours are not.
 
@@ -104,7 +105,13 @@ def differential_kinetic_test(
         of_genes = jax.tree.map(lambda rate: np.asarray(rate)[genes[fitted]], kinetics)
         p_values = kinetic_p_values(of_genes, unspliced, spliced, weights, codes, len(groups))
     n_found = np.count_nonzero((p_values < SIGNIFICANT).any(axis=1))
-    logger.info("    Genes with groups that have kinetics of their own: %d of %d", n_found, len(p_values))
+    n_empty = np.count_nonzero(~(p_values < 1).any(axis=1))
+    logger.info(
+        "    Genes with groups that have kinetics of their own: %d of %d; %d without cells to tell by",
+        n_found,
+        len(p_values),
+        n_empty,
+    )
     result = adata.copy() if copy else adata
     write_kinetic_tests(result, genes, p_values, groups, groupby, SIGNIFICANT)
     return result if copy else None

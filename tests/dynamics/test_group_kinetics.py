@@ -40,6 +40,12 @@ def groups_of(codes):
     return [codes == c for c in range(codes.max() + 1)]
 
 
+@pytest.fixture
+def two_genes_at_once(monkeypatch):
+    monkeypatch.setattr("jaxvelo.dynamics._gene_blocks.N_NUMBERS", 2 * N_CELLS)
+
+
+@pytest.mark.usefixtures("two_genes_at_once")
 def test_likelihoods_equal_numpy():
     u, s, weights, on, off, codes = cells()
     s[codes == 3, 0] *= 1.5
@@ -68,6 +74,7 @@ def test_a_group_off_the_curve_is_explained_worse():
     assert (p_values[[0, 2, 3]].min(axis=0) < 0.05).all()
 
 
+@pytest.mark.usefixtures("two_genes_at_once")
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_kinetic_tests_equal_numpy(shift):
     u, s, weights, _, _, codes = cells()

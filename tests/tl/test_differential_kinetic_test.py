@@ -87,7 +87,7 @@ def test_a_new_fit_forgets_them(adata):
 @pytest.mark.parametrize(
     ("change", "arguments", "error", "message"),
     [
-        (lambda a: a.var.drop(columns="fit_gamma", inplace=True), {}, KeyError, "fit_gamma.*recover_dynamics"),
+        (lambda a: a.var.pop("fit_gamma"), {}, KeyError, "fit_gamma.*recover_dynamics"),
         (lambda a: a.layers.pop("Ms"), {}, KeyError, "Ms.*pp.moments"),
         (lambda a: a.obsp.pop("connectivities"), {}, KeyError, "connectivities.*pp.neighbors"),
         (lambda a: None, {"var_names": ["absent"]}, KeyError, "absent"),

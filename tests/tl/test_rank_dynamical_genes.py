@@ -100,7 +100,7 @@ def test_copy_and_keys(adata):
 @pytest.mark.parametrize(
     ("change", "arguments", "error", "message"),
     [
-        (lambda a: a.var.drop(columns="fit_alpha", inplace=True), {}, KeyError, "fit_alpha.*recover_dynamics"),
+        (lambda a: a.var.pop("fit_alpha"), {}, KeyError, "fit_alpha.*recover_dynamics"),
         (lambda a: a.layers.pop("fit_tau"), {}, KeyError, "fit_tau.*recover_dynamics"),
         (lambda a: a.layers["fit_tau_"].__setitem__((3, 1), np.inf), {}, ValueError, "fit_tau_.*found 1 that are not"),
         (lambda a: a.var.__setitem__("fit_std_u", 0.0), {}, ValueError, "fit_std_u.*found 4.*recover_dynamics"),

@@ -140,7 +140,7 @@ def test_copy_and_keys(adata, tmp_path):
 @pytest.mark.parametrize(
     ("change", "arguments", "error", "message"),
     [
-        (lambda a: a.obs.drop(columns="clusters", inplace=True), {}, KeyError, r"adata.obs\['clusters'\].*groupby"),
+        (lambda a: a.obs.pop("clusters"), {}, KeyError, r"adata.obs\['clusters'\].*groupby"),
         (lambda a: None, {"groupby": "kind"}, KeyError, "kind"),
         (lambda a: a.obs.__setitem__("clusters", "one"), {}, ValueError, r"at least two groups.*\['one'\]"),
         (lambda a: None, {"groupby": "true_time"}, TypeError, "categorical"),
