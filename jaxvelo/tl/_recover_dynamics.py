@@ -29,6 +29,7 @@ from jaxvelo.dynamics import (
     fit_gene_models,
     neighborhood_weights,
     rate_ratio,
+    second_peak_p_values,
 )
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 
@@ -122,7 +123,10 @@ def recover_dynamics(
           fit without status, such as scVelo's);
         - ``.var["fit_residual"]``: mean squared distance of the cells to the curve, in units of
           ``["fit_std_u"]`` and ``["fit_std_s"]``; ``["fit_likelihood"]``, ``["fit_variance"]`` as in scVelo;
-          ``["fit_u0"]``, ``["fit_s0"]`` are 0, ``["fit_steady_u"]``, ``["fit_steady_s"]`` the steady states;
+          ``["fit_u0"]``, ``["fit_s0"]`` are 0, ``["fit_steady_u"]``, ``["fit_steady_s"]`` the steady states of the
+          curve (in scVelo, the upper peaks of the counts); ``["fit_pval_steady"]``, as in scVelo: small where the
+          counts have such a second peak, of cells in the steady state, and where counts are small
+          (:func:`jaxvelo.dynamics.second_peak_p_values`);
         - ``.var["fit_model"]``: the model with the most evidence; ``.varm["fit_evidence"]``, of shape (genes, 5): the
           probabilities of ``"curve"``, ``"induction"``, ``"repression"``, ``"gradual"`` and no motion;
           ``.var["fit_explained"]``: share of the gene's changes on the way of the cells that the models explain, over
@@ -141,7 +145,8 @@ def recover_dynamics(
         - ``.uns["recover_dynamics"]``: as scVelo's functions expect it.
 
         Genes fitted before and not asked for now keep their fit. Of those asked for, what an earlier fit has written
-        and this one does not (standard errors; scVelo's ``fit_pval_steady`` and ``varm["loss"]``) becomes NaN.
+        and this one does not (standard errors; scVelo's ``varm["loss"]``) becomes NaN, and so do the results of
+        :func:`jaxvelo.tl.differential_kinetic_test`.
 
     Raises
     ------
@@ -156,8 +161,8 @@ def recover_dynamics(
     Notes
     -----
     The model and the keys are scVelo's; the fit is not. scVelo alternates between times and rates with a simplex
-    search; here times are eliminated and rates take damped Gauss-Newton steps. ``fit_pval_steady`` and
-    ``varm["loss"]`` are not written.
+    search; here times are eliminated and rates take damped Gauss-Newton steps. ``varm["loss"]``
+    is not written.
 
     References
     ----------
@@ -260,6 +265,8 @@ def _fitted(inputs: _Inputs, options: _Options, shows_progress: bool) -> StoredF
         stored = _stored(fit, factor, options.scaling, options.standard_errors)
         stored = _with_models(stored, fit, unspliced[:, genes], spliced[:, genes], inputs.neighborhoods)
     _report(stored)
+    p_values = second_peak_p_values(unspliced[:, genes], spliced[:, genes], options.scaling)
+    stored.columns["fit_pval_steady"] = np.where(np.isfinite(fit.kinetics.alpha), p_values, np.nan)
     stored = inputs.before.with_genes(genes, stored)
     r2 = np.asarray(steady.r2, dtype=float)
     return dataclasses.replace(stored, columns={**stored.columns, R2: r2})
