@@ -360,11 +360,12 @@ def _stored(
     }
     errors = _standard_errors(fit.covariance)
     ratio = np.log(np.asarray(kinetics.gamma / kinetics.beta, dtype=float))
-    if scaling is None:
-        posterior = rate_ratio(ratio, np.log(kinetics.scaling.astype(float)), np.square(errors["fit_log_scaling_se"]))
-        columns["fit_ratio"], columns["fit_log_ratio_se"] = np.exp(posterior.mean), posterior.deviation
-    else:
-        columns["fit_ratio"], columns["fit_log_ratio_se"] = np.exp(ratio), errors["fit_log_gamma_se"]
+    columns["fit_ratio"], columns["fit_log_ratio_se"] = np.exp(ratio), errors["fit_log_gamma_se"].copy()
+    known = np.isfinite(ratio)
+    if scaling is None and known.any():
+        log_scaling, error = np.log(kinetics.scaling[known].astype(float)), errors["fit_log_scaling_se"][known]
+        posterior = rate_ratio(ratio[known], log_scaling, np.square(error))
+        columns["fit_ratio"][known], columns["fit_log_ratio_se"][known] = np.exp(posterior.mean), posterior.deviation
     arrays = {}
     if standard_errors:
         # The curve may be another than that of the cells.

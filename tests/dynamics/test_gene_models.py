@@ -206,17 +206,22 @@ def test_rate_ratio_is_that_of_a_mixture():
     found = rate_ratio(log_ratio, log_scaling, variance)
     grid = np.linspace(-6, 6, 20001)
     normal = lambda x, v: np.exp(-0.5 * x**2 / v) / np.sqrt(v)  # noqa: E731
+    raw, variance_of_line = np.zeros((2, 3))
     for gene in range(3):
         prior = normal(grid + 0.35, 0.25)
         right, wrong = (prior * normal(log_scaling[gene] - grid, v) for v in (variance[gene] + 0.04, 4.0))
         weight = (right + wrong) / (right + wrong).sum()
         mean = weight @ grid
-        variance_of_line = weight @ (grid - mean) ** 2 + 0.55**2
-        precisions = np.array([1 / variance_of_line, 1.0])
-        both = precisions @ [log_ratio[gene] + log_scaling[gene] - mean, np.log(0.3)] / precisions.sum()
-        np.testing.assert_allclose(found.mean[gene], both, atol=1e-6)
-        np.testing.assert_allclose(found.deviation[gene] ** 2, 1 / precisions.sum(), atol=1e-6)
+        raw[gene], variance_of_line[gene] = log_ratio[gene] + log_scaling[gene] - mean, weight @ (grid - mean) ** 2
         np.testing.assert_allclose(found.follows_curve[gene], right.sum() / (right + wrong).sum(), atol=1e-6)
+    for offset, is_least in ((-1.0, True), (-8.0, False)):
+        width = max(1.0, 1.4826 * np.median(np.abs(raw + offset - np.log(0.3))))
+        assert (width == 1) == is_least
+        found = rate_ratio(log_ratio + offset, log_scaling, variance)
+        precisions = np.stack([1 / (variance_of_line + 0.55**2), np.full(3, 1 / width**2)])
+        both = (precisions[0] * (raw + offset) + precisions[1] * np.log(0.3)) / precisions.sum(axis=0)
+        np.testing.assert_allclose(found.mean, both, atol=1e-6)
+        np.testing.assert_allclose(found.deviation**2, 1 / precisions.sum(axis=0), atol=1e-6)
     assert found.follows_curve[0] > 0.6 > 0.1 > found.follows_curve[2]
 
 
