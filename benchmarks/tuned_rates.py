@@ -35,7 +35,7 @@ def refitted() -> Any:
     adata = dyngen().copy()
     adata.var.drop(columns=[c for c in adata.var if c.startswith("fit") or c == "velocity_genes"], inplace=True)
     jv.tl.recover_dynamics(adata, var_names="all", show_progress_bar=False)
-    jv.tl.velocity(adata, mode="dynamical")
+    jv.tl.velocity(adata, mode="dynamical", model="curve")
     return adata
 
 

@@ -7,7 +7,7 @@ import operator
 from typing import TYPE_CHECKING
 
 from jaxvelo.annotated.fate_keys import FateKeys, colors_of, memberships_of, probabilities_of
-from jaxvelo.annotated.fit_columns import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS, R2, STATUS
+from jaxvelo.annotated.fit_columns import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS, MODEL, R2, STATUS
 from jaxvelo.configuration import logger
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def forget_fits(adata: AnnData) -> None:
     _leave_out(
         adata,
         "an earlier fit, as moments are new",
-        var={"velocity_genes", R2, STATUS, *FIT_COLUMNS},
+        var={"velocity_genes", R2, STATUS, MODEL, *FIT_COLUMNS},
         layers=set(FIT_LAYERS),
         varm=set(FIT_ARRAYS) if "fit_alpha" in adata.var else set(),
     )

@@ -26,6 +26,7 @@ a differentiable function.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
@@ -216,7 +217,7 @@ def fit_gene_models(
     Parameters
     ----------
     kinetics
-        Rates of the curves, finite.
+        Rates of the curves, finite, NumPy arrays of the type of the moments, as all others.
     times
         Three: times since the last switch on both branches, and probabilities of the first, of shape (cells, genes),
         finite.
@@ -239,25 +240,25 @@ def fit_gene_models(
         for first in range(0, n_genes, GENES_AT_ONCE):
             function(slice(first, first + GENES_AT_ONCE))
 
-    def branches(genes: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        rates = SplicingKinetics(*(np.asarray(x)[genes] for x in vars(kinetics).values()))
-        on, off, probability = (np.asarray(x[:, genes], dtype=spliced.dtype) for x in times)
-        induction, _ = velocities_in_blocks(rates, on, off, np.ones_like(on))
-        repression, _ = velocities_in_blocks(rates, on, off, np.zeros_like(on))
-        return probability * induction + (1 - probability) * repression, induction, repression
+    def curve(genes: slice, probability: np.ndarray) -> np.ndarray:
+        rates = jax.tree.map(lambda rate: rate[genes], kinetics)
+        return velocities_in_blocks(rates, times[0][:, genes], times[1][:, genes], probability)[0]
 
     def start(genes: slice) -> None:
         """From the curve and the steady states, each of the same size for all genes."""
         line = weights @ (unspliced[:, genes] - slope[genes].astype(spliced.dtype) * spliced[:, genes])
-        parts = (x / np.sqrt(_positive(np, np.mean(np.square(x), axis=0))) for x in (branches(genes)[0], line))
+        found = curve(genes, times[2][:, genes]), line
+        parts = (x / np.sqrt(_positive(np, np.mean(np.square(x), axis=0))) for x in found)
         velocity[:, genes] = sum(parts) * deviation[genes]
 
     by_genes(start)
     directions = shared_directions(velocity, spliced, weights).astype(spliced.dtype)
 
     def things(genes: slice) -> list[np.ndarray]:
-        u, s = weights @ unspliced[:, genes], weights @ spliced[:, genes]
-        return [directions @ s, *branches(genes), weights @ u, weights @ s]
+        u, s, probability = weights @ unspliced[:, genes], weights @ spliced[:, genes], times[2][:, genes]
+        induction, repression = (curve(genes, np.full_like(probability, on)) for on in (1, 0))
+        both = probability * induction + (1 - probability) * repression
+        return [directions @ s, both, induction, repression, weights @ u, weights @ s]
 
     products = np.empty((n_genes, 6, 6))
 

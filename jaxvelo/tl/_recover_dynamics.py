@@ -245,16 +245,16 @@ def _read(adata: AnnData, var_names: Any, neighbors_key: str | None) -> _Inputs:
 
 def _fitted(inputs: _Inputs, options: _Options, shows_progress: bool) -> StoredFit:
     """Fit the genes, and put their fit beside what earlier fits have left of the others."""
-    spliced, unspliced = inputs.spliced, inputs.unspliced
-    steady = fit_steady_state(spliced, unspliced, r2_adjusted=True)
+    steady = fit_steady_state(inputs.spliced, inputs.unspliced, r2_adjusted=True)
     genes = _genes(inputs, steady, options.n_top_genes)
+    unspliced, spliced = inputs.unspliced[:, genes], inputs.spliced[:, genes]
     with (
         timed(f"Recovering dynamics of {len(genes)} genes"),
         tqdm(total=len(genes), desc="Genes", disable=not shows_progress, leave=False) as bar,
     ):
         fit = fit_dynamics(
-            unspliced[:, genes],
-            spliced[:, genes],
+            unspliced,
+            spliced,
             inputs.neighborhoods,
             iterations=options.iterations,
             scaling=options.scaling,
@@ -263,9 +263,9 @@ def _fitted(inputs: _Inputs, options: _Options, shows_progress: bool) -> StoredF
         )
         fit, factor = _in_time_unit(fit, options.total_time)
         stored = _stored(fit, factor, options.scaling, options.standard_errors)
-        stored = _with_models(stored, fit, unspliced[:, genes], spliced[:, genes], inputs.neighborhoods)
+        stored = _with_models(stored, fit, unspliced, spliced, inputs.neighborhoods)
     _report(stored)
-    p_values = second_peak_p_values(unspliced[:, genes], spliced[:, genes], options.scaling)
+    p_values = second_peak_p_values(unspliced, spliced, options.scaling)
     stored.columns["fit_pval_steady"] = np.where(np.isfinite(fit.kinetics.alpha), p_values, np.nan)
     stored = inputs.before.with_genes(genes, stored)
     r2 = np.asarray(steady.r2, dtype=float)
@@ -392,10 +392,11 @@ def _with_models(
     explained, evidence = np.full(n_genes, np.nan), np.full((n_genes, len(MODELS) + 1), np.nan)
     model, status = np.full(n_genes, None, dtype=object), stored.status.copy()
     if known.any():
-        times = [x[:, known] for x in (fit.time_on, fit.time_off, fit.probability_on)]
+        columns = slice(None) if known.all() else known  # the first copies nothing
+        times = [x[:, columns] for x in (fit.time_on, fit.time_off, fit.probability_on)]
         kinetics = jax.tree.map(lambda rate: rate[known].astype(dtype), fit.kinetics)
-        u, s = (np.asarray(x[:, known], dtype=dtype) for x in (unspliced, spliced))
-        found, velocity[:, known] = fit_gene_models(kinetics, times, u, s, neighborhoods)
+        u, s = (np.asarray(x[:, columns], dtype=dtype) for x in (unspliced, spliced))
+        found, velocity[:, columns] = fit_gene_models(kinetics, times, u, s, neighborhoods)
         explained[known], evidence[known] = found.explained, found.evidence
         lost = known.copy()
         lost[known] = found.evidence[:, -1] > 0.5
