@@ -55,8 +55,9 @@ def agreed_time(
     of the means :math:`\sum_g w_g f_g(t_{ig}) / \sum_g w_g`, averaged over each cell and its neighbours. Clocks are
     circles, as of :func:`rooted_times`: each is cut open where the first order fits best.
 
-    Only the order of a gene's times counts; units and rates have no part in it. Reversed clocks and those of noise get
-    no weight.
+    Only the order of a gene's times counts; units and rates have no part in it. Clocks of noise get no weight. Branches
+    are put side by side by the genes that move in several of them: one in ten is enough, and without any the genes of
+    one branch may win over those of the others.
 
     Parameters
     ----------

@@ -88,7 +88,7 @@ def test_finds_the_true_order_from_a_poor_start():
     found = agreed_time(times, start, around(true))
     assert spearmanr(start, true)[0] < 0.8
     assert spearmanr(np.median(times, axis=1), true)[0] < 0.9
-    assert spearmanr(found.order, true)[0] > 0.98
+    assert spearmanr(found.order, true)[0] > 0.95
     worse = agreed_time(times, np.random.default_rng(2).random(len(true)), sp.identity(len(true), format="csr"))
     assert worse.precision < found.precision
 

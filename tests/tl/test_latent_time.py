@@ -87,20 +87,20 @@ def test_follows_the_true_time(n_branches):
     assert spearmanr(adata.obs["latent_time"], adata.obs["true_time"])[0] > 0.8
 
 
-def test_times_stay_and_cells_take_them_in_the_order_that_genes_agree_on():
-    """Where most genes move in one branch only, the percentiles mistake the one branch for the beginning."""
-    adata = simulated(300, 40, 2, noise=0.1)
-    rng = np.random.default_rng(0)
-    time, lineage = adata.obs["true_time"].to_numpy(), adata.obs["lineage"].to_numpy()
-    branch = rng.random(adata.n_vars) < 0.5
-    moves = (time[:, None] < 10) | ((lineage == lineage[0])[:, None] == branch)
-    adata.layers["fit_t"] = np.where(moves, time[:, None], 0) + rng.uniform(0, 1, adata.shape)
+def test_genes_that_move_in_one_branch_only_do_not_count_elsewhere():
+    """Half of the genes stand still in any branch after the fork: to low percentiles late cells seem early."""
+    adata = simulated(300, 48, 3, noise=0.1)
+    time, lineage = adata.obs["true_time"].to_numpy(), adata.obs["lineage"].astype("category").cat.codes.to_numpy()
+    branch = np.arange(adata.n_vars) % 4
+    moves = (time[:, None] < 10) | (lineage[:, None] == branch) | (branch == 3)
+    adata.layers["fit_t"] = np.where(moves, time[:, None], 0) + np.random.default_rng(0).random(adata.shape)
     adata.uns["root"] = int(np.argmin(time))
-    found = {
-        n: jv.tl.latent_time(adata, root_key="root", n_iterations=n, copy=True).obs["latent_time"] for n in (0, 10)
-    }
-    correlation = {n: spearmanr(latent, time)[0] for n, latent in found.items()}
-    assert correlation[0] < 0.9 < 0.97 < correlation[10]
+    correlation = {}
+    for n_iterations in (0, 10):
+        jv.tl.latent_time(adata, root_key="root", n_iterations=n_iterations)
+        correlation[n_iterations] = spearmanr(adata.obs["latent_time"], time)[0]
+    assert correlation[0] < 0.7
+    assert correlation[10] > 0.99
 
 
 def test_rounding_and_the_order_of_the_cells_do_not_matter(adata):

@@ -145,7 +145,7 @@ def test_groups_as_scvelo(adata):
     """There for the cells of a group by themselves."""
     scv = pytest.importorskip("scvelo", reason='scVelo comes with `pip install "jaxvelo[tutorial]"`')
     jv.tl.terminal_states(halves(adata), groupby="half")
-    jv.tl.velocity_pseudotime(adata, groupby="half")
+    jv.tl.velocity_pseudotime(adata, groupby="half", end_key="end_points")
     for group in ("early", "late"):
         part = part_of(adata, group)
         del part.obs["velocity_pseudotime"]
