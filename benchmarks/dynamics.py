@@ -2,7 +2,7 @@
 
 Usage::
 
-    python -m benchmarks.dynamics --peers DIR [--only time,growth,large,fit,truth,biology,rates,accepted]
+    python -m benchmarks.dynamics --peers DIR [--only time,growth,large,fit,truth,networks,biology,...]
                                   [--json FILE] [--folder DIR] [--update-readme]
 
 ``DIR`` is a virtual environment with scVelo, scvelo-rs and CellRank. The data is ``reference/pancreas_velocity.h5ad``
@@ -13,6 +13,8 @@ after the other, never at the same time. The groups:
 - ``growth``: time and memory with more cells and more genes; ``large`` (if asked for) 100,000 cells × 2,000 genes;
 - ``fit``: distance of the cells to the curves;
 - ``truth``: simulated cells with known rates, times and velocities;
+- ``networks``: cells whose genes regulate each other, and cells that others have simulated, with known rates, times and
+  velocities (``$JAXVELO_SHARED/data/truth_*.h5ad``);
 - ``biology``: known directions in the pancreas;
 - ``rates``: rates of some genes tuned on known fates, on cells left out;
 - ``accepted``: CellRank and scVelo going on from our results, and how far theirs are from ours (``paga`` needs igraph).
@@ -32,14 +34,16 @@ from pathlib import Path
 from typing import Any
 
 import benchmarks.kernels
+from benchmarks import network_truth
 from benchmarks.dynamics_tables import rows, verdicts
 from benchmarks.kernels import ROOT, write_block
 
-GROUPS = ("time", "growth", "fit", "truth", "biology", "rates", "accepted")
+GROUPS = ("time", "growth", "fit", "truth", "networks", "biology", "rates", "accepted")
 ASKED_FOR = ("large",)
 PEERS = ("scvelo", "scvelo_rs")
 CELLS, GENES = (10_000, 30_000, 100_000), (200, 600, 2000)
 SEEDS = (1, 2, 3)  # seed 0 served to find the model's settings
+NETWORKS = (10, 11, 12)  # seeds 0 to 9 serve to find them
 
 
 class Benchmark:
@@ -71,6 +75,7 @@ class Benchmark:
             "large": self._large,
             "fit": self._fit,
             "truth": self._truth,
+            "networks": self._networks,
             "biology": self._biology,
             "rates": self._rates,
             "accepted": self._accepted,
@@ -118,6 +123,15 @@ class Benchmark:
             scores.pop("process")  # of four fits and the scores: it says nothing
             result[str(seed)] = scores
         return result
+
+    def _networks(self) -> dict[str, Any]:
+        """Scores by data and method."""
+        folder = self._folder / "networks"
+        for file in network_truth.make(folder, NETWORKS, files=True):
+            for method in network_truth.METHODS:
+                if command := network_truth.command(file, method, self._peers):
+                    self._run(command)
+        return network_truth.scores(folder)
 
     def _biology(self) -> dict[str, Any]:
         """Known directions with our velocities and with those that scVelo left in the file."""

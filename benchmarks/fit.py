@@ -34,6 +34,7 @@ SECTIONS = (
     "wrong_labels",
     "by_simulation",
     "coverage",
+    "clones",
     "example_times",
 )
 
@@ -53,6 +54,7 @@ def main() -> None:
         print(f"running {section}", file=sys.stderr)
         environment = {**os.environ, "JAX_ENABLE_X64": "1" if section == "gradients" else "0"}
         found[section] = run([sys.executable, "-m", "benchmarks.our_fits", section], env=environment)
+        del found[section]["process"]  # of no use beside times of the steps
         if arguments.json:
             arguments.json.write_text(json.dumps(found, indent=1))
     table = "\n".join(rows(found))
@@ -139,7 +141,7 @@ def _starts(result: dict[str, Any]) -> str:
 
 
 def _noise(result: dict[str, Any]) -> str:
-    levels = {float(level): np.mean(w) for level, w in result.items() if level != "process"}
+    levels = {float(level): np.mean(w) for level, w in result.items()}
     shown = ", ".join(f"{weight:.2f} at {level:g}" for level, weight in levels.items())
     return f"| fitted weight of velocities with noise, in standard deviations of each gene (scale held) | {shown} |"
 
@@ -185,6 +187,19 @@ def _by_simulation(result: dict[str, Any]) -> str:
     return f"| whole simulations held out (dyngen, {len(splits)} splits): loss | {'; '.join(parts)} |"
 
 
+def _clones(result: dict[str, Any]) -> str:
+    parts = []
+    for steps, folds in result.items():
+        mean = {name: np.mean([fold[name] for fold in folds]) for name in folds[0]}
+        better = sum(fold["fitted"] < fold["convention"] for fold in folds)
+        parts.append(
+            f"{steps} steps: {mean['convention']:.2f} → {mean['fitted']:.2f} (better in {better} of {len(folds)}); "
+            f"of the cells of the next day {mean['convention, given the day']:.2f} → "
+            f"{mean['fitted, given the day']:.2f}, a uniform draw of these {mean['uniform']:.2f}"
+        )
+    return f"| clones held out: loss of the later cells of the clone | {'. '.join(parts)} |"
+
+
 ANSWERS = {
     "outside": _outside,
     "wrong_labels": _wrong_labels,
@@ -193,6 +208,7 @@ ANSWERS = {
         f"| 90 % intervals that hold the true scale, weight (20 draws of labels) | {r['softmax_scale']:.0%}, "
         f"{r['weights']:.0%} |"
     ),
+    "clones": _clones,
     "example_times": lambda r: (
         "| the example of the notebook: first call, again | "
         + "; ".join(f"{name} {cold:.1f} s, {warm:.1f} s" for name, (cold, warm) in r.items())
@@ -222,7 +238,7 @@ def draw_noise(result: dict[str, Any], file: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    levels = [level for level in result if level != "process"]
+    levels = list(result)
     figure, ax = plt.subplots(figsize=(4.5, 3.2), layout="constrained")
     for seed in range(len(result[levels[0]])):
         ax.plot([float(level) for level in levels], [result[level][seed] for level in levels], "o-", color="#2f6fb0")

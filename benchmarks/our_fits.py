@@ -332,6 +332,7 @@ SECTIONS = {
     "wrong_labels": fits_outside_labels.wrong_labels,
     "by_simulation": fits_outside_labels.by_simulation,
     "coverage": fits_outside_labels.coverage,
+    "clones": fits_outside_labels.clones,
     "example_times": fits_outside_labels.example_times,
 }
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Shaped
 from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.entries import read_numbers
 from jaxvelo.annotated.fit_columns import COVARIANCE, FIT_COLUMNS, FIT_LAYERS, LOSS, STATUS, read_covariances
+from jaxvelo.annotated.kinetic_tests import forget_kinetic_tests
 
 NOT_FITTED, FITTED_BEFORE = "not fitted", "fitted before"
 
@@ -111,6 +112,10 @@ def read_stored_fit(adata: AnnData) -> StoredFit:
 
 def write_fit(adata: AnnData, fit: StoredFit) -> None:
     """Write a fit where :func:`read_stored_fit` and scVelo's functions find it."""
+    if "fit_alpha" in adata.var:
+        # NaN, of genes without a fit before or now, differs from all.
+        before = read_numbers(adata.var, "fit_alpha", "adata.var", "Delete the column first.")
+        forget_kinetic_tests(adata, before != fit.columns["fit_alpha"])
     for name, values in fit.columns.items():
         adata.var[name] = values
     adata.var[STATUS] = pd.Categorical(fit.status)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.clusters import chosen_groups, cluster_codes, read_clusters
@@ -78,6 +78,38 @@ def parts_of(adata: AnnData, groupby: str | None, groups: Any) -> list[Part]:
     if not names:
         raise ValueError(f"Expected groups of cells in `{where}`, found none. Pass the key of another clustering.")
     return [Part(codes == number, name) for number, name in enumerate(names)]
+
+
+def compared_groups(adata: AnnData, groupby: str | None) -> tuple[str, list[str], Int[np.ndarray, " cells"]]:
+    """Return the key of a clustering, the names of its groups, and the number of each cell's, -1 where it is in none.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    groupby
+        Key in ``adata.obs``; None for the first of ``GROUP_KEYS`` that is there.
+
+    Raises
+    ------
+    KeyError
+        If there is no such clustering.
+    ValueError
+        If fewer than two groups have cells.
+    """
+    key = groupby if groupby is not None else next((key for key in GROUP_KEYS if key in adata.obs), None)
+    if key is None:
+        raise KeyError(
+            f"Expected `adata.obs[{GROUP_KEYS[0]!r}]`, found the columns {listed(adata.obs)}. Pass the key of another "
+            "clustering as `groupby`."
+        )
+    codes, names = cluster_codes(adata, key)
+    if len(names) < 2:
+        raise ValueError(
+            f"Expected at least two groups with cells in `adata.obs[{key!r}]`, found {listed(names)}. Pass the key of "
+            "another clustering as `groupby`."
+        )
+    return key, names, codes
 
 
 def column_of(adata: AnnData, key: str, parts: list[Part], values: np.ndarray, otherwise: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from jaxvelo.datasets._regulatory_network import RegulatoryNetwork
 from jaxvelo.dynamics import splicing_solution
 
 # Hours: of a step, from the signal to its full strength (e-fold), and before the signal.
-STEP, SIGNAL_TIME, BURN_IN = 0.25, 20.0, 300.0
+STEP, SIGNAL_TIME, BURN_IN = 0.5, 20.0, 300.0
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,6 @@ class NetworkState(NamedTuple):
         Molecules.
     mean_unspliced, mean_spliced
         Their expectation, given all transcription rates that the simulation has gone through.
-    transcription
-        Molecules per hour.
     protein
         Of the transcription factors, as a share of what they make at full transcription.
     """
@@ -55,8 +53,19 @@ class NetworkState(NamedTuple):
     spliced: Float[np.ndarray, "simulations genes"]
     mean_unspliced: Float[np.ndarray, "simulations genes"]
     mean_spliced: Float[np.ndarray, "simulations genes"]
-    transcription: Float[np.ndarray, "simulations genes"]
     protein: Float[np.ndarray, "simulations factors"]
+
+
+def signal(time: Float[np.ndarray, " simulations"] | float) -> Float[np.ndarray, " simulations"]:
+    """Give the strength of the signal at some hours."""
+    return 1.0 - np.exp(-np.asarray(time) / SIGNAL_TIME)
+
+
+def levels(
+    protein: Float[np.ndarray, "simulations factors"], strength: Float[np.ndarray, " simulations"]
+) -> Float[np.ndarray, "simulations regulators"]:
+    """Put the signal before the proteins."""
+    return np.concatenate([np.broadcast_to(strength, len(protein))[:, None], protein], axis=1)
 
 
 def network_trajectories(
@@ -68,10 +77,10 @@ def network_trajectories(
         \emptyset \xrightarrow{\alpha_g f_g(y)} u_g \xrightarrow{\beta_g} s_g \xrightarrow{\gamma_g} \emptyset,
         \qquad \dot y_g = \delta_g \Big(\frac{\gamma_g}{\alpha_g} s_g - y_g\Big)
 
-    Within a step the transcription rates stay as they are at its start. Given these, molecules are independent of each
-    other, and the numbers at the end of the step are drawn exactly: those that were there stay, are spliced or are
-    degraded (multinomial), those that are new are Poisson. So they are whole and never negative for any length of
-    the step. At time 0 they are Poisson around a steady state without the signal.
+    Within a step, transcription rates stay as they are in its middle, as far as the spliced molecules at its start
+    tell. Given these rates, molecules are independent of each other, and their numbers at the end of the step are drawn
+    exactly: those that were there stay, are spliced or are degraded (multinomial), new ones are Poisson. So they are
+    whole and never negative. At time 0 they are Poisson around a steady state without the signal.
 
     Parameters
     ----------
@@ -96,30 +105,27 @@ def network_trajectories(
     _, survives = after(zero, one, zero)
     new_unspliced, new_spliced = after(zero, zero, one)
     share_spliced = is_spliced / (1.0 - stays)
-    kept = np.exp(-kinetics.delta * STEP)
 
-    def transcription(protein: np.ndarray, signal: float) -> np.ndarray:
-        level = np.concatenate([np.full((len(protein), 1), signal), protein], axis=1)
-        return alpha * network.activity(level)
+    def proteins(protein: np.ndarray, spliced: np.ndarray, time: float) -> np.ndarray:
+        kept = np.exp(-kinetics.delta * time)
+        return kept * protein + (1.0 - kept) * spliced[:, :n_backbone] / full[:n_backbone]
 
-    def proteins(protein: np.ndarray, before: np.ndarray, now: np.ndarray) -> np.ndarray:
-        source = 0.5 * (before + now)[:, :n_backbone] / full[:n_backbone]
-        return kept * protein + (1.0 - kept) * source
+    def transcription(protein: np.ndarray, spliced: np.ndarray, strength: np.ndarray) -> np.ndarray:
+        return alpha * network.activity(levels(proteins(protein, spliced, 0.5 * STEP), strength))
 
     # The start: without a signal, and with the factors of the start alone.
     protein = np.array([[float(name.startswith("start")) for name in network.factors]])
     mean_u, mean_s = zero[None], np.concatenate([protein[0], np.zeros(len(alpha) - n_backbone)])[None] * full
     for _ in range(round(BURN_IN / STEP)):
-        rate, before = transcription(protein, 0.0), mean_s
-        mean_u, mean_s = after(mean_u, mean_s, rate)
-        protein = proteins(protein, before, mean_s)
+        before = mean_s
+        mean_u, mean_s = after(mean_u, mean_s, transcription(protein, mean_s, np.zeros(1)))
+        protein = proteins(protein, 0.5 * (before + mean_s), STEP)
 
     mean_u, mean_s, protein = (np.repeat(x, n_simulations, axis=0) for x in (mean_u, mean_s, protein))
     u, s = (mean_u, mean_s) if rng is None else (rng.poisson(mean_u), rng.poisson(mean_s))
     for step in range(n_steps):
-        signal = 1.0 - np.exp(-step * STEP / SIGNAL_TIME)
-        rate, before = transcription(protein, signal), s
-        yield NetworkState(u, s, mean_u, mean_s, rate, protein)
+        yield NetworkState(u, s, mean_u, mean_s, protein)
+        rate, before = transcription(protein, s, signal((step + 0.5) * STEP)), s
         mean_u, mean_s = after(mean_u, mean_s, rate)
         if rng is None:
             u, s = mean_u, mean_s
@@ -128,4 +134,4 @@ def network_trajectories(
             arrived = rng.binomial(u - left, share_spliced)
             u = left + rng.poisson(new_unspliced * rate)
             s = rng.binomial(s, survives) + arrived + rng.poisson(new_spliced * rate)
-        protein = proteins(protein, before, s)
+        protein = proteins(protein, 0.5 * (before + s), STEP)

@@ -53,8 +53,10 @@ class RegulatoryNetwork:
 
     def activity(self, level: Float[np.ndarray, "simulations regulators"]) -> Float[np.ndarray, "simulations genes"]:
         """Give the share of its full transcription at which each gene is transcribed."""
-        bound = (level[:, self.regulator] / self.threshold) ** self.steepness
-        free = 1.0 / (1.0 + bound)
+        wired = self.sign != 0
+        bound = (level[:, self.regulator[wired]] / self.threshold[wired]) ** self.steepness[wired]
+        free = np.ones((len(level), *wired.shape))
+        free[:, wired] = 1.0 / (1.0 + bound)
         without_activators = np.prod(np.where(self.sign > 0, free, 1.0), axis=-1)
         without_repressors = np.prod(np.where(self.sign < 0, free, 1.0), axis=-1)
         return (1.0 - (1.0 - self.basal) * without_activators) * without_repressors

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from jaxvelo.datasets._fate_tree import INTERMEDIATE, PROGENITOR
-from jaxvelo.datasets._network_trajectories import STEP, Kinetics, NetworkState, network_trajectories
+from jaxvelo.datasets._network_trajectories import STEP, Kinetics, NetworkState, levels, network_trajectories, signal
 from jaxvelo.datasets._regulatory_network import RegulatoryNetwork, backbone_of, n_factors, regulatory_network
 from jaxvelo.datasets._simulate import FATE_COLORS, TRUNK_COLORS
 
@@ -25,7 +25,7 @@ SPLICED_SIZE, UNSPLICED_SIZE = 6000, 1200
 # A cell is committed when its leading fate's protein is ahead by so much of its full level, for good.
 LEAD = 0.3
 # Simulations from which fate probabilities are taken, and how many of them for a cell.
-N_OTHERS, N_ALIKE = 2000, 100
+N_OTHERS, N_ALIKE = 1000, 50
 
 
 def simulate_network(
@@ -103,10 +103,10 @@ def simulate_network(
           intermediate when the cascade has come to its end, and fates), ``obs["initial_size"]``,
           ``obs["initial_size_spliced"]``, ``obs["initial_size_unspliced"]``: counts of the whole transcriptome, by
           which :func:`jaxvelo.pp.filter_and_normalize` normalises;
-        - ``obsm["true_fate_probabilities"]`` of shape (cells, fates): shares of the fates among the 100 of 2,000 other
+        - ``obsm["true_fate_probabilities"]`` of shape (cells, fates): shares of the fates among the 50 of 1,000 other
           simulations of the same network whose deciding factors are the most alike at that time, which has a standard
-          error of up to 0.05;
-        - ``obsp["true_future"]``: 1 where the column is the next cell of the row's simulation (CSR, bool);
+          error of up to 0.07;
+        - ``obsp["true_future"]``: 1 where the column is the next cell of the row's simulation (CSR, float32);
         - ``uns["clusters_colors"]``, and ``uns["simulation"]``: the arguments, ``factors``, ``end_time`` in hours, and
           ``normalized_per_molecule``.
 
@@ -147,13 +147,15 @@ def simulate_network(
     step, simulation = (times[order] // STEP).astype(int), simulation[order]
     state, proteins = _visit(rng, network, kinetics, step, simulation, n_simulations)
     deciding = list(network.deciding)
-    probabilities = _fate_probabilities(rng, network, kinetics, step, state)
+    probabilities = _fate_probabilities(rng.spawn(1)[0], network, kinetics, step, state)
     lineage = proteins[-1][:, deciding].argmax(axis=1)
     committed = step >= _commitment(proteins[:, :, deciding])[simulation]
 
+    transcription = kinetics.alpha * network.activity(levels(state.protein, signal(step * STEP)))
+    velocity = kinetics.beta * state.mean_unspliced - kinetics.gamma * state.mean_spliced
     depth = rng.lognormal(0.0, depth_spread, n_cells)
     molecules = capture * state.unspliced + state.spliced
-    depth *= counts_per_gene / np.mean(molecules)
+    depth *= counts_per_gene / np.mean(depth[:, None] * molecules)
     relative = depth / np.median(depth)
     layers = {
         "spliced": sp.csr_matrix(rng.poisson(depth[:, None] * state.spliced).astype(np.float32)),
@@ -162,10 +164,8 @@ def simulate_network(
         "unspliced_molecules": state.unspliced.astype(np.float32),
         "true_spliced": state.mean_spliced.astype(np.float32),
         "true_unspliced": state.mean_unspliced.astype(np.float32),
-        "true_transcription": state.transcription.astype(np.float32),
-        "true_velocity": (kinetics.beta * state.mean_unspliced - kinetics.gamma * state.mean_spliced).astype(
-            np.float32
-        ),
+        "true_transcription": transcription.astype(np.float32),
+        "true_velocity": velocity.astype(np.float32),
     }
     regulated = network.sign != 0
     regulation = np.zeros((n_genes, 1 + len(network.factors)), dtype=int)
@@ -197,7 +197,7 @@ def simulate_network(
             "true_alpha": kinetics.alpha,
             "true_beta": kinetics.beta,
             "true_gamma": kinetics.gamma,
-            "true_log_ratio": np.log(ratio),
+            "true_log_ratio": np.log(kinetics.gamma / kinetics.beta),
             "true_capture": capture,
             "program": pd.Categorical(programs),
         },
@@ -234,6 +234,7 @@ def _rates(rng: np.random.Generator, network: RegulatoryNetwork, ratio: Float[np
     full = rng.lognormal(np.log(40.0), 0.6, n_genes)
     full[:n_backbone] = rng.lognormal(np.log(60.0), 0.3, n_backbone)
     delta = rng.lognormal(np.log(np.log(2) / 6.0), 0.2, n_backbone)
+    ratio = ratio.copy()
     for rate in (ratio, gamma, full, delta):
         rate[deciding] = rate[deciding[0]]
     return Kinetics(gamma * full, gamma / ratio, gamma, delta)
@@ -300,10 +301,11 @@ def _fate_probabilities(
 
 
 def _next_cells(step: Int[np.ndarray, " cells"], simulation: Int[np.ndarray, " cells"]) -> sp.csr_matrix:
-    """Mark the next cell of each cell's simulation."""
-    n_cells, order = len(step), np.lexsort((step, simulation))
-    same = np.flatnonzero((np.diff(simulation[order]) == 0) & (np.diff(step[order]) > 0))
-    return sp.csr_matrix((np.ones(len(same), dtype=bool), (order[same], order[same + 1])), shape=(n_cells, n_cells))
+    """Mark the next cell of each cell's simulation, or the next ones if they are of the same time."""
+    visits, visit = np.unique(np.stack([simulation, step], axis=1), axis=0, return_inverse=True)
+    is_of = sp.csr_matrix((np.ones(len(step), dtype=np.float32), (np.arange(len(step)), visit.ravel())))
+    goes_on = (visits[1:, 0] == visits[:-1, 0]).astype(np.float32)
+    return sp.csr_matrix(is_of @ sp.diags_array(goes_on, offsets=1, shape=(len(visits), len(visits))) @ is_of.T)
 
 
 def _check_network(

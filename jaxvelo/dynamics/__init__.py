@@ -4,13 +4,18 @@ Pure functions over arrays; :mod:`jaxvelo.pp` and :mod:`jaxvelo.tl` apply them t
 """
 
 from jaxvelo.dynamics._agreed_time import AgreedTime, agreed_time
-from jaxvelo.dynamics._coherence import velocity_coherence
+from jaxvelo.dynamics._coherence import transition_coherence, velocity_coherence
 from jaxvelo.dynamics._dynamical_model import DynamicalFit, fit_dynamics, genes_per_batch, standard_deviations
 from jaxvelo.dynamics._gene_likelihood import gene_likelihood
+from jaxvelo.dynamics._group_contrast import GroupContrast, group_contrast
+from jaxvelo.dynamics._group_likelihood import group_likelihoods
+from jaxvelo.dynamics._kinetic_test import SIGNIFICANT, kinetic_p_values
 from jaxvelo.dynamics._latent_time import latent_time, local_confidence, rooted_times, shared_time
 from jaxvelo.dynamics._moments import first_moments, neighborhood_weights, second_moments
 from jaxvelo.dynamics._nearest_times import nearest_times
 from jaxvelo.dynamics._pseudotime import diffusion_pseudotime
+from jaxvelo.dynamics._rank_correlation import rank_correlation
+from jaxvelo.dynamics._second_peak import second_peak_p_values
 from jaxvelo.dynamics._splicing import SplicingKinetics, decay_difference, splicing_solution, velocities_in_blocks
 from jaxvelo.dynamics._steady_state import (
     Percentiles,
@@ -22,8 +27,10 @@ from jaxvelo.dynamics._steady_state import (
 from jaxvelo.dynamics._time_alignment import align_total_time
 
 __all__ = [
+    "SIGNIFICANT",
     "AgreedTime",
     "DynamicalFit",
+    "GroupContrast",
     "Percentiles",
     "SplicingKinetics",
     "SteadyState",
@@ -36,17 +43,23 @@ __all__ = [
     "fit_dynamics",
     "gene_likelihood",
     "genes_per_batch",
+    "group_contrast",
+    "group_likelihoods",
+    "kinetic_p_values",
     "latent_time",
     "local_confidence",
     "nearest_times",
     "neighborhood_weights",
+    "rank_correlation",
     "rooted_times",
     "second_moments",
+    "second_peak_p_values",
     "shared_time",
     "splicing_solution",
     "standard_deviations",
     "steady_state",
     "stochastic_steady_state",
+    "transition_coherence",
     "velocities_in_blocks",
     "velocity_coherence",
 ]

@@ -31,6 +31,7 @@ from jaxvelo.dynamics._gene_likelihood import gene_likelihood
 from jaxvelo.dynamics._phase_bins import N_POINTS, Points, phase_bins
 from jaxvelo.dynamics._phase_curve import LOWER, UPPER
 from jaxvelo.dynamics._splicing import SplicingKinetics
+from jaxvelo.dynamics._typical_cells import typical_cells
 from jaxvelo.graph._threads import worker_threads
 
 # Of log g and log T: what one expects before seeing a gene.
@@ -240,11 +241,10 @@ def standard_deviations(
     """
     deviation = np.full((2, u.shape[1]), np.nan, dtype=u.dtype)
     for gene, (x, y) in enumerate(zip(u.T, s.T, strict=True)):
-        both = (x > 0) & (y > 0)
-        if both.sum() < LEAST_CELLS_OF_GENE:
+        if np.count_nonzero((x > 0) & (y > 0)) < LEAST_CELLS_OF_GENE:
             continue
-        both &= (x <= np.percentile(x[both], 99)) & (y <= np.percentile(y[both], 99))
-        deviation[:, gene] = np.std(x[both]), np.std(y[both])
+        used = typical_cells(x, y)
+        deviation[:, gene] = np.std(x[used]), np.std(y[used])
     # What varies less than that does so by rounding.
     largest = np.stack([u.max(axis=0), s.max(axis=0)])
     return deviation, np.all(deviation > LEAST_DEVIATION * largest, axis=0)

@@ -220,7 +220,7 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
     def predict_initial_states(self, n_states: int = 1, n_cells: int = 30, allow_overlap: bool = False) -> Self:
         """Choose as initial states the macrostates where the process is most rarely in the long run.
 
-        Where several are left for good, so that next to nothing of them is left, those that are left first.
+        Where several are left for good, so that next to nothing of them is left, those that are entered least.
 
         Parameters
         ----------

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from jaxvelo.estimators._coarse_chain import CoarseChain
 
 LOST = 0.05
 """A macrostate of which less is left in the long run than this part of its share at the start is left for good."""
-NEVER = 1e-9
-"""What takes a billion steps never happens."""
 
 
 def choose_initial(coarse: CoarseChain, n_states: int) -> tuple[list[str], str]:
@@ -19,9 +15,13 @@ def choose_initial(coarse: CoarseChain, n_states: int) -> tuple[list[str], str]:
 
     Those where it is most rarely in the long run, as in CellRank, if that tells. But rare are all states that are left
     for good, however slowly: terminal states too that lose a few cells to another one. Which share is the smallest is
-    then a matter of how little states overlap. So, of the states that lose nearly all, those come first that lose it
-    first: with the least left, in proportion to the start, after :math:`1 / (1 - |\lambda|)` steps, the time of the
-    fastest process between macrostates. Until then, a terminal state has won from others.
+    then a matter of how little states overlap. So, of the states that lose nearly all, those come first that are
+    entered least, for each time that they are left,
+
+    .. math:: \frac{\sum_{i \neq j} p_i T_{ij}}{p_j (1 - T_{jj})}
+
+    in one step from the start :math:`p`. Where the process begins, it does not come back to; what it only passes, it
+    comes to from there; and a terminal state has won from others.
 
     Parameters
     ----------
@@ -37,16 +37,20 @@ def choose_initial(coarse: CoarseChain, n_states: int) -> tuple[list[str], str]:
         )
     matrix, initial = coarse.transition_matrix.to_numpy(), coarse.initial.to_numpy()
     share = coarse.stationary.to_numpy()
-    fastest = np.abs(np.linalg.eigvals(matrix)).min()
-    n_steps = math.ceil(1 / max(1 - fastest, NEVER))
-    left = initial @ np.linalg.matrix_power(matrix, n_steps) / initial
+    stays = np.diag(matrix)
+    # Where states overlap, a probability may be a little less than zero, or more than one.
+    entered = np.maximum(initial @ (matrix - np.diag(stays)), 0)
+    left = initial * np.maximum(1 - stays, 0)
+    ratio = np.divide(entered, left, out=np.full(len(stays), np.inf), where=left > 0)
     is_lost = share < LOST * initial
-    ranked = np.lexsort([share, np.where(is_lost, left, 0), ~is_lost])
+    ranked = np.lexsort([share, np.where(is_lost, ratio, 0), ~is_lost])
     names = [str(coarse.initial.index[state]) for state in ranked]
     shown = [f"{name} ({share[state]:.2g}" for name, state in zip(names, ranked, strict=True)]
     shown = [
-        f"{text}, after {n_steps} steps {left[state]:.0%} of the start)" if is_lost[state] else f"{text})"
+        f"{text}, entered {ratio[state]:.2g} times for each that it is left)" if is_lost[state] else f"{text})"
         for text, state in zip(shown, ranked, strict=True)
     ]
-    reason = "of those that are left for good, the first" if is_lost[ranked[0]] else "the rarest in the long run"
+    reason = (
+        "of those that are left for good, the least entered" if is_lost[ranked[0]] else "the rarest in the long run"
+    )
     return names[:n_states], f"{reason}: {', '.join(shown[: n_states + 1])}"

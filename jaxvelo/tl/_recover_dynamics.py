@@ -25,6 +25,7 @@ from jaxvelo.dynamics import (
     align_total_time,
     fit_dynamics,
     neighborhood_weights,
+    second_peak_p_values,
 )
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 
@@ -109,7 +110,10 @@ def recover_dynamics(
           fit without status, such as scVelo's);
         - ``.var["fit_residual"]``: mean squared distance of the cells to the curve, in units of
           ``["fit_std_u"]`` and ``["fit_std_s"]``; ``["fit_likelihood"]``, ``["fit_variance"]`` as in scVelo;
-          ``["fit_u0"]``, ``["fit_s0"]`` are 0, ``["fit_steady_u"]``, ``["fit_steady_s"]`` the steady states;
+          ``["fit_u0"]``, ``["fit_s0"]`` are 0, ``["fit_steady_u"]``, ``["fit_steady_s"]`` the steady states of the
+          curve (in scVelo, the upper peaks of the counts); ``["fit_pval_steady"]``, as in scVelo: small where the
+          counts have such a second peak, of cells in the steady state, and where counts are small
+          (:func:`jaxvelo.dynamics.second_peak_p_values`);
         - ``.layers["fit_t"]``: time since the gene was switched on; ``["fit_tau"]``, ``["fit_tau_"]``: times since the
           last switch of the nearest points with the gene on, and off; ``["fit_on"]``: probability that it is on;
         - with ``standard_errors``, ``.varm["fit_covariance"]`` of shape (genes, 4, 4), the covariance of
@@ -120,7 +124,8 @@ def recover_dynamics(
         - ``.uns["recover_dynamics"]``: as scVelo's functions expect it.
 
         Genes fitted before and not asked for now keep their fit. Of those asked for, what an earlier fit has written
-        and this one does not (standard errors; scVelo's ``fit_pval_steady`` and ``varm["loss"]``) becomes NaN.
+        and this one does not (standard errors; scVelo's ``varm["loss"]``) becomes NaN, and so do the results of
+        :func:`jaxvelo.tl.differential_kinetic_test`.
 
     Raises
     ------
@@ -135,8 +140,8 @@ def recover_dynamics(
     Notes
     -----
     The model and the keys are scVelo's; the fit is not. scVelo alternates between times and rates with a simplex
-    search; here times are eliminated and rates take damped Gauss-Newton steps. ``fit_pval_steady`` and
-    ``varm["loss"]`` are not written.
+    search; here times are eliminated and rates take damped Gauss-Newton steps. ``varm["loss"]``
+    is not written.
 
     References
     ----------
@@ -236,7 +241,10 @@ def _fitted(inputs: _Inputs, options: _Options, shows_progress: bool) -> StoredF
             report=bar.update,
         )
     _report(fit)
-    stored = inputs.before.with_genes(genes, _in_our_unit(fit, options.total_time, options.standard_errors))
+    new = _in_our_unit(fit, options.total_time, options.standard_errors)
+    p_values = second_peak_p_values(unspliced[:, genes], spliced[:, genes], options.scaling)
+    new.columns["fit_pval_steady"] = np.where(np.isfinite(fit.kinetics.alpha), p_values, np.nan)
+    stored = inputs.before.with_genes(genes, new)
     r2 = np.asarray(steady.r2, dtype=float)
     return dataclasses.replace(stored, columns={**stored.columns, R2: r2})
 

@@ -56,10 +56,11 @@ def velocity_confidence(
 
     Notes
     -----
-    Equal to scVelo 0.3.4, but for three cases. A velocity without direction (zero, or equal for all genes) has
+    Equal to scVelo 0.3.4, but for four cases. A velocity without direction (zero, or equal for all genes) has
     correlation 0 with every other; there, it makes the confidence of the cell and of all that it is a neighbour of NaN.
-    Where cells have different numbers of neighbours, all of them count; there, all are cut down to the fewest. And
-    ``velocity_confidence_transition`` is not computed, so that no velocity graph is needed.
+    Where cells have different numbers of neighbours, all of them count; there, all are cut down to the fewest. Genes
+    are not left out by ``adata.var["spearmans_score"]``, where another tool has left such a column. And
+    :func:`jaxvelo.tl.velocity_confidence_transition` is not called, so that no velocity graph is needed.
 
     References
     ----------

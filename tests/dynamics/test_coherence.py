@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
-from jaxvelo.dynamics import velocity_coherence
-from jaxvelo.graph import NeighborGraph
+from jaxvelo.dynamics import transition_coherence, velocity_coherence
+from jaxvelo.graph import EdgeMatrix, NeighborGraph
 from tests.dynamics import plain
 from tests.finite_differences import check_gradient
 
@@ -58,3 +58,32 @@ def test_gradient_is_finite_without_direction():
     pattern, v = example()
     gradient = jax.grad(lambda v: jnp.sum(velocity_coherence(graph_of(pattern), v)[1]))(jnp.asarray(v, dtype=float))
     assert np.isfinite(gradient).all()
+
+
+def transitions(n_cells=20):
+    pattern, v = example(n_cells)
+    graph = graph_of(pattern * np.random.default_rng(1).random(pattern.shape))
+    return EdgeMatrix(graph, graph.edges["connectivities"].values), np.random.default_rng(2).random(v.shape), v
+
+
+def test_transitions_equal_numpy():
+    """Also of large expression, which nothing is lost of; without transitions or direction there is no agreement."""
+    matrix, x, v = transitions()
+    dense = matrix.to_csr().toarray()
+    x[:] += 1000
+    found = np.asarray(transition_coherence(matrix, jnp.asarray(x, dtype=float), jnp.asarray(v, dtype=float)))
+    moved = np.array([row @ (x - x[i]) for i, row in enumerate(dense)])
+    v[8] = 0
+    expected = [plain.correlation(a, b) for a, b in zip(moved, v, strict=True)]
+    np.testing.assert_allclose(found, expected, atol=1e-9 if jax.config.jax_enable_x64 else 1e-3)
+    assert not found[[5, 7, 8]].any()
+
+
+def test_gradient_of_transitions():
+    matrix, x, v = transitions()
+    v[7:9] += np.random.default_rng(3).normal(size=(2, 9))
+
+    def objective(layers, matrix):
+        return jnp.sum(transition_coherence(matrix, *layers) ** 2)
+
+    check_gradient(objective, (x, v), arguments=(matrix,))

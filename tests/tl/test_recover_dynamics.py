@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from anndata import AnnData, read_h5ad
 
 import jaxvelo as jv
+from jaxvelo.dynamics import second_peak_p_values
 from tests.snapshot import unchanged
 from tests.trajectory import with_neighbors
 
@@ -85,6 +86,9 @@ def test_what_is_written(fitted):
     assert np.isnan(covariance[~genes]).all()
     for name, place in (("fit_log_gamma_se", 2), ("fit_log_t__se", 3)):
         np.testing.assert_allclose(fitted.var[name][genes] ** 2, covariance[genes, place, place], rtol=1e-5)
+    p_values = second_peak_p_values(fitted.layers["Mu"][:, genes], fitted.layers["Ms"][:, genes])
+    np.testing.assert_array_equal(fitted.var["fit_pval_steady"][genes], p_values)
+    assert fitted.var["fit_pval_steady"][~genes].isna().all()
     assert fitted.uns["recover_dynamics"] == {"fit_connected_states": True, "use_raw": False}
 
 
@@ -168,11 +172,10 @@ def test_standard_errors_of_a_fixed_scaling(adata, fitted):
 
 def test_nothing_of_an_earlier_fit_is_taken_for_the_new_one(fitted):
     adata = fitted.copy()
-    adata.var["fit_pval_steady"] = 0.5
     adata.varm["loss"] = np.ones((N_GENES, 3))
     jv.tl.recover_dynamics(adata, ["gene_1", "gene_2"], show_progress_bar=False)
     again = adata.var_names.isin(["gene_1", "gene_2"])
-    for name in ("fit_log_alpha_se", "fit_log_gamma_se", "fit_log_t__se", "fit_log_scaling_se", "fit_pval_steady"):
+    for name in ("fit_log_alpha_se", "fit_log_gamma_se", "fit_log_t__se", "fit_log_scaling_se"):
         assert adata.var[name][again].isna().all(), name
         assert adata.var[name][:6][~again[:6]].notna().all(), name
     for name in ("fit_covariance", "loss"):

@@ -1,0 +1,12 @@
+"""Genes that are computed at a time on the host, so that memory does not grow with both cells and genes."""
+
+from collections.abc import Iterator
+
+N_NUMBERS = 2**19
+"""Numbers that an array of (cells, genes) may have, 4 MB in double precision, if it is of more than one gene."""
+
+
+def gene_blocks(n_cells: int, n_genes: int) -> Iterator[slice]:
+    """Columns of arrays of shape (cells, genes), some at a time."""
+    n_at_once = max(1, N_NUMBERS // max(n_cells, 1))
+    return (slice(first, first + n_at_once) for first in range(0, n_genes, n_at_once))
