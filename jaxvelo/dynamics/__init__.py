@@ -3,6 +3,7 @@
 Pure functions over arrays; :mod:`jaxvelo.pp` and :mod:`jaxvelo.tl` apply them to an AnnData.
 """
 
+from jaxvelo.dynamics._agreed_time import AgreedTime, agreed_time
 from jaxvelo.dynamics._coherence import transition_coherence, velocity_coherence
 from jaxvelo.dynamics._dynamical_model import DynamicalFit, fit_dynamics, genes_per_batch, standard_deviations
 from jaxvelo.dynamics._gene_likelihood import gene_likelihood
@@ -27,12 +28,14 @@ from jaxvelo.dynamics._time_alignment import align_total_time
 
 __all__ = [
     "SIGNIFICANT",
+    "AgreedTime",
     "DynamicalFit",
     "GroupContrast",
     "Percentiles",
     "SplicingKinetics",
     "SteadyState",
     "StochasticSteadyState",
+    "agreed_time",
     "align_total_time",
     "decay_difference",
     "diffusion_pseudotime",
