@@ -195,6 +195,11 @@ def whole(file: str, out: str) -> dict[str, Any]:
     jv.tl.velocity_graph(adata)
     jv.tl.velocity_pseudotime(adata)
     jv.tl.latent_time(adata)
+    # What scVelo's functions compute with default arguments.
+    as_scvelo = jv.tl.velocity_pseudotime(adata, end_key="end_points", copy=True)
+    jv.tl.latent_time(as_scvelo, n_iterations=0)
+    for key in ("velocity_pseudotime", "latent_time"):
+        adata.obs[f"{key}_as_scvelo"] = as_scvelo.obs[key]
     jv.tl.velocity_confidence(adata)
     with jax.enable_x64(True):  # CellRank computes in double precision
         forward = jv.kernels.VelocityKernel(adata).compute_transition_matrix()

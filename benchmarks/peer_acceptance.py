@@ -120,18 +120,18 @@ def scvelo_calls(adata: anndata.AnnData) -> Iterator[Call]:
         tools.velocity_graph(adata, **QUIET)
         return correlations(adata)
 
-    def column(function: Callable[[anndata.AnnData], Any], key: str) -> Call:
+    def column(function: Callable[[anndata.AnnData], Any], key: str, ours_as: str | None = None) -> Call:
         def call() -> np.ndarray:
             function(adata)
             return adata.obs[key].to_numpy()
 
-        return f"`{function.__name__}`", call, ours.obs[key].to_numpy()
+        return f"`{function.__name__}`", call, ours.obs[ours_as or key].to_numpy()
 
     yield "`velocity_graph`", graph, correlations(ours)
     yield column(tools.velocity_confidence, "velocity_confidence")
     # Before latent_time, which writes a pseudotime from another root.
-    yield column(tools.velocity_pseudotime, "velocity_pseudotime")
-    yield column(tools.latent_time, "latent_time")
+    yield column(tools.velocity_pseudotime, "velocity_pseudotime", "velocity_pseudotime_as_scvelo")
+    yield column(tools.latent_time, "latent_time", "latent_time_as_scvelo")
     # On a copy what changes the fit, or root cells.
     others = {
         "terminal_states": lambda: tools.terminal_states(adata.copy()),

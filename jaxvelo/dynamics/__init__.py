@@ -3,6 +3,7 @@
 Pure functions over arrays; :mod:`jaxvelo.pp` and :mod:`jaxvelo.tl` apply them to an AnnData.
 """
 
+from jaxvelo.dynamics._agreed_time import AgreedTime, agreed_time
 from jaxvelo.dynamics._coherence import transition_coherence, velocity_coherence
 from jaxvelo.dynamics._dynamical_model import (
     CONVERGED,
@@ -38,6 +39,7 @@ __all__ = [
     "CONVERGED",
     "MODELS",
     "SIGNIFICANT",
+    "AgreedTime",
     "DynamicalFit",
     "GeneModels",
     "GroupContrast",
@@ -46,6 +48,7 @@ __all__ = [
     "SplicingKinetics",
     "SteadyState",
     "StochasticSteadyState",
+    "agreed_time",
     "align_total_time",
     "decay_difference",
     "diffusion_pseudotime",

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxvelo.dynamics._blocks import in_blocks
-from jaxvelo.dynamics._phase_curve import curve_at, nearest_places, tangents_at, time_grid
+from jaxvelo.dynamics._phase_curve import CurvePoints, curve_at, nearest_places, tangents_at, time_grid
 from jaxvelo.graph._blocks import on_cpu
 
 N_ON, N_OFF = 32, 48
@@ -75,25 +75,24 @@ def times_on_branches(
     log_curve: Float[Array, "4"], unspliced: Float[Array, " cells"], spliced: Float[Array, " cells"]
 ) -> tuple[Float[Array, "2 cells"], Float[Array, "2 cells"], Float[Array, "2 cells"]]:
     """Times, squared distances and residuals in spliced, on both branches: the nearest of the grid, then one step."""
-    grid = time_grid(log_curve, N_ON, N_OFF)
+    # Otherwise the compiler computes the points of the curve anew for each cell.
+    grid = jax.lax.optimization_barrier(time_grid(log_curve, N_ON, N_OFF))
     squared = jnp.square(unspliced[:, None] - grid.places[0][None])
     squared += jnp.square(spliced[:, None] - grid.places[1][None])
-    time, last = [], []
-    for branch in (slice(0, N_ON), slice(N_ON, None)):
-        times = grid.times[branch]
-        time.append(times[nearest_places(squared[:, branch])])
-        last.append(jnp.full_like(unspliced, jnp.max(times)))
-    nearest = _on_curve(log_curve, unspliced, spliced, jnp.concatenate(time), jnp.concatenate(last))
-    times, distances, residuals = (x.reshape(2, -1) for x in nearest)
+    nearest = [nearest_places(squared[:, :N_ON]), N_ON + nearest_places(squared[:, N_ON:])]
+    last = [jnp.max(grid.times[:N_ON]), jnp.max(grid.times[N_ON:])]
+    found = _on_curve(
+        log_curve,
+        jnp.stack([jnp.tile(unspliced, 2), jnp.tile(spliced, 2)]),
+        jax.tree.map(lambda x: x[..., jnp.concatenate(nearest)], grid),
+        jnp.repeat(jnp.stack(last), len(unspliced)),
+    )
+    times, distances, residuals = (x.reshape(2, -1) for x in found)
     return times, distances, residuals
 
 
 def _on_curve(
-    log_curve: Float[Array, "4"],
-    unspliced: Float[Array, " cells"],
-    spliced: Float[Array, " cells"],
-    time: Float[Array, " both"],
-    last: Float[Array, " both"],
+    log_curve: Float[Array, "4"], cells: Float[Array, "2 both"], nearest: CurvePoints, last: Float[Array, " both"]
 ) -> tuple[Float[Array, " both"], Float[Array, " both"], Float[Array, " both"]]:
     r"""One step from the nearest of the grid, on the branch with the gene on, then on the other.
 
@@ -101,10 +100,8 @@ def _on_curve(
     :math:`x` along the tangent, in units of its length, is made in the time :math:`-\log(1 - r x) / r`. A step of
     :math:`x` itself goes too far where little of the decay is left.
     """
-    on = jnp.arange(time.shape[0]) < unspliced.shape[0]
-    cells = jnp.stack([jnp.tile(unspliced, 2), jnp.tile(spliced, 2)])
-    places = curve_at(log_curve, time, on)
-    away, tangent = cells - places, tangents_at(log_curve, places, on)
+    time, on, tangent = nearest.times, nearest.on, nearest.tangents
+    away = cells - nearest.places
     bend = tangents_at(log_curve, tangent, jnp.zeros_like(on))  # the equations are linear
     least = jnp.sum(jnp.square(away), axis=0)
     length = jnp.sum(jnp.square(tangent), axis=0)

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxvelo.dynamics._phase_curve import LOWER, UPPER, CurvePoints, curve_at, nearest_places, time_grid
+from jaxvelo.dynamics._phase_curve import LOWER, UPPER, nearest_places, steepness_at, time_grid
 from jaxvelo.graph._blocks import on_cpu
 from jaxvelo.graph._precision import full_precision
 
@@ -179,7 +180,9 @@ def _evaluate(
 ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, "4 4"], Float[Array, "4"]]:
     """Loss, distance, Gauss-Newton matrix of the distance, and half the negative gradient of the loss."""
     curve = time_grid(log_curve, N_ON, N_OFF)
-    steepness = jax.jacfwd(_curve_with_its_corner)(log_curve, curve)  # (2, grid, 4)
+    corner = np.arange(N_ON + N_OFF) == N_ON - N_ON // 2 - 1
+    # Otherwise the compiler computes the points of the curve anew for each point of the gene.
+    curve, steepness = jax.lax.optimization_barrier((curve, steepness_at(log_curve, curve, corner)))
 
     x, y = places
     squared = jnp.square(x[:, None] - curve.places[0][None]) + jnp.square(y[:, None] - curve.places[1][None])
@@ -194,11 +197,11 @@ def _evaluate(
     length = jnp.sum(jnp.square(curve.tangents), axis=0)
     moving = (length > 0) & ~curve.ends
     direction = jnp.where(moving[None], curve.tangents * jax.lax.rsqrt(jnp.where(length > 0, length, 1.0))[None], 0.0)
-    along = jnp.einsum("ik,ikp->kp", direction, steepness)
-    information = jnp.einsum("k,ikp,ikq->pq", count, steepness, steepness)
-    information -= jnp.einsum("k,kp,kq->pq", count, along, along)
-    gradient = jnp.einsum("ik,ikp->p", residual, steepness)
-    gradient -= jnp.einsum("k,kp->p", jnp.sum(direction * residual, axis=0), along)
+    along = jnp.einsum("ik,ipk->pk", direction, steepness)
+    information = jnp.einsum("k,ipk,iqk->pq", count, steepness, steepness)
+    information -= jnp.einsum("k,pk,qk->pq", count, along, along)
+    gradient = jnp.einsum("ik,ipk->p", residual, steepness)
+    gradient -= jnp.einsum("k,pk->p", jnp.sum(direction * residual, axis=0), along)
 
     # Distances to the tangents at the nearest places, and not to these: that takes the grid's spacing out of the loss.
     (cu, cs), (du, ds) = curve.places, direction
@@ -210,18 +213,14 @@ def _evaluate(
     return distance + (log_curve - prior.mean) @ pull, distance, information, gradient - pull
 
 
-def _curve_with_its_corner(log_curve: Float[Array, "4"], curve: CurvePoints) -> Float[Array, "2 grid"]:
-    """Places at fixed times, except that the end of the branch that is on moves with the switching time."""
-    corner = jnp.arange(N_ON + N_OFF) == N_ON - N_ON // 2 - 1
-    return curve_at(log_curve, jnp.where(corner, jnp.exp(log_curve[3]), curve.times), curve.on)
-
-
 def _solve(matrix: Float[Array, "4 4"], vector: Float[Array, "4"]) -> Float[Array, "4"]:
-    """Solve a positive definite system of four equations by elimination, unrolled: a library call costs more."""
-    rows = [[*matrix[i], vector[i]] for i in range(4)]
-    for i in range(4):
-        rows[i] = [entry / rows[i][i] for entry in rows[i]]
-        for j in range(4):
-            if j != i:
-                rows[j] = [a - rows[j][i] * b for a, b in zip(rows[j], rows[i], strict=True)]
-    return jnp.stack([row[4] for row in rows])
+    """Solve a positive definite system of equations by elimination.
+
+    A library call costs more; without the loop, it takes longer to compile.
+    """
+
+    def eliminate(i: Int[Array, ""], rows: Float[Array, "4 5"]) -> Float[Array, "4 5"]:
+        row = rows[i] / rows[i, i]
+        return jnp.where((jnp.arange(4) == i)[:, None], row[None], rows - rows[:, i, None] * row[None])
+
+    return jax.lax.fori_loop(0, 4, eliminate, jnp.concatenate([matrix, vector[:, None]], axis=1))[:, 4]

@@ -16,6 +16,7 @@ The constants below were chosen on simulated data with known rates and on known 
 
 import os
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import equinox as eqx
 import numpy as np
@@ -168,7 +169,9 @@ def fit_dynamics(
         if len(genes):
             u, s = u[:, genes] / deviation[0, genes], s[:, genes] / deviation[1, genes]
             columns = first + genes
-            curves[columns] = _fit_batch(fit, columns, u, s, deviation[:, genes], weights, iterations, scaling)
+            curves[columns] = _fit_batch(
+                fit, columns, u, s, deviation[:, genes], weights, iterations, scaling, compiled
+            )
         return batch.stop - batch.start
 
     n_workers = _n_workers(genes_per_batch(n_cells, memory, dtype.itemsize))
@@ -177,9 +180,8 @@ def fit_dynamics(
     # together, but whole blocks.
     batch_size = _whole_blocks(min(batch_size, max(N_GENES, n_genes // (4 * n_workers))))
     with worker_threads(n_workers) as submit:
-        # Once, and not by each of the threads that come to them first. The compiler itself uses several cores.
-        _compile_fit(dtype)
-        compile_nearest_in_blocks(dtype)
+        # Once, and not by each of the threads that come to them first; these prepare genes meanwhile.
+        compiled = [submit(_compile_fit, dtype), submit(compile_nearest_in_blocks, dtype)]
         for batch in [submit(fit_genes, first) for first in range(0, n_genes, batch_size)]:
             n_done = batch.result()
             if report is not None:
@@ -259,8 +261,9 @@ def _fit_batch(
     weights: sp.csr_matrix,
     iterations: int,
     scaling: float | None,
+    compiled: list[Future],
 ) -> Float[np.ndarray, "genes 4"]:
-    """Fit some genes, write into the results what belongs to them, and return their curves."""
+    """Fit some genes when the programs are compiled, write what belongs to them into the results; return curves."""
     n_cells = u.shape[0]
     # Neighbouring cells share most of their moments: that many are independent.
     n_independent = n_cells / max(weights.nnz / n_cells, 1.0)
@@ -271,9 +274,11 @@ def _fit_batch(
     noise = [np.sqrt(np.mean(np.square(x - y), axis=0)) for x, y in ((u, smooth_u), (s, smooth_s))]
     precise = (noise[0] > 0) & (noise[1] > 0)
     unspliced_weight = np.where(precise, noise[1] / np.where(precise, noise[0], 1), 1).astype(u.dtype)
-    smooth = _fit_smooth(
-        smooth_u * unspliced_weight, smooth_s, iterations, n_independent, _shifted(units, unspliced_weight)
-    )
+    weighted_u = smooth_u * unspliced_weight
+    points, starts = phase_bins(weighted_u, smooth_s), _starts(weighted_u, smooth_s)
+    for program in compiled:
+        program.result()
+    smooth = _fit_smooth(points, starts, iterations, n_independent, _shifted(units, unspliced_weight))
     curves = smooth.log_curve.copy()
     curves[:, 0] -= np.log(unspliced_weight)
 
@@ -315,17 +320,14 @@ def _compile_fit(dtype: np.dtype) -> None:
 
 
 def _fit_smooth(
-    u: Float[np.ndarray, "cells genes"],
-    s: Float[np.ndarray, "cells genes"],
+    points: Points,
+    starts: Float[np.ndarray, "genes starts 4"],
     iterations: int,
     n_independent: float,
     units: Float[np.ndarray, " genes"] | None,
 ) -> CurveFit:
     """Fit from all starts for a few steps, then from the two best."""
-    n_genes = u.shape[1]
-    points = phase_bins(u, s)
-    starts = _starts(u, s)
-    n_starts = starts.shape[1]
+    n_genes, n_starts, _ = starts.shape
     everyone = np.arange(n_genes)
     typical = np.full(n_genes, 0.3)  # a mean squared distance, in units of the variances
     prior = _prior(np.tile(PRIOR_MEAN, (n_genes, 1)), PRIOR_DEVIATION, typical, n_independent, units)
@@ -429,7 +431,7 @@ def _covariance(fit: CurveFit, n_independent: float, free: bool) -> Float[np.nda
     prior = strength[:, None, None] * np.diag(1 / np.square(PRIOR_DEVIATION))
     matrix = np.where(np.isfinite(fit.information), fit.information, 0).astype(float) + prior
     directions = np.eye(4) if free else scipy.linalg.null_space(SCALING[None])
-    matrix = directions.T @ matrix @ directions
+    matrix = directions.T @ (matrix + np.swapaxes(matrix, 1, 2)) @ directions / 2  # symmetric, but for rounding
     # A direction that neither data nor prior say anything about gets a large variance, not a failure.
     inverse = np.linalg.inv(matrix + 1e-9 * np.eye(matrix.shape[-1]))
     return strength[:, None, None] * (directions @ inverse @ directions.T)

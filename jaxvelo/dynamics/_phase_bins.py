@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 
 SLABS = 20
 N_POINTS = SLABS * SLABS
+# Cells of as many genes as are sorted at a time: what they need stays in the cache of a processor core.
+BLOCK = 1 << 16
 
 
 class Points(NamedTuple):
@@ -52,48 +54,58 @@ def phase_bins(
     places = np.zeros((n_genes, 2, N_POINTS), dtype=unspliced.dtype)
     weights = np.zeros((n_genes, N_POINTS), dtype=unspliced.dtype)
     labels = np.zeros((n_genes, N_POINTS), dtype=np.int32)
-    columns = np.ascontiguousarray(unspliced.T), np.ascontiguousarray(spliced.T)
-    branch_columns = None if branches is None else np.ascontiguousarray(branches.T)
-    everything = [np.arange(n_cells)]
-    for gene, (u, s) in enumerate(zip(*columns, strict=True)):
-        groups = everything
-        if branch_columns is not None:
-            groups = [np.flatnonzero(branch_columns[gene] == b) for b in np.unique(branch_columns[gene])]
-        first = 0
-        for group, n_slabs in zip(groups, _shares([len(g) for g in groups], SLABS), strict=True):
-            order, edges = _bins(u[group], s[group], n_slabs)
-            cells, counts = group[order], np.diff(edges)
-            slots = slice(first, first + len(counts))
-            places[gene, 0, slots] = np.add.reduceat(u[cells], edges[:-1]) / counts
-            places[gene, 1, slots] = np.add.reduceat(s[cells], edges[:-1]) / counts
-            weights[gene, slots] = counts / n_cells
-            if branch_columns is not None:
-                labels[gene, slots] = branch_columns[gene, group[0]]
-            first += len(counts)
+    size = max(1, BLOCK // n_cells)
+    for genes in (slice(first, first + size) for first in range(0, n_genes, size)):
+        u, s = (np.ascontiguousarray(x[:, genes].T) for x in (unspliced, spliced))
+        b = np.zeros(u.shape, np.int8) if branches is None else branches[:, genes].T.astype(np.int8)
+        order, starts, slots = _bins(u, s, b)
+        gene, counts = starts // n_cells, np.diff(starts, append=u.size)
+        for axis, x in enumerate((u, s)):
+            sums = np.add.reduceat(np.take_along_axis(x, order, axis=1).ravel(), starts)
+            places[genes][gene, axis, slots] = sums / counts
+        weights[genes][gene, slots] = counts / n_cells
+        labels[genes][gene, slots] = np.take_along_axis(b, order, axis=1).ravel()[starts]
     return Points(places, weights, labels)
 
 
-def _shares(sizes: list[int], total: int) -> list[int]:
-    """Split a number of slabs over groups by their sizes; each gets at least one."""
-    shares = [max(1, round(total * size / sum(sizes))) for size in sizes]
-    while sum(shares) > total:
-        shares[int(np.argmax(shares))] -= 1
+def _bins(
+    u: Float[np.ndarray, "genes cells"], s: Float[np.ndarray, "genes cells"], branches: Int[np.ndarray, "genes cells"]
+) -> tuple[Int[np.ndarray, "genes cells"], Int[np.ndarray, " bins"], Int[np.ndarray, " bins"]]:
+    r"""Order of the cells of each gene; where bins start, one gene after another; number of the bin in its gene.
+
+    What is even splits :math:`n` cells into :math:`m` parts: the one of rank :math:`r` comes into part
+    :math:`\lfloor ((r + 1) m - 1) / n \rfloor`.
+    """
+    rows, rank = np.arange(len(u))[:, None], np.arange(u.shape[1], dtype=np.int32)[None]
+    sizes = np.stack(
+        [np.sum(branches == branch, axis=1, dtype=np.int32) for branch in range(branches.max() + 1)], axis=1
+    )
+    shares = _shares(sizes, SLABS)
+    # Stable sorts after each other: cells of equal counts in one kind are ordered by the other, so that the order in
+    # which they come does not matter.
+    by_unspliced = np.lexsort((s, u, branches))
+    branch = np.take_along_axis(branches, by_unspliced, axis=1)
+    within = rank - _before(sizes)[rows, branch]
+    slab = _before(shares)[rows, branch] + ((within + 1) * shares[rows, branch] - 1) // sizes[rows, branch]
+    slab = slab.astype(np.int16)  # that is sorted fast
+    order = np.take_along_axis(by_unspliced, np.lexsort((np.take_along_axis(s, by_unspliced, axis=1), slab)), axis=1)
+    sizes = np.bincount((rows * SLABS + slab).ravel(), minlength=len(u) * SLABS).reshape(-1, SLABS).astype(np.int32)
+    part = ((rank - _before(sizes)[rows, slab] + 1) * SLABS - 1) // sizes[rows, slab]
+    bins = slab.astype(np.int32) * SLABS + part
+    begins = np.diff(bins, axis=1, prepend=-1) != 0
+    starts = np.flatnonzero(begins)
+    return order, starts, (np.cumsum(begins, axis=1) - 1).ravel()[starts]
+
+
+def _shares(sizes: Int[np.ndarray, "genes groups"], total: int) -> Int[np.ndarray, "genes groups"]:
+    """Split a number of slabs over groups by their sizes; each with cells gets at least one."""
+    shares = np.round(total * sizes / sizes.sum(axis=1, keepdims=True)).astype(np.int32)
+    shares = np.where(sizes > 0, np.maximum(shares, 1), 0)
+    while (genes := np.flatnonzero(shares.sum(axis=1) > total)).size:
+        shares[genes, np.argmax(shares[genes], axis=1)] -= 1
     return shares
 
 
-def _bins(
-    u: Float[np.ndarray, " cells"], s: Float[np.ndarray, " cells"], n_slabs: int
-) -> tuple[Int[np.ndarray, " cells"], Int[np.ndarray, " edges"]]:
-    """Order of the cells, and the edges of the bins in it."""
-    n_cells = len(u)
-    # Stable sorts after each other: cells of equal counts in one kind are ordered by the other, so that the order in
-    # which they come does not matter.
-    by_unspliced = np.lexsort((s, u))
-    by_spliced = by_unspliced[np.argsort(s[by_unspliced], kind="stable")]
-    slab_edges = np.arange(n_slabs + 1) * n_cells // n_slabs
-    slab = np.empty(n_cells, dtype=np.int16)
-    slab[by_unspliced] = np.repeat(np.arange(n_slabs), np.diff(slab_edges))
-    order = by_spliced[np.argsort(slab[by_spliced], kind="stable")]
-    inner = np.diff(slab_edges)[:, None] * np.arange(SLABS) // SLABS
-    edges = np.append((slab_edges[:-1, None] + inner).ravel(), n_cells)
-    return order, edges[np.append(edges[1:] > edges[:-1], True)]
+def _before(sizes: Int[np.ndarray, "genes groups"]) -> Int[np.ndarray, "genes groups"]:
+    """Sum of the sizes before each."""
+    return np.cumsum(sizes, axis=1, dtype=np.int32) - sizes

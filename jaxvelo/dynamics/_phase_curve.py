@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxvelo.dynamics._splicing import splicing_solution
+from jaxvelo.dynamics._splicing import decay_difference
 
 # Shape of the curve beyond these is no longer seen in data, and float32 still resolves it there.
 LOWER = np.log([1e-3, 1e-3, 0.02, 0.05])
@@ -54,24 +54,30 @@ def time_grid(log_curve: Float[Array, "4"], n_on: int, n_off: int) -> CurvePoint
     no order: nothing that follows needs one.
     """
     _, _, ratio, switch = jnp.exp(log_curve)
-    slow = jnp.minimum(ratio, 1.0)
-
-    def even(n: int, rate: Float[Array, ""], end: Float[Array, ""], whole: bool) -> Float[Array, " n"]:
-        # With both ends, or without: once is enough.
-        share = np.linspace(0, 1, n) if whole else (np.arange(n) + 0.5) / n
-        left = jnp.maximum(jnp.exp(-rate * end), 1e-6)  # float32 resolves no less
-        return -jnp.log(left + jnp.asarray(1 - share, left.dtype) * (1 - left)) / rate
-
-    def branch(n: int, end: Float[Array, ""]) -> Float[Array, " n"]:
-        slowly, fast = even(n - n // 2, slow, end, True), even(n // 2, jnp.ones_like(slow), end, False)
-        return jnp.clip(jnp.concatenate([slowly, fast]), 0.0, end)
-
-    times = jnp.concatenate([branch(n_on, switch), branch(n_off, decay_end(log_curve))])
-    on = jnp.arange(n_on + n_off) < n_on
-    ends = np.isin(np.arange(n_on + n_off), (0, n_on - n_on // 2 - 1, n_on, n_on + n_off - n_off // 2 - 1))
+    is_on, slowly, share, ends = _grid_shares(n_on, n_off)
+    rate = jnp.where(slowly, jnp.minimum(ratio, 1.0), 1.0)
+    end = jnp.where(is_on, switch, decay_end(log_curve))
+    left = jnp.maximum(jnp.exp(-rate * end), 1e-6)  # float32 resolves no less
+    times = jnp.clip(-jnp.log(left + jnp.asarray(1 - share, left.dtype) * (1 - left)) / rate, 0.0, end)
     times = jax.lax.stop_gradient(times)
+    on = jnp.asarray(is_on)
     places = curve_at(log_curve, times, on)
     return CurvePoints(places, tangents_at(log_curve, places, on), times, on, jnp.asarray(ends))
+
+
+def _grid_shares(
+    n_on: int, n_off: int
+) -> tuple[Bool[np.ndarray, " grid"], Bool[np.ndarray, " grid"], Float[np.ndarray, " grid"], Bool[np.ndarray, " grid"]]:
+    """Of each point: whether the gene is on, whether it is even in the slow decay, share of the way, whether an end."""
+    on, slowly, share = [], [], []
+    for n, is_on in ((n_on, True), (n_off, False)):
+        n_slow, n_fast = n - n // 2, n // 2
+        # With both ends, or without: once is enough.
+        share += [np.linspace(0, 1, n_slow), (np.arange(n_fast) + 0.5) / n_fast]
+        slowly += [np.ones(n_slow, dtype=bool), np.zeros(n_fast, dtype=bool)]
+        on.append(np.full(n, is_on))
+    shares, slow = np.concatenate(share), np.concatenate(slowly)
+    return np.concatenate(on), slow, shares, slow & np.isin(shares, (0.0, 1.0))
 
 
 def decay_end(log_curve: Float[Array, "4"]) -> Float[Array, ""]:
@@ -84,20 +90,94 @@ def decay_end(log_curve: Float[Array, "4"]) -> Float[Array, ""]:
     folds = jnp.log(jnp.maximum(jnp.maximum(level_u, level_s) / NOTHING, 1.0))
     y = folds
     for _ in range(4):  # to the fixed point, where (1 + y) exp(-y) is that small
-        y = folds + jnp.log1p(y)
+        y = folds + jnp.log(1 + y)
     return jnp.maximum(y, -jnp.log(jnp.full_like(y, LAST))) / jnp.minimum(ratio, 1.0)
 
 
 def curve_at(
     log_curve: Float[Array, "4"], times: Float[Array, " points"], on: Bool[Array, " points"]
 ) -> Float[Array, "2 points"]:
-    """Unspliced and spliced at times since the last switch, of shape (2, points)."""
+    """Unspliced and spliced at times since the last switch, of shape (2, points).
+
+    In units of the steady states, the distance to that of the branch decays as molecules do when none are transcribed.
+    """
+    level_u, level_s, _, _ = jnp.exp(log_curve)
+    decays = _decays(log_curve[2], log_curve[3], times)
+    u, s = _decayed(_distances(decays, on), decays)
+    steady = on.astype(u.dtype)
+    return jnp.stack([level_u * (steady + u), level_s * (steady + s)])
+
+
+def steepness_at(
+    log_curve: Float[Array, "4"], curve: CurvePoints, corner: Bool[np.ndarray, " points"]
+) -> Float[Array, "2 4 points"]:
+    """Derivatives of the places on a curve by its parameters at fixed times, of shape (2, 4, points).
+
+    Written out, but for those of the decays by the ratio: the derivatives that JAX takes of :func:`curve_at` are three
+    times as long to compile and to run.
+
+    Parameters
+    ----------
+    log_curve
+        Parameters of the curve.
+    curve
+        Points on it.
+    corner
+        Mask of the end of the branch with the gene on, whose time is the switching time itself.
+    """
     level_u, level_s, ratio, switch = jnp.exp(log_curve)
-    zero, one = jnp.zeros_like(ratio), jnp.ones_like(ratio)
-    # In units of both steady states: with a transcription rate of one, these are 1 and 1 / ratio.
-    u, s = splicing_solution(jnp.where(on, times, switch), zero, zero, one, one, ratio)
-    u_off, s_off = splicing_solution(jnp.where(on, 0.0, times), u, s, zero, one, ratio)
-    return jnp.stack([level_u * u_off, level_s * ratio * s_off])
+    zero = jnp.zeros_like(curve.times)
+    decays, changes = jax.jvp(
+        lambda log_ratio: _decays(log_ratio, log_curve[3], curve.times), (log_curve[2],), (jnp.ones_like(ratio),)
+    )
+    (_, slow, mixed), (_, slow_change, mixed_change) = decays, changes
+    u, s = _distances(decays, curve.on)
+    other_start = jnp.where(curve.on, 0.0, -slow_change[-1] - mixed_change[-1])
+    by_ratio = other_start * slow[:-1] + s * slow_change[:-1] + u * mixed_change[:-1]
+    # With a later switch, the branch with the gene off starts further on.
+    u_switch, s_switch = 1 - decays.unspliced[-1], 1 - slow[-1] - mixed[-1]
+    speed = switch * (1 - u_switch), switch * ratio * (u_switch - s_switch)
+    u_moved, s_moved = _decayed(tuple(jnp.where(curve.on, 0.0, x) for x in speed), decays)
+    u_corner, s_corner = jnp.where(corner, switch, 0.0)[None] * curve.tangents
+    unspliced = [curve.places[0], zero, zero, level_u * u_moved + u_corner]
+    spliced = [zero, curve.places[1], level_s * by_ratio, level_s * s_moved + s_corner]
+    return jnp.stack([jnp.stack(unspliced), jnp.stack(spliced)])
+
+
+class _Decays(NamedTuple):
+    """What is left after some times, and, last, after the switching time, if nothing is transcribed.
+
+    Attributes
+    ----------
+    unspliced, spliced
+        Share of either kind of molecules.
+    mixed
+        Spliced molecules that unspliced ones have become, in units of both steady states.
+    """
+
+    unspliced: Float[Array, " times"]
+    spliced: Float[Array, " times"]
+    mixed: Float[Array, " times"]
+
+
+def _decays(log_ratio: Float[Array, ""], log_switch: Float[Array, ""], times: Float[Array, " points"]) -> _Decays:
+    ratio = jnp.exp(log_ratio)
+    times = jnp.append(times, jnp.exp(log_switch))
+    mixed = ratio * decay_difference(times, jnp.ones_like(ratio), ratio)
+    return _Decays(jnp.exp(-times), jnp.exp(-ratio * times), mixed)
+
+
+def _distances(decays: _Decays, on: Bool[Array, " points"]) -> tuple[Float[Array, " points"], Float[Array, " points"]]:
+    """Unspliced and spliced where the branches start, less the steady states that they go to."""
+    unspliced, spliced, mixed = (left[-1] for left in decays)
+    return jnp.where(on, -1.0, 1 - unspliced), jnp.where(on, -1.0, 1 - spliced - mixed)
+
+
+def _decayed(
+    start: tuple[Float[Array, " points"], ...], decays: _Decays
+) -> tuple[Float[Array, " points"], Float[Array, " points"]]:
+    u, s = start
+    return u * decays.unspliced[:-1], s * decays.spliced[:-1] + u * decays.mixed[:-1]
 
 
 def tangents_at(

@@ -3,9 +3,10 @@ r"""RNA velocity from the steady-state model of splicing, for all genes at once.
 Spliced counts follow :math:`ds/dt = \beta u - \gamma s`. In units where :math:`\beta = 1`, cells in the steady state
 lie on the line :math:`u = \gamma s`; a cell's distance from that line is its velocity.
 
-Every function here is written for one gene and mapped over the columns of (cells, genes) arrays. All are jitted and
-differentiable in the moments; which cells count as extreme is held fixed under differentiation. The results equal
-those of scVelo 0.3.4; choices of its that a reader would not expect are marked *as scVelo*.
+JAX arrays are fitted by a compiled program for their shape, differentiable in the moments; which cells count as extreme
+is held fixed under differentiation. NumPy arrays are fitted by NumPy, in blocks of genes, and nothing is compiled. The
+text is the same: inside, arrays have the shape (genes, cells). The results equal those of scVelo 0.3.4; choices of its
+that a reader would not expect are marked *as scVelo*.
 """
 
 import math
@@ -15,10 +16,13 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxvelo.order_statistic import order_statistic
+
+# Numbers in one array of a block of genes, on the host.
+BLOCK = 1 << 18
 
 Percentiles = tuple[float, float] | float | None
 
@@ -40,10 +44,10 @@ class SteadyState(eqx.Module):
         Velocity :math:`u - \gamma s - o`, of shape (cells, genes), in counts per unit of :math:`1/\beta`.
     """
 
-    gamma: Float[Array, " genes"]
-    offset: Float[Array, " genes"]
-    r2: Float[Array, " genes"]
-    residual: Float[Array, "cells genes"]
+    gamma: Float[Any, " genes"]
+    offset: Float[Any, " genes"]
+    r2: Float[Any, " genes"]
+    residual: Float[Any, "cells genes"]
 
 
 class StochasticSteadyState(eqx.Module):
@@ -61,17 +65,16 @@ class StochasticSteadyState(eqx.Module):
         Velocity of the second moment (scVelo's ``variance_velocity``), of shape (cells, genes).
     """
 
-    gamma: Float[Array, " genes"]
-    offset: Float[Array, " genes"]
-    offset2: Float[Array, " genes"]
-    residual: Float[Array, "cells genes"]
-    residual2: Float[Array, "cells genes"]
+    gamma: Float[Any, " genes"]
+    offset: Float[Any, " genes"]
+    offset2: Float[Any, " genes"]
+    residual: Float[Any, "cells genes"]
+    residual2: Float[Any, "cells genes"]
 
 
-@eqx.filter_jit
 def steady_state(
-    spliced: Float[Array, "cells genes"],
-    unspliced: Float[Array, "cells genes"],
+    spliced: Float[Any, "cells genes"],
+    unspliced: Float[Any, "cells genes"],
     *,
     percentiles: Percentiles = (5, 95),
     fit_offset: bool = False,
@@ -91,7 +94,7 @@ def steady_state(
     Parameters
     ----------
     spliced, unspliced
-        First moments of the normalised counts, of shape (cells, genes).
+        First moments of the normalised counts, of shape (cells, genes): all arrays of NumPy, or all of JAX.
     percentiles
         Lower and upper percentile, from 0 to 100; the lower is used with an offset only. A single number is the upper
         one. None fits on all cells. Static.
@@ -109,16 +112,15 @@ def steady_state(
     ----------
     La Manno et al. (2018), extreme-quantile fit of gamma; Bergen et al. (2020), its deterministic model.
     """
-    fit = partial(_fit_first_moments, percentiles=percentiles, fit_offset=fit_offset, r2_of_all_cells=r2_of_all_cells)
-    return SteadyState(*_over_genes(fit, out_axes=(0, 0, 0, 1))(spliced, unspliced))
+    options = percentiles, fit_offset, r2_of_all_cells
+    return SteadyState(*_over_genes(_fit_first_moments, (spliced, unspliced), options))
 
 
-@eqx.filter_jit
 def stochastic_steady_state(
-    spliced: Float[Array, "cells genes"],
-    unspliced: Float[Array, "cells genes"],
-    spliced_spliced: Float[Array, "cells genes"],
-    unspliced_spliced: Float[Array, "cells genes"],
+    spliced: Float[Any, "cells genes"],
+    unspliced: Float[Any, "cells genes"],
+    spliced_spliced: Float[Any, "cells genes"],
+    unspliced_spliced: Float[Any, "cells genes"],
     *,
     percentiles: Percentiles = (5, 95),
     fit_offset: bool = False,
@@ -160,126 +162,162 @@ def stochastic_steady_state(
     ----------
     Bergen et al. (2020), the stochastic model and its generalised least squares.
     """
-    fit = partial(_fit_both_moments, percentiles=percentiles, fit_offset=fit_offset, fit_offset2=fit_offset2)
-    gammas = _over_genes(fit, out_axes=(0, 0, 0, 1, 1))
-    return StochasticSteadyState(*gammas(spliced, unspliced, spliced_spliced, unspliced_spliced))
+    options = percentiles, fit_offset, fit_offset2
+    moments = spliced, unspliced, spliced_spliced, unspliced_spliced
+    return StochasticSteadyState(*_over_genes(_fit_both_moments, moments, options))
 
 
-def _over_genes(fit: Callable[..., Any], out_axes: tuple[int, ...]) -> Callable[..., Any]:
-    """Map the fit of one gene over the columns."""
-    return jax.vmap(fit, in_axes=1, out_axes=out_axes)
+def _over_genes(
+    fit: Callable[..., tuple[Any, ...]], moments: tuple[Float[Any, "cells genes"], ...], options: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    """Results of shape (genes,) or (cells, genes), of a function whose arrays have the shape (genes, cells)."""
+    if not all(isinstance(moment, np.ndarray) for moment in moments):
+        return _compiled(fit, moments, options)
+    n_cells, n_genes = moments[0].shape
+    size = max(1, BLOCK // max(n_cells, 1))
+    blocks = [slice(first, first + size) for first in range(0, max(n_genes, 1), size)]
+    results: list[np.ndarray] = []
+    for genes in blocks:
+        # Sums along contiguous cells are in pairs, and as precise as the compiled ones.
+        found = fit(*(np.ascontiguousarray(moment[:, genes].T) for moment in moments), *options)
+        results = results or [np.empty((*values.T.shape[:-1], n_genes), values.dtype) for values in found]
+        for result, values in zip(results, found, strict=True):
+            result[..., genes] = values.T
+    return tuple(results)
+
+
+@eqx.filter_jit
+def _compiled(fit: Callable[..., tuple[Array, ...]], moments: Any, options: tuple[Any, ...]) -> tuple[Array, ...]:
+    return tuple(values.T for values in fit(*(moment.T for moment in moments), *options))
 
 
 def _fit_first_moments(
-    s: Float[Array, " cells"],
-    u: Float[Array, " cells"],
+    s: Float[Any, "genes cells"],
+    u: Float[Any, "genes cells"],
     percentiles: Percentiles,
     fit_offset: bool,
     r2_of_all_cells: bool,
-) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""], Float[Array, " cells"]]:
-    """Deterministic fit of one gene: gamma, offset, r2, residual."""
+) -> tuple[Float[Any, " genes"], Float[Any, " genes"], Float[Any, " genes"], Float[Any, "genes cells"]]:
+    """Deterministic fit: gamma, offset, r2, residual."""
+    xp = s.__array_namespace__()
     gamma, offset = _line(s, u, _extreme(_both(s, u), percentiles, fit_offset), fit_offset)
     residual = u - gamma * s - offset
     if r2_of_all_cells:
-        slope, intercept = _line(s, u, jnp.ones_like(s, dtype=bool), fit_offset)
+        slope, intercept = _line(s, u, xp.ones_like(s, dtype=bool), fit_offset)
         unexplained = u - slope * s - intercept
     else:
         unexplained = residual
-    total = jnp.sum(jnp.square(u - jnp.mean(u)))
-    r2 = jnp.where(total > 0, 1 - _ratio(jnp.sum(jnp.square(unexplained)), total), 0)
-    return gamma, offset, r2, residual
+    total = _sum(xp.square(u - u.mean(axis=1, keepdims=True)))
+    r2 = xp.where(total > 0, 1 - _ratio(_sum(xp.square(unexplained)), total), 0)
+    return gamma[:, 0], offset[:, 0], r2[:, 0], residual
 
 
 def _fit_both_moments(
-    s: Float[Array, " cells"],
-    u: Float[Array, " cells"],
-    ss: Float[Array, " cells"],
-    us: Float[Array, " cells"],
+    s: Float[Any, "genes cells"],
+    u: Float[Any, "genes cells"],
+    ss: Float[Any, "genes cells"],
+    us: Float[Any, "genes cells"],
     percentiles: Percentiles,
     fit_offset: bool,
     fit_offset2: bool,
-) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""], Float[Array, " cells"], Float[Array, " cells"]]:
-    """Stochastic fit of one gene: gamma, both offsets, both residuals."""
+) -> tuple[Float[Any, "genes *cells"], ...]:
+    """Stochastic fit: gamma and both offsets, of shape (genes,); both residuals, of shape (genes, cells)."""
+    xp = s.__array_namespace__()
     extreme = _extreme(_both(s, u), percentiles, fit_offset)
     x2, y2 = 2 * ss - s, 2 * us + u
 
     gamma1, offset1 = _line(s, u, extreme, fit_offset)
-    gamma2, offset2 = _line(x2, y2, jnp.ones_like(s, dtype=bool), fit_offset2)
-    variance1 = jnp.var(u - gamma1 * s - offset1)
-    variance2 = jnp.var(y2 - gamma2 * x2 - offset2)
+    gamma2, offset2 = _line(x2, y2, xp.ones_like(s, dtype=bool), fit_offset2)
+    variance1 = (u - gamma1 * s - offset1).var(axis=1, keepdims=True)
+    variance2 = (y2 - gamma2 * x2 - offset2).var(axis=1, keepdims=True)
     # The inverse variances, scaled to sum to one: a residual of zero then needs no division by zero. Each from its own
     # quotient: they differ by many orders of magnitude, and 1 - weight1 would be rounding error.
     both = variance1 + variance2
-    weight1 = jnp.where(both > 0, _ratio(variance2, both), 0.5)
-    weight2 = jnp.where(both > 0, _ratio(variance1, both), 0.5)
+    weight1 = xp.where(both > 0, _ratio(variance2, both), 0.5)
+    weight2 = xp.where(both > 0, _ratio(variance1, both), 0.5)
 
     # As scVelo: cells that are not extreme stay in the first equation as points at the origin. That matters with an
     # offset only.
     used = extreme | _extreme(s, percentiles, fit_offset)
-    x1, y1 = jnp.where(used, s, 0), jnp.where(used, u, 0)
+    x1, y1 = xp.where(used, s, 0), xp.where(used, u, 0)
     xx1, xy1 = _products(x1, y1, centred=fit_offset)
     xx2, xy2 = _products(x2, y2, centred=fit_offset2)
     gamma = _ratio(weight1 * xy1 + weight2 * xy2, weight1 * xx1 + weight2 * xx2)
-    zero = jnp.zeros_like(gamma)
-    offset1 = jnp.mean(y1) - gamma * jnp.mean(x1) if fit_offset else zero
-    offset2 = jnp.mean(y2) - gamma * jnp.mean(x2) if fit_offset2 else zero
+    zero = xp.zeros_like(gamma)
+    offset1 = y1.mean(axis=1, keepdims=True) - gamma * x1.mean(axis=1, keepdims=True) if fit_offset else zero
+    offset2 = y2.mean(axis=1, keepdims=True) - gamma * x2.mean(axis=1, keepdims=True) if fit_offset2 else zero
 
     residual = u - gamma * s - offset1
     # The same equation for the centred moments.
     residual2 = (y2 - 2 * s * u) - gamma * (x2 - 2 * s * s) + 2 * offset1 * s - offset2
-    return gamma, offset1, offset2, residual, residual2
+    return gamma[:, 0], offset1[:, 0], offset2[:, 0], residual, residual2
 
 
-def _both(s: Float[Array, " cells"], u: Float[Array, " cells"]) -> Float[Array, " cells"]:
+def _both(s: Float[Any, "genes cells"], u: Float[Any, "genes cells"]) -> Float[Any, "genes cells"]:
     """Sum of spliced and unspliced counts, each in units of its maximum (as scVelo: of at least 0.001)."""
-    return s / jnp.maximum(jnp.max(s), 1e-3) + u / jnp.maximum(jnp.max(u), 1e-3)
+    xp = s.__array_namespace__()
+    return sum(x / xp.maximum(x.max(axis=1, keepdims=True), 1e-3) for x in (s, u))
 
 
-def _extreme(score: Float[Array, " cells"], percentiles: Percentiles, two_sided: bool) -> Bool[Array, " cells"]:
+def _extreme(score: Float[Any, "genes cells"], percentiles: Percentiles, two_sided: bool) -> Bool[Any, "genes cells"]:
     """Mask of the cells at or beyond the percentiles of the score.
 
     No element lies between the order statistics around a percentile, so that comparing with the outer one gives the
     same mask as comparing with an interpolated percentile.
     """
+    xp = score.__array_namespace__()
     if percentiles is None:
-        return jnp.ones_like(score, dtype=bool)
-    last = score.shape[0] - 1
+        return xp.ones_like(score, dtype=bool)
+    last = score.shape[1] - 1
     lower, upper = percentiles if isinstance(percentiles, tuple) else (None, percentiles)
     # The tolerance keeps a percentile that falls on an element, but for rounding, on that element.
-    mask = score >= order_statistic(score, math.ceil(last * (upper / 100) - 1e-9))
+    mask = score >= _ranked(score, math.ceil(last * (upper / 100) - 1e-9))
     if two_sided and lower is not None:
-        mask |= score <= order_statistic(score, math.floor(last * (lower / 100) + 1e-9))
+        mask |= score <= _ranked(score, math.floor(last * (lower / 100) + 1e-9))
     return mask
 
 
+def _ranked(score: Float[Any, "genes cells"], rank: int) -> Float[Any, "genes 1"]:
+    """Element of each gene with that many before it in ascending order."""
+    if isinstance(score, np.ndarray):
+        return np.partition(score, rank, axis=1)[:, rank : rank + 1]
+    return jax.vmap(partial(order_statistic, rank=rank))(score)[:, None]
+
+
 def _line(
-    x: Float[Array, " cells"], y: Float[Array, " cells"], used: Bool[Array, " cells"], fit_offset: bool
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    x: Float[Any, "genes cells"], y: Float[Any, "genes cells"], used: Bool[Any, "genes cells"], fit_offset: bool
+) -> tuple[Float[Any, "genes 1"], Float[Any, "genes 1"]]:
     """Slope and non-negative intercept of least squares over the cells used; zeros where they are undetermined."""
-    x, y = jnp.where(used, x, 0), jnp.where(used, y, 0)
-    through_origin = _ratio(jnp.sum(x * y), jnp.sum(x * x))
-    zero = jnp.zeros_like(through_origin)
+    xp = x.__array_namespace__()
+    x, y = xp.where(used, x, 0), xp.where(used, y, 0)
+    through_origin = _ratio(_sum(x * y), _sum(x * x))
+    zero = xp.zeros_like(through_origin)
     if not fit_offset:
         return through_origin, zero
-    n_used = jnp.sum(used).astype(x.dtype)
-    mean_x, mean_y = jnp.sum(x) / n_used, jnp.sum(y) / n_used
-    centred_x, centred_y = jnp.where(used, x - mean_x, 0), jnp.where(used, y - mean_y, 0)
-    xx = jnp.sum(centred_x * centred_x)
-    slope = _ratio(jnp.sum(centred_x * centred_y), xx)
-    offset = jnp.where(xx > 0, mean_y - slope * mean_x, 0)
-    return jnp.where(offset < 0, through_origin, slope), jnp.maximum(offset, zero)
+    n_used = _sum(used).astype(x.dtype)
+    mean_x, mean_y = _sum(x) / n_used, _sum(y) / n_used
+    centred_x, centred_y = xp.where(used, x - mean_x, 0), xp.where(used, y - mean_y, 0)
+    xx = _sum(centred_x * centred_x)
+    slope = _ratio(_sum(centred_x * centred_y), xx)
+    offset = xp.where(xx > 0, mean_y - slope * mean_x, 0)
+    return xp.where(offset < 0, through_origin, slope), xp.maximum(offset, zero)
 
 
 def _products(
-    x: Float[Array, " cells"], y: Float[Array, " cells"], centred: bool
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    x: Float[Any, "genes cells"], y: Float[Any, "genes cells"], centred: bool
+) -> tuple[Float[Any, "genes 1"], Float[Any, "genes 1"]]:
     """Inner products of x with itself and with y, after taking the mean off both if asked."""
     if centred:
-        x, y = x - jnp.mean(x), y - jnp.mean(y)
-    return jnp.sum(x * x), jnp.sum(x * y)
+        x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+    return _sum(x * x), _sum(x * y)
 
 
-def _ratio(numerator: Float[Array, ""], denominator: Float[Array, ""]) -> Float[Array, ""]:
+def _sum(x: Any) -> Float[Any, "genes 1"]:
+    return x.sum(axis=1, keepdims=True)
+
+
+def _ratio(numerator: Float[Any, "genes 1"], denominator: Float[Any, "genes 1"]) -> Float[Any, "genes 1"]:
     """Quotient, and 0 (with a gradient of 0) where the denominator is 0."""
-    safe = jnp.where(denominator == 0, 1, denominator)
-    return jnp.where(denominator == 0, 0, numerator / safe)
+    xp = numerator.__array_namespace__()
+    safe = xp.where(denominator == 0, 1, denominator)
+    return xp.where(denominator == 0, 0, numerator / safe)

@@ -16,7 +16,8 @@ from jaxvelo.markov._metrics import (
 from jaxvelo.markov._projection import project
 from jaxvelo.markov._reachability import cannot_reach
 from jaxvelo.markov._schur import Schur, eigengap, schur
-from jaxvelo.markov._stationary import stationary_distribution, stationary_distributions
+from jaxvelo.markov._stationary import stationary_distribution
+from jaxvelo.markov._stopped_chain import stopped_distribution
 from jaxvelo.markov._visits import expected_visits
 from jaxvelo.markov._walks import random_walks, sample_starts
 
@@ -49,5 +50,5 @@ __all__ = [
     "sample_starts",
     "schur",
     "stationary_distribution",
-    "stationary_distributions",
+    "stopped_distribution",
 ]

@@ -1,4 +1,4 @@
-"""Where a Markov chain is found in the long run: its stationary and almost stationary distributions."""
+"""Where a Markov chain is found in the long run: its stationary distribution."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import numpy as np
 import scipy.sparse as sp
 from jax.custom_derivatives import linear_call
 from jaxtyping import Array, Float
-from scipy.sparse.linalg import ArpackNoConvergence
 
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._host import call_on_host
-from jaxvelo.leading_eigenvectors import leading_eigenvectors
 from jaxvelo.markov._absorbing_chain import AbsorbingChain, Effort, Way, plan
 from jaxvelo.markov._absorption import DIRECT_CELLS, effort_of
 from jaxvelo.markov._closed_classes import closed_class_of_cells
@@ -278,64 +276,3 @@ def _stationary_jvp(effort, primals, tangents):
 
     still = jax.tree.map(jnp.zeros_like, found)
     return found, still._replace(distribution=linear_call(change, transposed, TransitionMatrix(graph, values), causes))
-
-
-def stationary_distributions(
-    transitions: sp.csr_matrix, tolerance: float = 1e-3, n_eigenvalues: int = 10
-) -> Float[np.ndarray, "cells distributions"]:
-    r"""Stationary distributions of a chain, and what is almost stationary.
-
-    Left eigenvectors :math:`\mu T = \lambda \mu` with :math:`\operatorname{Re} \lambda \geq 1 - \epsilon`. The
-    eigenvalue 1 has as many as there are closed classes of cells. With several classes its eigenvectors are any
-    mixtures, so the distribution of each class is computed by itself.
-
-    Parameters
-    ----------
-    transitions
-        Transition matrix of shape (cells, cells); every row sums to one.
-    tolerance
-        :math:`\epsilon`.
-    n_eigenvalues
-        How many of the largest eigenvalues to look at.
-
-    Returns
-    -------
-    numpy.ndarray
-        Non-negative, each column with sum one, of shape (cells, distributions): first those of the closed classes,
-        then the magnitudes of the further eigenvectors, with falling eigenvalue.
-
-    Raises
-    ------
-    ArithmeticError
-        If the iteration finds no eigenvector.
-
-    References
-    ----------
-    Bergen et al. (2020), Methods: root cells and end points as stationary states.
-    """
-    transitions = without_zeros(transitions)
-    label = closed_class_of_cells(transitions)
-    n_classes = int(label.max()) + 1
-    values, vectors = _leading_left_eigenvectors(transitions, n_eigenvalues)
-    columns = []
-    if n_classes > 1:
-        profile = Recurrence(transitions, effort_of(None, 2000, DIRECT_CELLS)).profile
-        columns = [np.where(label == c, profile, 0) for c in range(n_classes)]
-    further = vectors[:, len(columns) :][:, values[len(columns) :] >= 1 - tolerance]
-    distributions = np.abs(np.column_stack([*columns, further]))
-    return distributions / distributions.sum(axis=0)
-
-
-def _leading_left_eigenvectors(transitions: sp.csr_matrix, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Real parts of the eigenvalues with the largest real part, falling, and of their left eigenvectors."""
-    try:
-        values, vectors = leading_eigenvectors(sp.csr_matrix(transitions.T), count, "real", symmetric=False)
-    except ArpackNoConvergence as error:
-        if not len(error.eigenvalues) or error.eigenvalues.real.max() < 1 - 1e-6:
-            raise ArithmeticError(
-                f"Expected the stationary distribution of a transition matrix of {transitions.shape[0]} cells, found "
-                "no convergence. The graph may hang together by a few edges only: use more neighbours, or take its "
-                "parts by themselves."
-            ) from error
-        values, vectors = error.eigenvalues, error.eigenvectors
-    return values.real, vectors.real

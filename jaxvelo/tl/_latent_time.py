@@ -11,16 +11,16 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float, Int
 
-from jaxvelo.annotated.arguments import is_number, listed
+from jaxvelo.annotated.arguments import check_integer, is_number, listed
 from jaxvelo.annotated.entries import require_anndata, require_key
 from jaxvelo.annotated.fit_columns import read_times
 from jaxvelo.annotated.graphs import graph_key, read_graph
-from jaxvelo.annotated.marked_cells import cell_at, is_informative, score_at, score_of
+from jaxvelo.annotated.marked_cells import cell_at, score_of
 from jaxvelo.annotated.parts import Part
 from jaxvelo.annotated.velocity_graph import has_velocity_graph, read_velocity_graph
 from jaxvelo.configuration import accepts_data, logger, timed
+from jaxvelo.dynamics import agreed_time, local_confidence, neighborhood_weights
 from jaxvelo.dynamics import latent_time as latent_time_of_roots
-from jaxvelo.dynamics import local_confidence, neighborhood_weights
 from jaxvelo.tl._terminal_states import Nearest, find_terminal_states, read_nearest
 from jaxvelo.tl._velocity_graph import (
     Directions,
@@ -50,12 +50,19 @@ def latent_time(
     t_max: float | None = None,
     copy: bool = False,
     *,
+    n_iterations: int = 10,
     neighbors_key: str | None = None,
 ) -> AnnData | None:
     r"""Compute the latent time that all genes share, from the times that the dynamical model gives each gene.
 
     The times of each gene are set to zero at a root cell, and a low percentile over genes is the time of a cell:
     :func:`jaxvelo.dynamics.latent_time`, over up to four root cells, those that come first by the sum of their times.
+
+    These times stay, but the cells take them in the order that the genes agree on. Each gene has a say by how well its
+    clock, read by an increasing function, tells the order of the cells; clocks and order are brought into agreement by
+    turns (:func:`jaxvelo.dynamics.agreed_time`). Of two first orders, that of the times above and that of the diffusion
+    distance from the first root cell over the neighbour graph, the one counts in the end on which the genes agree more.
+
     Then times :math:`T_i` that disagree with their neighbourhood (:func:`jaxvelo.dynamics.local_confidence` below
     ``min_confidence``) are left out, and the rest is averaged,
 
@@ -93,6 +100,8 @@ def latent_time(
         Time of the last cell, in a unit of your choice; None for 1.
     copy
         Return a copy and leave ``adata`` as it is.
+    n_iterations
+        How often clocks and order are brought into agreement; 0 for the order of the percentiles, as in scVelo.
     neighbors_key
         Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
 
@@ -114,15 +123,16 @@ def latent_time(
 
     Notes
     -----
-    Equal to scVelo 0.3.4 for the same root cells and a connected graph: to 1e-8 in double precision; in single to about
-    a hundredth, as rounding may take a gene's time across that of the root, from one end of its circle to the other.
-    What differs:
+    With ``n_iterations=0`` equal to scVelo 0.3.4 for the same root cells and a connected graph: to 1e-8 in double
+    precision; in single to about a hundredth, as rounding may take a gene's time across that of the root, from one end
+    of its circle to the other. What differs:
 
     1. Root cells: see :func:`jaxvelo.tl.terminal_states`.
     2. If the velocity graph is missing, scVelo computes it on 30 principal components; here it is that of all genes.
     3. A key that does not exist is an error; scVelo takes another.
     4. The pseudotime is computed where it is used only, and is not written.
-    5. A cell that the pseudotime does not reach keeps its latent time; one all of whose neighbourhood disagrees keeps
+    5. The pseudotime has an end point only if there is ``end_key``, see :func:`jaxvelo.tl.velocity_pseudotime`.
+    6. A cell that the pseudotime does not reach keeps its latent time; one all of whose neighbourhood disagrees keeps
        the average over all of it. There, these become NaN and 0.
 
     References
@@ -130,7 +140,8 @@ def latent_time(
     Bergen et al. (2020), Methods, gene-shared latent time.
     """
     require_anndata(adata)
-    options = _Options(min_likelihood, min_confidence, min_corr_diffusion, weight_diffusion, t_max)
+    check_integer("n_iterations", n_iterations, 0)
+    options = _Options(min_likelihood, min_confidence, min_corr_diffusion, weight_diffusion, t_max, n_iterations)
     found = _computed(_read(adata, vkey, root_key, end_key, neighbors_key, options), options)
     result = adata.copy() if copy else adata
     if found.graph is not None:
@@ -150,6 +161,7 @@ class _Options:
     min_corr_diffusion: float | None
     weight_diffusion: float | None
     t_max: float | None
+    n_iterations: int
 
     def __post_init__(self) -> None:
         ranges = {
@@ -197,8 +209,8 @@ class _Inputs:
         Root cells; None if they must be computed.
     ends
         End points that the user named, if any.
-    stored_ends
-        Score of the end points that are stored, if it sets some cells apart.
+    has_ends
+        Whether there are end points that set some cells apart.
     graph
         Velocity graph that is stored; None if there is none, or it is not needed.
     directions
@@ -213,7 +225,7 @@ class _Inputs:
     vkey: str
     roots: _Marked | None
     ends: _Marked | None
-    stored_ends: Float[np.ndarray, " cells"] | None
+    has_ends: bool
     graph: tuple[sp.csr_matrix, sp.csr_matrix] | None
     directions: Directions | None
     nearest: Nearest | None
@@ -252,7 +264,7 @@ def _read(
         vkey,
         roots,
         ends,
-        score_at(adata, "end_points", {}) if has_score(adata, "end_points") else None,
+        has_score(adata, "end_points"),
         graph,
         directions,
         read_nearest(adata, neighbors_key) if roots is None else None,
@@ -265,15 +277,14 @@ def _computed(inputs: _Inputs, options: _Options) -> _Found:
     if inputs.directions is not None:
         computed = correlations(inputs.directions)
         graph = computed.positive, computed.negative
-    roots, stored_ends = inputs.roots, inputs.stored_ends
+    roots = inputs.roots
     scores: dict[str, np.ndarray] = {}
     if inputs.nearest is not None and graph is not None:
         everywhere = [Part(np.ones(len(inputs.times), dtype=bool), None)]
         scores["root_cells"], ends = find_terminal_states(inputs.nearest, inputs.vkey, graph, everywhere)
         roots = _Marked("root_cells", scores["root_cells"])
-        if stored_ends is None:
+        if not inputs.has_ends:
             scores["end_points"] = ends
-            stored_ends = ends if is_informative(ends) else None
     assert roots is not None
 
     with timed(f"Computing latent time with {roots.key!r} as prior"):
@@ -283,12 +294,7 @@ def _computed(inputs: _Inputs, options: _Options) -> _Found:
         last = None if inputs.ends is None else _first_marked(inputs.ends, order[::-1], "end points")
         pseudotime = None
         if options.uses_diffusion and graph is not None:
-            end = None
-            if last is not None:
-                end = int(last[0])
-            elif stored_ends is not None:
-                end = int(np.argmax(inputs.neighborhoods @ stored_ends))
-            pseudotime = pseudotime_on(magnitudes(*graph), int(first[0]), end)
+            pseudotime = pseudotime_on(magnitudes(*graph), int(first[0]), None if last is None else int(last[0]))
             if options.min_corr_diffusion is not None:
                 times = _correlated(times, pseudotime, options.min_corr_diffusion)
         # The default floating type: float32, or float64 if the user has enabled it.
@@ -301,6 +307,8 @@ def _computed(inputs: _Inputs, options: _Options) -> _Found:
                 f"Expected times in `adata.layers['fit_t']` that vary among cells, found none that do after the root "
                 f"cell {first[0]}. Choose other root cells, or a lower `min_likelihood`."
             )
+        if options.n_iterations:
+            latent = _in_agreed_order(latent, times, inputs.neighborhoods, int(first[0]), options.n_iterations)
         latent = _with_neighbors(
             latent, inputs.neighborhoods, options.min_confidence, pseudotime, options.weight_diffusion
         )
@@ -360,6 +368,18 @@ def _correlated(times: np.ndarray, pseudotime: np.ndarray, least: float) -> np.n
             f"{least}, found none (largest {correlation.max():.3g}). Choose a lower one."
         )
     return times[:, correlation >= least]
+
+
+def _in_agreed_order(
+    latent: np.ndarray, times: np.ndarray, neighborhoods: sp.csr_matrix, root: int, n_iterations: int
+) -> np.ndarray:
+    """The same times, in the order of the cells that the genes agree on."""
+    distance = pseudotime_on(neighborhoods, root, None)
+    starts = latent, np.where(np.isfinite(distance), distance, latent)
+    found = [agreed_time(times, start, neighborhoods, n_iterations) for start in starts]
+    order = max(found, key=lambda one: one.precision).order
+    # Cells that are alike in the order stay so.
+    return np.interp(order, (np.arange(len(latent)) + 0.5) / len(latent), np.sort(latent))
 
 
 def _with_neighbors(

@@ -15,12 +15,13 @@ from jaxvelo.annotated.graphs import graph_key
 from jaxvelo.annotated.neighbors import read_neighbors, warn_about_isolated
 from jaxvelo.annotated.parts import Part, column_of, parts_of
 from jaxvelo.annotated.velocity_graph import read_velocity_graph
-from jaxvelo.configuration import accepts_data, logger, timed
-from jaxvelo.markov import stationary_distributions
+from jaxvelo.configuration import accepts_data, timed
+from jaxvelo.markov import stopped_distribution
 
 SCALE = 10.0
 PERCENTILES = (2, 98)
 ROUNDING = 1e-9
+STOP = 1e-3
 
 
 @accepts_data
@@ -30,7 +31,7 @@ def terminal_states(
     *,
     groupby: str | None = None,
     groups: str | Sequence[str] | None = None,
-    eps: float = 1e-3,
+    eps: float = STOP,
     neighbors_key: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
@@ -42,11 +43,15 @@ def terminal_states(
     .. math:: T_{ij} = \frac{e^{10 \pi_{ij}}}{\sum_k e^{10 \pi_{ik}}}, \qquad
               B_{ij} = \frac{e^{10 \pi_{ji}}}{\sum_k e^{10 \pi_{ki}}},
 
-    and end points and root cells are where they are found in the long run:
-    :math:`\mu^{\text{end}} T = \lambda \mu^{\text{end}}`, :math:`\mu^{\text{root}} B = \lambda \mu^{\text{root}}` with
-    :math:`\lambda \geq 1 - \epsilon`. Each :math:`\mu` is cut off at its 2nd and 98th percentile and scaled to the
-    maximum 1; their sum is averaged over each cell and its nearest neighbours, cut off at the 98th percentile, and
-    scaled to the range from 0 to 1.
+    and end points and root cells are where they are found in the long run, from any cell: where they are when they are
+    stopped, at each step with the probability :math:`\epsilon`,
+
+    .. math:: \mu^{\text{end}} = \epsilon \sum_{k \geq 0} (1 - \epsilon)^k \eta T^k, \qquad
+              \mu^{\text{root}} = \epsilon \sum_{k \geq 0} (1 - \epsilon)^k \eta B^k, \qquad \eta_i = 1 / n .
+
+    Each :math:`\mu` is cut off at its 2nd and 98th percentile, averaged over each cell and its nearest neighbours, cut
+    off at the 98th percentile, and scaled to the range from 0 to 1. Where cells have several ends, each has a score by
+    the share of the cells that come there.
 
     Parameters
     ----------
@@ -61,7 +66,8 @@ def terminal_states(
         Names of some of these groups: then one process of their cells together, of which ``groupby`` is the key (the
         clustering ``"clusters"`` or ``"louvain"`` if None).
     eps
-        :math:`\epsilon`: how far below 1 an eigenvalue still counts as that of a stationary state.
+        :math:`\epsilon`: what lasts longer than :math:`1 / \epsilon` steps counts as lasting. In scVelo, how far below
+        1 an eigenvalue still counts as that of a stationary state, which is the same but for the sharp edge.
     neighbors_key
         Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
     copy
@@ -81,18 +87,21 @@ def terminal_states(
     ValueError
         If they are those of other cells, or not finite, ``eps`` is out of range, or no group is there.
     ArithmeticError
-        If a stationary state is not found.
+        If the long run is not found.
 
     Notes
     -----
-    Equal to scVelo 0.3.4 where both processes have a row for each cell and one stationary state. What differs:
+    Close to scVelo 0.3.4 where both processes have a row for each cell and one stationary state. What differs:
 
-    1. A cell without correlations (a velocity without direction), and backward, one that no velocity graph's edge leads
+    1. scVelo adds up the left eigenvectors with eigenvalues from :math:`1 - \epsilon` on, each scaled to the same
+       maximum. Where there are several, any mixture of them is one: rounding, another order of the cells or another
+       number of threads brings about other roots and ends; and two cells that lead to each other count as much as all
+       others together. Here the long run is one equation, of which a change of the correlations by
+       :math:`\delta` changes the result by no more than a multiple of :math:`\delta / \epsilon`.
+    2. A cell without correlations (a velocity without direction), and backward, one that no velocity graph's edge leads
        to, goes to each of its nearest neighbours with equal probability. In scVelo its row is empty, and what arrives
        there is lost. If that is enough to bring the largest eigenvalue below :math:`1 - \epsilon`, scVelo finds no root
        cell: so it is for the pancreas data (20 of 3,696 cells).
-    2. If there are several classes of cells that lead to no others, each has its own stationary distribution. An
-       eigensolver alone returns any mixture of them.
     3. A state that fewer than 2 % of the cells make up is not cut off; there, it is divided by zero.
     4. A cell without neighbours takes no part, with a warning, and is neither root cell nor end point.
     5. Groups work with any AnnData; in scVelo they need one that chooses the cells of ``adata.uns`` too.
@@ -103,8 +112,8 @@ def terminal_states(
     Bergen et al. (2020), Methods: root cells and end points.
     """
     require_anndata(adata)
-    if not 0 <= eps < 1:
-        raise ValueError(f"Expected `eps` to be at least 0 and below 1, found `{eps!r}`.")
+    if not 0 < eps < 1:
+        raise ValueError(f"Expected `eps` to be above 0 and below 1, found `{eps!r}`.")
     parts = parts_of(adata, groupby, groups)
     graph = read_velocity_graph(adata, vkey)
     states = find_terminal_states(read_nearest(adata, neighbors_key), vkey, graph, parts, eps)
@@ -132,7 +141,7 @@ def find_terminal_states(
     vkey: str,
     graph: tuple[sp.csr_matrix, sp.csr_matrix],
     parts: list[Part],
-    eps: float = 1e-3,
+    eps: float = STOP,
 ) -> tuple[Float[np.ndarray, " cells"], Float[np.ndarray, " cells"]]:
     """Score of each cell as root cell and as end point; see :func:`terminal_states`. Zero for cells of no part."""
     scores = np.zeros((2, nearest.neighbors.shape[0]))
@@ -153,13 +162,22 @@ def _scores(neighbors: sp.csr_matrix, weights: sp.csr_matrix, eps: float) -> Flo
         return scores
     neighbors, weights = (sp.csr_matrix(matrix[cells][:, cells]) for matrix in (neighbors, weights))
     nearest = _rows_to_one(neighbors)
-    chains = {"root cells": sp.csr_matrix(weights.T), "end points": weights}
-    for score, (kind, chain) in zip(scores, chains.items(), strict=True):
-        states = stationary_distributions(_with_all_rows(chain, nearest), eps)
-        score[cells] = _smoothed(states, neighbors)
-        n_states = states.shape[1]
-        logger.info("    identified %d %s of %s", n_states, "region" if n_states == 1 else "regions", kind)
+    everywhere = np.full(len(cells), 1 / len(cells))
+    for score, chain in zip(scores, (sp.csr_matrix(weights.T), weights), strict=True):
+        score[cells] = _smoothed(stopped_distribution(_with_all_rows(chain, nearest), everywhere, eps), neighbors)
     return scores
+
+
+def share_from_elsewhere(graph: tuple[sp.csr_matrix, sp.csr_matrix], neighborhoods: sp.csr_matrix, root: int) -> float:
+    r"""Share of the cells that come from elsewhere than a root, the total variation :math:`|\mu - \mu^{(i)}| / 2`.
+
+    :math:`\mu` is the long run of the process backward in time from any cell, :math:`\mu^{(i)}` that from the root.
+    """
+    chain = _with_all_rows(sp.csr_matrix(_exponential(*graph).T), neighborhoods)
+    n_cells = chain.shape[0]
+    starts = np.full(n_cells, 1 / n_cells), np.eye(1, n_cells, root)[0]
+    of_all, of_one = (stopped_distribution(chain, start, STOP) for start in starts)
+    return float(np.abs(of_all - of_one).sum() / 2)
 
 
 def _exponential(positive: sp.csr_matrix, negative: sp.csr_matrix) -> sp.csr_matrix:
@@ -182,13 +200,13 @@ def _rows_to_one(weights: sp.csr_matrix) -> sp.csr_matrix:
     return sp.csr_matrix(sp.diags_array(1 / np.where(sums == 0, 1, sums)) @ weights + sp.diags_array(stays))
 
 
-def _smoothed(states: np.ndarray, neighbors: sp.csr_matrix) -> np.ndarray:
-    """Sum of the states, without their extremes, averaged over neighbourhoods, from 0 to 1."""
-    low, high = np.percentile(states, PERCENTILES, axis=0)
-    high = np.where(high > 0, high, states.max(axis=0))
-    cut = np.where(states < low, 0, np.minimum(states, high)) / high
+def _smoothed(state: Float[np.ndarray, " cells"], neighbors: sp.csr_matrix) -> Float[np.ndarray, " cells"]:
+    """A distribution without its extremes, averaged over neighbourhoods, from 0 to 1."""
+    low, high = np.percentile(state, PERCENTILES)
+    high = high if high > 0 else state.max()
+    cut = np.where(state < low, 0, np.minimum(state, high)) / high
     neighborhoods = _rows_to_one(sp.csr_matrix(neighbors + sp.identity(neighbors.shape[0])))
-    score = neighborhoods @ cut.sum(axis=1)
+    score = neighborhoods @ cut
     high = np.percentile(score, PERCENTILES[1])
     score = np.minimum(score, high) if high > 0 else score
     if np.ptp(score) <= ROUNDING * score.max():

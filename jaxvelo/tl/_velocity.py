@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 
@@ -21,7 +20,13 @@ from jaxvelo.dynamics import (
     stochastic_steady_state,
     velocities_in_blocks,
 )
-from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
+from jaxvelo.tl._velocity_genes import (
+    default_floats,
+    find_velocity_genes,
+    fit_steady_state,
+    highly_variable,
+    read_counts,
+)
 
 LEAST_GENES = 10
 OTHER_UNIT, SPREAD = 1.25, 0.1
@@ -174,9 +179,7 @@ def velocity(
             weights = neighborhood_weights(part.within(graph))
             second = second_moments(weights, *(x if part.cells.all() else x[part.cells] for x in counts))
             stochastic = stochastic_steady_state(
-                jnp.asarray(s[:, fitted], dtype=float),
-                jnp.asarray(u[:, fitted], dtype=float),
-                *(jnp.asarray(moment, dtype=float) for moment in second),
+                *(default_floats(moment) for moment in (s[:, fitted], u[:, fitted], *second)),
                 percentiles=percentiles,
                 fit_offset=fit_offset,
                 fit_offset2=fit_offset2,

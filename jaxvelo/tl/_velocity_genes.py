@@ -44,8 +44,13 @@ def fit_steady_state(
     r2_adjusted: bool = False,
 ) -> SteadyState:
     """Fit the deterministic model in the default floating type: float32, or float64 if the user has enabled it."""
-    s, u = jnp.asarray(spliced, dtype=float), jnp.asarray(unspliced, dtype=float)
+    s, u = default_floats(spliced), default_floats(unspliced)
     return steady_state(s, u, percentiles=percentiles, fit_offset=fit_offset, r2_of_all_cells=r2_adjusted)
+
+
+def default_floats(values: np.ndarray) -> np.ndarray:
+    """On the host: of JAX's default floating type, for which no program is compiled for each shape."""
+    return np.asarray(values, dtype=jnp.result_type(float))
 
 
 def find_velocity_genes(

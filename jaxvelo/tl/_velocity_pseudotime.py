@@ -11,13 +11,16 @@ from anndata import AnnData
 from jaxvelo.annotated.arguments import check_integer
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.graphs import read_neighbor_graph
-from jaxvelo.annotated.marked_cells import cell_at, is_informative, number_at, score_at
+from jaxvelo.annotated.marked_cells import cell_at, highest_around, is_informative, number_at, score_at
 from jaxvelo.annotated.parts import Part, column_of, parts_of
 from jaxvelo.annotated.velocity_graph import read_velocity_graph
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import diffusion_pseudotime, neighborhood_weights
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.tl._terminal_states import find_terminal_states, read_nearest
+from jaxvelo.tl._terminal_states import find_terminal_states, read_nearest, share_from_elsewhere
+
+MOST_ELSEWHERE = 0.1
+"""Share of the cells that may come from elsewhere than the root without a warning; below 0.09 on simulated cells."""
 
 
 @accepts_data
@@ -55,10 +58,10 @@ def velocity_pseudotime(
         clustering ``"clusters"`` or ``"louvain"`` if None).
     root_key, end_key
         Root cell and end point: the number or the name of a cell, or a key of ``adata.obs`` with a score; then it is
-        the cell around which the score is highest, averaged over connected cells. If None, ``"root_cells"`` and
-        ``"end_points"``; without ``adata.obs["root_cells"]``, they are computed as :func:`jaxvelo.tl.terminal_states`
-        does, also for a group in which the scores do not tell cells apart. If only a root is given, ``"end_points"`` is
-        taken where it is there.
+        the cell around which the score is highest, averaged over connected cells. If no root is given,
+        ``"root_cells"``; without ``adata.obs["root_cells"]``, they are computed as :func:`jaxvelo.tl.terminal_states`
+        does, also for a group in which the scores do not tell cells apart. Without ``end_key`` there is no end point:
+        only where all cells end at one place does that say how late they are.
     n_dcs
         Number of diffusion components.
     use_velocity_graph
@@ -87,10 +90,15 @@ def velocity_pseudotime(
 
     Notes
     -----
-    Equal to scVelo 0.3.4 on a connected graph, and to that of the cells of each group by themselves. There, a key that
-    does not exist gives NaN for all cells, here it is an error; groups after the first get NaN unless all have root
-    cells already; a root's number counts among the cells of the group; and ``adata.obs["cell_fate"]`` is taken for the
-    groups where it is there, which has to be said here.
+    Equal to scVelo 0.3.4 on a connected graph for the same root and end, and to that of the cells of each group by
+    themselves. There,
+
+    1. ``"end_points"`` is taken where no end point is named. Cells of other branches are far from it, however late they
+       are, and where there are several, rounding chooses one. ``end_key="end_points"`` takes it here;
+    2. a root is taken however many there are. Here a warning tells if more than 10 % of the cells come from elsewhere;
+    3. a key that does not exist gives NaN for all cells, here it is an error; groups after the first get NaN unless all
+       have root cells already; a root's number counts among the cells of the group; and ``adata.obs["cell_fate"]`` is
+       taken for the groups where it is there, which has to be said here.
 
     References
     ----------
@@ -114,6 +122,7 @@ def velocity_pseudotime(
                 logger.warning(
                     "`adata.obs['root_cells']` marks no cell%s: replacing it by root cells computed anew", part.label
                 )
+    is_open = root_key is None
     root_key = "root_cells" if root_key is None else root_key
     weights = magnitudes(*graph) if graph is not None and use_velocity_graph else connectivities
     pseudotime = np.full(adata.n_obs, np.nan)
@@ -130,10 +139,10 @@ def velocity_pseudotime(
                     "No root cell by `root_key=%r` among the cells%s; their pseudotime is NaN", root_key, part.label
                 )
                 continue
-            of_part = end_key
-            if end_key is None and has_score(adata, "end_points", states, part):
-                of_part = "end_points"
-            end = None if of_part is None else _marked_in(part, adata, of_part, states, connectivities, "end_key")
+            if graph is not None and is_open:
+                inside = part.within(graph[0]), part.within(graph[1])
+                _warn_about_other_roots(inside, neighborhood_weights(part.within(connectivities)), root, part.label)
+            end = None if end_key is None else _marked_in(part, adata, end_key, states, connectivities, "end_key")
             pseudotime[part.cells] = pseudotime_on(part.within(weights), root, end, n_dcs)
             missing = int(np.count_nonzero(np.isnan(pseudotime[part.cells])))
             if missing:
@@ -167,7 +176,20 @@ def _marked_in(
     if score is None:
         number = number_at(adata, key, argument)
         return int(np.count_nonzero(part.cells[:number])) if part.cells[number] else None
-    return int(np.argmax(neighborhoods @ score[part.cells])) if is_informative(score[part.cells]) else None
+    return highest_around(score[part.cells], neighborhoods) if is_informative(score[part.cells]) else None
+
+
+def _warn_about_other_roots(
+    graph: tuple[sp.csr_matrix, sp.csr_matrix], neighborhoods: sp.csr_matrix, root: int, label: str
+) -> None:
+    share = share_from_elsewhere(graph, neighborhoods, root)
+    if share > MOST_ELSEWHERE:
+        logger.warning(
+            "%.0f %% of the cells%s come from elsewhere than around the root cell: which one is the root is open. Name "
+            "it as `root_key` if you know it.",
+            100 * share,
+            label,
+        )
 
 
 def has_score(adata: AnnData, key: str, scores: dict[str, np.ndarray] | None = None, part: Part | None = None) -> bool:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from jaxvelo.annotated.marked_cells import cell_at, is_informative, number_at, score_of
+from jaxvelo.annotated.marked_cells import cell_at, highest_around, is_informative, number_at, score_of
 from tests.annotated.six_cells import MASK, NUMBERS, WORDS, N
 
 pytestmark = pytest.mark.any_precision
@@ -60,3 +60,15 @@ def test_what_is_no_cell(adata):
     adata.obs["same"] = 1.0
     with pytest.raises(ValueError, match=r"`adata.obs\['same'\]` to mark some cells.*as `root_key`"):
         cell_at(adata, "same", {}, ALONE, "root_key")
+
+
+def test_of_cells_that_stand_equally_high_the_innermost():
+    """On a line whose score is cut off at the top; rounding and the order of the cells have no say."""
+    line = sp.diags_array([1.0, 1.0, 1.0], offsets=[-1, 0, 1], shape=(30, 30)).tocsr()
+    around = sp.csr_matrix(sp.diags_array(1 / line.sum(axis=1)) @ line, dtype=np.float32)
+    score = np.minimum(np.exp(-(((np.arange(30) - 17) / 6) ** 2)), 0.7)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        order = rng.permutation(30)
+        shuffled = (score * (1 + 1e-8 * rng.normal(size=30)))[order]
+        assert order[highest_around(shuffled, around[order][:, order])] == 17

@@ -359,10 +359,11 @@ def test_units_of_counts_move_the_levels_only():
     places, on = on_curves(SHAPES, noise=0.1)
     branches = np.where(on, ON, OFF)
     fit, larger = (run(np.log(SHAPES * [x, x, 1, 1]), places * x, branches, iterations=40) for x in (1.0, 10.0))
-    determined = SHAPES[:, 3] < 8
+    # Of a gene that comes close to its steady state, cells do not say when it leaves it.
+    determined = SHAPES[:, 3] < 3
     np.testing.assert_allclose(larger.distance, 100 * fit.distance, rtol=2e-3)
     np.testing.assert_allclose(
-        larger.log_curve[determined] - fit.log_curve[determined], np.log([[10, 10, 1, 1]]).repeat(5, axis=0), atol=0.03
+        larger.log_curve[determined] - fit.log_curve[determined], np.log([[10, 10, 1, 1]]).repeat(4, axis=0), atol=0.03
     )
 
 

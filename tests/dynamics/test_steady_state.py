@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxvelo.dynamics import neighborhood_weights, second_moments, steady_state, stochastic_steady_state
+from jaxvelo.dynamics import (
+    _steady_state,
+    neighborhood_weights,
+    second_moments,
+    steady_state,
+    stochastic_steady_state,
+)
 
 TOLERANCE = 1e-9 if jax.config.jax_enable_x64 else 3e-5
 
@@ -229,3 +235,24 @@ def test_order_of_cells_and_genes_and_units_do_not_matter(seed, scale):
         close(shuffled.residual, fit.residual[cells][:, genes])
         scaled = fit_model(*as_jax(*(x * unit for x, unit in zip(data, units, strict=True))))
         close(scaled.gamma, fit.gamma * units[1])
+
+
+@pytest.mark.parametrize("fit_offset", [False, True])
+def test_numpy_arrays_compile_nothing_and_give_the_same(fit_offset, compilations, monkeypatch):
+    monkeypatch.setattr(_steady_state, "BLOCK", 240)  # two genes at a time, of nine
+    moments_of_cells = [x.astype(jnp.result_type(float)) for x in moments()]
+    options = {"percentiles": (10, 90), "fit_offset": fit_offset}
+    found = (
+        steady_state(*moments_of_cells[:2], r2_of_all_cells=True, **options),
+        stochastic_steady_state(*moments_of_cells, fit_offset2=fit_offset, **options),
+    )
+    assert compilations == []
+    expected = (
+        steady_state(*as_jax(*moments_of_cells[:2]), r2_of_all_cells=True, **options),
+        stochastic_steady_state(*as_jax(*moments_of_cells), fit_offset2=fit_offset, **options),
+    )
+    for values, known in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert isinstance(values, np.ndarray)
+        assert values.dtype == known.dtype
+        assert values.shape == known.shape
+        close(values, known)

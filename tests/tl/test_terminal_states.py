@@ -12,13 +12,14 @@ from tests.trajectory import halves, part_of, plain_graph, simulated, two_parts
 
 
 def plain_scores(adata, edges, correlations):
-    """Scores as root and as end for chains with one stationary state; dense."""
+    """Scores as root and as end; dense."""
     neighbors = (adata.obsp["distances"] > 0).toarray().astype(float)
     weights = np.where(edges, np.exp(10 * correlations), 0)
     scores = []
     for chain in (weights.T, weights):
         chain = np.where(chain.any(axis=1, keepdims=True), chain, neighbors)
-        state = plain.stationary(chain / chain.sum(axis=1, keepdims=True))
+        steps = 0.999 * chain / chain.sum(axis=1, keepdims=True)
+        state = np.linalg.solve(np.eye(len(steps)) - steps.T, np.full(len(steps), 0.001 / len(steps)))
         low, high = np.percentile(state, [2, 98])
         state = np.where(state < low, 0, state.clip(max=high)) / high
         around = neighbors + np.eye(len(neighbors))
@@ -71,9 +72,24 @@ def test_each_part_of_a_disconnected_graph_has_its_own_states(caplog):
         root, end = (adata.obs[key][cells].idxmax() for key in ("root_cells", "end_points"))
         assert adata.obs.loc[root, "true_time"] < 8
         assert adata.obs.loc[end, "true_time"] > 16
-        assert adata.obs["root_cells"][cells].max() > 0.5
+        assert adata.obs["root_cells"][cells].max() > 0.3
     assert (adata.obs[["root_cells", "end_points"]].iloc[3] == 0).all()
     assert "1 cells have no neighbours in `adata.obsp['distances']`; they are neither root" in caplog.text
+
+
+def test_rounding_and_the_order_of_the_cells_choose_nothing():
+    """On a fork, both ends are almost stationary states."""
+    adata = simulated(200, 32, 2)
+    rng = np.random.default_rng(0)
+    found = []
+    for order in (np.arange(200), rng.permutation(200)):
+        other = adata[order].copy()
+        other.layers["velocity"] *= 1 + 1e-6 * rng.normal(size=other.shape)
+        jv.tl.velocity_graph(other)
+        jv.tl.velocity_pseudotime(other)
+        found.append(other.obs.loc[adata.obs_names])
+    for key, tolerance in (("root_cells", 1e-4), ("end_points", 1e-4), ("velocity_pseudotime", 1e-2)):
+        np.testing.assert_allclose(found[0][key], found[1][key], atol=tolerance)
 
 
 def test_copy_and_repeatable(adata):
@@ -149,7 +165,7 @@ def test_groups_as_scvelo(adata):
             scv.settings.verbosity = 0
             scv.tl.terminal_states(part)
         for key in KEYS:
-            np.testing.assert_allclose(adata.obs[key][adata.obs["half"] == group], part.obs[key], atol=1e-3)
+            np.testing.assert_allclose(adata.obs[key][adata.obs["half"] == group], part.obs[key], atol=0.05)
         compared.append(group)
     assert compared
 
@@ -195,6 +211,7 @@ BAD = {
         r"obs\['clusters'\]` in `groups`, found \['x'\]",
     ),
     "eps": (None, {"eps": 1.5}, ValueError, "eps.*below 1.*1.5"),
+    "no eps": (None, {"eps": 0}, ValueError, "eps.*above 0.*`0`"),
 }
 
 

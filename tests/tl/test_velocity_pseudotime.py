@@ -1,4 +1,5 @@
 import logging
+import re
 import warnings
 
 import numpy as np
@@ -44,6 +45,18 @@ def test_with_terminal_states_it_follows_the_true_time(adata):
     np.testing.assert_array_equal(states.obs["velocity_pseudotime"], result.obs["velocity_pseudotime"])
 
 
+def test_a_root_that_many_cells_do_not_come_from_is_open(adata, caplog):
+    """Two trajectories with a root each, in one graph."""
+    jv.tl.velocity_pseudotime(adata)
+    assert "come from elsewhere" not in caplog.text
+    both = two_parts()
+    jv.tl.velocity_pseudotime(both, root_key=5)
+    assert "come from elsewhere" not in caplog.text
+    jv.tl.velocity_pseudotime(both)
+    share = re.search(r"(\d+) % of the cells come from elsewhere than around the root cell", caplog.text)
+    assert 40 <= int(share[1]) <= 60
+
+
 def test_a_score_names_the_cell_around_which_it_is_highest(adata):
     time = adata.obs["true_time"].to_numpy()
     adata.obs["score"] = np.where(time < 1.5, 1.0, np.nan)
@@ -87,7 +100,8 @@ def test_each_group_by_itself(adata, end):
         weights = abs((part.uns["velocity_graph"] + part.uns["velocity_graph_neg"]).toarray())
         weights = weights + weights.T
         expected = plain.diffusion_pseudotime(weights, root)
-        expected = plain.unit_range(expected + 1 - plain.diffusion_pseudotime(weights, last))
+        if end:
+            expected = plain.unit_range(expected + 1 - plain.diffusion_pseudotime(weights, last))
         found = adata.obs["velocity_pseudotime"][adata.obs["half"] == group]
         np.testing.assert_allclose(found, expected, atol=1e-3)
         assert spearmanr(found, part.obs["true_time"])[0] > 0.8
@@ -131,7 +145,7 @@ def test_groups_as_scvelo(adata):
     """There for the cells of a group by themselves."""
     scv = pytest.importorskip("scvelo", reason='scVelo comes with `pip install "jaxvelo[tutorial]"`')
     jv.tl.terminal_states(halves(adata), groupby="half")
-    jv.tl.velocity_pseudotime(adata, groupby="half")
+    jv.tl.velocity_pseudotime(adata, groupby="half", end_key="end_points")
     for group in ("early", "late"):
         part = part_of(adata, group)
         del part.obs["velocity_pseudotime"]
