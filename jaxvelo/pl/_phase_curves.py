@@ -23,6 +23,7 @@ class PhaseCurves:
 
     ``induction``, ``repression`` and ``samples`` (both branches in one, each row a draw from the fit's uncertainty) are
     empty without a dynamical fit. ``slope`` is that of the steady states, through ``origin``; NaN without any fit.
+    ``model`` names what gives the gene its velocity, the empty string if that is not said.
     """
 
     induction: Float[np.ndarray, "points 2"]
@@ -31,6 +32,7 @@ class PhaseCurves:
     slope: float
     origin: Float[np.ndarray, " 2"]
     note: str
+    model: str = ""
 
 
 def read_phase_curves(adata: "AnnData", gene: int, vkey: str, n_samples: int, seed: int) -> PhaseCurves:
@@ -98,7 +100,13 @@ def read_phase_curves(adata: "AnnData", gene: int, vkey: str, n_samples: int, se
             note = "uncertainty unknown"
     induction, repression = _branches(center[None])
     return PhaseCurves(
-        induction[0] + origin, repression[0] + origin, samples, gamma / beta, origin, _note(adata, gene, note)
+        induction[0] + origin,
+        repression[0] + origin,
+        samples,
+        gamma / beta,
+        origin,
+        _note(adata, gene, note),
+        _word(adata, MODEL, gene),
     )
 
 
@@ -108,15 +116,20 @@ def _note(adata: "AnnData", gene: int, about_fit: str) -> str:
     likelihood = number_of_gene(adata, "fit_likelihood", gene, np.nan)
     if np.isfinite(likelihood):
         parts.append(f"likelihood {likelihood:.2f}")
-    for key, prefix in ((STATUS, ""), (MODEL, "model: ")):
-        word = adata.var[key].iloc[gene] if key in adata.var else None
-        if word == word and word is not None and str(word):  # a missing value is not equal to itself
-            parts.append(f"{prefix}{word}")
+    parts += [
+        f"{prefix}{word}" for key, prefix in ((STATUS, ""), (MODEL, "model: ")) if (word := _word(adata, key, gene))
+    ]
     if about_fit != "no fit":
         parts.append(about_fit)
     elif parts != ["not fitted"]:  # which says it already
         parts.insert(0, about_fit)
     return ", ".join(filter(None, parts))
+
+
+def _word(adata: "AnnData", key: str, gene: int) -> str:
+    """One gene's word from a column of ``var``; the empty string if there is none."""
+    word = adata.var[key].iloc[gene] if key in adata.var else None
+    return str(word) if word == word and word is not None else ""  # a missing value is not equal to itself
 
 
 def _draw(

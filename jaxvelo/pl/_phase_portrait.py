@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 NAMES = {"Ms": "spliced", "Mu": "unspliced"}
 STEADY = "#6a6a6a"
+UNUSED = 0.3  # opacity of what has no part in the velocity
 SWITCH: dict[str, Any] = {"marker": "D", "markersize": 5.5, "color": INK, "markeredgecolor": "white"}
 
 
@@ -62,8 +63,7 @@ def phase_portrait(
     :math:`S = \alpha / \gamma` are the asymptotes of unspliced and spliced, :math:`g = \gamma / \beta`,
     :math:`T = \beta\, \mathrm{fit\_t\_}`, and :math:`\beta = \mathrm{fit\_beta} \cdot \mathrm{fit\_scaling}`. A gene
     that the model was not fitted to has its cells only, and "no fit" under its name. There stands, too, which model
-    gives the gene's velocity (``var["fit_model"]``): where it is another than the curve, that is no more than a guide
-    to the eye.
+    gives the gene's velocity (``var["fit_model"]``); branches of the curve that have no part in it are pale.
 
     Without a dynamical model, the line of steady states of ``var[f"{vkey}_gamma"]`` is drawn, if there is one.
 
@@ -307,9 +307,14 @@ def _draw_curves(ax: Any, curves: PhaseCurves, positions: Float[np.ndarray, "cel
         ax.add_collection(LineCollection(list(curves.samples), zorder=2, **pale), autolim=False)
     if len(curves.induction):
         bold: dict[str, Any] = {"color": INK, "linewidth": 1.8 * linewidth, "path_effects": halo, "zorder": 5}
-        ax.plot(*curves.induction.T, **bold, gid="induction")
-        ax.plot(*curves.repression.T, **bold, linestyle=(0, (1, 1.2)), gid="repression")
-        ax.plot(*curves.induction[-1:].T, **SWITCH, linestyle="", zorder=6, gid="switch")
+        strength = {
+            name: 1.0 if curves.model in ("", "curve", name) else UNUSED for name in ("induction", "repression")
+        }
+        ax.plot(*curves.induction.T, **bold, alpha=strength["induction"], gid="induction")
+        dotted = {"linestyle": (0, (1, 1.2)), "alpha": strength["repression"]}
+        ax.plot(*curves.repression.T, **bold, **dotted, gid="repression")
+        switch = {**SWITCH, "linestyle": "", "alpha": min(strength.values())}
+        ax.plot(*curves.induction[-1:].T, **switch, zorder=6, gid="switch")
     ax.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
 
 

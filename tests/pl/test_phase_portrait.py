@@ -271,9 +271,16 @@ def test_genes_that_nobody_asked_to_fit(cells):
 
 
 def test_which_model_gives_the_velocity(cells):
-    cells.var["fit_model"] = ["gradual", *[None] * (cells.n_vars - 1)]
-    assert notes(pl.phase_portrait(cells, "gene_0", show=False)) == "likelihood 0.50, converged, model: gradual"
-    assert "model" not in notes(pl.phase_portrait(cells, "gene_1", show=False))
+    models = ["gradual", "induction", "curve"]
+    cells.var["fit_model"] = [*models, *[None] * (cells.n_vars - 3)]
+    for gene, (model, pale) in enumerate(
+        zip(models, ({"induction", "repression"}, {"repression"}, set()), strict=True)
+    ):
+        ax = pl.phase_portrait(cells, f"gene_{gene}", show=False)
+        assert f"model: {model}" in notes(ax)
+        branches = [line for line in ax.lines if line.get_gid() in ("induction", "repression")]
+        assert {line.get_gid() for line in branches if line.get_alpha() < 0.5} == pale
+    assert "model" not in notes(pl.phase_portrait(cells, "gene_5", show=False))
 
 
 @pytest.mark.skipif(not jax.config.jax_enable_x64, reason="single precision")
