@@ -234,7 +234,7 @@ def fit_gene_models(
     n_cells, n_genes = spliced.shape
     deviation = np.maximum(spliced.std(axis=0), np.finfo(spliced.dtype).tiny)
     slope = steady_slopes(unspliced, spliced).astype(float)
-    velocity = np.empty_like(spliced)
+    velocity = np.empty(spliced.shape, dtype=spliced.dtype)
 
     def by_genes(function: Callable[[slice], None]) -> None:
         for first in range(0, n_genes, GENES_AT_ONCE):

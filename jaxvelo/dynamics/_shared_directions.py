@@ -8,8 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
-# Of the differences to neighbours that are held at a time.
-BLOCK_BYTES = 2**26
+# Of the differences to neighbours that are held at a time: they stay in the cache of a processor core.
+BLOCK_BYTES = 2**20
 
 
 def shared_directions(

@@ -247,7 +247,7 @@ def _fitted(inputs: _Inputs, options: _Options, shows_progress: bool) -> StoredF
     """Fit the genes, and put their fit beside what earlier fits have left of the others."""
     steady = fit_steady_state(inputs.spliced, inputs.unspliced, r2_adjusted=True)
     genes = _genes(inputs, steady, options.n_top_genes)
-    unspliced, spliced = inputs.unspliced[:, genes], inputs.spliced[:, genes]
+    unspliced, spliced = (np.take(x, genes, axis=1) for x in (inputs.unspliced, inputs.spliced))
     with (
         timed(f"Recovering dynamics of {len(genes)} genes"),
         tqdm(total=len(genes), desc="Genes", disable=not shows_progress, leave=False) as bar,
@@ -395,7 +395,7 @@ def _with_models(
         columns = slice(None) if known.all() else known  # the first copies nothing
         times = [x[:, columns] for x in (fit.time_on, fit.time_off, fit.probability_on)]
         kinetics = jax.tree.map(lambda rate: rate[known].astype(dtype), fit.kinetics)
-        u, s = (np.asarray(x[:, columns], dtype=dtype) for x in (unspliced, spliced))
+        u, s = (np.ascontiguousarray(x[:, columns], dtype=dtype) for x in (unspliced, spliced))
         found, velocity[:, columns] = fit_gene_models(kinetics, times, u, s, neighborhoods)
         explained[known], evidence[known] = found.explained, found.evidence
         lost = known.copy()

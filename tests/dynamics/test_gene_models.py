@@ -133,7 +133,7 @@ def test_shared_directions_against_a_plain_version():
             length = np.linalg.norm(way) * np.linalg.norm(velocity[i])
             if length > 0:
                 expected[i] += way @ velocity[i] / length * (other[j] - other[i]) / len(neighbors)
-    for block in (2**26, 64):
+    for block in (2**20, 64):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("jaxvelo.dynamics._shared_directions.BLOCK_BYTES", block)
             found = shared_directions(velocity, spliced, weights) @ other
