@@ -19,6 +19,7 @@ NAMES = {
     "scvelo": "scVelo",
     "scvelo_rs": "scvelo-rs",
     "scvelo_stored": "scVelo",
+    "jaxvelo_curve": "jaxvelo, curve alone",
     "jaxvelo_stochastic": "jaxvelo, stochastic",
     "jaxvelo_deterministic": "jaxvelo, deterministic",
     "scvelo_stochastic": "scVelo, stochastic",

@@ -49,6 +49,7 @@ class Method(NamedTuple):
 
 METHODS = {
     "jaxvelo": Method("jaxvelo", "dynamical"),
+    "jaxvelo_curve": Method("jaxvelo", "curve"),
     "jaxvelo_stochastic": Method("jaxvelo", "stochastic"),
     "jaxvelo_deterministic": Method("jaxvelo", "deterministic"),
     "scvelo": Method("scvelo", "dynamical"),
@@ -180,7 +181,7 @@ def score(truth: Truth, result: Mapping[str, np.ndarray], mode: str) -> dict[str
         "negative": float((found < 0).mean()),
         "true_negative": float((true < 0).mean()),
     }
-    error = result["log_ratio"] - (truth.log_ratio if mode == "dynamical" else truth.log_slope)
+    error = result["log_ratio"] - (truth.log_ratio if mode in ("dynamical", "curve") else truth.log_slope)
     known = np.isfinite(error)
     scores["ratio"] = _median(np.abs(error[known]))
     scores["ratio_bias"] = _median(error[known])
