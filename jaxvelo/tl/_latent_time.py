@@ -21,7 +21,7 @@ from jaxvelo.annotated.velocity_graph import has_velocity_graph, read_velocity_g
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import agreed_time, local_confidence, neighborhood_weights
 from jaxvelo.dynamics import latent_time as latent_time_of_roots
-from jaxvelo.tl._terminal_states import Nearest, find_terminal_states, read_nearest
+from jaxvelo.tl._terminal_states import Nearest, find_terminal_states, read_nearest, warn_about_other_roots
 from jaxvelo.tl._velocity_graph import (
     Directions,
     VelocityGraph,
@@ -291,6 +291,8 @@ def _computed(inputs: _Inputs, options: _Options) -> _Found:
         times = inputs.times
         order = np.argsort(times.sum(axis=1), kind="stable")
         first = _first_marked(roots, order, "root cells")
+        if "root_cells" in scores and graph is not None:
+            warn_about_other_roots(graph, inputs.neighborhoods, int(first[0]), "")
         last = None if inputs.ends is None else _first_marked(inputs.ends, order[::-1], "end points")
         pseudotime = None
         if options.uses_diffusion and graph is not None:

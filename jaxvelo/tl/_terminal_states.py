@@ -15,13 +15,15 @@ from jaxvelo.annotated.graphs import graph_key
 from jaxvelo.annotated.neighbors import read_neighbors, warn_about_isolated
 from jaxvelo.annotated.parts import Part, column_of, parts_of
 from jaxvelo.annotated.velocity_graph import read_velocity_graph
-from jaxvelo.configuration import accepts_data, timed
+from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.markov import stopped_distribution
 
 SCALE = 10.0
 PERCENTILES = (2, 98)
 ROUNDING = 1e-9
 STOP = 1e-3
+MOST_ELSEWHERE = 0.1
+"""Share of the cells that may come from elsewhere than the root without a warning; below 0.09 on simulated cells."""
 
 
 @accepts_data
@@ -168,7 +170,21 @@ def _scores(neighbors: sp.csr_matrix, weights: sp.csr_matrix, eps: float) -> Flo
     return scores
 
 
-def share_from_elsewhere(graph: tuple[sp.csr_matrix, sp.csr_matrix], neighborhoods: sp.csr_matrix, root: int) -> float:
+def warn_about_other_roots(
+    graph: tuple[sp.csr_matrix, sp.csr_matrix], neighborhoods: sp.csr_matrix, root: int, label: str
+) -> None:
+    """Tell if many cells come from elsewhere than around a root that was computed."""
+    share = _share_from_elsewhere(graph, neighborhoods, root)
+    if share > MOST_ELSEWHERE:
+        logger.warning(
+            "%.0f %% of the cells%s come from elsewhere than around the root cell: which one is the root is open. Name "
+            "it as `root_key` if you know it.",
+            100 * share,
+            label,
+        )
+
+
+def _share_from_elsewhere(graph: tuple[sp.csr_matrix, sp.csr_matrix], neighborhoods: sp.csr_matrix, root: int) -> float:
     r"""Share of the cells that come from elsewhere than a root, the total variation :math:`|\mu - \mu^{(i)}| / 2`.
 
     :math:`\mu` is the long run of the process backward in time from any cell, :math:`\mu^{(i)}` that from the root.

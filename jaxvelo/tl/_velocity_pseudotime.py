@@ -17,10 +17,7 @@ from jaxvelo.annotated.velocity_graph import read_velocity_graph
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import diffusion_pseudotime, neighborhood_weights
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.tl._terminal_states import find_terminal_states, read_nearest, share_from_elsewhere
-
-MOST_ELSEWHERE = 0.1
-"""Share of the cells that may come from elsewhere than the root without a warning; below 0.09 on simulated cells."""
+from jaxvelo.tl._terminal_states import find_terminal_states, read_nearest, warn_about_other_roots
 
 
 @accepts_data
@@ -141,7 +138,7 @@ def velocity_pseudotime(
                 continue
             if graph is not None and is_open:
                 inside = part.within(graph[0]), part.within(graph[1])
-                _warn_about_other_roots(inside, neighborhood_weights(part.within(connectivities)), root, part.label)
+                warn_about_other_roots(inside, neighborhood_weights(part.within(connectivities)), root, part.label)
             end = None if end_key is None else _marked_in(part, adata, end_key, states, connectivities, "end_key")
             pseudotime[part.cells] = pseudotime_on(part.within(weights), root, end, n_dcs)
             missing = int(np.count_nonzero(np.isnan(pseudotime[part.cells])))
@@ -177,19 +174,6 @@ def _marked_in(
         number = number_at(adata, key, argument)
         return int(np.count_nonzero(part.cells[:number])) if part.cells[number] else None
     return highest_around(score[part.cells], neighborhoods) if is_informative(score[part.cells]) else None
-
-
-def _warn_about_other_roots(
-    graph: tuple[sp.csr_matrix, sp.csr_matrix], neighborhoods: sp.csr_matrix, root: int, label: str
-) -> None:
-    share = share_from_elsewhere(graph, neighborhoods, root)
-    if share > MOST_ELSEWHERE:
-        logger.warning(
-            "%.0f %% of the cells%s come from elsewhere than around the root cell: which one is the root is open. Name "
-            "it as `root_key` if you know it.",
-            100 * share,
-            label,
-        )
 
 
 def has_score(adata: AnnData, key: str, scores: dict[str, np.ndarray] | None = None, part: Part | None = None) -> bool:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy.sparse.linalg import spsolve
 
 from jaxvelo.markov import _stopped_chain, closed_classes, stopped_distribution
 from tests.markov.chains import messy_chain
@@ -57,7 +58,20 @@ def test_a_small_change_of_the_chain_changes_little():
     np.testing.assert_allclose(shuffled, found[1][order], atol=1e-8)
 
 
+def test_a_long_way_from_one_end_to_the_other():
+    """Where the Krylov space of a few products sees nothing of the end."""
+    n = 2000
+    dense = sp.diags_array([np.full(n - 1, 0.9), np.full(n - 1, 0.1)], offsets=[1, -1]).tolil()
+    dense[0, 0], dense[-1, -1] = 0.1, 0.9
+    chain = sp.csr_matrix(dense)
+    starts = np.full(n, 1 / n)
+    expected = spsolve(sp.csc_matrix(sp.eye_array(n) - 0.999 * chain.T), 1e-3 * starts)
+    found = stopped_distribution(chain, starts, 1e-3)
+    assert abs(found - expected).sum() < 1e-6
+
+
 def test_what_is_not_known_is_an_error(monkeypatch):
+    monkeypatch.setattr(_stopped_chain, "MOST_STEPS", 1)
     monkeypatch.setattr(_stopped_chain, "RESTART", 2)
     monkeypatch.setattr(_stopped_chain, "MOST_RESTARTS", 1)
     with pytest.raises(ArithmeticError, match="160 cells within 1e-06, found an error of"):
