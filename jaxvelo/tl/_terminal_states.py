@@ -18,7 +18,8 @@ from jaxvelo.annotated.velocity_graph import read_velocity_graph
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.markov import stopped_distribution
 
-SCALE = 10.0
+SCALE, TYPICAL = 10.0, 2.5
+"""Factor of the correlations, and the most that the median of their magnitudes may come to by it."""
 PERCENTILES = (2, 98)
 ROUNDING = 1e-9
 STOP = 1e-3
@@ -42,8 +43,9 @@ def terminal_states(
     With the correlations :math:`\pi_{ij}` of :func:`jaxvelo.tl.velocity_graph`, the process and that backward in time
     are
 
-    .. math:: T_{ij} = \frac{e^{10 \pi_{ij}}}{\sum_k e^{10 \pi_{ik}}}, \qquad
-              B_{ij} = \frac{e^{10 \pi_{ji}}}{\sum_k e^{10 \pi_{ki}}},
+    .. math:: T_{ij} = \frac{e^{\sigma \pi_{ij}}}{\sum_k e^{\sigma \pi_{ik}}}, \qquad
+              B_{ij} = \frac{e^{\sigma \pi_{ji}}}{\sum_k e^{\sigma \pi_{ki}}}, \qquad
+              \sigma = \min\Big(10, \frac{2.5}{\operatorname{median} |\pi|}\Big),
 
     and end points and root cells are where they are found in the long run, from any cell: where they are when they are
     stopped, at each step with the probability :math:`\epsilon`,
@@ -100,14 +102,16 @@ def terminal_states(
        number of threads brings about other roots and ends; and two cells that lead to each other count as much as all
        others together. Here the long run is one equation, of which a change of the correlations by
        :math:`\delta` changes the result by no more than a multiple of :math:`\delta / \epsilon`.
-    2. A cell without correlations (a velocity without direction), and backward, one that no velocity graph's edge leads
+    2. In scVelo, :math:`\sigma` is 10. Smooth velocities have correlations so large that each step would be all but
+       certain, and a few cells that are hard to leave the end of everything.
+    3. A cell without correlations (a velocity without direction), and backward, one that no velocity graph's edge leads
        to, goes to each of its nearest neighbours with equal probability. In scVelo its row is empty, and what arrives
        there is lost. If that is enough to bring the largest eigenvalue below :math:`1 - \epsilon`, scVelo finds no root
        cell: so it is for the pancreas data (20 of 3,696 cells).
-    3. A state that fewer than 2 % of the cells make up is not cut off; there, it is divided by zero.
-    4. A cell without neighbours takes no part, with a warning, and is neither root cell nor end point.
-    5. Groups work with any AnnData; in scVelo they need one that chooses the cells of ``adata.uns`` too.
-    6. The checks against ``gene_count_corr`` are left out.
+    4. A state that fewer than 2 % of the cells make up is not cut off; there, it is divided by zero.
+    5. A cell without neighbours takes no part, with a warning, and is neither root cell nor end point.
+    6. Groups work with any AnnData; in scVelo they need one that chooses the cells of ``adata.uns`` too.
+    7. The checks against ``gene_count_corr`` are left out.
 
     References
     ----------
@@ -197,9 +201,14 @@ def _share_from_elsewhere(graph: tuple[sp.csr_matrix, sp.csr_matrix], neighborho
 
 
 def _exponential(positive: sp.csr_matrix, negative: sp.csr_matrix) -> sp.csr_matrix:
-    """Exponentials of the scaled correlations, where there are some."""
+    """Exponentials of the scaled correlations, where there are some.
+
+    Smooth velocities agree with the way to neighbours so well that each step would be all but certain, and a few cells
+    that are hard to leave would be the end of everything: there, the scale is smaller.
+    """
     weights = sp.csr_matrix(positive + negative, dtype=np.float64)
-    weights.data = np.exp(SCALE * weights.data)
+    typical = float(np.median(np.abs(weights.data))) if weights.nnz else 0.0
+    weights.data = np.exp(min(SCALE, TYPICAL / max(typical, 1e-9)) * weights.data)
     return weights
 
 
