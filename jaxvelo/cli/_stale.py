@@ -20,7 +20,7 @@ def forget_fits(adata: AnnData) -> None:
     _leave_out(
         adata,
         "an earlier fit, as moments are new",
-        var={"velocity_genes", R2, STATUS, MODEL, *FIT_COLUMNS, GROUPS, P_VALUE},
+        var={"velocity_genes", "spearmans_score", R2, STATUS, MODEL, *FIT_COLUMNS, GROUPS, P_VALUE},
         layers=set(FIT_LAYERS),
         varm={*FIT_ARRAYS, P_VALUES} if "fit_alpha" in adata.var else set(),
     )
