@@ -79,7 +79,7 @@ def differential_kinetic_test(
     TypeError
         If ``var_names`` is neither of what is named above, or the groups are numbers.
     ValueError
-        If there are fewer than two groups, no gene to test, or data are negative or not finite.
+        If there are fewer than two groups, one has an empty name, no gene to test, or data are negative or not finite.
 
     Notes
     -----

@@ -92,7 +92,7 @@ def rank_velocity_genes(
     TypeError
         If the groups are numbers.
     ValueError
-        If there are fewer than two groups, no gene remains, or an argument is out of range.
+        If there are fewer than two groups, one has an empty name, no gene remains, or an argument is out of range.
 
     Notes
     -----

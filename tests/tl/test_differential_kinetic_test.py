@@ -107,6 +107,7 @@ def test_a_new_fit_forgets_them(adata):
         (lambda a: None, {"var_names": ["absent"]}, KeyError, "absent"),
         (lambda a: None, {"var_names": ["gene_4"]}, ValueError, "genes with a fit, found none.*recover_dynamics"),
         (lambda a: None, {"groupby": "absent"}, KeyError, "absent"),
+        (lambda a: setattr(a, "obs", a.obs.assign(clusters=["", "x"] * 60)), {}, ValueError, "found one that is empty"),
         (lambda a: a.layers["Mu"].__setitem__((0, 0), -1), {}, ValueError, "Mu.*1 negative"),
     ],
 )

@@ -143,6 +143,7 @@ def test_copy_and_keys(adata, tmp_path):
         (lambda a: a.obs.pop("clusters"), {}, KeyError, r"adata.obs\['clusters'\].*groupby"),
         (lambda a: None, {"groupby": "kind"}, KeyError, "kind"),
         (lambda a: a.obs.__setitem__("clusters", "one"), {}, ValueError, r"at least two groups.*\['one'\]"),
+        (lambda a: setattr(a, "obs", a.obs.assign(clusters=["", "x"] * 45)), {}, ValueError, "found one that is empty"),
         (lambda a: None, {"groupby": "true_time"}, TypeError, "categorical"),
         (lambda a: a.layers.pop("velocity"), {}, KeyError, "velocity"),
         (lambda a: a.layers.pop("Ms"), {}, KeyError, "Ms.*pp.moments"),
