@@ -296,6 +296,8 @@ def test_run_on_counts_heeds_no_earlier_fit(raw, tmp_path, capsys):
         adata.var[name] = 1.0
     adata.layers["fit_t"] = np.ones(adata.shape, dtype=np.float32)
     adata.varm["fit_covariance"] = np.ones((adata.n_vars, 3))
+    adata.var["fit_diff_kinetics"], adata.uns["recover_dynamics"] = "0", {"fit_diff_kinetics": "clusters"}
+    adata.var["spearmans_score"] = 0.5
     adata.var["fit_quality"] = 7.0  # which no fit writes
     adata.write_h5ad(raw)
     result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(tmp_path / "out")]), capsys)
@@ -306,6 +308,8 @@ def test_run_on_counts_heeds_no_earlier_fit(raw, tmp_path, capsys):
     assert written.var["velocity_genes"].sum() > 3
     assert (written.var["fit_quality"] == 7).all()
     assert "fit_covariance" not in written.varm
+    assert "fit_diff_kinetics" not in {*written.var, *written.uns["recover_dynamics"]}
+    assert "spearmans_score" not in written.var
     assert set(written.var["fit_status"]) <= {"converged", "not converged", "at a bound", "too few cells", "not fitted"}
 
 

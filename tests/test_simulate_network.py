@@ -212,6 +212,7 @@ def test_other_seed_other_network():
     [
         ({"n_branches": 1}, "`n_branches` to be 2 or 3, found `1`"),
         ({"n_branches": True}, "`n_branches` to be 2 or 3, found `True`"),
+        ({"n_branches": 2.0}, "`n_branches` to be 2 or 3, found `2.0`"),
         ({"n_cells": 19}, "`n_cells` to be at least 20"),
         ({"n_cells": 100.0}, "`n_cells` to be an integer"),
         ({"n_genes": 11}, "`n_genes` to be at least 12"),
@@ -219,6 +220,9 @@ def test_other_seed_other_network():
         ({"n_simulations": 9}, "`n_simulations` to be at least 10"),
         ({"n_simulations": 200, "n_cells": 100}, r"`n_simulations` to be at most `n_cells` \(100\), found `200`"),
         ({"unspliced_fraction": 1.0}, "`unspliced_fraction`"),
+        ({"unspliced_fraction": "a"}, "`unspliced_fraction` to lie between 0 and 1, found `'a'`"),
+        ({"counts_per_gene": "a"}, "`counts_per_gene`"),
+        ({"depth_spread": None}, "`depth_spread`"),
         ({"counts_per_gene": float("nan")}, "`counts_per_gene`"),
         ({"depth_spread": -0.1}, "`depth_spread`"),
     ],

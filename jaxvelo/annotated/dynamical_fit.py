@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from anndata import AnnData
 from jaxtyping import Float, Int, Shaped
 
 from jaxvelo.annotated.arrays import dense
-from jaxvelo.annotated.entries import read_numbers
+from jaxvelo.annotated.entries import read_numbers, stored_parameters
 from jaxvelo.annotated.fit_columns import (
     COVARIANCE,
     EVIDENCE,
@@ -130,10 +131,12 @@ def read_stored_fit(adata: AnnData) -> StoredFit:
 
 def write_fit(adata: AnnData, fit: StoredFit) -> None:
     """Write a fit where :func:`read_stored_fit` and scVelo's functions find it."""
+    others: Mapping[str, Any] = {}
     if "fit_alpha" in adata.var:
         # NaN, of genes without a fit before or now, differs from all.
         before = read_numbers(adata.var, "fit_alpha", "adata.var", "Delete the column first.")
         forget_kinetic_tests(adata, before != fit.columns["fit_alpha"])
+        others = stored_parameters(adata, "recover_dynamics")
     for name, values in fit.columns.items():
         adata.var[name] = values
     adata.var[STATUS] = pd.Categorical(fit.status)
@@ -142,4 +145,4 @@ def write_fit(adata: AnnData, fit: StoredFit) -> None:
         adata.layers[name] = values
     for name, values in fit.arrays.items():
         adata.varm[name] = values
-    adata.uns["recover_dynamics"] = {"fit_connected_states": True, "use_raw": False}
+    adata.uns["recover_dynamics"] = {**others, "fit_connected_states": True, "use_raw": False}

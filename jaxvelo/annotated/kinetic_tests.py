@@ -22,7 +22,7 @@ def write_kinetic_tests(
     groupby: str,
     significant: float,
 ) -> None:
-    """Store the tests of some genes; those of others stay if they are of the same groups.
+    """Store the tests of some genes; those of others stay if they are of the same clustering.
 
     Parameters
     ----------
@@ -41,8 +41,11 @@ def write_kinetic_tests(
     named = np.full(adata.n_vars, None, dtype=object)
     p_value = np.full(adata.n_vars, np.nan)
     before = adata.varm.get(P_VALUES)
+    stored = stored_parameters(adata, "recover_dynamics")
+    # Groups of another clustering may have the same names.
     if (
         isinstance(before, pd.DataFrame)
+        and stored.get(GROUPS) == groupby
         and list(before.columns) == list(groups)
         and {GROUPS, P_VALUE} <= set(adata.var)
     ):
@@ -56,11 +59,11 @@ def write_kinetic_tests(
     adata.var[GROUPS] = pd.Categorical(named)
     adata.var[P_VALUE] = p_value
     adata.varm[P_VALUES] = table
-    adata.uns["recover_dynamics"] = {**stored_parameters(adata, "recover_dynamics"), GROUPS: groupby}
+    adata.uns["recover_dynamics"] = {**stored, GROUPS: groupby}
 
 
 def forget_kinetic_tests(adata: AnnData, genes: Bool[np.ndarray, " genes"]) -> None:
-    """Make missing what was found for genes, whose fit is another now."""
+    """Make missing what was found for genes, whose fit is another now; without any left, they have no clustering."""
     for key in (GROUPS, P_VALUE):
         if key in adata.var:
             adata.var[key] = adata.var[key].mask(genes)
@@ -71,3 +74,6 @@ def forget_kinetic_tests(adata: AnnData, genes: Bool[np.ndarray, " genes"]) -> N
             adata.varm[P_VALUES] = before.mask(np.repeat(genes[:, None], before.shape[1], axis=1))
         elif genes.any():
             del adata.varm[P_VALUES]
+    stored = stored_parameters(adata, "recover_dynamics")
+    if GROUPS in stored and (GROUPS not in adata.var or adata.var[GROUPS].isna().all()):
+        adata.uns["recover_dynamics"] = {key: value for key, value in stored.items() if key != GROUPS}

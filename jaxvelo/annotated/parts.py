@@ -95,7 +95,7 @@ def compared_groups(adata: AnnData, groupby: str | None) -> tuple[str, list[str]
     KeyError
         If there is no such clustering.
     ValueError
-        If fewer than two groups have cells.
+        If fewer than two groups have cells, or one has an empty name, under which no file can hold its results.
     """
     key = groupby if groupby is not None else next((key for key in GROUP_KEYS if key in adata.obs), None)
     if key is None:
@@ -107,6 +107,13 @@ def compared_groups(adata: AnnData, groupby: str | None) -> tuple[str, list[str]
     if len(names) < 2:
         raise ValueError(
             f"Expected at least two groups with cells in `adata.obs[{key!r}]`, found {listed(names)}. Pass the key of "
+            "another clustering as `groupby`."
+        )
+    if "" in names:
+        raise ValueError(
+            f"Expected names of the groups in `adata.obs[{key!r}]`, found one that is empty, under which its results "
+            f"cannot be saved. Name it, as by `adata.obs[{key!r}] = "
+            f"adata.obs[{key!r}].astype('category').cat.rename_categories({{'': 'other'}})`, or pass the key of "
             "another clustering as `groupby`."
         )
     return key, names, codes

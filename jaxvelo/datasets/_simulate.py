@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
+from jaxvelo.annotated.arguments import is_number
 from jaxvelo.datasets._fate_tree import (
     BRANCHING,
     COMMITTED,
@@ -233,13 +234,13 @@ def _check_simulation(
             f"Expected `n_genes` to be at least {len(tree.branches) + 3} (one for each branch and three for the "
             f"trunk), found `{n_genes}`."
         )
-    if not 0 < unspliced_fraction < 1:
-        raise ValueError(f"Expected `unspliced_fraction` to lie between 0 and 1, found `{unspliced_fraction}`.")
-    if not 0 < counts_per_gene < np.inf:
-        raise ValueError(f"Expected `counts_per_gene` to be positive, found `{counts_per_gene}`.")
+    if not is_number(unspliced_fraction) or not 0 < unspliced_fraction < 1:
+        raise ValueError(f"Expected `unspliced_fraction` to lie between 0 and 1, found `{unspliced_fraction!r}`.")
+    if not is_number(counts_per_gene) or not 0 < counts_per_gene < np.inf:
+        raise ValueError(f"Expected `counts_per_gene` to be positive, found `{counts_per_gene!r}`.")
     for name, value in (("dispersion", dispersion), ("depth_spread", depth_spread)):
-        if not 0 <= value < np.inf:
-            raise ValueError(f"Expected `{name}` to be 0 or positive, found `{value}`.")
+        if not is_number(value) or not 0 <= value < np.inf:
+            raise ValueError(f"Expected `{name}` to be 0 or positive, found `{value!r}`.")
 
 
 def _switch_times(

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
+from jaxvelo.annotated.arguments import is_number
 from jaxvelo.datasets._fate_tree import INTERMEDIATE, PROGENITOR
 from jaxvelo.datasets._network_trajectories import STEP, Kinetics, NetworkState, levels, network_trajectories, signal
 from jaxvelo.datasets._regulatory_network import RegulatoryNetwork, backbone_of, n_factors, regulatory_network
@@ -313,16 +314,16 @@ def _check_network(
     n_genes: Any,
     n_branches: Any,
     n_simulations: Any,
-    unspliced_fraction: float,
-    counts_per_gene: float,
-    depth_spread: float,
+    unspliced_fraction: Any,
+    counts_per_gene: Any,
+    depth_spread: Any,
 ) -> None:
     """Raise if an argument of :func:`simulate_network` makes no sense."""
-    if isinstance(n_branches, bool) or n_branches not in (2, 3):
+    if isinstance(n_branches, bool) or not isinstance(n_branches, int | np.integer) or n_branches not in (2, 3):
         raise ValueError(f"Expected `n_branches` to be 2 or 3, found `{n_branches!r}`.")
     for name, value, least, why in (
         ("n_cells", n_cells, 10 * n_branches, "10 for each fate"),
-        ("n_genes", n_genes, n_factors(n_branches) + 1, "one more than transcription factors"),
+        ("n_genes", n_genes, n_factors(int(n_branches)) + 1, "one more than transcription factors"),
         ("n_simulations", n_simulations, 10, "fewer do not come to every fate"),
     ):
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
@@ -331,9 +332,9 @@ def _check_network(
             raise ValueError(f"Expected `{name}` to be at least {least} ({why}), found `{value}`.")
     if n_simulations > n_cells:
         raise ValueError(f"Expected `n_simulations` to be at most `n_cells` ({n_cells}), found `{n_simulations}`.")
-    if not 0 < unspliced_fraction < 1:
-        raise ValueError(f"Expected `unspliced_fraction` to lie between 0 and 1, found `{unspliced_fraction}`.")
-    if not 0 < counts_per_gene < np.inf:
-        raise ValueError(f"Expected `counts_per_gene` to be positive, found `{counts_per_gene}`.")
-    if not 0 <= depth_spread < np.inf:
-        raise ValueError(f"Expected `depth_spread` to be 0 or positive, found `{depth_spread}`.")
+    if not is_number(unspliced_fraction) or not 0 < unspliced_fraction < 1:
+        raise ValueError(f"Expected `unspliced_fraction` to lie between 0 and 1, found `{unspliced_fraction!r}`.")
+    if not is_number(counts_per_gene) or not 0 < counts_per_gene < np.inf:
+        raise ValueError(f"Expected `counts_per_gene` to be positive, found `{counts_per_gene!r}`.")
+    if not is_number(depth_spread) or not 0 <= depth_spread < np.inf:
+        raise ValueError(f"Expected `depth_spread` to be 0 or positive, found `{depth_spread!r}`.")

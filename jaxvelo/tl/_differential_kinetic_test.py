@@ -69,7 +69,7 @@ def differential_kinetic_test(
           cells, NaN where no cell of the group counts;
         - ``.uns["recover_dynamics"]["fit_diff_kinetics"]``: the key of the groups.
 
-        Genes tested before and not asked for now keep their results if these are of the same groups. A new fit by
+        Genes tested before and not asked for now keep their results if key and groups are the same. A new fit by
         :func:`jaxvelo.tl.recover_dynamics` makes those of its genes missing.
 
     Raises
@@ -79,7 +79,7 @@ def differential_kinetic_test(
     TypeError
         If ``var_names`` is neither of what is named above, or the groups are numbers.
     ValueError
-        If there are fewer than two groups, no gene to test, or data are negative or not finite.
+        If there are fewer than two groups, one has an empty name, no gene to test, or data are negative or not finite.
 
     Notes
     -----

@@ -63,11 +63,11 @@ def rank_velocity_genes(
     min_r2
         Least ``adata.var[vkey + "_r2"]``: 0.1 if None.
     min_corr
-        Least rank correlation of spliced and unspliced moments, ``adata.var["spearmans_score"]``: 0.1 if None.
+        Least rank correlation of spliced and unspliced moments: 0.1 if None.
     min_dispersion
         Least ``adata.var["dispersions_norm"]``: 0 if None.
     min_likelihood
-        Least ``adata.var["fit_likelihood"]``: 0.1 if None. Columns of these four that are not there are not looked at
+        Least ``adata.var["fit_likelihood"]``: 0.1 if None. Columns of these that are not there are not looked at
         unless a limit is given. All limits are exclusive, and so is what is missing in a column; also left out are
         genes that ``adata.var[vkey + "_genes"]`` does not mark, and those whose velocity is not finite in all cells.
     copy
@@ -83,16 +83,16 @@ def rank_velocity_genes(
           ``pandas.DataFrame(adata.uns["rank_velocity_genes"]["names"])`` is the table of the genes;
         - ``.var["velocity_score"]``: score of a gene in the group where it ranks first, cut to a whole number as in
           scVelo; 0 for genes of no table;
-        - ``.var["spearmans_score"]``, if it was not there: the rank correlation, not below 0.
+        - ``.var["spearmans_score"]``: the rank correlation of the moments, not below 0.
 
     Raises
     ------
     KeyError
-        If velocities, groups, moments (where they are needed for the correlation) or a column with a limit are missing.
+        If velocities, groups, moments or a column with a limit are missing.
     TypeError
         If the groups are numbers.
     ValueError
-        If there are fewer than two groups, no gene remains, or an argument is out of range.
+        If there are fewer than two groups, one has an empty name, no gene remains, or an argument is out of range.
 
     Notes
     -----
@@ -123,7 +123,7 @@ def rank_velocity_genes(
             raise ValueError(f"Expected `{name}` to be a number or None, found `{limit!r}`.")
     groupby, groups, codes = compared_groups(adata, groupby)
     velocity = _velocity(adata, vkey)
-    correlation = _correlation(adata)
+    correlation = np.maximum(rank_correlation(read_counts(adata, "Ms"), read_counts(adata, "Mu")), 0)
     genes = _kept(adata, vkey, velocity, correlation, limits)
     with timed(f"Ranking the velocities of {np.count_nonzero(genes)} genes in {len(groups)} groups"):
         contrast = group_contrast(velocity[:, genes], codes, len(groups))
@@ -136,8 +136,7 @@ def rank_velocity_genes(
     result = adata.copy() if copy else adata
     write_ranked_genes(result, KEY, tables, groupby, "t-test_overestim_var")
     result.var[SCORE] = score
-    if CORRELATION not in result.var:
-        result.var[CORRELATION] = correlation
+    result.var[CORRELATION] = correlation
     logger.info("Adding `adata.uns[%r]`", KEY)
     return result if copy else None
 
@@ -148,13 +147,6 @@ def _velocity(adata: AnnData, vkey: str) -> Float[np.ndarray, "cells genes"]:
     if layer.dtype.kind not in "fiub":
         raise ValueError(f"Expected numbers in `{where}`, found the type {layer.dtype}. Compute velocities anew.")
     return layer.toarray() if sp.issparse(layer) else layer
-
-
-def _correlation(adata: AnnData) -> Float[np.ndarray, " genes"]:
-    """Rank correlation of the moments, as it stands there or computed."""
-    if CORRELATION in adata.var:
-        return read_numbers(adata.var, CORRELATION, "adata.var", "Delete the column, so that it is computed.")
-    return np.maximum(rank_correlation(read_counts(adata, "Ms"), read_counts(adata, "Mu")), 0)
 
 
 def _kept(

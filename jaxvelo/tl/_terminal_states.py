@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float
 
+from jaxvelo.annotated.arguments import is_number
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.graphs import graph_key
 from jaxvelo.annotated.neighbors import read_neighbors, warn_about_isolated
@@ -118,7 +119,7 @@ def terminal_states(
     Bergen et al. (2020), Methods: root cells and end points.
     """
     require_anndata(adata)
-    if not 0 < eps < 1:
+    if not is_number(eps) or not 0 < eps < 1:
         raise ValueError(f"Expected `eps` to be above 0 and below 1, found `{eps!r}`.")
     parts = parts_of(adata, groupby, groups)
     graph = read_velocity_graph(adata, vkey)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from jaxvelo.annotated.parts import column_of, parts_of
+from jaxvelo.annotated.parts import column_of, compared_groups, parts_of
 from tests.annotated.six_cells import N
 
 pytestmark = pytest.mark.any_precision
@@ -41,6 +41,17 @@ def test_what_is_not_there(adata):
     del adata.obs["clusters"]
     with pytest.raises(KeyError, match=r"`groupby` beside `groups`.*`adata.obs\['clusters'\]`"):
         parts_of(adata, None, "a")
+
+
+def test_no_empty_name_is_compared(adata):
+    """No file holds a table of that name; it may stay where no cell has it."""
+    names = pd.Series(["", "b", "c"] * 2, index=adata.obs_names)
+    for column in (names, names.astype("category")):
+        adata.obs["some"] = column
+        with pytest.raises(ValueError, match=r"names of the groups in `adata.obs\['some'\]`, found one that is empty"):
+            compared_groups(adata, "some")
+        with_cells = adata[adata.obs["some"] != ""]
+        assert compared_groups(with_cells, "some")[1] == ["b", "c"]
 
 
 def test_between_them(adata):

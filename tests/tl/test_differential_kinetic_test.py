@@ -47,20 +47,24 @@ def test_equals_numpy(adata):
 
 
 def test_some_genes_after_others(adata, tmp_path, caplog):
-    adata.obs["part"] = adata.obs["clusters"]
     with unchanged(adata):
-        whole = jv.tl.differential_kinetic_test(adata, "all", "part", copy=True)
+        whole = jv.tl.differential_kinetic_test(adata, "all", copy=True)
     adata.var["velocity_genes"] = [True, False, False, True, True]
     jv.tl.differential_kinetic_test(adata)
     assert "Leaving out 1 genes without a fit" in caplog.text
     assert list(adata.var["fit_diff_kinetics"].isna()) == [False, True, True, False, True]
     adata.write_h5ad(tmp_path / "tested.h5ad")
     adata = ad.read_h5ad(tmp_path / "tested.h5ad")
-    jv.tl.differential_kinetic_test(adata, ["gene_1", "gene_2"], "part")
+    jv.tl.differential_kinetic_test(adata, ["gene_1", "gene_2"])
     pd.testing.assert_frame_equal(adata.varm["fit_pvals_kinetics"], whole.varm["fit_pvals_kinetics"])
     for key in ("fit_diff_kinetics", "fit_pval_kinetics"):
         pd.testing.assert_series_equal(adata.var[key].astype(object), whole.var[key].astype(object))
-    # Of other groups: what was found before does not belong beside it.
+    # Of another clustering, whether its groups have the same names or not: what was found before does not belong there.
+    adata.obs["part"] = adata.obs["clusters"].array[::-1]
+    other = jv.tl.differential_kinetic_test(adata, "gene_0", "part", copy=True)
+    assert list(other.varm["fit_pvals_kinetics"].columns) == list(whole.varm["fit_pvals_kinetics"].columns)
+    assert other.var["fit_diff_kinetics"].notna().sum() == 1
+    assert other.varm["fit_pvals_kinetics"].iloc[1:].isna().all(axis=None)
     adata.obs["half"] = pd.Categorical(np.arange(120) < 60)
     jv.tl.differential_kinetic_test(adata, "gene_0", "half")
     assert list(adata.varm["fit_pvals_kinetics"].columns) == ["False", "True"]
@@ -77,11 +81,21 @@ def test_a_new_fit_forgets_them(adata):
     assert adata.varm["fit_pvals_kinetics"].iloc[1:4].notna().any(axis=1).all()
     assert list(adata.var["fit_diff_kinetics"].isna()) == [True, False, False, False, True]
     assert list(adata.var["fit_pval_kinetics"].notna())[:3] == [False, False, True]
+    # The others are still of this clustering, and nothing else that is there goes.
+    adata.uns["recover_dynamics"]["mine"] = 3
+    fit.columns["fit_alpha"][3] *= 2
+    write_fit(adata, fit)
+    stored = {"fit_connected_states": True, "use_raw": False, "mine": 3}
+    assert adata.uns["recover_dynamics"] == {**stored, "fit_diff_kinetics": "clusters"}
     # scVelo's records cannot be taken apart.
     adata.varm["fit_pvals_kinetics"] = np.ones((5, 1))
     fit.columns["fit_alpha"][1] *= 2
     write_fit(adata, fit)
     assert "fit_pvals_kinetics" not in adata.varm
+    fit.columns["fit_alpha"][2] *= 2
+    write_fit(adata, fit)
+    assert adata.var["fit_diff_kinetics"].isna().all()
+    assert adata.uns["recover_dynamics"] == stored
 
 
 @pytest.mark.parametrize(
@@ -93,6 +107,7 @@ def test_a_new_fit_forgets_them(adata):
         (lambda a: None, {"var_names": ["absent"]}, KeyError, "absent"),
         (lambda a: None, {"var_names": ["gene_4"]}, ValueError, "genes with a fit, found none.*recover_dynamics"),
         (lambda a: None, {"groupby": "absent"}, KeyError, "absent"),
+        (lambda a: setattr(a, "obs", a.obs.assign(clusters=["", "x"] * 60)), {}, ValueError, "found one that is empty"),
         (lambda a: a.layers["Mu"].__setitem__((0, 0), -1), {}, ValueError, "Mu.*1 negative"),
     ],
 )

@@ -228,6 +228,7 @@ BAD = {
         r"obs\['clusters'\]` in `groups`, found \['x'\]",
     ),
     "eps": (None, {"eps": 1.5}, ValueError, "eps.*below 1.*1.5"),
+    "eps as text": (None, {"eps": "x"}, ValueError, "eps.*above 0.*`'x'`"),
     "no eps": (None, {"eps": 0}, ValueError, "eps.*above 0.*`0`"),
 }
 
