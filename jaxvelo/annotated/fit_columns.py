@@ -1,14 +1,17 @@
 """What a fit of the dynamical model leaves in an AnnData object, under scVelo's names, and its rates."""
 
+from collections.abc import Mapping, Sequence
+
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.entries import read_numbers, require_key
+from jaxvelo.configuration import logger
 from jaxvelo.dynamics import SplicingKinetics
 
 # Numbers that a fit of the dynamical model leaves for each gene, jaxvelo's or scVelo's, and times of the cells.
@@ -17,12 +20,13 @@ FIT_COLUMNS = tuple(
     for name in (
         *("alpha", "beta", "gamma", "t_", "scaling", "std_u", "std_s", "likelihood", "variance", "residual"),
         *("u0", "s0", "steady_u", "steady_s", "alignment_scaling", "pval_steady"),
-        *("explained", "ratio", "log_ratio_se"),
+        *("explained", "ratio", "log_ratio_se", "velocity_of"),
         *("log_alpha_se", "log_gamma_se", "log_t__se", "log_scaling_se"),
     )
 )
-VELOCITY = "fit_velocity"
-FIT_LAYERS = ("fit_t", "fit_tau", "fit_tau_", "fit_on", VELOCITY)
+VELOCITY, VELOCITY_OF = "fit_velocity", "fit_velocity_of"
+CURVE_LAYERS = ("fit_tau", "fit_tau_", "fit_on")
+FIT_LAYERS = ("fit_t", *CURVE_LAYERS, VELOCITY)
 COVARIANCE, LOSS, EVIDENCE = FIT_ARRAYS = ("fit_covariance", "loss", "fit_evidence")
 R2, STATUS, MODEL = "fit_r2", "fit_status", "fit_model"
 FIT_FIRST = "Fit the dynamical model first: `jaxvelo.tl.recover_dynamics(adata)`."
@@ -68,6 +72,22 @@ def kinetics_columns(kinetics: SplicingKinetics) -> dict[str, np.ndarray]:
         scaling,
     )
     return dict(zip(RATES, values, strict=True))
+
+
+def number_of_rates(rates: Sequence[Float[np.ndarray, " genes"]]) -> Float[np.ndarray, " genes"]:
+    """One number for the rates of each gene, in the order of ``RATES``, which other rates do not have; NaN for none."""
+    numbers = np.array(rates, dtype=float)
+    known = (numbers > 0) & (numbers < np.inf)
+    logarithms = np.log(np.where(known, numbers, 1.0))
+    # No product of powers of the rates that one meets, such as in another unit of time, leaves their sum the same.
+    return np.where(known.all(axis=0), np.sqrt([2, 3, 5, 7, 11]) @ logarithms, np.nan)
+
+
+def rates_are_those_of(columns: Mapping[str, Float[np.ndarray, " genes"]]) -> Bool[np.ndarray, " genes"]:
+    """Mask of the genes whose velocities are those of their rates, but for rounding to single precision."""
+    if VELOCITY_OF not in columns:
+        return np.zeros(len(columns[RATES[0]]), dtype=bool)
+    return np.isclose(columns[VELOCITY_OF], number_of_rates([columns[name] for name in RATES]), rtol=0, atol=1e-4)
 
 
 def read_covariances(adata: AnnData, remedy: str) -> Float[np.ndarray, "genes 4 4"] | None:
@@ -156,6 +176,8 @@ def read_branch_times(adata: AnnData, fitted: np.ndarray, switch: np.ndarray) ->
 def read_velocities(adata: AnnData, fitted: np.ndarray, dtype: np.dtype) -> Float[np.ndarray, "cells genes"]:
     """Velocities of the models that the fit has chosen; NaN for genes of which it says none, such as scVelo's.
 
+    Rates may have changed since, by another fit: then the velocities are not theirs, and NaN, with a warning.
+
     Raises
     ------
     ValueError
@@ -163,6 +185,18 @@ def read_velocities(adata: AnnData, fitted: np.ndarray, dtype: np.dtype) -> Floa
     """
     velocity = _columns(adata, VELOCITY, fitted, dtype)
     known = ~np.isnan(velocity).all(axis=0)
+    names = [*RATES, *([VELOCITY_OF] if VELOCITY_OF in adata.var else [])]
+    columns = {name: read_numbers(adata.var, name, "adata.var", FIT_FIRST)[fitted] for name in names}
+    of_others = known & ~rates_are_those_of(columns)
+    if of_others.any():
+        velocity[:, of_others] = np.nan
+        known &= ~of_others
+        logger.warning(
+            "`adata.layers[%r]` is not of the rates in `adata.var` for %d genes: their velocities are those of the "
+            "curves. To renew them, fit these genes again: `jaxvelo.tl.recover_dynamics(adata, ...)`",
+            VELOCITY,
+            np.count_nonzero(of_others),
+        )
     if known.any():
         _check_times(velocity[:, known], VELOCITY)
     return velocity

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxvelo.dynamics._shared_directions import shared_directions
 from jaxvelo.dynamics._splicing import SplicingKinetics, velocities_in_blocks
@@ -47,6 +47,10 @@ GENES_AT_ONCE = 64
 NEIGHBORHOODS = 2.0
 # Of a change's mean square, the least that is taken for noise.
 LEAST_NOISE = 1e-3
+# Unspliced counts and those of the line nearer to each other than this share of both show no line, only rounding.
+LEAST_LINE = 1e-3
+# Fewer independent cells say nothing of the noise, which takes three of them.
+LEAST_INDEPENDENT = 5.0
 
 
 class GeneModels(NamedTuple):
@@ -56,11 +60,13 @@ class GeneModels(NamedTuple):
     ----------
     evidence
         Posterior probabilities of ``MODELS``, and of no motion at all, of shape (genes, 5), all equally likely before.
+        NaN for genes of which the cells say nothing; their velocity is that of the curve.
     factors
         Velocity as a sum of six things times these, of shape (genes, 6): the change along the shared directions, the
         velocities of the curve and of both of its branches, averaged unspliced and spliced counts.
     explained
-        Share of the changes along the shared directions that the models explain, of shape (genes,), at most one.
+        Share of the changes along the shared directions that the models explain, of shape (genes,), at most one;
+        negative where they say worse than no motion how the gene changes.
     """
 
     evidence: Float[Any, "genes 5"]
@@ -81,7 +87,8 @@ def gene_models(products: Float[Any, "genes 6 6"], slope: Float[Any, " genes"], 
     products
         Mean products over cells of: change along the shared directions, velocities of the curve, of induction and of
         repression, unspliced and spliced counts, all in units of the deviation of the spliced counts; of shape
-        (genes, 6, 6).
+        (genes, 6, 6). A gene whose products are not all finite has no part in what is found of the others; it gets
+        NaN for evidence and share explained, and the velocity of the curve.
     slope
         Of the line of steady states, of shape (genes,).
     n_independent
@@ -91,20 +98,31 @@ def gene_models(products: Float[Any, "genes 6 6"], slope: Float[Any, " genes"], 
     -------
     GeneModels
         Differentiable for JAX arrays; NumPy arrays are computed with NumPy. Where nothing moves along the shared
-        directions, the velocity is that of the curve.
+        directions, the velocity is that of the curve, the evidence NaN, and nothing is explained.
     """
     xp = products.__array_namespace__()
-    total = products[:, 0, 0]
-    moves = total > 0
-    total = xp.where(moves, total, 1.0)
     unit = xp.eye(6, dtype=products.dtype)
+    finite = xp.all(xp.isfinite(products), axis=(1, 2)) & xp.isfinite(slope)
+    products = xp.where(finite[:, None, None], products, unit[None])
+    slope = xp.where(finite, slope, 1.0)
+    total = products[:, 0, 0]
+    moves = finite & (total > 0)
+    total = xp.where(moves, total, 1.0)
     line = unit[4][None] - slope[:, None] * unit[5][None]
     models = xp.stack([*(xp.broadcast_to(unit[i][None], line.shape) for i in (1, 2, 3)), line], axis=1)
-    size = xp.sqrt(_positive(xp, xp.einsum("gmp,gpq,gmq->gm", models, products, models)))
+    squared = xp.einsum("gmp,gpq,gmq->gm", models, products, models)
+    both = xp.sqrt(_positive(xp, products[:, 4, 4])) + xp.abs(slope) * xp.sqrt(_positive(xp, products[:, 5, 5]))
+    has_line = squared[:, 3] > xp.square(LEAST_LINE * both)
+    has_velocity = xp.concatenate([squared[:, :3] > 0, has_line[:, None]], axis=1)
+    size = xp.sqrt(xp.where(has_velocity, squared, 1.0))
+    models = xp.where(has_velocity[..., None], models, 0.0)
     models = models / size[..., None]
     along = xp.einsum("gmp,gp->gm", models, products[:, 0])
-    typical = xp.mean(xp.maximum(xp.max(along, axis=1), 0.0))
+    typical = xp.where(finite, xp.maximum(xp.max(along, axis=1), 0.0), 0.0)
+    typical = xp.sum(typical) / xp.maximum(xp.sum(finite.astype(products.dtype)), 1.0)
     moves = moves & (typical > 0)
+    # Those that have a say in what is common to all genes.
+    counted = moves | ~xp.any(moves)
     typical = xp.where(typical > 0, typical, 1.0)
     noise = _noise(xp, products, total, n_independent)
     precision = n_independent / noise
@@ -119,6 +137,8 @@ def gene_models(products: Float[Any, "genes 6 6"], slope: Float[Any, " genes"], 
 
     gradual, of_gradual = _gradual(xp, products, slope, size[:, 3], precision, typical)
     factors = xp.concatenate([factors, gradual[:, None]], axis=1)
+    gradual = xp.where(has_line[:, None], gradual, 0.0)
+    of_gradual = xp.where(has_line, of_gradual, -np.inf)
     gain = xp.concatenate([gain, of_gradual[:, None], xp.zeros_like(of_gradual)[:, None]], axis=1)
     evidence = xp.exp(gain - xp.max(gain, axis=1)[:, None])
     evidence = evidence / xp.sum(evidence, axis=1)[:, None]
@@ -127,11 +147,13 @@ def gene_models(products: Float[Any, "genes 6 6"], slope: Float[Any, " genes"], 
     mixed = xp.sum(weight[..., None] * factors, axis=1)
     left = total - 2 * xp.einsum("gp,gp->g", mixed, products[:, 0])
     left = (left + xp.einsum("gp,gpq,gq->g", mixed, products, mixed)) / total
-    unexplained = xp.maximum(xp.median(left), 1 - TRUE_SHARE)
+    unexplained = xp.maximum(_median(xp, left, counted), 1 - TRUE_SHARE)
     neighbors = 1 - (1 - TRUE_SHARE) / unexplained
     mixed = (1 - neighbors) * mixed + neighbors * unit[0][None]
-    mixed = xp.where(moves[:, None], mixed, unit[1][None])
-    return GeneModels(evidence, _in_unit_of_curve(xp, mixed, products), xp.where(moves, 1 - left, 0.0))
+    factors = _in_unit_of_curve(xp, mixed, products, counted)
+    factors = xp.where(moves[:, None], factors, unit[1][None])
+    explained = xp.where(finite, xp.where(moves, 1 - left, 0.0), np.nan)
+    return GeneModels(xp.where(moves[:, None], evidence, np.nan), factors, explained)
 
 
 def _noise(
@@ -140,7 +162,8 @@ def _noise(
     """Variance of the changes about what curve, unspliced and spliced counts can say of them, however combined."""
     keep = np.array([1, 4, 5])
     matrix, right = products[:, keep][:, :, keep], products[:, keep, 0]
-    size = xp.sqrt(_positive(xp, xp.einsum("gpp->gp", matrix)))
+    squared = xp.einsum("gpp->gp", matrix)
+    size = xp.sqrt(xp.where(squared > 0, squared, 1.0))
     matrix = matrix / (size[:, :, None] * size[:, None, :]) + 1e-5 * xp.eye(3, dtype=products.dtype)[None]
     right = right / size
     best = xp.linalg.solve(matrix, right[..., None])[..., 0]
@@ -183,11 +206,16 @@ def _gradual(
 
 
 def _in_unit_of_curve(
-    xp: Any, factors: Float[Any, "genes 6"], products: Float[Any, "genes 6 6"]
+    xp: Any, factors: Float[Any, "genes 6"], products: Float[Any, "genes 6 6"], counted: Bool[Any, " genes"]
 ) -> Float[Any, "genes 6"]:
     """Bring velocities to the curves' unit of time, in the median of the genes."""
     size = xp.sqrt(_positive(xp, xp.einsum("gp,gpq,gq->g", factors, products, factors)))
-    return factors * xp.median(xp.sqrt(_positive(xp, products[:, 1, 1])) / size)
+    return factors * _median(xp, xp.sqrt(_positive(xp, products[:, 1, 1])) / size, counted)
+
+
+def _median(xp: Any, values: Float[Any, " genes"], counted: Bool[Any, " genes"]) -> Float[Any, ""]:
+    """Median of the genes that are counted, at least one."""
+    return xp.nanmedian(xp.where(counted, values, np.nan))
 
 
 def _positive(xp: Any, squared: Float[Any, "*shape"]) -> Float[Any, "*shape"]:
@@ -229,7 +257,10 @@ def fit_gene_models(
     Returns
     -------
     tuple
-        :class:`GeneModels` in double precision, and velocities of shape (cells, genes), in the curves' unit of time.
+        :class:`GeneModels` in double precision, and velocities of shape (cells, genes): change of the spliced counts
+        per unit of time, one for all genes, which is that of the curves in the median of the genes. With fewer than
+        five independent cells, there is no evidence, and the velocities are those of the curves. So they are for each
+        gene whose evidence is NaN.
     """
     n_cells, n_genes = spliced.shape
     deviation = np.maximum(spliced.std(axis=0), np.finfo(spliced.dtype).tiny)
@@ -249,7 +280,17 @@ def fit_gene_models(
         line = weights @ (unspliced[:, genes] - slope[genes].astype(spliced.dtype) * spliced[:, genes])
         found = curve(genes, times[2][:, genes]), line
         parts = (x / np.sqrt(_positive(np, np.mean(np.square(x), axis=0))) for x in found)
-        velocity[:, genes] = sum(parts) * deviation[genes]
+        both = sum(parts) * deviation[genes]
+        # One gene that is not finite would leave no direction to any cell.
+        velocity[:, genes] = np.where(np.isfinite(both).all(axis=0), both, 0)
+
+    n_independent = n_cells / (NEIGHBORHOODS * max(weights.nnz / n_cells, 1.0))
+    if n_independent < LEAST_INDEPENDENT:
+        for first in range(0, n_genes, GENES_AT_ONCE):
+            genes = slice(first, first + GENES_AT_ONCE)
+            velocity[:, genes] = curve(genes, times[2][:, genes])
+        factors = np.broadcast_to(np.eye(6)[1], (n_genes, 6)).copy()
+        return GeneModels(np.full((n_genes, 5), np.nan), factors, np.full(n_genes, np.nan)), velocity
 
     by_genes(start)
     directions = shared_directions(velocity, spliced, weights).astype(spliced.dtype)
@@ -263,11 +304,12 @@ def fit_gene_models(
     products = np.empty((n_genes, 6, 6))
 
     def multiply(genes: slice) -> None:
-        found = np.stack(things(genes)).transpose(2, 0, 1) / deviation[genes, None, None]
+        # In double precision: velocities on a line are small differences of counts.
+        found = np.stack(things(genes)).transpose(2, 0, 1).astype(float) / deviation[genes, None, None]
         products[genes] = found @ found.transpose(0, 2, 1) / n_cells
 
     by_genes(multiply)
-    models = gene_models(products, slope, n_cells / (NEIGHBORHOODS * max(weights.nnz / n_cells, 1.0)))
+    models = gene_models(products, slope, n_independent)
 
     def combine(genes: slice) -> None:
         velocity[:, genes] = sum(

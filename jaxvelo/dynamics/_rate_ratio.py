@@ -58,7 +58,8 @@ def rate_ratio(
     log_ratio, log_scaling
         Of the curves, of shape (genes,), finite.
     variance
-        Of the logarithm of the curves' scaling, of shape (genes,).
+        Of the logarithm of the curves' scaling, of shape (genes,). Where it is not finite, it is taken to be as wide as
+        that of a curve that is not that of the cells.
 
     Returns
     -------
@@ -66,6 +67,7 @@ def rate_ratio(
         By the moments of a mixture of two normal distributions. Differentiable for JAX arrays.
     """
     xp = log_ratio.__array_namespace__()
+    variance = xp.where(xp.isfinite(variance), variance, WRONG**2)
     before = SCALING_DEVIATION**2
     logarithms, means, variances = [], [], []
     for spread in (variance + RIGHT**2, xp.full_like(variance, WRONG**2)):

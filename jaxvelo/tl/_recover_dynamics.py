@@ -15,7 +15,19 @@ from tqdm import tqdm
 from jaxvelo.annotated.arguments import check_integer, is_number
 from jaxvelo.annotated.dynamical_fit import StoredFit, read_stored_fit, write_fit
 from jaxvelo.annotated.entries import require_anndata
-from jaxvelo.annotated.fit_columns import COVARIANCE, EVIDENCE, FIT_LAYERS, R2, VELOCITY, kinetics_columns
+from jaxvelo.annotated.fit_columns import (
+    COVARIANCE,
+    CURVE_LAYERS,
+    EVIDENCE,
+    FIT_LAYERS,
+    R2,
+    RATES,
+    VELOCITY,
+    VELOCITY_OF,
+    kinetics_columns,
+    number_of_rates,
+    rates_are_those_of,
+)
 from jaxvelo.annotated.genes import chosen_genes
 from jaxvelo.annotated.graphs import read_neighbor_graph
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
@@ -23,6 +35,7 @@ from jaxvelo.dynamics import (
     CONVERGED,
     MODELS,
     DynamicalFit,
+    SplicingKinetics,
     SteadyState,
     align_total_time,
     fit_dynamics,
@@ -97,7 +110,8 @@ def recover_dynamics(
         :math:`\gamma/\beta` also holds how far the curve's is from ``fit_ratio``, and the error of that; that of the
         switching time is close to its prior's 0.2.
     memory
-        GiB for the arrays of the genes that are fitted at a time; results come on top.
+        GiB for the arrays of the genes that are fitted at a time. Results come on top, and for the models copies of
+        moments and times, and a velocity, of all genes that have a curve: six arrays of the size of ``layers["Ms"]``.
     show_progress_bar
         Whether to show a progress bar, in genes.
     n_jobs, backend
@@ -130,7 +144,13 @@ def recover_dynamics(
         - ``.var["fit_model"]``: the model with the most evidence; ``.varm["fit_evidence"]``, of shape (genes, 5): the
           probabilities of ``"curve"``, ``"induction"``, ``"repression"``, ``"gradual"`` and no motion;
           ``.var["fit_explained"]``: share of the gene's changes on the way of the cells that the models explain, over
-          which they are averaged; ``.layers["fit_velocity"]``: velocity per unit of time that follows;
+          which they are averaged, negative where they say worse than no motion how the gene changes;
+          ``.layers["fit_velocity"]``: velocity that follows, in spliced counts per unit of time. That unit is one for
+          all genes, the one of the rates in the median gene: also with ``t_max=False``, where rates have a unit of
+          their own for each gene. ``.var["fit_velocity_of"]``: a number of the rates that the velocity belongs to
+          (:func:`jaxvelo.tl.velocity` takes no velocity of other rates). Genes that do not move with the others, and
+          all where there are fewer than five independent cells, have no evidence (NaN, with a warning): their model is
+          the curve, and their status that of the curve;
         - ``.var["fit_ratio"]``, ``["fit_log_ratio_se"]``: :math:`\gamma/\beta` and the standard error of its logarithm,
           where the curve is not trusted more than it deserves (:func:`jaxvelo.dynamics.rate_ratio`): 90 % intervals
           held the truth on 86 to 100 % of simulated genes. With a fixed scaling, they are the curve's;
@@ -144,9 +164,11 @@ def recover_dynamics(
           the square of its distance from ``fit_ratio`` and of ``fit_log_ratio_se`` added;
         - ``.uns["recover_dynamics"]``: as scVelo's functions expect it.
 
-        Genes fitted before and not asked for now keep their fit. Of those asked for, what an earlier fit has written
-        and this one does not (standard errors; scVelo's ``varm["loss"]``) becomes NaN, and so do the results of
-        :func:`jaxvelo.tl.differential_kinetic_test`.
+        Genes fitted before and not asked for now keep their curve. Where each cell goes, and what unit velocities have,
+        is found from all genes with a curve of this function, so that model, evidence and ``fit_velocity`` of genes
+        fitted before are redone (if rates are still those of the velocities, and times are there). Of those asked for,
+        what an earlier fit has written and this one does not (standard errors; scVelo's ``varm["loss"]``) becomes NaN,
+        and so do the results of :func:`jaxvelo.tl.differential_kinetic_test`.
 
     Raises
     ------
@@ -262,12 +284,13 @@ def _fitted(inputs: _Inputs, options: _Options, shows_progress: bool) -> StoredF
             report=bar.update,
         )
         fit, factor = _in_time_unit(fit, options.total_time)
-        stored = _stored(fit, factor, options.scaling, options.standard_errors)
-        stored = _with_models(stored, fit, unspliced, spliced, inputs.neighborhoods)
-    _report(stored)
-    p_values = second_peak_p_values(unspliced, spliced, options.scaling)
-    stored.columns["fit_pval_steady"] = np.where(np.isfinite(fit.kinetics.alpha), p_values, np.nan)
-    stored = inputs.before.with_genes(genes, stored)
+        new = _stored(fit, factor, options.scaling, options.standard_errors)
+        p_values = second_peak_p_values(unspliced, spliced, options.scaling)
+        new.columns["fit_pval_steady"] = np.where(np.isfinite(fit.kinetics.alpha), p_values, np.nan)
+        stored = inputs.before.with_genes(genes, new)
+        del fit, new, unspliced, spliced  # large
+        stored = _with_models(stored, genes, inputs)
+    _report(stored, genes)
     r2 = np.asarray(steady.r2, dtype=float)
     return dataclasses.replace(stored, columns={**stored.columns, R2: r2})
 
@@ -312,8 +335,11 @@ def _require_genes(mask: np.ndarray, var_names: Any) -> None:
         raise ValueError(f"Expected genes to fit, found none with `var_names={var_names!r}`. Name some, or pass 'all'.")
 
 
-def _report(fit: StoredFit) -> None:
-    for what, words in (("Genes", fit.status), ("Models", fit.model[fit.model != None])):  # noqa: E711
+def _report(fit: StoredFit, genes: Int[np.ndarray, " fitted"]) -> None:
+    model = fit.model[genes]
+    for what, words in (("Genes", fit.status[genes]), ("Models", model[model != None])):  # noqa: E711
+        if not len(words):
+            continue
         names, counts = np.unique(words.astype(str), return_counts=True)
         logger.info("    %s: %s", what, ", ".join(f"{n} {name}" for name, n in zip(names, counts, strict=True)))
 
@@ -378,33 +404,57 @@ def _stored(
     return StoredFit(columns, layers, arrays, fit.status, np.full(len(fit.status), None, dtype=object))
 
 
-def _with_models(
-    stored: StoredFit,
-    fit: DynamicalFit,
-    unspliced: Float[np.ndarray, "cells genes"],
-    spliced: Float[np.ndarray, "cells genes"],
-    neighborhoods: sp.csr_matrix,
-) -> StoredFit:
-    """Add what gives each gene its velocity."""
-    known = np.isfinite(stored.columns["fit_alpha"]) & np.isfinite(fit.time).all(axis=0)
-    n_genes, dtype = len(known), fit.time.dtype
-    velocity = np.full(fit.time.shape, np.nan, dtype=dtype)
-    explained, evidence = np.full(n_genes, np.nan), np.full((n_genes, len(MODELS) + 1), np.nan)
-    model, status = np.full(n_genes, None, dtype=object), stored.status.copy()
-    if known.any():
-        columns = slice(None) if known.all() else known  # the first copies nothing
-        times = [x[:, columns] for x in (fit.time_on, fit.time_off, fit.probability_on)]
-        kinetics = jax.tree.map(lambda rate: rate[known].astype(dtype), fit.kinetics)
-        u, s = (np.ascontiguousarray(x[:, columns], dtype=dtype) for x in (unspliced, spliced))
-        found, velocity[:, columns] = fit_gene_models(kinetics, times, u, s, neighborhoods)
-        explained[known], evidence[known] = found.explained, found.evidence
-        lost = known.copy()
-        lost[known] = found.evidence[:, -1] > 0.5
+def _with_models(stored: StoredFit, genes: Int[np.ndarray, " fitted"], inputs: _Inputs) -> StoredFit:
+    """Add what gives each gene its velocity, of all genes whose curve is one of this fit or of an earlier one.
+
+    What is common to the genes, such as where each cell goes, is to be that of all of them.
+    """
+    before, n_genes = inputs.before, len(stored.status)
+    rates = [stored.columns[name] for name in RATES]
+    is_new = np.zeros(n_genes, dtype=bool)
+    is_new[genes] = True
+    has_curve = np.isfinite(rates).all(axis=0) & (is_new | rates_are_those_of(stored.columns))
+    for name in CURVE_LAYERS:
+        has_curve &= np.isfinite(stored.layers[name]).all(axis=0)
+    dtype = stored.layers["fit_t"].dtype
+    velocity = np.full(inputs.spliced.shape, np.nan, dtype=dtype)
+    if VELOCITY in before.layers:
+        velocity[:] = before.layers[VELOCITY]
+        velocity[:, genes] = np.nan
+    columns = {
+        name: stored.columns.get(name, np.full(n_genes, np.nan)).copy() for name in ("fit_explained", VELOCITY_OF)
+    }
+    evidence = np.full((n_genes, len(MODELS) + 1), np.nan)
+    earlier = before.arrays.get(EVIDENCE)
+    if earlier is not None and earlier.shape == evidence.shape:
+        evidence[~is_new] = earlier[~is_new]
+    model, status = stored.model.copy(), stored.status.copy()
+    if has_curve.any():
+        kept = slice(None) if has_curve.all() else has_curve  # the first copies nothing
+        times = [stored.layers[name][:, kept].astype(dtype, copy=False) for name in CURVE_LAYERS]
+        alpha, beta, gamma, switching_time, scaling = (x[has_curve] for x in rates)
+        kinetics = SplicingKinetics(alpha, beta * scaling, gamma, switching_time, scaling)
+        kinetics = jax.tree.map(lambda rate: rate.astype(dtype), kinetics)
+        u, s = (np.ascontiguousarray(x[:, kept], dtype=dtype) for x in (inputs.unspliced, inputs.spliced))
+        found, velocity[:, kept] = fit_gene_models(kinetics, times, u, s, inputs.neighborhoods)
+        columns["fit_explained"][has_curve], evidence[has_curve] = found.explained, found.evidence
+        columns[VELOCITY_OF][has_curve] = number_of_rates(rates)[has_curve]
+        status[has_curve & (status == UNEXPLAINED)] = CONVERGED
+        lost = np.zeros(n_genes, dtype=bool)
+        lost[has_curve] = found.evidence[:, -1] > 0.5
         status[lost & (status == CONVERGED)] = UNEXPLAINED
-        model[known] = np.array(MODELS, dtype=object)[np.argmax(found.evidence[:, :-1], axis=1)]
+        known = np.isfinite(found.evidence).all(axis=1)
+        best = np.where(known, np.argmax(found.evidence[:, :-1], axis=1), MODELS.index("curve"))
+        model[has_curve] = np.array(MODELS, dtype=object)[best]
+        if not known.all():
+            logger.warning(
+                "No evidence for the models of %d genes, which do not move with the others or have too few independent "
+                "cells: their velocities are those of their curves",
+                np.count_nonzero(~known),
+            )
     return dataclasses.replace(
         stored,
-        columns={**stored.columns, "fit_explained": explained},
+        columns={**stored.columns, **columns},
         layers={**stored.layers, VELOCITY: velocity},
         arrays={**stored.arrays, EVIDENCE: evidence},
         status=status,

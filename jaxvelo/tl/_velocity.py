@@ -65,8 +65,9 @@ def velocity(
     counts. If fewer than two genes do, the fifth of all genes with the highest :math:`r^2` is taken, with a warning.
 
     Dynamical model: velocities are those of ``layers["fit_velocity"]``, of the models that have evidence for each gene
-    (see :func:`jaxvelo.tl.recover_dynamics`). With ``model="curve"``, and for genes that have none, they are those of
-    the fitted curves, :math:`\beta u - \gamma s` with the gene on and off, weighted by the probability of both
+    (see :func:`jaxvelo.tl.recover_dynamics`). With ``model="curve"``, and for genes that have none, or none of the
+    rates that stand in ``adata.var`` (with a warning), they are those of the fitted curves,
+    :math:`\beta u - \gamma s` with the gene on and off, weighted by the probability of both
     (``layers["fit_on"]``; for genes without it, at the times in ``layers["fit_t"]``). They are not less than
     :math:`-s`. Velocity genes have a likelihood > ``min_likelihood``,
     :math:`r^2` > ``min_r2`` of a line through all cells, and a steady-state ratio of unspliced to spliced counts

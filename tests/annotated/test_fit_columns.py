@@ -10,6 +10,8 @@ from jaxvelo.annotated.fit_columns import (
     has_fit,
     kinetics_columns,
     number_of_gene,
+    number_of_rates,
+    rates_are_those_of,
     read_branch_times,
     read_covariances,
     read_kinetics,
@@ -43,6 +45,23 @@ def test_splicing_is_per_molecule(fitted):
     assert list(columns) == list(RATES)
     for key in RATES:
         np.testing.assert_allclose(columns[key], var[key], rtol=1e-6)
+
+
+@pytest.mark.any_precision
+def test_rates_that_velocities_belong_to():
+    """Known again from single precision, and not when a gene's rates change by a thousandth."""
+    columns = {key: np.linspace(0.1, 3, 4) * number for number, key in enumerate(RATES, 1)}
+    assert not rates_are_those_of(columns).any()
+    columns["fit_velocity_of"] = number_of_rates(list(columns.values()))
+    single = {key: values.astype(np.float32).astype(float) for key, values in columns.items()}
+    assert rates_are_those_of(single).all()
+    for key, gene in zip(RATES, (0, 1, 2, 3, 0), strict=True):
+        changed = {**columns, key: columns[key].copy()}
+        changed[key][gene] *= 1.001
+        np.testing.assert_array_equal(rates_are_those_of(changed), np.arange(4) != gene)
+    for nothing in (np.nan, 0.0):
+        columns["fit_gamma"][2] = nothing
+        np.testing.assert_array_equal(rates_are_those_of(columns), [True, True, False, True])
 
 
 def test_whether_there_is_a_fit(fitted):

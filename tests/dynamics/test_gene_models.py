@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+import jaxvelo as jv
 from jaxvelo.dynamics import (
     MODELS,
     SplicingKinetics,
@@ -15,6 +16,7 @@ from jaxvelo.dynamics import (
     rate_ratio,
     shared_directions,
     steady_slopes,
+    velocities_in_blocks,
 )
 from tests.finite_differences import check_gradient
 
@@ -113,7 +115,46 @@ def test_nothing_moves():
     models = gene_models(products, slope, N_INDEPENDENT)
     np.testing.assert_allclose(models.factors, np.eye(6)[[1] * 5], atol=1e-12)
     np.testing.assert_array_equal(models.explained, 0)
-    assert np.isfinite(models.evidence).all()
+    assert np.isnan(models.evidence).all()
+
+
+@pytest.mark.any_precision
+def test_a_gene_that_is_not_finite_has_no_part_in_the_others():
+    _, products, slope = things()
+    expected = gene_models(np.delete(products, 2, axis=0), np.delete(slope, 2), N_INDEPENDENT)
+    products[2, 3, 4] = np.nan
+    found = gene_models(products, slope, N_INDEPENDENT)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(np.delete(ours, 2, axis=0), theirs, rtol=1e-10)
+    assert np.isnan(found.evidence[2]).all()
+    assert np.isnan(found.explained[2])
+    np.testing.assert_array_equal(found.factors[2], np.eye(6)[1])
+
+
+@pytest.mark.any_precision
+def test_counts_that_are_the_same_show_no_line():
+    """Then there is no gradual model, and what it would divide by nearly nothing stays finite."""
+    found, _, slope = things()
+    slope[1] = 1
+    found[4][:, 1] = found[5][:, 1] * (1 + 1e-4 * np.sin(np.arange(60)))
+    products = np.einsum("icg,jcg->gij", found, found) / found.shape[1]
+    models = gene_models(products, slope, N_INDEPENDENT)
+    assert models.evidence[1, 3] == 0
+    np.testing.assert_allclose(models.evidence.sum(axis=1), 1)
+    assert np.isfinite(models.factors).all()
+    assert (models.evidence[[0, 2, 3, 4], 3] > 0).all()
+
+
+@pytest.mark.any_precision
+def test_gradient_where_a_thing_is_zero():
+    """Without unspliced counts, without any, and with a branch that does not move."""
+    found, _, slope = things()
+    found[4][:, 0], found[4:][:, :, 1], found[2][:, 2] = 0, 0, 0
+    products = jnp.asarray(np.einsum("icg,jcg->gij", found, found) / found.shape[1])
+    by_slope, by_products = jax.grad(_sum, argnums=(0, 1))(jnp.asarray(slope), products)
+    assert jnp.isfinite(by_slope).all()
+    assert jnp.isfinite(by_products).all()
+    assert (jnp.abs(by_products).max(axis=(1, 2)) > 0).all()
 
 
 @pytest.mark.any_precision
@@ -199,6 +240,50 @@ def test_sharp_switches_and_gradual_transcription():
     assert (models.explained > 0.5).all()
 
 
+def one_time(n_cells, n_neighbors):
+    """Rates, times, moments and neighbours of genes that are on; the last one is nearly constant."""
+    dtype = np.dtype(jnp.result_type(float))
+    rng = np.random.default_rng(0)
+    time = np.repeat(np.linspace(0, 3, n_cells)[:, None], 5, axis=1)
+    gamma = np.linspace(0.4, 1.2, 5)
+    u, s = jv.datasets.splicing_state(time, *(np.broadcast_to(x, time.shape) for x in (2.0, 1.0, gamma, 0.0, 9.0)))
+    noise = 1 + 0.02 * rng.standard_normal((2, *u.shape))
+    u, s = (np.abs(x * y) for x, y in zip((u, s), noise, strict=True))
+    for counts in (u, s):
+        counts[:, 4] = 50 * (1 + 3e-4 * rng.standard_normal(n_cells))
+    kinetics = SplicingKinetics(np.full(5, 2.0), np.ones(5), gamma, np.full(5, 9.0), np.ones(5))
+    arrays = (kinetics, [time, 0 * time, np.ones_like(time)], u, s)
+    near = np.abs(np.arange(n_cells)[:, None] - np.arange(n_cells)[None])
+    weights = neighborhood_weights(sp.csr_matrix((near <= n_neighbors // 2) & (near > 0)))
+    return *jax.tree.map(lambda x: x.astype(dtype), arrays), weights
+
+
+@pytest.mark.any_precision
+def test_a_nearly_constant_gene_spoils_no_other():
+    kinetics, times, u, s, weights = one_time(100, 6)
+    velocity = fit_gene_models(kinetics, times, u, s, weights)[1]
+    assert np.isfinite(velocity).all()
+    first = jax.tree.map(lambda rate: rate[:4], kinetics), [x[:, :4] for x in times], u[:, :4], s[:, :4], weights
+    expected = fit_gene_models(*first)[1]
+    correlations = [np.corrcoef(a, b)[0, 1] for a, b in zip(velocity.T, expected.T, strict=False)]
+    assert np.min(correlations) > 0.95
+    kinetics.alpha[4] = np.inf
+    with np.errstate(invalid="ignore"):
+        models, velocity = fit_gene_models(kinetics, times, u, s, weights)
+    assert np.isnan(models.evidence[4]).all()
+    assert np.isfinite(velocity[:, :4]).all()
+
+
+@pytest.mark.any_precision
+def test_too_few_independent_cells_are_no_evidence():
+    kinetics, times, u, s, weights = one_time(30, 6)
+    models, velocity = fit_gene_models(kinetics, times, u, s, weights)
+    assert np.isnan(models.evidence).all()
+    assert np.isnan(models.explained).all()
+    np.testing.assert_array_equal(models.factors, np.eye(6)[[1] * 5])
+    np.testing.assert_array_equal(velocity, velocities_in_blocks(kinetics, *times)[0])
+
+
 @pytest.mark.any_precision
 def test_rate_ratio_is_that_of_a_mixture():
     """Moments of the posterior on a grid of scalings."""
@@ -223,6 +308,15 @@ def test_rate_ratio_is_that_of_a_mixture():
         np.testing.assert_allclose(found.mean, both, atol=1e-6)
         np.testing.assert_allclose(found.deviation**2, 1 / precisions.sum(axis=0), atol=1e-6)
     assert found.follows_curve[0] > 0.6 > 0.1 > found.follows_curve[2]
+
+
+@pytest.mark.any_precision
+def test_an_unknown_variance_leaves_the_other_ratios_as_they_are():
+    log_ratio, log_scaling, variance = np.array([0.5, -1, 2]), np.array([-0.4, 0.6, -2.6]), np.array([0.1, 4.0, 0.05])
+    expected = rate_ratio(log_ratio, log_scaling, variance)
+    variance[1] = np.nan
+    for ours, theirs in zip(rate_ratio(log_ratio, log_scaling, variance), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def _moments_of_ratio(ratio, scaling):
