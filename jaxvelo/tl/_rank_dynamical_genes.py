@@ -69,8 +69,8 @@ def rank_dynamical_genes(
     TypeError
         If the groups are numbers.
     ValueError
-        If there are fewer than two groups, one has an empty name, no gene has a fit, data are negative or not finite, or ``n_genes`` is no
-        positive integer.
+        If there are fewer than two groups, one has an empty name, no gene has a fit, data are negative or not finite,
+        or ``n_genes`` is no positive integer.
 
     Notes
     -----
