@@ -34,6 +34,8 @@ from jaxvelo.tl._velocity_pseudotime import has_score, magnitudes, pseudotime_on
 ROOT_KEYS = ("root_cells", "starting_cells", "root_states_probs")
 MARKED = 1 - 1e-3
 MOST_MARKED = 4
+LATEST_ROOT = 0.4
+"""A root that is given may be so late, as a share of the time, in the order that the genes agree on."""
 ROUNDING = 1e-6  # of the weights of neighbourhoods, which are held in single precision
 
 
@@ -101,7 +103,8 @@ def latent_time(
     copy
         Return a copy and leave ``adata`` as it is.
     n_iterations
-        How often clocks and order are brought into agreement; 0 for the order of the percentiles, as in scVelo.
+        How often clocks and order are brought into agreement; 0 for the order of the percentiles, as in scVelo. That is
+        also kept, with a warning, if a root that is given comes after 40 % of the time in the other one.
     neighbors_key
         Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
 
@@ -310,7 +313,10 @@ def _computed(inputs: _Inputs, options: _Options) -> _Found:
                 f"cell {first[0]}. Choose other root cells, or a lower `min_likelihood`."
             )
         if options.n_iterations:
-            latent = _in_agreed_order(latent, times, inputs.neighborhoods, int(first[0]), options.n_iterations)
+            is_known = "root_cells" not in scores
+            latent = _in_agreed_order(
+                latent, times, inputs.neighborhoods, int(first[0]), options.n_iterations, is_known
+            )
         latent = _with_neighbors(
             latent, inputs.neighborhoods, options.min_confidence, pseudotime, options.weight_diffusion
         )
@@ -373,15 +379,29 @@ def _correlated(times: np.ndarray, pseudotime: np.ndarray, least: float) -> np.n
 
 
 def _in_agreed_order(
-    latent: np.ndarray, times: np.ndarray, neighborhoods: sp.csr_matrix, root: int, n_iterations: int
+    latent: np.ndarray,
+    times: np.ndarray,
+    neighborhoods: sp.csr_matrix,
+    root: int,
+    n_iterations: int,
+    root_is_known: bool,
 ) -> np.ndarray:
-    """The same times, in the order of the cells that the genes agree on."""
+    """The same times, in the order that the genes agree on, unless they contradict a root that is known."""
     distance = pseudotime_on(neighborhoods, root, None)
     starts = latent, np.where(np.isfinite(distance), distance, latent)
     found = [agreed_time(times, start, neighborhoods, n_iterations) for start in starts]
     order = max(found, key=lambda one: one.precision).order
     # Cells that are alike in the order stay so.
-    return np.interp(order, (np.arange(len(latent)) + 0.5) / len(latent), np.sort(latent))
+    agreed = np.interp(order, (np.arange(len(latent)) + 0.5) / len(latent), np.sort(latent))
+    place = (agreed[root] - agreed.min()) / max(np.ptp(agreed), ROUNDING)
+    if root_is_known and place > LATEST_ROOT:
+        logger.warning(
+            "The genes agree on an order in which the root cell comes late (at %.0f %% of the time). It is not taken, "
+            "as the root is given: mark another root, or none, if that is not known.",
+            100 * place,
+        )
+        return latent
+    return agreed
 
 
 def _with_neighbors(
