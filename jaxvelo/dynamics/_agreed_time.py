@@ -13,12 +13,13 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 from scipy.stats import rankdata
 
+from jaxvelo.dynamics._gene_blocks import gene_blocks
+
 N_STEPS = 20
 """Steps of the function that reads a gene's clock; each holds as many cells. Anything from 10 to 40 does."""
 LEAST_VARIANCE = 1e-4
 ROUNDING = 1e-6
 """A gene that explains a smaller part of the variance explains none."""
-GENES_AT_ONCE = 64
 
 
 class AgreedTime(NamedTuple):
@@ -96,13 +97,10 @@ class _Clocks:
     def __init__(self, times: Float[np.ndarray, "cells genes"]):
         self.n_cells, self.n_genes = times.shape
         self.step: Int[np.ndarray, "cells genes"] = np.empty(times.shape, dtype=np.int8)
-        for genes in self._blocks():
+        for genes in gene_blocks(self.n_cells, self.n_genes):
             # Equal times share a step.
             place = (rankdata(times[:, genes], axis=0) - 0.5) / self.n_cells
             self.step[:, genes] = np.minimum(place * N_STEPS, N_STEPS - 1)
-
-    def _blocks(self) -> list[slice]:
-        return [slice(i, min(i + GENES_AT_ONCE, self.n_genes)) for i in range(0, self.n_genes, GENES_AT_ONCE)]
 
     def best_cuts(self, order: Float[np.ndarray, " cells"]) -> Int[np.ndarray, " genes"]:
         """For each gene, the first step after the cut at which its clock fits an order best."""
@@ -127,14 +125,14 @@ class _Clocks:
         """Mean of what the genes say, weighted by their precision."""
         total = np.zeros(self.n_cells)
         weighted = reading * (precision / precision.sum())[:, None]
-        for genes in self._blocks():
+        for genes in gene_blocks(self.n_cells, self.n_genes):
             total += np.take_along_axis(weighted[genes].T, self.step[:, genes].astype(np.intp), axis=0).sum(axis=1)
         return total
 
     def _sums(self, order: Float[np.ndarray, " cells"]) -> tuple[np.ndarray, np.ndarray, float]:
         """Number of cells in each step and the sum of their places, of shape (genes, steps); the mean square of all."""
         counts, sums = np.empty((2, self.n_genes, N_STEPS))
-        for genes in self._blocks():
+        for genes in gene_blocks(self.n_cells, self.n_genes):
             size = genes.stop - genes.start
             flat = (self.step[:, genes] + N_STEPS * np.arange(size)).ravel()
             places = np.repeat(order, size)

@@ -9,4 +9,4 @@ N_NUMBERS = 2**19
 def gene_blocks(n_cells: int, n_genes: int) -> Iterator[slice]:
     """Columns of arrays of shape (cells, genes), some at a time."""
     n_at_once = max(1, N_NUMBERS // max(n_cells, 1))
-    return (slice(first, first + n_at_once) for first in range(0, n_genes, n_at_once))
+    return (slice(first, min(first + n_at_once, n_genes)) for first in range(0, n_genes, n_at_once))
