@@ -128,8 +128,7 @@ def _row_correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def ratio_errors(adata: AnnData) -> tuple[np.ndarray, np.ndarray]:
     r"""Absolute errors of :math:`\log \gamma / \beta` of genes with a fit, and whether each is ever switched off."""
-    beta = adata.var["fit_beta"] * adata.var["fit_scaling"]
-    error = np.log(adata.var["fit_gamma"] / beta) - np.log(adata.var["true_gamma"] / adata.var["true_beta"])
+    error = np.log(adata.var["fit_ratio"]) - np.log(adata.var["true_gamma"] / adata.var["true_beta"])
     fitted = error.notna().to_numpy()
     is_switched_off = np.isfinite(adata.varm["true_off"]).all(axis=1)
     return error.abs().to_numpy()[fitted], is_switched_off[fitted]
