@@ -52,6 +52,8 @@ class Settings:
     figdir
         Folder that relative paths in ``save=`` start from, a :class:`~pathlib.Path`; the working directory by default
         (CellRank's and scVelo's is ``./figures``). It is made when the first picture is saved.
+    layerdir
+        Folder for layers that are computed of layers on disk; :obj:`None`, the default, for a folder beside their file.
     figure_params
         How pictures look where a call does not say otherwise; changed by :meth:`set_figure_params`.
     """
@@ -61,6 +63,7 @@ class Settings:
 
     def __init__(self) -> None:
         self._figdir = Path(".")
+        self._layerdir: Path | None = None
         self._figure_params = FigureParams()
         if not logger.handlers:
             handler = logging.StreamHandler()
@@ -92,12 +95,16 @@ class Settings:
 
     @figdir.setter
     def figdir(self, value: str | os.PathLike) -> None:
-        if not isinstance(value, str | os.PathLike):
-            raise TypeError(f"Expected `figdir` to be the path of a folder, found `{value!r}`.")
-        folder = Path(value).expanduser()
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"Expected `figdir` to be the path of a folder, found the file `{str(folder)!r}`.")
-        self._figdir = folder
+        self._figdir = _folder("figdir", value)
+
+    @property
+    def layerdir(self) -> Path | None:
+        """Folder for layers that are computed of layers on disk."""
+        return self._layerdir
+
+    @layerdir.setter
+    def layerdir(self, value: str | os.PathLike | None) -> None:
+        self._layerdir = None if value is None else _folder("layerdir", value)
 
     @property
     def figure_params(self) -> FigureParams:
@@ -177,6 +184,16 @@ class Settings:
         params = FigureParams(**{name: value for name, value in given.items() if value is not None})
         _check_figure_params(params)
         self._figure_params = params
+
+
+def _folder(name: str, value: Any) -> Path:
+    """Turn the path of a folder, which need not be there yet, into one."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"Expected `{name}` to be the path of a folder, found `{value!r}`.")
+    folder = Path(value).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"Expected `{name}` to be the path of a folder, found the file `{str(folder)!r}`.")
+    return folder
 
 
 def _check_figure_params(params: FigureParams) -> None:

@@ -19,15 +19,20 @@ def place_of(key: str | None, attr: str) -> str:
 
 def read_array(adata: AnnData, key: str | None, attr: str) -> Any:
     """Return ``adata.X`` (key ``None`` or ``"X"``) or ``adata.layers[key]`` or ``adata.obsm[key]``, in memory."""
+    found = find_array(adata, key, attr)
+    return dense(found) if isinstance(found, pd.DataFrame) else in_memory(found, place_of(key, attr))
+
+
+def find_array(adata: AnnData, key: str | None, attr: str) -> Any:
+    """Return the same as it stands there, which may be on disk."""
     if key in (None, "X"):
-        return in_memory(adata.X, "adata.X")
+        return adata.X
     if attr == "layers":
         remedy = "Compute it first (`jaxvelo.pp.moments`, `jaxvelo.tl.velocity`), or pass its key."
-        return in_memory(require_key(adata.layers, key, "adata.layers", remedy), f"adata.layers[{key!r}]")
+        return require_key(adata.layers, key, "adata.layers", remedy)
     if attr == "obsm":
         remedy = "Pass the key of an array in `adata.obsm`, or `attr='layers'`."
-        found = require_key(adata.obsm, key, "adata.obsm", remedy)
-        return dense(found) if isinstance(found, pd.DataFrame) else in_memory(found, f"adata.obsm[{key!r}]")
+        return require_key(adata.obsm, key, "adata.obsm", remedy)
     raise ValueError(f"Expected `attr` to be 'layers' or 'obsm', found `{attr!r}`.")
 
 
@@ -39,6 +44,8 @@ def in_memory(array: Any, where: str) -> np.ndarray | sp.csr_matrix:
         return array
     if hasattr(array, "to_memory"):  # backed sparse matrices
         return array.to_memory()
+    if hasattr(array, "compute"):  # arrays of dask, which may be sparse
+        return in_memory(array.compute(), where)
     return np.asarray(array)
 
 

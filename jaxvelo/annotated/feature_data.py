@@ -54,22 +54,11 @@ class FeatureData:
         gene_subset: str | Sequence[str] | np.ndarray | None = None,
     ):
         x, v = read_array(adata, xkey, attr), read_array(adata, vkey, attr)
-        for array, key in ((x, xkey), (v, vkey)):
-            if np.dtype(array.dtype).kind not in "fiub":
-                raise ValueError(
-                    f"Expected numbers in `{place_of(key, attr)}`, found the type {array.dtype}. Convert them, or pass "
-                    "another key."
-                )
-        if x.shape != v.shape:
-            raise ValueError(
-                f"Expected expression and velocity of the same shape, found {x.shape} in `{place_of(xkey, attr)}` and "
-                f"{v.shape} in `{place_of(vkey, attr)}`. Pass keys that belong together."
-            )
+        check_together(x, v, place_of(xkey, attr), place_of(vkey, attr))
         if attr == "obsm" and gene_subset is not None:
             logger.warning("`gene_subset` is for layers, not for `adata.obsm`. Using all features")
             gene_subset = None
-        is_default = attr == "layers" and gene_subset is None
-        genes = None if attr == "obsm" else _selected_genes(adata, vkey, gene_subset, x.shape[1])
+        genes = None if attr == "obsm" else selected_genes(adata, vkey, gene_subset, x.shape[1])
         dtype = np.dtype(jnp.result_type(float))
         columns = np.arange(x.shape[1]) if genes is None else np.flatnonzero(genes)
         padded_v = _padded_columns(v, columns, dtype)
@@ -83,15 +72,44 @@ class FeatureData:
         self._padded = padded_x, padded_v
         self.x, self.v = padded_x[:n_cells, :n_genes], padded_v[:n_cells, :n_genes]
         _check_expression(padded_x, place_of(xkey, attr))
-        self.name = vkey if is_default and xkey == "Ms" and vkey is not None else f"{attr}:{xkey}:{vkey}"
-        if not is_default and genes is not None:
-            self.name += f":{checksum(genes):08x}"
+        self.name = name_of_features(attr, xkey, vkey, gene_subset, genes)
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes."""
+        return self.x.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the arrays."""
+        return self.x.dtype
 
     def features(self, pad: bool = True) -> Features:
         """Arrays for the device; padded to sizes of a ladder, so that data sets of similar size share programs."""
         x, v = self._padded if pad else (np.ascontiguousarray(self.x), np.ascontiguousarray(self.v))
         n_genes = np.asarray(self.x.shape[1], np.int32) if pad else None
         return jax.device_put(Features(x, v, n_genes))  # type: ignore[arg-type]
+
+
+def check_together(x: Any, v: Any, x_place: str, v_place: str) -> None:
+    """Raise a ValueError unless expression and velocity are numbers, and of the same shape."""
+    for array, place in ((x, x_place), (v, v_place)):
+        if np.dtype(array.dtype).kind not in "fiub":
+            raise ValueError(
+                f"Expected numbers in `{place}`, found the type {array.dtype}. Convert them, or pass another key."
+            )
+    if x.shape != v.shape:
+        raise ValueError(
+            f"Expected expression and velocity of the same shape, found {x.shape} in `{x_place}` and {v.shape} in "
+            f"`{v_place}`. Pass keys that belong together."
+        )
+
+
+def name_of_features(attr: str, xkey: str | None, vkey: str | None, gene_subset: Any, genes: np.ndarray | None) -> str:
+    """Name that tells features from others of the same data; ``genes`` is the mask of those that were chosen."""
+    is_default = attr == "layers" and gene_subset is None
+    name = vkey if is_default and xkey == "Ms" and vkey is not None else f"{attr}:{xkey}:{vkey}"
+    return name if is_default or genes is None else f"{name}:{checksum(genes):08x}"
 
 
 def _valid_genes(v: np.ndarray, where: str) -> np.ndarray:
@@ -101,21 +119,26 @@ def _valid_genes(v: np.ndarray, where: str) -> np.ndarray:
     if valid.all() and len(valid) >= 2:
         return valid
     valid = np.isfinite(v).all(axis=0)
+    check_valid(valid, ~np.isfinite(v).any(axis=1), where)
+    return valid
+
+
+def check_valid(valid: np.ndarray, empty: np.ndarray, where: str) -> None:
+    """Raise a ValueError unless 2 genes are valid, which names cells without any value; say how many others are not."""
     n_valid = int(np.count_nonzero(valid))
     if n_valid < 2:
-        empty = np.flatnonzero(~np.isfinite(v).any(axis=1))
-        cells = f" Cells {listed(empty, 5)} have no finite velocity at all: remove them." if len(empty) else ""
+        numbers = np.flatnonzero(empty)
+        cells = f" Cells {listed(numbers, 5)} have no finite velocity at all: remove them." if len(numbers) else ""
         raise ValueError(
-            f"Expected at least 2 genes with finite velocities in `{where}`, found {n_valid} of {v.shape[1]}.{cells} "
+            f"Expected at least 2 genes with finite velocities in `{where}`, found {n_valid} of {len(valid)}.{cells} "
             "Otherwise choose other genes, or compute the velocities anew."
         )
     if n_valid < len(valid):
         n_invalid = len(valid) - n_valid
         logger.warning("Leaving out %d genes whose velocity in `%s` is not finite in all cells", n_invalid, where)
-    return valid
 
 
-def _selected_genes(adata: AnnData, vkey: str | None, subset: Any, n_genes: int) -> np.ndarray | None:
+def selected_genes(adata: AnnData, vkey: str | None, subset: Any, n_genes: int) -> np.ndarray | None:
     """Boolean mask of the chosen genes, ``None`` for all."""
     if n_genes != adata.n_vars:
         raise ValueError(f"Expected {adata.n_vars} genes, found {n_genes}.")
@@ -134,7 +157,7 @@ def _selected_genes(adata: AnnData, vkey: str | None, subset: Any, n_genes: int)
 def _padded_columns(array, columns: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Copy the columns into an array of a size of the ladder, padded by zeros, which the device can use as it is."""
     n_cells, n_genes = array.shape[0], len(columns)
-    padded = _aligned((next_size(n_cells), next_size(n_genes)), dtype)
+    padded = aligned((next_size(n_cells), next_size(n_genes)), dtype)
     if not isinstance(array, np.ndarray):
         padded[:n_cells, :n_genes] = sp.csr_matrix(array)[:, columns].toarray()
     elif array.dtype == dtype and n_genes:
@@ -148,7 +171,7 @@ def _padded_columns(array, columns: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return padded
 
 
-def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     """Empty array that starts at a multiple of 64 bytes: JAX takes such an array without a copy on a CPU."""
     n_bytes = shape[0] * shape[1] * dtype.itemsize
     raw = np.empty(n_bytes + 64, dtype=np.uint8)

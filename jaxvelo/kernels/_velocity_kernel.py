@@ -13,11 +13,23 @@ from anndata import AnnData
 from jaxvelo.annotated.arguments import check_integer
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.feature_data import FeatureData
+from jaxvelo.annotated.features_on_disk import FeaturesOnDisk, features_on_disk
+from jaxvelo.annotated.memory_limit import bytes_of, too_small
 from jaxvelo.configuration import ignore_arguments, logger, timed
-from jaxvelo.graph import TransitionMatrix
+from jaxvelo.graph import BudgetTooSmall, TransitionMatrix
 from jaxvelo.kernels._neighbor_kernel import NeighborKernel
 from jaxvelo.kernels._randomness import random_key
-from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Features, Velocity, evaluate_velocity
+from jaxvelo.transitions import (
+    BACKWARD_MODES,
+    MODELS,
+    SIMILARITIES,
+    Features,
+    Velocity,
+    bytes_of_block,
+    evaluate_velocity,
+    needs_all_velocities,
+    velocity_in_blocks,
+)
 
 _PARAMETERS = ("model", "similarity", "softmax_scale", "gene_weights", "bwd_mode", "n_samples", "seed")
 
@@ -75,7 +87,11 @@ class VelocityKernel(NeighborKernel):
             raise TypeError(f"Expected `backward` to be `bool`, found `{type(backward).__name__}`.")
         xkey, vkey = ("X" if key is None else key for key in (xkey, vkey))
         super().__init__(adata, {}, conn_key, check_connectivity)
-        self._data = FeatureData(adata, attr, xkey, vkey, gene_subset)
+        self._data: FeatureData | FeaturesOnDisk
+        if features_on_disk(adata, attr, xkey, vkey):
+            self._data = FeaturesOnDisk(adata, xkey, vkey, gene_subset)
+        else:
+            self._data = FeatureData(adata, attr, xkey, vkey, gene_subset)
         self.init = {"backward": bool(backward), "attr": attr, "xkey": xkey, "vkey": vkey}
         if gene_subset is not None:
             self.init["gene_subset"] = gene_subset if isinstance(gene_subset, str) else np.asarray(gene_subset)
@@ -94,9 +110,14 @@ class VelocityKernel(NeighborKernel):
         n_samples: int = 1000,
         seed: int | jax.Array | None = None,
         gene_weights: np.ndarray | None = None,
+        memory_limit: int | float | str | None = None,
         **kwargs: Any,
     ) -> VelocityKernel:
         """Compute the transition matrix.
+
+        Expression and velocity in layers on disk, see :func:`jaxvelo.read`, stay there: they are read in blocks of
+        cells with their neighbours, once for the deterministic model, and twice for the others where they have the
+        automatic scale. Probabilities equal those of layers in memory but for rounding.
 
         Parameters
         ----------
@@ -116,6 +137,9 @@ class VelocityKernel(NeighborKernel):
             Seed or random key of the Monte Carlo model.
         gene_weights
             Non-negative weight of each of the :attr:`genes` in the similarity; ones if ``None``.
+        memory_limit
+            Memory for blocks of layers that are on disk, besides the graph and the result: bytes, or a text such as
+            ``"8 GiB"``; half of what is free if ``None``. Without effect on layers in memory.
         kwargs
             ``n_jobs``, ``backend`` and ``show_progress_bar`` are accepted as by CellRank; without effect.
 
@@ -126,7 +150,10 @@ class VelocityKernel(NeighborKernel):
         Raises
         ------
         ValueError
-            If an argument is not one of the above, or the probabilities are not finite.
+            If an argument is not one of the above, the probabilities are not finite, or ``memory_limit`` is too small
+            for one block of cells (the message says how much is needed).
+        OSError
+            If layers on disk cannot be read.
         TypeError
             If ``similarity`` is not a function of velocity and displacements, or for unknown arguments.
         """
@@ -154,16 +181,31 @@ class VelocityKernel(NeighborKernel):
             if gene_weights is not None:
                 params["gene_weights"] = gene_weights
             function = None if isinstance(similarity, str) else similarity
-            features = self._data.features(pad=_may_pad(params))
-            values, logits, scale = evaluate_velocity(
-                self._transition_function(params, function), self.graph, features, key
-            )
+            velocity, pad = self._transition_function(params, function), _may_pad(params)
+            if isinstance(self._data, FeaturesOnDisk):
+                values, logits, scale = self._evaluate_on_disk(self._data, velocity, pad, key, memory_limit)
+            else:
+                values, logits, scale = evaluate_velocity(velocity, self.graph, self._data.features(pad), key)
             if softmax_scale is None:
                 params["softmax_scale"] = float(scale)
                 logger.info("Using `softmax_scale=%.4f`", params["softmax_scale"])
             self.set_transitions(TransitionMatrix(self.graph, values), params)
             self._similarity, self._logits = function, logits
         return self
+
+    def _evaluate_on_disk(
+        self, data: FeaturesOnDisk, velocity: Velocity, pad: bool, key: jax.Array | None, memory_limit: Any
+    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...], jax.Array]:
+        """Probabilities, logits and scale, of layers on disk."""
+        budget = bytes_of(memory_limit)
+        while True:
+            reader, n_bytes = data.reader(budget, pad), bytes_of_block(data.row_bytes, needs_all_velocities(velocity))
+            try:
+                found = velocity_in_blocks(velocity, self.graph, self.connectivities, reader, n_bytes, budget, key)
+            except BudgetTooSmall as error:
+                raise too_small(error.needed, budget) from error
+            if data.accept(reader):
+                return found
 
     def _checked_scale(self, scale: Any) -> float | np.ndarray | None:
         if scale is None:
@@ -201,7 +243,7 @@ class VelocityKernel(NeighborKernel):
                 f"Expected `similarity` to be one of {tuple(SIMILARITIES)} or a function, "
                 f"found `{type(similarity).__name__}`."
             )
-        n_genes, dtype = self._data.x.shape[1], self._data.x.dtype
+        n_genes, dtype = self._data.n_genes, self._data.dtype
         v, displacements = jax.ShapeDtypeStruct((n_genes,), dtype), jax.ShapeDtypeStruct((3, n_genes), dtype)
         rewrite = (
             "Write it as a JAX function of one velocity, shape (genes,), and displacements, shape (neighbors, genes), "
@@ -293,11 +335,9 @@ class VelocityKernel(NeighborKernel):
         """Take a stored result, unchanged to the last bit."""
         # Files give keys back in another order, which would show in the printout.
         known = {name: params[name] for name in _PARAMETERS if name in params}
-        for name, n_expected, things in (
-            ("softmax_scale", self.shape[0], "cells"),
-            ("gene_weights", len(self.genes), "genes in use"),
-        ):
+        for name, things in (("softmax_scale", "cells"), ("gene_weights", "genes in use")):
             if not np.isscalar(known.get(name, 0)):
+                n_expected = self.shape[0] if name == "softmax_scale" else len(self.genes)
                 known[name] = np.asarray(known[name], dtype=np.float64)
                 if known[name].shape != (n_expected,):
                     raise ValueError(

@@ -27,13 +27,16 @@ def read_layer(adata: AnnData, name: str) -> Any:
     return counts
 
 
-def states_of_layers(adata: AnnData, layers: Mapping[str, Any]) -> dict[str, State]:
-    """Decide for all layers of counts at once whether they are raw.
+def states_of_layers(
+    adata: AnnData, layers: Mapping[str, Any], cells: np.ndarray | slice = slice(None)
+) -> dict[str, State]:
+    """Decide for all layers of counts at once whether they are raw; ``layers`` may be of some of the cells only.
 
     Ambiguous counts have no say: scVelo leaves them raw where it normalises the others. They go with the others, unless
     they are processed already.
     """
-    own = {name: state_of(counts, stored_size(adata, name)) for name, counts in layers.items()}
+    sizes = {name: stored_size(adata, name) for name in layers}
+    own = {name: state_of(counts, None if (n := sizes[name]) is None else n[cells]) for name, counts in layers.items()}
     voters = {name: state for name, state in own.items() if name in LAYERS}
     decided = together(voters or own)
     for name, state in own.items():

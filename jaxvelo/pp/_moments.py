@@ -8,10 +8,13 @@ from anndata import AnnData
 from jaxvelo.annotated.counts import scale_cells, to_size
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.graphs import KINDS, has_neighbors, neighbors_params, read_neighbor_graph
+from jaxvelo.annotated.memory_limit import bytes_of
 from jaxvelo.annotated.names import text_of
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
 from jaxvelo.dynamics import first_moments, neighborhood_weights
 from jaxvelo.pp._count_layers import COUNT_LAYERS, LAYERS, initial_size, read_layer, report, size_key, states_of_layers
+from jaxvelo.pp._in_place import require_no_copy
+from jaxvelo.pp._moments_on_disk import counts_on_disk, moments_to_disk, require_normalized
 from jaxvelo.pp._neighbors import Neighbors, compute_neighbors, write_neighbors
 
 N_NEIGHBORS = 30
@@ -31,12 +34,17 @@ def moments(
     *,
     enforce: bool | None = None,
     neighbors_key: str | None = None,
+    memory_limit: int | float | str | None = None,
 ) -> AnnData | None:
     r"""Average spliced and unspliced counts over each cell and its neighbours.
 
     The mean is plain: each neighbour counts the same, and the cell itself is one of them. Layers that still hold raw
     counts, which is decided for all of them at once as in :func:`filter_and_normalize`, are normalised first, with a
     warning; ``X`` is not touched.
+
+    Counts that are on disk, as :func:`jaxvelo.read` gives them with ``backed=True``, stay there: they are read in
+    blocks of cells, and the moments are written to files of their own. They equal those of counts in memory to the last
+    bit. Made again after it was interrupted, the same call goes on where it was left.
 
     Parameters
     ----------
@@ -61,6 +69,9 @@ def moments(
     enforce
         True normalises the layers whatever their values look like, False takes them as they are, None decides by the
         values.
+    memory_limit
+        Memory for blocks of counts that are on disk, besides the graph: bytes, or a text such as ``"8 GiB"``; half of
+        what is free if None. Without effect on counts in memory.
 
     Returns
     -------
@@ -75,13 +86,17 @@ def moments(
     KeyError
         If a layer is missing, or the graph of neighbours that are there or were named.
     ValueError
-        If counts or the graph are negative or not finite, or the graph is another than the arguments ask for.
+        If counts or the graph are negative or not finite, the graph is another than the arguments ask for, counts on
+        disk are raw, or ``memory_limit`` is too small for one block of them (the message says how much is needed).
+    OSError
+        If counts on disk cannot be read, or moments not be written.
 
     References
     ----------
     Bergen et al. (2020), first-order moments.
     """
     require_anndata(adata)
+    require_no_copy(adata, copy)
     if mode not in KINDS:
         raise ValueError(f"Expected `mode` to be 'connectivities' or 'distances', found `{mode!r}`.")
     if method is not None and method not in _METHODS:
@@ -90,9 +105,15 @@ def moments(
             "compute them first and leave it out."
         )
     ignore_arguments(method=None if method == "umap" else method)
-    counts = {name: read_layer(adata, name) for name in COUNT_LAYERS if name in LAYERS or name in adata.layers}
+    on_disk = counts_on_disk(adata)
+    budget = bytes_of(memory_limit) if on_disk else 0
+    counts: dict[str, Any] = {}
+    if on_disk:
+        require_normalized(adata, enforce)
+    else:
+        counts = {name: read_layer(adata, name) for name in COUNT_LAYERS if name in LAYERS or name in adata.layers}
     raw = list(counts) if enforce else []
-    if enforce is None:
+    if enforce is None and not on_disk:
         states = states_of_layers(adata, counts)
         if any(state.kind != "normalized" for name, state in states.items() if name in LAYERS):
             report(states)
@@ -110,7 +131,7 @@ def moments(
     if raw:
         logger.warning("Found raw counts in %s: normalizing them first.", " and ".join(raw))
     sizes = {name: initial_size(adata, name, counts[name]) for name in raw}
-    layers = {name: scale_cells(counts[name], to_size(size)) for name, size in sizes.items()}
+    layers: dict[str, Any] = {name: scale_cells(counts[name], to_size(size)) for name, size in sizes.items()}
 
     with timed(f"Computing moments based on {mode}"):
         weights = neighborhood_weights(graph)
@@ -118,7 +139,11 @@ def moments(
         if isolated:
             logger.warning("Found %d cells without neighbors: their moments are their own counts.", isolated)
         for key, name in (("Ms", "spliced"), ("Mu", "unspliced")):
-            layers[key] = first_moments(weights, layers.get(name, counts[name]))
+            if on_disk:
+                both = [adata.layers[layer] for layer in LAYERS]
+                layers[key] = moments_to_disk(both, weights, adata.layers[name], name, key, budget)
+            else:
+                layers[key] = first_moments(weights, layers.get(name, counts[name]))
     result = adata.copy() if copy else adata
     if computed is not None:
         write_neighbors(result, computed, None)

@@ -11,6 +11,7 @@ from anndata import AnnData
 
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.configuration import logger
+from jaxvelo.reading._backed import read_backed
 from jaxvelo.reading._conversion import about_folder, about_hdf5, about_other, about_zarr, about_zip
 from jaxvelo.reading._layer_names import could_be_counts, find_counts
 from jaxvelo.reading._loom import read_loom
@@ -18,7 +19,7 @@ from jaxvelo.reading._loom import read_loom
 _ZARR_MARKS = ("zarr.json", ".zgroup")
 
 
-def read(path: str | os.PathLike) -> AnnData:
+def read(path: str | os.PathLike, backed: bool = False) -> AnnData:
     """Read annotated data from an h5ad, zarr or loom file.
 
     What a file is, is told by its content, not by its name. Counts that the tools name otherwise get scVelo's names:
@@ -32,11 +33,18 @@ def read(path: str | os.PathLike) -> AnnData:
     path
         An ``.h5ad`` file; zarr, as a folder or as a ``.zarr.zip``, of format 2 or 3; or a ``.loom`` file, for which the
         extra ``loom`` must be installed: ``pip install "jaxvelo[loom]"``.
+    backed
+        Whether ``X`` and the layers stay on disk, for data that do not fit in memory: they are arrays of h5py or zarr,
+        or sparse matrices on disk, of a file that stays open for reading. All else is read but ``raw``, which is left
+        out. :func:`jaxvelo.pp.moments`, the steady-state models of :func:`jaxvelo.tl.velocity` and
+        :class:`jaxvelo.kernels.VelocityKernel` read them in blocks, and write new layers to files beside this one. It
+        goes fastest where rows are one after another in the file, not compressed.
 
     Returns
     -------
     AnnData
-        In memory. Of a loom file, ``X`` are the spliced counts and ``layers["matrix"]`` is the file's main matrix.
+        In memory, or as ``backed`` says. Of a loom file, ``X`` are the spliced counts and ``layers["matrix"]`` is the
+        file's main matrix.
 
     Raises
     ------
@@ -47,18 +55,19 @@ def read(path: str | os.PathLike) -> AnnData:
     OSError
         If the file must not be read.
     ValueError
-        If the file is of another format (the message has the line that converts it), is damaged, or has been cut off.
+        If the file is of another format (the message has the line that converts it), is damaged, or has been cut off;
+        or if it is loom and ``backed`` is asked for.
     """
     path = _existing(path)
     with warnings.catch_warnings():
         # Said below, with what to do here.
         warnings.filterwarnings("ignore", message="(Variable|Observation) names are not unique")
         if path.is_dir():
-            adata = _read_folder(path)
+            adata = _read_folder(path, backed)
         elif h5py.is_hdf5(path):
-            adata = _read_hdf5(path)
+            adata = _read_hdf5(path, backed)
         elif zipfile.is_zipfile(path):
-            adata = _read_zip(path)
+            adata = _read_zip(path, backed)
         else:
             with open(path, "rb") as file:
                 raise ValueError(about_other(path, file.read(512)))
@@ -80,7 +89,7 @@ def _existing(path: str | os.PathLike) -> Path:
     return path
 
 
-def _read_hdf5(path: Path) -> AnnData:
+def _read_hdf5(path: Path, backed: bool) -> AnnData:
     try:
         with h5py.File(path) as file:
             keys = set(file)
@@ -91,7 +100,14 @@ def _read_hdf5(path: Path) -> AnnData:
     is_loom = {"matrix", "row_attrs", "col_attrs"} <= keys
     if not is_loom and ("mod" in keys or not {"obs", "var"} <= keys):
         raise ValueError(about_hdf5(path, keys, inner, modalities))
+    if is_loom and backed:
+        raise ValueError(
+            f"Expected h5ad or zarr with `backed=True`, found the loom file `{path}`, which has genes as rows. Convert "
+            "it: `jaxvelo.read(path).write_h5ad(...)`."
+        )
     try:
+        if backed:
+            return read_backed(h5py.File(path, "r"))
         return read_loom(path) if is_loom else anndata.io.read_h5ad(path)
     except ImportError:
         raise
@@ -99,15 +115,15 @@ def _read_hdf5(path: Path) -> AnnData:
         raise _damaged(path, error) from error
 
 
-def _read_folder(path: Path) -> AnnData:
+def _read_folder(path: Path, backed: bool) -> AnnData:
     if not any((path / mark).is_file() for mark in _ZARR_MARKS):
         raise ValueError(about_folder(path))
     import zarr
 
-    return _read_zarr(path, lambda: zarr.open_group(str(path), mode="r"))
+    return _read_zarr(path, lambda: zarr.open_group(str(path), mode="r"), backed)
 
 
-def _read_zip(path: Path) -> AnnData:
+def _read_zip(path: Path, backed: bool) -> AnnData:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -121,12 +137,13 @@ def _read_zip(path: Path) -> AnnData:
     store = zarr.storage.ZipStore(str(path), mode="r")
     try:
         # Some zip the folder, some what is in it.
-        return _read_zarr(path, lambda: zarr.open_group(store, mode="r", path=min(roots, key=len)))
+        return _read_zarr(path, lambda: zarr.open_group(store, mode="r", path=min(roots, key=len)), backed)
     finally:
-        store.close()
+        if not backed:
+            store.close()
 
 
-def _read_zarr(path: Path, open_group) -> AnnData:
+def _read_zarr(path: Path, open_group, backed: bool) -> AnnData:
     try:
         group = open_group()
         keys = set(group)
@@ -136,7 +153,7 @@ def _read_zarr(path: Path, open_group) -> AnnData:
     if "mod" in keys or not {"obs", "var"} <= keys:
         raise ValueError(about_zarr(path, keys, children))
     try:
-        return anndata.io.read_zarr(group)
+        return read_backed(group) if backed else anndata.io.read_zarr(group)
     except Exception as error:
         raise _damaged(path, error) from error
 

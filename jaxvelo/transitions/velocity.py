@@ -146,16 +146,21 @@ class Velocity(TransitionFunction):
 
     @full_precision
     def details(
-        self, pattern: Pattern, edges: Edges, features: Features, key: Array | None = None
+        self,
+        pattern: Pattern,
+        edges: Edges,
+        features: Features,
+        key: Array | None = None,
+        scale: Array | None = None,
     ) -> tuple[Probabilities, Probabilities, Array]:
-        """Probabilities, logits and softmax scale.
+        """Probabilities, logits and softmax scale; another scale than that of the function may be given.
 
         Raises
         ------
         ValueError
             If the Monte Carlo model gets no key.
         """
-        scale = self.softmax_scale
+        scale = self.softmax_scale if scale is None else scale
         if self.model == "deterministic" or scale is None:
             logits, support, scale = self.logits(pattern, edges.mask, features)
         scale = scale.astype(features.x.dtype)
@@ -180,15 +185,30 @@ class Velocity(TransitionFunction):
         A step may go where a logit is defined; from a cell without any, to all its neighbours (``mask``), as if of
         equal logits; from a cell without neighbours, to itself.
         """
+        logits, defined = self.similarities(pattern, mask, features)
+        return logits, *self.support_and_scale(pattern, mask, logits, defined)
+
+    @full_precision
+    def similarities(
+        self, pattern: Pattern, mask: tuple[Bool[Array, "rows width"], ...], features: Features
+    ) -> tuple[Probabilities, tuple[Array, ...]]:
+        """Deterministic logits, and where they are defined: of each row by itself."""
         transpose = self.backward_mode == "transpose"
-        logits, defined = similarity_logits(
-            self.similarity, self._directed(features), self.gene_weights, pattern, mask, transpose
-        )
+        return similarity_logits(self.similarity, self._directed(features), self.gene_weights, pattern, mask, transpose)
+
+    def support_and_scale(
+        self,
+        pattern: Pattern,
+        mask: tuple[Bool[Array, "rows width"], ...],
+        logits: Probabilities,
+        defined: tuple[Bool[Array, "rows width"], ...],
+    ) -> tuple[tuple[Array, ...], Array]:
+        """Where a step may go, and the softmax scale, by the logits of all rows."""
         support = tuple(map(_support, pattern.rows, pattern.columns, mask, defined))
         scale = self.softmax_scale
         if scale is None:
             scale = automatic_softmax_scale(logits, mask, shared=pattern.mesh is not None)
-        return logits, support, scale
+        return support, scale
 
     def _directed(self, features: Features) -> Features:
         return Features(features.x, -features.v, features.n_genes) if self.backward_mode == "negate" else features
@@ -218,9 +238,9 @@ def evaluate_velocity(
     else share it.
     """
     if velocity.model != "deterministic":
-        return _evaluate_velocity(velocity, graph.pattern, graph.edges[velocity.edges_name], features, key)
+        return velocity_details(velocity, graph.pattern, graph.edges[velocity.edges_name], features, key)
     logits, support, scale = evaluate_logits(velocity, graph, features)
-    return _softmax_of_rows(logits, support, scale, graph.rows), logits, scale
+    return softmax_with_scale(logits, support, scale, graph.rows), logits, scale
 
 
 def evaluate_logits(
@@ -236,8 +256,16 @@ def evaluate_logits(
 
 
 @eqx.filter_jit
-def _evaluate_velocity(velocity, pattern, edges, features, key):
-    return velocity.details(pattern, edges, features, key)
+def velocity_details(
+    velocity: Velocity,
+    pattern: Pattern,
+    edges: Edges,
+    features: Features,
+    key: Array | None,
+    scale: Array | None = None,
+) -> tuple[Probabilities, Probabilities, Array]:
+    """Results of :meth:`Velocity.details`, compiled."""
+    return velocity.details(pattern, edges, features, key, scale)
 
 
 @eqx.filter_jit
@@ -245,4 +273,4 @@ def _evaluate_logits(velocity, pattern, mask, features):
     return velocity.logits(pattern, mask, features)
 
 
-_softmax_of_rows = jax.jit(softmax_of_rows)
+softmax_with_scale = jax.jit(softmax_of_rows)

@@ -1,0 +1,182 @@
+"""Matrices of cells and genes that stay on disk: what they are, their rows and their columns.
+
+A layer may be an array of HDF5 or zarr, a sparse matrix of either (:func:`anndata.io.sparse_dataset`), or an array of
+dask. What is read of them is dense, or CSR where they are sparse.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.sparse as sp
+from anndata.abc import CSCDataset, CSRDataset
+
+from jaxvelo.annotated.checksums import checksum
+from jaxvelo.annotated.counts import stored_values
+
+PIECE = 1 << 25
+"""Bytes that are read at a time."""
+GAP = 1 << 18
+"""Bytes of a sparse matrix that are read sooner than two pieces, one before and one after them."""
+
+
+def is_on_disk(array: Any) -> bool:
+    """Whether a matrix is to be read in pieces."""
+    return isinstance(array, h5py.Dataset | CSRDataset | CSCDataset) or _is_zarr(array) or _is_dask(array)
+
+
+def _is_zarr(array: Any) -> bool:
+    return type(array).__module__.partition(".")[0] == "zarr"
+
+
+def _is_dask(array: Any) -> bool:
+    return type(array).__module__.partition(".")[0] == "dask"
+
+
+def file_of(array: Any) -> Path | None:
+    """File, or folder, in which a matrix is; None where that is not known."""
+    if isinstance(array, CSRDataset | CSCDataset):
+        array = array.group
+    if hasattr(array, "file"):  # of HDF5
+        return Path(os.fsdecode(array.file.filename))
+    root = getattr(getattr(array, "store", None), "root", None)  # of zarr in a folder
+    return None if root is None else Path(root)
+
+
+def identity_of(array: Any) -> list[Any]:
+    """What tells a matrix on disk from another, or from itself before its file was changed; as JSON takes it."""
+    what = [list(array.shape), str(array.dtype), str(getattr(getattr(array, "group", array), "name", None))]
+    path = file_of(array)
+    if not is_on_disk(array):
+        return [*what, checksum(stored_values(array))]
+    if path is None:
+        return what
+    if path.is_dir():  # zarr: the description of the array changes with it, and chunks by their times
+        inner = path / getattr(getattr(array, "group", array), "path", "")
+        changed = [entry.stat().st_mtime_ns for entry in sorted(inner.rglob("*")) if entry.is_file()]
+        return [*what, str(path.resolve()), len(changed), max(changed, default=0)]
+    status = path.stat()
+    return [*what, str(path.resolve()), status.st_size, status.st_mtime_ns]
+
+
+def check_readable(array: Any, where: str) -> None:
+    """Raise a ValueError for a matrix of two axes that holds no numbers, or whose rows are scattered over its file."""
+    if isinstance(array, CSCDataset):
+        raise ValueError(
+            f"Expected `{where}` by rows, found a sparse matrix by columns (CSC) on disk, of which the rows of some "
+            "cells cannot be read without all others. Store it as CSR, as by `adata.layers[key] = matrix.tocsr()`."
+        )
+    if np.dtype(array.dtype).kind not in "fiub":
+        raise ValueError(f"Expected numbers in `{where}`, found the type {array.dtype}. Convert them.")
+
+
+def read_rows(array: Any, cells: np.ndarray, where: str) -> np.ndarray | sp.csr_matrix:
+    """Return the rows of some cells, in increasing order, of a matrix on disk or in memory.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read, as where it was cut off.
+    """
+    if not len(cells):
+        cells = np.arange(0)
+    whole = len(cells) and int(cells[-1]) - int(cells[0]) + 1 == len(cells)
+    rows: Any = slice(int(cells[0]), int(cells[-1]) + 1) if whole else cells
+    try:
+        if isinstance(array, CSRDataset):
+            return _sparse_rows(array, cells)
+        if _is_zarr(array):
+            return np.asarray(array[rows] if whole else array.oindex[rows])
+        if _is_dask(array):
+            return array[rows].compute()
+        return array[rows]
+    except Exception as error:  # h5py, zarr and their codecs raise of many kinds for damaged files
+        if isinstance(error, MemoryError):
+            raise
+        raise OSError(
+            f"Could not read {len(cells)} rows of `{where}` from `{file_of(array)}`: {' '.join(str(error).split())}. "
+            "The file is damaged or was cut off, or its disk is gone: copy it anew. What was computed is kept."
+        ) from error
+
+
+def _sparse_rows(array: Any, cells: np.ndarray) -> sp.csr_matrix:
+    """Rows of a sparse matrix on disk, in ranges: those of single cells would be read one by one."""
+    if not len(cells):
+        return sp.csr_matrix((0, array.shape[1]), dtype=array.dtype)
+    n_stored = array.group["data"].shape[0]
+    gap = max(int(GAP * array.shape[0] / max(12 * n_stored, 1)), 1)
+    parts = np.split(cells, np.flatnonzero(np.diff(cells) > gap) + 1)
+    return sp.vstack([sp.csr_matrix(array[int(p[0]) : int(p[-1]) + 1])[p - p[0]] for p in parts], format="csr")
+
+
+def row_ranges(n_rows: int, row_bytes: int, n_bytes: int = PIECE) -> Iterator[slice]:
+    """Rows one after another, of so many bytes at a time."""
+    step = max(n_bytes // max(row_bytes, 1), 1)
+    return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
+
+
+def read_range(array: Any, rows: slice, where: str) -> np.ndarray | sp.csr_matrix:
+    """Rows of a range."""
+    return read_rows(array, np.arange(rows.start, rows.stop), where)
+
+
+class GatheredRows:
+    """Dense rows of cells, block after block: those that were in the block before are not read again.
+
+    Parameters
+    ----------
+    array
+        Matrix on disk or in memory.
+    where
+        Where it stands, for messages.
+    dtype
+        Type of the rows that are given.
+    columns
+        The columns that are given; all if None.
+    check
+        What to make of the columns of each piece that was read, which may be sparse, before they are used.
+    piece
+        Bytes that are read at a time.
+    """
+
+    def __init__(
+        self,
+        array: Any,
+        where: str,
+        dtype: np.dtype,
+        columns: np.ndarray | None = None,
+        check: Callable[[Any], Any] = lambda found: found,
+        piece: int = PIECE,
+    ):
+        self._piece = piece
+        self._array, self._where, self._dtype, self._columns, self._check = array, where, dtype, columns, check
+        self._rows = np.zeros((0, 0), dtype=dtype)
+        self._place = np.full(array.shape[0], -1)
+        self._cells = np.arange(0)
+        self.n_columns = array.shape[1] if columns is None else len(columns)
+
+    def read(self, cells: np.ndarray, into: np.ndarray) -> np.ndarray:
+        """Fill the first rows and columns of an array with those of cells, each once, in any order."""
+        n = self.n_columns
+        place = self._place[cells]
+        row_bytes = max(n, self._array.shape[1]) * 8
+        known = np.flatnonzero(place >= 0)
+        for piece in row_ranges(len(known), row_bytes, self._piece):
+            into[known[piece], :n] = self._rows[place[known[piece]], :n]
+        new = np.flatnonzero(place < 0)
+        new = new[np.argsort(cells[new], kind="stable")]
+        for piece in row_ranges(len(new), row_bytes, self._piece):
+            found = read_rows(self._array, cells[new[piece]], self._where)
+            if self._columns is not None:
+                found = found[:, self._columns]
+            found = self._check(found)
+            into[new[piece], :n] = found.toarray() if sp.issparse(found) else found
+        self._place[self._cells] = -1
+        self._place[cells] = np.arange(len(cells))
+        self._cells, self._rows = cells, into
+        return into

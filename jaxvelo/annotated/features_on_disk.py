@@ -1,0 +1,186 @@
+"""Expression and velocity that stay on disk."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+from jaxvelo.annotated.arrays import find_array, place_of
+from jaxvelo.annotated.disk_arrays import PIECE, GatheredRows, check_readable, is_on_disk, read_range, row_ranges
+from jaxvelo.annotated.feature_data import (
+    FeatureData,
+    aligned,
+    check_together,
+    check_valid,
+    name_of_features,
+    selected_genes,
+)
+from jaxvelo.graph import RowBlock
+from jaxvelo.graph._buckets import next_size
+from jaxvelo.transitions import Features
+
+
+def features_on_disk(adata: AnnData, attr: str, xkey: str | None, vkey: str | None) -> bool:
+    """Whether expression or velocity is to be read in blocks of cells."""
+    return attr == "layers" and any(is_on_disk(find_array(adata, key, attr)) for key in (xkey, vkey))
+
+
+class FeaturesOnDisk:
+    """Expression and velocity on the genes that are used, read in blocks of cells.
+
+    Which genes have finite velocities is found where they are read: a first reading of all cells takes as long as the
+    rest, and nearly always finds that all have.
+
+    Parameters
+    ----------
+    adata, xkey, vkey, gene_subset
+        As of :class:`~jaxvelo.annotated.feature_data.FeatureData`.
+
+    Attributes
+    ----------
+    name
+        Name that tells these features from others of the same data.
+    """
+
+    def __init__(
+        self,
+        adata: AnnData,
+        xkey: str | None = "Ms",
+        vkey: str | None = "velocity",
+        gene_subset: str | Sequence[str] | np.ndarray | None = None,
+    ):
+        self._keys = xkey, vkey
+        self._arrays = [find_array(adata, key, "layers") for key in self._keys]
+        self._places = [place_of(key, "layers") for key in self._keys]
+        for array, place in zip(self._arrays, self._places, strict=True):
+            check_readable(array, place)
+        check_together(*self._arrays, *self._places)
+        self._n_cells, n_genes = self._arrays[0].shape
+        chosen = selected_genes(adata, vkey, gene_subset, n_genes)
+        self._names = adata.var_names.to_numpy()
+        self._columns = np.arange(n_genes) if chosen is None else np.flatnonzero(chosen)
+        self._whole = lambda: FeatureData(adata, "layers", xkey, vkey, gene_subset)
+        self._checked = False
+        self.dtype = np.dtype(jnp.result_type(float))
+        self.name = name_of_features("layers", xkey, vkey, gene_subset, chosen)
+
+    @property
+    def genes(self) -> np.ndarray:
+        """Names of the genes; where they have not been used yet, all velocities are read to find them."""
+        if not self._checked:
+            v, place = self._arrays[1], self._places[1]
+            valid, empty = np.ones(len(self._columns), dtype=bool), np.zeros(self._n_cells, dtype=bool)
+            for rows in row_ranges(self._n_cells, 8 * v.shape[1]):
+                finite = np.isfinite(_columns(read_range(v, rows, place), self._columns))
+                valid &= finite.all(axis=0)
+                empty[rows] = ~finite.any(axis=1)
+            self._keep(valid, empty)
+        return self._names[self._columns]
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes."""
+        return len(self._columns)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the expression of one cell in memory."""
+        return next_size(self.n_genes) * self.dtype.itemsize
+
+    def features(self, pad: bool = True) -> Features:
+        """All of them, in memory, for tools that need them at once."""
+        return self._in_memory.features(pad)
+
+    @functools.cached_property
+    def _in_memory(self) -> FeatureData:
+        return self._whole()
+
+    def reader(self, budget: int, pad: bool = True) -> FeatureReader:
+        """What reads them in blocks, with no more than a small part of the budget besides the blocks."""
+        piece = max(min(PIECE, budget // 32), 1)
+        return FeatureReader(self._arrays, self._places, self._columns, self.dtype, pad, piece)
+
+    def accept(self, reader: FeatureReader) -> bool:
+        """Whether all velocities were finite that a reader has read; if not, these genes are left out from now on."""
+        if reader.valid.all() and self.n_genes >= 2:
+            self._checked = True
+            return True
+        self._keep(reader.valid, reader.empty)
+        return False
+
+    def _keep(self, valid: np.ndarray, empty: np.ndarray) -> None:
+        check_valid(valid, empty, self._places[1])
+        self._columns, self._checked = self._columns[valid], True
+
+
+class FeatureReader:
+    """Reads features block after block, and notes where velocities are not finite.
+
+    Attributes
+    ----------
+    valid
+        Whether the velocities of a gene were finite in all cells, by themselves, that have been read.
+    empty
+        Whether a cell had no finite velocity.
+    """
+
+    def __init__(
+        self, arrays: Sequence[Any], places: Sequence[str], columns: np.ndarray, dtype: np.dtype, pad: bool, piece: int
+    ):
+        self._dtype, self._n_genes, self._pad = dtype, len(columns), pad
+        self._x, self._v = (
+            GatheredRows(array, place, dtype, columns, check, piece)
+            for array, place, check in zip(arrays, places, (self._check_expression, lambda v: v), strict=True)
+        )
+        self._x_place = places[0]
+        self.valid = np.ones(len(columns), dtype=bool)
+        self.empty = np.zeros(arrays[0].shape[0], dtype=bool)
+
+    def __call__(self, block: RowBlock, n_gathered: int, n_velocities: int) -> Features:
+        """Features of a block: expression of all cells that it gathers, velocities of all or of its own alone."""
+        gathered = block.gathered
+        n_genes = next_size(self._n_genes) if self._pad else self._n_genes
+        x = self._padded(n_gathered, n_genes, len(gathered))
+        v_cells = gathered if n_velocities >= len(gathered) else block.own
+        v = self._padded(n_velocities, n_genes, len(v_cells))
+        self._x.read(gathered, x)
+        self._v.read(v_cells, v)
+        for rows in row_ranges(len(block.own), v.itemsize * n_genes):
+            found = v[: len(block.own)][rows, : self._n_genes]
+            with np.errstate(invalid="ignore", over="ignore"):
+                suspicious = not np.isfinite(found.sum())
+            if suspicious:
+                finite = np.isfinite(found)
+                self.valid &= finite.all(axis=0)
+                self.empty[block.own[rows]] = ~finite.any(axis=1)
+        return Features(x, v, np.asarray(self._n_genes, np.int32) if self._pad else None)  # type: ignore[arg-type]
+
+    def _padded(self, n_rows: int, n_genes: int, n_used: int) -> np.ndarray:
+        """Array for rows, which the device can use as it is, zero where it is not filled."""
+        array = aligned((n_rows, n_genes), self._dtype)
+        array[n_used:] = 0
+        array[:, self._n_genes :] = 0
+        return array
+
+    def _check_expression(self, piece: Any) -> Any:
+        values = piece.data if sp.issparse(piece) else piece
+        if values.dtype.kind == "f":
+            with np.errstate(invalid="ignore", over="ignore"):
+                suspicious = not np.isfinite(values.sum())
+            bad = int(np.count_nonzero(~np.isfinite(values))) if suspicious else 0
+            if bad:
+                raise ValueError(
+                    f"Expected finite expression in `{self._x_place}`, found {bad} values that are not among the first "
+                    f"{len(values)} read. Compute the moments anew, or remove these genes or cells."
+                )
+        return piece
+
+
+def _columns(matrix: Any, columns: np.ndarray) -> np.ndarray:
+    return matrix[:, columns].toarray() if sp.issparse(matrix) else matrix[:, columns]

@@ -1,0 +1,117 @@
+"""First moments of counts that stay on disk."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+from jaxvelo.annotated.checksums import checksum
+from jaxvelo.annotated.counts import check_non_negative, readable
+from jaxvelo.annotated.disk_arrays import PIECE, GatheredRows, check_readable, identity_of, is_on_disk, read_rows
+from jaxvelo.annotated.layer_files import LayerFile, layer_folder
+from jaxvelo.annotated.memory_limit import too_small
+from jaxvelo.dynamics import first_moments
+from jaxvelo.graph import BudgetTooSmall, RowBlock, near_order, read_ahead, row_blocks
+from jaxvelo.pp._count_layers import LAYERS, MEND_COUNTS, report, states_of_layers
+
+SAMPLE = 2000
+"""Evenly spaced cells whose counts tell what a layer holds."""
+
+
+def counts_on_disk(adata: AnnData) -> bool:
+    """Whether spliced or unspliced counts are to be read in blocks."""
+    return any(name in adata.layers and is_on_disk(adata.layers[name]) for name in LAYERS)
+
+
+def require_normalized(adata: AnnData, enforce: bool | None) -> None:
+    """Raise a ValueError if counts on disk are raw, as far as evenly spaced cells tell."""
+    cells = np.arange(0, adata.n_obs, -(-adata.n_obs // SAMPLE))
+    layers = {name: checked(read_rows(adata.layers[name], cells, _place(name)), name) for name in LAYERS}
+    if enforce is None:
+        states = states_of_layers(adata, layers, cells)
+        if any(state.kind != "normalized" for state in states.values()):
+            report(states)
+    raw = list(LAYERS) if enforce else []
+    if enforce is None:
+        raw = [name for name, state in states.items() if state.kind == "raw"]
+    if raw:
+        raise ValueError(
+            f"Expected normalized counts on disk, found raw ones in {' and '.join(raw)}. Normalize them first: "
+            "`jaxvelo.pp.filter_and_normalize(adata)`. To take them as they are, pass `enforce=False`."
+        )
+
+
+def moments_to_disk(
+    folder_of: list[Any], weights: sp.csr_matrix, counts: Any, name: str, key: str, budget: int
+) -> h5py.Dataset:
+    """Compute the first moments of one layer block by block, and write them to a file.
+
+    Parameters
+    ----------
+    folder_of
+        Layers beside whose file to write.
+    weights
+        Weights of the means over the neighbourhoods.
+    counts
+        The layer, on disk.
+    name, key
+        Keys of the layer and of the result.
+    budget
+        Bytes that may be taken besides the graph.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read or written.
+    ValueError
+        If the budget is too small, or counts are negative or not finite.
+    """
+    check_readable(counts, _place(name))
+    n_genes = counts.shape[1]
+    dtype = counts.dtype if counts.dtype.kind == "f" and counts.dtype.itemsize > 2 else np.dtype(np.float32)
+    dtype = dtype.newbyteorder("=")
+    origin = ["moments", identity_of(counts), checksum(weights.indptr, weights.indices)]
+    layer = LayerFile(layer_folder(folder_of), key, counts.shape, np.float32, origin)
+    if layer.is_whole:
+        return layer.finish()
+    piece = max(min(PIECE, budget // 16), 1)
+    rows = GatheredRows(counts, _place(name), dtype, check=partial(checked, name=name), piece=piece)
+
+    def n_bytes(n_own, n_gathered):
+        # The rows of two blocks, one of which is being read; the means, in the type of the counts and in single
+        # precision; the block's part of the weights; and what is read at a time, up to three times.
+        return n_genes * (2 * n_gathered * dtype.itemsize + n_own * (dtype.itemsize + 4)) + 200 * n_own + 3 * piece
+
+    def read(block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
+        cells = np.sort(block.gathered)
+        return cells, rows.read(cells, np.empty((len(cells), n_genes), dtype=dtype))
+
+    order = near_order(weights)
+    local = np.zeros(len(order), dtype=weights.indices.dtype)
+    try:
+        for block, (cells, gathered) in read_ahead(read, row_blocks(weights, order, n_bytes, budget, layer.position)):
+            own = weights[block.own]
+            local[cells] = np.arange(len(cells))
+            means = sp.csr_matrix((own.data, local[own.indices], own.indptr), shape=(len(block.own), len(cells)))
+            layer.write(block.own, first_moments(means, gathered), block.end)
+    except BudgetTooSmall as error:
+        raise too_small(error.needed, budget) from error
+    finally:
+        layer.close()
+    return layer.finish()
+
+
+def checked(matrix: Any, name: str) -> Any:
+    """Counts that were read, as they can be calculated with, or an error that says what is wrong with them."""
+    matrix = readable(_place(name), matrix)
+    check_non_negative(_place(name), matrix, MEND_COUNTS)
+    return matrix
+
+
+def _place(name: str) -> str:
+    return f"adata.layers[{name!r}]"
