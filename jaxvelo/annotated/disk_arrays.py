@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import scipy.sparse as sp
+from anndata import AnnData
 from anndata.abc import CSCDataset, CSRDataset
 
 from jaxvelo.annotated.checksums import checksum
@@ -64,6 +65,16 @@ def identity_of(array: Any) -> list[Any]:
     return [*what, str(path.resolve()), status.st_size, status.st_mtime_ns]
 
 
+def require_no_copy(adata: AnnData, copy: bool) -> None:
+    """Raise a ValueError if a copy is asked for of an object with layers on disk."""
+    on_disk = [name for name in adata.layers if is_on_disk(adata.layers[name])]
+    if copy and on_disk:
+        raise ValueError(
+            f"Expected `adata` in memory with `copy=True`, found {on_disk} on disk. Leave `copy` out, or load all as "
+            "`adata.to_memory()`."
+        )
+
+
 def check_readable(array: Any, where: str) -> None:
     """Raise a ValueError for a matrix of two axes that holds no numbers, or whose rows are scattered over its file."""
     if isinstance(array, CSCDataset):
@@ -83,24 +94,24 @@ def read_rows(array: Any, cells: np.ndarray, where: str) -> np.ndarray | sp.csr_
     OSError
         If the file cannot be read, as where it was cut off.
     """
-    if not len(cells):
-        cells = np.arange(0)
     whole = len(cells) and int(cells[-1]) - int(cells[0]) + 1 == len(cells)
-    rows: Any = slice(int(cells[0]), int(cells[-1]) + 1) if whole else cells
+    return _read(array, slice(int(cells[0]), int(cells[-1]) + 1) if whole else cells, len(cells), where)
+
+
+def _read(array: Any, index: Any, n_rows: int, where: str) -> np.ndarray | sp.csr_matrix:
+    """Part of a matrix: rows in increasing order or a range of them, or ranges of rows and columns."""
     try:
         if isinstance(array, CSRDataset):
-            return _sparse_rows(array, cells)
+            return sp.csr_matrix(array[index]) if isinstance(index, slice) else _sparse_rows(array, index)
         if _is_zarr(array):
-            return np.asarray(array[rows] if whole else array.oindex[rows])
-        if _is_dask(array):
-            return array[rows].compute()
-        return array[rows]
+            return np.asarray(array.oindex[index] if isinstance(index, np.ndarray) else array[index])
+        return array[index].compute() if _is_dask(array) else array[index]
+    except MemoryError:
+        raise
     except Exception as error:  # h5py, zarr and their codecs raise of many kinds for damaged files
-        if isinstance(error, MemoryError):
-            raise
         raise OSError(
-            f"Could not read {len(cells)} rows of `{where}` from `{file_of(array)}`: {' '.join(str(error).split())}. "
-            "The file is damaged or was cut off, or its disk is gone: copy it anew. What was computed is kept."
+            f"Could not read {n_rows} rows of `{where}` from `{file_of(array)}`: {' '.join(str(error).split())}. The "
+            "file is damaged or was cut off, or its disk is gone: copy it anew. What was computed is kept."
         ) from error
 
 
@@ -122,7 +133,25 @@ def row_ranges(n_rows: int, row_bytes: int, n_bytes: int = PIECE) -> Iterator[sl
 
 def read_range(array: Any, rows: slice, where: str) -> np.ndarray | sp.csr_matrix:
     """Rows of a range."""
-    return read_rows(array, np.arange(rows.start, rows.stop), where)
+    return _read(array, rows, rows.stop - rows.start, where)
+
+
+def read_columns(
+    array: Any, columns: np.ndarray, where: str, check: Callable[[Any], Any], piece: int = PIECE
+) -> np.ndarray:
+    """Return some columns, in increasing order, of all rows, dense, each piece checked as by :class:`GatheredRows`."""
+    result: np.ndarray | None = None
+    # Arrays can be read from one column to another; of sparse rows, all is read.
+    narrow = not (sp.issparse(array) or isinstance(array, CSRDataset))
+    first, last = (int(columns[0]), int(columns[-1]) + 1) if narrow else (0, array.shape[1])
+    for rows in row_ranges(array.shape[0], 8 * (last - first), piece):
+        found = _read(array, (rows, slice(first, last)) if narrow else rows, rows.stop - rows.start, where)
+        found = check(found[:, columns - first])
+        found = found.toarray() if sp.issparse(found) else found
+        if result is None:
+            result = np.empty((array.shape[0], len(columns)), dtype=found.dtype)
+        result[rows] = found
+    return np.empty((0, len(columns)), dtype=array.dtype) if result is None else result
 
 
 class GatheredRows:
@@ -159,6 +188,10 @@ class GatheredRows:
         self._place = np.full(array.shape[0], -1)
         self._cells = np.arange(0)
         self.n_columns = array.shape[1] if columns is None else len(columns)
+
+    def empty(self, n_rows: int) -> np.ndarray:
+        """Array to read so many rows into."""
+        return np.empty((n_rows, self.n_columns), dtype=self._dtype)
 
     def read(self, cells: np.ndarray, into: np.ndarray) -> np.ndarray:
         """Fill the first rows and columns of an array with those of cells, each once, in any order."""

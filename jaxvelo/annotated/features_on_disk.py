@@ -21,8 +21,8 @@ from jaxvelo.annotated.feature_data import (
     name_of_features,
     selected_genes,
 )
-from jaxvelo.graph import RowBlock
 from jaxvelo.graph._buckets import next_size
+from jaxvelo.graph._row_blocks import RowBlock
 from jaxvelo.transitions import Features
 
 

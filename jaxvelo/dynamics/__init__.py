@@ -30,6 +30,8 @@ from jaxvelo.dynamics._steady_state import (
     Percentiles,
     SteadyState,
     StochasticSteadyState,
+    steady_residual,
+    steady_residual_of_second_moments,
     steady_state,
     stochastic_steady_state,
 )
@@ -74,6 +76,8 @@ __all__ = [
     "shared_time",
     "splicing_solution",
     "standard_deviations",
+    "steady_residual",
+    "steady_residual_of_second_moments",
     "steady_slopes",
     "steady_state",
     "stochastic_steady_state",

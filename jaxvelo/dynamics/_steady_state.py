@@ -167,6 +167,21 @@ def stochastic_steady_state(
     return StochasticSteadyState(*_over_genes(_fit_both_moments, moments, options))
 
 
+def steady_residual(s: Any, u: Any, gamma: Any, offset: Any) -> Any:
+    r"""Velocity :math:`u - \gamma s - o`; of arrays that can be broadcast to each other, of NumPy or JAX."""
+    return u - gamma * s - offset
+
+
+def steady_residual_of_second_moments(s: Any, u: Any, ss: Any, us: Any, gamma: Any, offset: Any, offset2: Any) -> Any:
+    r"""Velocity of the second moment: the second equation of :func:`stochastic_steady_state` for centred moments.
+
+    :math:`(u + 2 \langle us \rangle - 2 s u) - \gamma (2 \langle s^2 \rangle - s - 2 s^2) + 2 o s - o_2`; of arrays
+    that can be broadcast to each other.
+    """
+    x2, y2 = 2 * ss - s, 2 * us + u
+    return (y2 - 2 * s * u) - gamma * (x2 - 2 * s * s) + 2 * offset * s - offset2
+
+
 def _over_genes(
     fit: Callable[..., tuple[Any, ...]], moments: tuple[Float[Any, "cells genes"], ...], options: tuple[Any, ...]
 ) -> tuple[Any, ...]:
@@ -201,7 +216,7 @@ def _fit_first_moments(
     """Deterministic fit: gamma, offset, r2, residual."""
     xp = s.__array_namespace__()
     gamma, offset = _line(s, u, _extreme(_both(s, u), percentiles, fit_offset), fit_offset)
-    residual = u - gamma * s - offset
+    residual = steady_residual(s, u, gamma, offset)
     if r2_of_all_cells:
         slope, intercept = _line(s, u, xp.ones_like(s, dtype=bool), fit_offset)
         unexplained = u - slope * s - intercept
@@ -247,9 +262,8 @@ def _fit_both_moments(
     offset1 = y1.mean(axis=1, keepdims=True) - gamma * x1.mean(axis=1, keepdims=True) if fit_offset else zero
     offset2 = y2.mean(axis=1, keepdims=True) - gamma * x2.mean(axis=1, keepdims=True) if fit_offset2 else zero
 
-    residual = u - gamma * s - offset1
-    # The same equation for the centred moments.
-    residual2 = (y2 - 2 * s * u) - gamma * (x2 - 2 * s * s) + 2 * offset1 * s - offset2
+    residual = steady_residual(s, u, gamma, offset1)
+    residual2 = steady_residual_of_second_moments(s, u, ss, us, gamma, offset1, offset2)
     return gamma[:, 0], offset1[:, 0], offset2[:, 0], residual, residual2
 
 

@@ -16,7 +16,8 @@ from jaxvelo.annotated.feature_data import FeatureData
 from jaxvelo.annotated.features_on_disk import FeaturesOnDisk, features_on_disk
 from jaxvelo.annotated.memory_limit import bytes_of, too_small
 from jaxvelo.configuration import ignore_arguments, logger, timed
-from jaxvelo.graph import BudgetTooSmall, TransitionMatrix
+from jaxvelo.graph import TransitionMatrix
+from jaxvelo.graph._row_blocks import BudgetTooSmall
 from jaxvelo.kernels._neighbor_kernel import NeighborKernel
 from jaxvelo.kernels._randomness import random_key
 from jaxvelo.transitions import (
@@ -25,11 +26,9 @@ from jaxvelo.transitions import (
     SIMILARITIES,
     Features,
     Velocity,
-    bytes_of_block,
     evaluate_velocity,
-    needs_all_velocities,
-    velocity_in_blocks,
 )
+from jaxvelo.transitions._velocity_in_blocks import bytes_of_block, needs_all_velocities, velocity_in_blocks
 
 _PARAMETERS = ("model", "similarity", "softmax_scale", "gene_weights", "bwd_mode", "n_samples", "seed")
 

@@ -2,8 +2,6 @@
 
 from anndata import AnnData
 
-from jaxvelo.annotated.disk_arrays import is_on_disk
-
 
 def require_in_memory(adata: AnnData) -> None:
     """Raise a ValueError if the object is backed by a file."""
@@ -21,13 +19,3 @@ def replace_content(adata: AnnData, result: AnnData) -> None:
     is public, and makes an independent object of a view.
     """
     AnnData.__init__(adata, result)
-
-
-def require_no_copy(adata: AnnData, copy: bool) -> None:
-    """Raise a ValueError if a copy is asked for of an object with layers on disk."""
-    on_disk = [name for name in adata.layers if is_on_disk(adata.layers[name])]
-    if copy and on_disk:
-        raise ValueError(
-            f"Expected `adata` in memory with `copy=True`, found {on_disk} on disk. Leave `copy` out, or load all as "
-            "`adata.to_memory()`."
-        )

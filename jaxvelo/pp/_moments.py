@@ -6,6 +6,7 @@ import numpy as np
 from anndata import AnnData
 
 from jaxvelo.annotated.counts import scale_cells, to_size
+from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.graphs import KINDS, has_neighbors, neighbors_params, read_neighbor_graph
 from jaxvelo.annotated.memory_limit import bytes_of
@@ -13,7 +14,6 @@ from jaxvelo.annotated.names import text_of
 from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
 from jaxvelo.dynamics import first_moments, neighborhood_weights
 from jaxvelo.pp._count_layers import COUNT_LAYERS, LAYERS, initial_size, read_layer, report, size_key, states_of_layers
-from jaxvelo.pp._in_place import require_no_copy
 from jaxvelo.pp._moments_on_disk import counts_on_disk, moments_to_disk, require_normalized
 from jaxvelo.pp._neighbors import Neighbors, compute_neighbors, write_neighbors
 

@@ -16,7 +16,7 @@ from jaxvelo.annotated.disk_arrays import PIECE, GatheredRows, check_readable, i
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
 from jaxvelo.annotated.memory_limit import too_small
 from jaxvelo.dynamics import first_moments
-from jaxvelo.graph import BudgetTooSmall, RowBlock, near_order, read_ahead, row_blocks
+from jaxvelo.graph._row_blocks import BudgetTooSmall, RowBlock, near_order, read_ahead, row_blocks
 from jaxvelo.pp._count_layers import LAYERS, MEND_COUNTS, report, states_of_layers
 
 SAMPLE = 2000
@@ -89,7 +89,7 @@ def moments_to_disk(
 
     def read(block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
         cells = np.sort(block.gathered)
-        return cells, rows.read(cells, np.empty((len(cells), n_genes), dtype=dtype))
+        return cells, rows.read(cells, rows.empty(len(cells)))
 
     order = near_order(weights)
     local = np.zeros(len(order), dtype=weights.indices.dtype)

@@ -8,18 +8,22 @@ import numpy as np
 from anndata import AnnData
 
 from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.entries import read_numbers, require_anndata
 from jaxvelo.annotated.fit_columns import FIT_FIRST, R2, read_branch_times, read_kinetics, read_velocities
 from jaxvelo.annotated.graphs import read_neighbor_graph
+from jaxvelo.annotated.memory_limit import bytes_of
 from jaxvelo.annotated.parts import Part, parts_of
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import (
+    SteadyState,
     neighborhood_weights,
     second_moments,
     standard_deviations,
     stochastic_steady_state,
     velocities_in_blocks,
 )
+from jaxvelo.tl._steady_states_on_disk import Options, moments_on_disk, steady_states_on_disk
 from jaxvelo.tl._velocity_genes import (
     default_floats,
     find_velocity_genes,
@@ -53,6 +57,7 @@ def velocity(
     r2_adjusted: bool | None = None,
     use_highly_variable: bool = True,
     neighbors_key: str | None = None,
+    memory_limit: int | float | str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     r"""Estimate RNA velocities with a steady-state model, or take them from the dynamical model.
@@ -72,6 +77,11 @@ def velocity(
     :math:`-s`. Velocity genes have a likelihood > ``min_likelihood``,
     :math:`r^2` > ``min_r2`` of a line through all cells, and a steady-state ratio of unspliced to spliced counts
     between the smaller of its tenth percentile and 0.03 and the larger of its ninetieth and 3.
+
+    Moments that are on disk, as :func:`jaxvelo.pp.moments` leaves those of counts on disk, stay there for the
+    steady-state models: they are read in blocks of genes for the fits, once more for the velocities, and these are
+    written to files of their own. They equal those of moments in memory to the last bit. Made again after it was
+    interrupted, the same call goes on where the writing was left.
 
     Parameters
     ----------
@@ -106,6 +116,9 @@ def velocity(
         Whether velocity genes must be in ``adata.var["highly_variable"]``, where that is present.
     neighbors_key
         Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
+    memory_limit
+        Memory for blocks of moments that are on disk, besides the graph: bytes, or a text such as ``"8 GiB"``; half of
+        what is free if None. Without effect on moments in memory.
     copy
         Return a copy and leave ``adata`` as it is.
 
@@ -130,8 +143,10 @@ def velocity(
     KeyError
         If a layer, the neighbour graph, the groups or the fit of the dynamical model is missing.
     ValueError
-        If the mode or model is unknown, ``perc`` is no percentile, no group is there, or the data are negative or not
-        finite.
+        If the mode or model is unknown, ``perc`` is no percentile, no group is there, the data are negative or not
+        finite, there are groups of moments on disk, or ``memory_limit`` is too small for one block of these.
+    OSError
+        If layers on disk cannot be read or written.
 
     Notes
     -----
@@ -143,7 +158,7 @@ def velocity(
     ----------
     La Manno et al. (2018); Bergen et al. (2020).
     """
-    require_anndata(adata)
+    require_no_copy(require_anndata(adata), copy)
     if mode not in _MODES:
         raise ValueError(f"Expected `mode` to be one of {_MODES}, found `{mode!r}`.")
     if model not in _MODELS:
@@ -156,20 +171,31 @@ def velocity(
         result = adata.copy() if copy else adata
         _write_dynamical(result, vkey, percentiles, fit_offset, min_r2, min_likelihood, model)
         return result if copy else None
-    spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
+    on_disk = moments_on_disk(adata)
+    if on_disk and not (len(parts) == 1 and parts[0].cells.all()):
+        raise ValueError(
+            "Expected moments in memory to fit groups of cells, found them on disk. Leave out `groups` and `groupby`, "
+            "or load the data as `adata.to_memory()`."
+        )
     allowed = highly_variable(adata) if use_highly_variable else np.ones(adata.n_vars, dtype=bool)
-    if mode == "stochastic":
-        for name in ("spliced", "unspliced"):
+    if not on_disk:
+        spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
+        for name in ("spliced", "unspliced") if mode == "stochastic" else ():
             read_counts(adata, name)
+    if mode == "stochastic":
         graph = read_neighbor_graph(adata, "connectivities", neighbors_key)
+
+    def chosen(fit: SteadyState, s: np.ndarray, u: np.ndarray, label: str = "") -> np.ndarray:
+        genes = find_velocity_genes(fit, s, u, allowed, min_r2, min_ratio)
+        if genes.sum() < 10:
+            logger.warning("Found only %d velocity genes%s. Consider a lower `min_r2`.", genes.sum(), label)
+        return genes
 
     def fitted_to(part: Part) -> _SteadyStates:
         s, u = (moments if part.cells.all() else moments[part.cells] for moments in (spliced, unspliced))
         fit = fit_steady_state(s, u, percentiles, fit_offset, bool(r2_adjusted))
         r2, ratio = np.asarray(fit.r2), np.asarray(fit.gamma)
-        genes = find_velocity_genes(fit, s, u, allowed, min_r2, min_ratio)
-        if genes.sum() < 10:
-            logger.warning("Found only %d velocity genes%s. Consider a lower `min_r2`.", genes.sum(), part.label)
+        genes = chosen(fit, s, u, part.label)
         dtype = np.result_type(spliced.dtype, np.float32)
         columns = {"gamma": ratio.astype(dtype), "offset": np.array(fit.offset, dtype=dtype)}
         layers = {vkey: np.array(fit.residual, dtype=dtype)}
@@ -196,7 +222,13 @@ def velocity(
         )
 
     with timed(f"Computing velocities ({mode})"):
-        found = [fitted_to(part) for part in parts]
+        if on_disk:
+            options = Options(percentiles, fit_offset, fit_offset2, bool(r2_adjusted))
+            weights = neighborhood_weights(graph) if mode == "stochastic" else None
+            budget = bytes_of(memory_limit)
+            found = [_SteadyStates(*steady_states_on_disk(adata, vkey, options, weights, chosen, budget))]
+        else:
+            found = [fitted_to(part) for part in parts]
 
     result = adata.copy() if copy else adata
     for key in found[0].layers:

@@ -6,7 +6,6 @@ from jaxvelo.transitions._fixed_logits import FixedLogits, FixedProbabilities, f
 from jaxvelo.transitions._similarity import SIMILARITIES
 from jaxvelo.transitions._softmax_scale import automatic_softmax_scale
 from jaxvelo.transitions._transition_function import Product, Scaled, Sum, TransitionFunction
-from jaxvelo.transitions._velocity_in_blocks import bytes_of_block, needs_all_velocities, velocity_in_blocks
 from jaxvelo.transitions.velocity import BACKWARD_MODES, MODELS, Velocity, evaluate_logits, evaluate_velocity
 
 __all__ = [
@@ -24,10 +23,7 @@ __all__ = [
     "TransitionFunction",
     "Velocity",
     "automatic_softmax_scale",
-    "bytes_of_block",
     "evaluate_logits",
     "evaluate_velocity",
     "fix_logits",
-    "needs_all_velocities",
-    "velocity_in_blocks",
 ]

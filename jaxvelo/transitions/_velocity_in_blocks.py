@@ -11,7 +11,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Array
 
-from jaxvelo.graph import Edges, LocalGraphs, NeighborGraph, RowBlock, near_order, read_ahead, row_blocks
+from jaxvelo.graph import Edges, NeighborGraph
+from jaxvelo.graph._row_blocks import LocalGraphs, RowBlock, near_order, read_ahead, row_blocks
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._transition_function import Probabilities
 from jaxvelo.transitions.velocity import Velocity, softmax_with_scale, velocity_details

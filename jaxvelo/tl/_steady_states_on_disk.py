@@ -1,0 +1,270 @@
+"""Steady-state models of moments that stay on disk: fitted to some genes of all cells at a time, then cell by cell."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+from jaxvelo.annotated.checksums import checksum
+from jaxvelo.annotated.counts import check_non_negative, readable
+from jaxvelo.annotated.disk_arrays import PIECE, GatheredRows, check_readable, identity_of, is_on_disk, read_columns
+from jaxvelo.annotated.entries import require_key
+from jaxvelo.annotated.layer_files import LayerFile, layer_folder
+from jaxvelo.annotated.memory_limit import too_small
+from jaxvelo.dynamics import (
+    Percentiles,
+    SteadyState,
+    second_moments,
+    steady_residual,
+    steady_residual_of_second_moments,
+    stochastic_steady_state,
+)
+from jaxvelo.graph._row_blocks import BudgetTooSmall, RowBlock, near_order, read_ahead, row_blocks
+from jaxvelo.tl._velocity_genes import default_floats, fit_steady_state
+
+MOMENTS, COUNTS = ("Ms", "Mu"), ("spliced", "unspliced")
+
+
+class Options(NamedTuple):
+    """Arguments of the steady-state models."""
+
+    percentiles: Percentiles
+    fit_offset: bool
+    fit_offset2: bool
+    r2_of_all_cells: bool
+
+
+def moments_on_disk(adata: AnnData) -> bool:
+    """Whether moments are to be read in blocks."""
+    return any(name in adata.layers and is_on_disk(adata.layers[name]) for name in MOMENTS)
+
+
+def steady_states_on_disk(
+    adata: AnnData,
+    vkey: str,
+    options: Options,
+    weights: sp.csr_matrix | None,
+    choose: Callable[[SteadyState, np.ndarray, np.ndarray], np.ndarray],
+    budget: int,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Fit the deterministic model to all genes and, with weights, the stochastic one to some of them.
+
+    All moments are read as often as the genes are more than fit into memory for all cells, and once more for the
+    velocities, which are written to files. The results equal those in memory to the last bit.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    vkey
+        Key of the velocities.
+    options
+        Arguments of the models.
+    weights
+        Weights of the means over neighbourhoods, for the stochastic model; None for the deterministic one.
+    choose
+        Gives the mask of the velocity genes for a deterministic fit, and the largest spliced and unspliced moments of
+        each gene, of shape (1, genes).
+    budget
+        Bytes that may be taken.
+
+    Returns
+    -------
+    Columns of ``adata.var``, without the key of the velocity; and the layers, on disk.
+    """
+    names = MOMENTS if weights is None else (*MOMENTS, *COUNTS)
+    layers = {name: _layer(adata, name) for name in names}
+    fit, largest = _deterministic(layers, options, budget)
+    genes = choose(fit, *largest)
+    dtype = np.result_type(layers["Ms"].dtype.newbyteorder("="), np.float32)
+    ratio = np.asarray(fit.gamma)
+    columns = {"gamma": ratio.astype(dtype), "offset": np.array(fit.offset, dtype=dtype)}
+    slope, offset, offset2 = np.array(ratio), np.array(fit.offset), np.zeros_like(ratio)
+    fitted = np.flatnonzero(genes if genes.any() else np.ones_like(genes))
+    if weights is not None:
+        for name, values, found in zip(
+            ("gamma", "offset", "offset2"),
+            (slope, offset, offset2),
+            _stochastic(layers, fitted, weights, options, budget),
+            strict=True,
+        ):
+            values[fitted] = found
+            columns[name] = values.astype(dtype)
+    columns |= {"qreg_ratio": ratio.astype(dtype), "r2": np.asarray(fit.r2).astype(np.float64), "genes": genes}
+    written = _Residuals(layers, slope, offset, offset2, fitted, weights, dtype).write(vkey, budget)
+    return columns, written
+
+
+def _layer(adata: AnnData, name: str) -> Any:
+    origin = "Compute it with `jaxvelo.pp.moments(adata)`." if name in MOMENTS else "Store the counts there."
+    layer = require_key(adata.layers, name, "adata.layers", origin)
+    check_readable(layer, _place(name))
+    return layer
+
+
+def _place(name: str) -> str:
+    return f"adata.layers[{name!r}]"
+
+
+def _checked(matrix: Any, name: str) -> Any:
+    origin = "Compute it with `jaxvelo.pp.moments(adata)`." if name in MOMENTS else "Store the counts there."
+    matrix = readable(_place(name), matrix)
+    check_non_negative(_place(name), matrix, f"{origin} Leave out the genes or cells that are not finite or negative.")
+    return matrix
+
+
+def _gene_blocks(n_genes: int, n_cells: int, numbers: int, dtype: Any, budget: int, piece: int) -> Iterator[slice]:
+    """Genes of which so many numbers for each cell fit, as evenly spread as that goes."""
+    of_gene = n_cells * numbers * np.dtype(dtype).itemsize
+    most = (budget - 3 * piece) // max(of_gene, 1)
+    if most < 1:
+        raise too_small(of_gene * 20 // 16 + 1, budget)
+    n_blocks = -(-n_genes // int(most))
+    ends = np.linspace(0, n_genes, n_blocks + 1).astype(int)
+    return (slice(int(a), int(b)) for a, b in itertools.pairwise(ends))
+
+
+def _deterministic(
+    layers: dict[str, Any], options: Options, budget: int
+) -> tuple[SteadyState, tuple[np.ndarray, np.ndarray]]:
+    """Fit of all genes, without its velocities, and the largest moments of each."""
+    n_cells, n_genes = layers["Ms"].shape
+    piece, dtype = _piece(budget), jnp.result_type(float)
+    found: list[list[np.ndarray]] = []
+    # As they are read, in the default type, residuals, and while one block of genes is fitted.
+    for genes in _gene_blocks(n_genes, n_cells, 6, dtype, budget, piece):
+        s, u = (_read(layers, name, np.arange(genes.start, genes.stop), piece) for name in MOMENTS)
+        fit = fit_steady_state(s, u, options.percentiles, options.fit_offset, options.r2_of_all_cells)
+        found.append([*map(np.array, (fit.gamma, fit.offset, fit.r2)), s.max(axis=0), u.max(axis=0)])
+        del s, u, fit
+    gamma, offset, r2, *largest = (np.concatenate(of_genes) for of_genes in zip(*found, strict=True))
+    return SteadyState(gamma, offset, r2, None), (largest[0][None], largest[1][None])
+
+
+def _stochastic(
+    layers: dict[str, Any], fitted: np.ndarray, weights: sp.csr_matrix, options: Options, budget: int
+) -> list[np.ndarray]:
+    """Slopes and both offsets of some genes."""
+    piece, dtype = _piece(budget), jnp.result_type(float)
+    found: list[list[np.ndarray]] = []
+    for block in _gene_blocks(len(fitted), layers["Ms"].shape[0], 14, dtype, budget, piece):
+        s, u, spliced, unspliced = (_read(layers, name, fitted[block], piece) for name in (*MOMENTS, *COUNTS))
+        second = second_moments(weights, spliced, unspliced)
+        del spliced, unspliced
+        fit = stochastic_steady_state(
+            *(default_floats(moment) for moment in (s, u, *second)),
+            percentiles=options.percentiles,
+            fit_offset=options.fit_offset,
+            fit_offset2=options.fit_offset2,
+        )
+        found.append(list(map(np.array, (fit.gamma, fit.offset, fit.offset2))))
+        del s, u, second, fit
+    return [np.concatenate(of_genes) for of_genes in zip(*found, strict=True)]
+
+
+def _piece(budget: int) -> int:
+    return max(min(PIECE, budget // 16), 1)
+
+
+def _read(layers: dict[str, Any], name: str, genes: np.ndarray, piece: int) -> np.ndarray:
+    return read_columns(layers[name], genes, _place(name), partial(_checked, name=name), piece)
+
+
+class _Residuals:
+    """Velocities of all cells by fits of the genes: deterministic ones, and for some genes stochastic ones."""
+
+    def __init__(
+        self,
+        layers: dict[str, Any],
+        slope: np.ndarray,
+        offset: np.ndarray,
+        offset2: np.ndarray,
+        fitted: np.ndarray,
+        weights: sp.csr_matrix | None,
+        dtype: Any,
+    ):
+        self._layers, self._slope, self._offset, self._dtype = layers, slope[None], offset[None], dtype
+        self._of_fitted = slope[None, fitted], offset[None, fitted], offset2[None, fitted]
+        self._fitted, self._weights = fitted, weights
+
+    def write(self, vkey: str, budget: int) -> dict[str, Any]:
+        """Write the velocities, and of the second moments those, to files."""
+        keys = [vkey] if self._weights is None else [vkey, f"variance_{vkey}"]
+        fit = [checksum(*map(np.ascontiguousarray, (self._slope, self._offset, self._of_fitted[2], self._fitted)))]
+        graph = [] if self._weights is None else [checksum(self._weights.indptr, self._weights.indices)]
+        origin = ["velocity", *fit, *graph, [identity_of(layer) for layer in self._layers.values()]]
+        shape, folder = self._layers["Ms"].shape, layer_folder(list(self._layers.values()))
+        files = [LayerFile(folder, key, shape, self._dtype, origin) for key in keys]
+        unfinished = [file for file in files if not file.is_whole]
+        if unfinished:
+            try:
+                self._write_rows(unfinished, budget)
+            except BudgetTooSmall as error:
+                raise too_small(error.needed, budget) from error
+            finally:
+                for file in unfinished:
+                    file.close()
+        return {key: file.finish() for key, file in zip(keys, files, strict=True)}
+
+    def _write_rows(self, files: list[LayerFile], budget: int) -> None:
+        n_cells, n_genes = self._layers["Ms"].shape
+        piece = _piece(budget)
+        readers = {
+            name: GatheredRows(
+                layer,
+                _place(name),
+                _floating(layer.dtype, at_least=np.float32 if name in COUNTS else None),
+                self._fitted if name in COUNTS else None,
+                partial(_checked, name=name),
+                piece,
+            )
+            for name, layer in self._layers.items()
+        }
+
+        def read(block: RowBlock) -> dict[str, np.ndarray]:
+            cells = {name: block.own if name in MOMENTS else np.sort(block.gathered) for name in readers}
+            return {name: reader.read(cells[name], reader.empty(len(cells[name]))) for name, reader in readers.items()}
+
+        def n_bytes(n_own, n_gathered):
+            # Of each cell both moments, twice, and in the default type; and what is computed of them. Of each cell that
+            # is gathered both counts, twice, and their products.
+            of_counts = 6 * 8 * len(self._fitted) if self._weights is not None else 0
+            return n_own * n_genes * 8 * 7 + n_gathered * of_counts + n_own * of_counts + 3 * piece
+
+        if self._weights is None:
+            graph, order = sp.csr_matrix((n_cells, n_cells)), np.arange(n_cells)
+        else:
+            graph, order = self._weights, near_order(self._weights)
+        start = min(file.position for file in files)
+        for block, rows in read_ahead(read, row_blocks(graph, order, n_bytes, budget, start)):
+            for file, values in zip(files, self._of_block(block, rows)[-len(files) :], strict=True):
+                file.write(block.own, values, block.end)
+
+    def _of_block(self, block: RowBlock, rows: dict[str, np.ndarray]) -> list[np.ndarray]:
+        s, u = (default_floats(rows[name]) for name in MOMENTS)
+        residual = steady_residual(s, u, self._slope, self._offset).astype(self._dtype)
+        if self._weights is None:
+            return [residual]
+        own, cells = self._weights[block.own], np.sort(block.gathered)
+        places = np.searchsorted(cells, own.indices)
+        local = sp.csr_matrix((own.data, places, own.indptr), shape=(len(block.own), len(cells)))
+        ss, us = map(default_floats, second_moments(local, rows["spliced"], rows["unspliced"]))
+        slope, offset, offset2 = self._of_fitted
+        s, u = s[:, self._fitted], u[:, self._fitted]
+        residual[:, self._fitted] = steady_residual(s, u, slope, offset)
+        residual2 = np.zeros(residual.shape, dtype=self._dtype)
+        residual2[:, self._fitted] = steady_residual_of_second_moments(s, u, ss, us, slope, offset, offset2)
+        return [residual, residual2]
+
+
+def _floating(dtype: np.dtype, at_least: Any) -> np.dtype:
+    """Type in which rows are held: that of the layer, and for counts a floating one, not of half precision."""
+    dtype = dtype.newbyteorder("=")
+    return np.dtype(at_least) if at_least and not (dtype.kind == "f" and dtype.itemsize > 2) else dtype
