@@ -23,7 +23,7 @@ from jaxvelo.annotated.counts import stored_values
 PIECE = 1 << 25
 """Bytes that are read at a time."""
 GAP = 1 << 18
-"""Bytes of a sparse matrix that are read sooner than two pieces, one before and one after them."""
+"""Bytes of a sparse matrix that are read rather than what is before and after them by itself."""
 
 
 def is_on_disk(array: Any) -> bool:
@@ -41,7 +41,7 @@ def _is_dask(array: Any) -> bool:
 
 def file_of(array: Any) -> Path | None:
     """File, or folder, in which a matrix is; None where that is not known."""
-    if isinstance(array, CSRDataset | CSCDataset):
+    if isinstance(array, CSRDataset | CSCDataset | _SparseRows):
         array = array.group
     if hasattr(array, "file"):  # of HDF5
         return Path(os.fsdecode(array.file.filename))
@@ -95,14 +95,12 @@ def read_rows(array: Any, cells: np.ndarray, where: str) -> np.ndarray | sp.csr_
         If the file cannot be read, as where it was cut off.
     """
     whole = len(cells) and int(cells[-1]) - int(cells[0]) + 1 == len(cells)
-    return _read(array, slice(int(cells[0]), int(cells[-1]) + 1) if whole else cells, len(cells), where)
+    return _read(_opened(array), slice(int(cells[0]), int(cells[-1]) + 1) if whole else cells, len(cells), where)
 
 
 def _read(array: Any, index: Any, n_rows: int, where: str) -> np.ndarray | sp.csr_matrix:
     """Part of a matrix: rows in increasing order or a range of them, or ranges of rows and columns."""
     try:
-        if isinstance(array, CSRDataset):
-            return sp.csr_matrix(array[index]) if isinstance(index, slice) else _sparse_rows(array, index)
         if _is_zarr(array):
             return np.asarray(array.oindex[index] if isinstance(index, np.ndarray) else array[index])
         return array[index].compute() if _is_dask(array) else array[index]
@@ -115,14 +113,35 @@ def _read(array: Any, index: Any, n_rows: int, where: str) -> np.ndarray | sp.cs
         ) from error
 
 
-def _sparse_rows(array: Any, cells: np.ndarray) -> sp.csr_matrix:
-    """Rows of a sparse matrix on disk, in ranges: those of single cells would be read one by one."""
-    if not len(cells):
-        return sp.csr_matrix((0, array.shape[1]), dtype=array.dtype)
-    n_stored = array.group["data"].shape[0]
-    gap = max(int(GAP * array.shape[0] / max(12 * n_stored, 1)), 1)
-    parts = np.split(cells, np.flatnonzero(np.diff(cells) > gap) + 1)
-    return sp.vstack([sp.csr_matrix(array[int(p[0]) : int(p[-1]) + 1])[p - p[0]] for p in parts], format="csr")
+class _SparseRows:
+    """Rows of a sparse matrix on disk: where they begin is in memory, and is not looked up again for each piece."""
+
+    def __init__(self, matrix: Any):
+        self.shape, self.dtype, self.group = matrix.shape, np.dtype(matrix.dtype), matrix.group
+        self._indptr = self.group["indptr"][:]
+        self._indices, self._data = self.group["indices"], self.group["data"]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> sp.csr_matrix:
+        if isinstance(rows, slice):
+            return self._range(rows.start, rows.stop)
+        if not len(rows):
+            return sp.csr_matrix((0, self.shape[1]), dtype=self.dtype)
+        gaps = (self._indptr[rows[1:]] - self._indptr[rows[:-1] + 1]) * (
+            self.dtype.itemsize + self._indices.dtype.itemsize
+        )
+        parts = np.split(rows, np.flatnonzero(gaps > GAP) + 1)
+        return sp.vstack([self._range(int(p[0]), int(p[-1]) + 1)[p - p[0]] for p in parts], format="csr")
+
+    def _range(self, start: int, stop: int) -> sp.csr_matrix:
+        indptr = self._indptr[start : stop + 1]
+        stored = slice(int(indptr[0]), int(indptr[-1]))
+        parts = self._data[stored], self._indices[stored], indptr - indptr[0]
+        return sp.csr_matrix(parts, shape=(len(indptr) - 1, self.shape[1]))
+
+
+def _opened(array: Any) -> Any:
+    """What many pieces are read of."""
+    return _SparseRows(array) if isinstance(array, CSRDataset) else array
 
 
 def row_ranges(n_rows: int, row_bytes: int, n_bytes: int = PIECE) -> Iterator[slice]:
@@ -133,7 +152,7 @@ def row_ranges(n_rows: int, row_bytes: int, n_bytes: int = PIECE) -> Iterator[sl
 
 def read_range(array: Any, rows: slice, where: str) -> np.ndarray | sp.csr_matrix:
     """Rows of a range."""
-    return _read(array, rows, rows.stop - rows.start, where)
+    return _read(_opened(array), rows, rows.stop - rows.start, where)
 
 
 def read_columns(
@@ -141,8 +160,9 @@ def read_columns(
 ) -> np.ndarray:
     """Return some columns, in increasing order, of all rows, dense, each piece checked as by :class:`GatheredRows`."""
     result: np.ndarray | None = None
+    array = _opened(array)
     # Arrays can be read from one column to another; of sparse rows, all is read.
-    narrow = not (sp.issparse(array) or isinstance(array, CSRDataset))
+    narrow = not (sp.issparse(array) or isinstance(array, _SparseRows))
     first, last = (int(columns[0]), int(columns[-1]) + 1) if narrow else (0, array.shape[1])
     for rows in row_ranges(array.shape[0], 8 * (last - first), piece):
         found = _read(array, (rows, slice(first, last)) if narrow else rows, rows.stop - rows.start, where)
@@ -183,7 +203,8 @@ class GatheredRows:
         piece: int = PIECE,
     ):
         self._piece = piece
-        self._array, self._where, self._dtype, self._columns, self._check = array, where, dtype, columns, check
+        self._array, self._where, self._dtype, self._columns = _opened(array), where, dtype, columns
+        self._check = check
         self._rows = np.zeros((0, 0), dtype=dtype)
         self._place = np.full(array.shape[0], -1)
         self._cells = np.arange(0)

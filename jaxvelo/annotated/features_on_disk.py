@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotated.arrays import find_array, place_of
-from jaxvelo.annotated.disk_arrays import PIECE, GatheredRows, check_readable, is_on_disk, read_range, row_ranges
+from jaxvelo.annotated.disk_arrays import GatheredRows, check_readable, is_on_disk, read_range, row_ranges
 from jaxvelo.annotated.feature_data import (
     FeatureData,
     aligned,
@@ -101,9 +101,8 @@ class FeaturesOnDisk:
     def _in_memory(self) -> FeatureData:
         return self._whole()
 
-    def reader(self, budget: int, pad: bool = True) -> FeatureReader:
-        """What reads them in blocks, with no more than a small part of the budget besides the blocks."""
-        piece = max(min(PIECE, budget // 32), 1)
+    def reader(self, pad: bool, piece: int) -> FeatureReader:
+        """What reads them in blocks, in pieces of so many bytes."""
         return FeatureReader(self._arrays, self._places, self._columns, self.dtype, pad, piece)
 
     def accept(self, reader: FeatureReader) -> bool:

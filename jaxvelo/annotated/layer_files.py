@@ -8,6 +8,7 @@ what it is computed of: the same call, made again, goes on from there.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -23,11 +24,13 @@ from jaxvelo.annotated.disk_arrays import file_of
 from jaxvelo.annotated.memory_limit import format_bytes
 from jaxvelo.configuration import logger, settings
 
+_SUFFIX = ".layers"
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_FAILURES = (OSError, RuntimeError)  # HDF5 raises the latter where a file cannot be closed
 
 
 def layer_folder(arrays: Sequence[Any]) -> Path:
-    """Folder for layers that are computed of others: beside the file of the first of them that has one.
+    """Folder for layers that are computed of others: beside the file of the first of them that has one, or with it.
 
     Raises
     ------
@@ -42,7 +45,8 @@ def layer_folder(arrays: Sequence[Any]) -> Path:
             "Expected layers in a file, found arrays that name none, so that it is not known where to write results. "
             "Set `jaxvelo.settings.layerdir` to a folder for them."
         )
-    return files[0].parent / f"{files[0].stem}.layers"
+    folder = files[0].parent
+    return folder if folder.suffix == _SUFFIX else folder / f"{files[0].stem}{_SUFFIX}"
 
 
 class LayerFile:
@@ -97,7 +101,10 @@ class LayerFile:
                 logger.info("Going on with `layers[%r]` in `%s`, which was left unfinished", key, self._partial)
             else:
                 self._begin()
-        except OSError as error:
+        except _FAILURES as error:
+            if not self.position:
+                with contextlib.suppress(OSError):
+                    self._partial.unlink()
             raise self._failed(error) from error
 
     def write(self, cells: np.ndarray, values: np.ndarray, position: int) -> None:
@@ -108,7 +115,7 @@ class LayerFile:
             self._file["layers"][self._key][slice(int(cells[0]), int(cells[-1]) + 1) if whole else cells] = values
             self._file.flush()
             self.note(position)
-        except OSError as error:
+        except _FAILURES as error:
             raise self._failed(error) from error
 
     def note(self, position: int) -> None:
@@ -121,11 +128,11 @@ class LayerFile:
     def close(self) -> None:
         """Leave off; what has been written stays."""
         if self._file is not None:
+            file, self._file = self._file, None
             try:
-                self._file.close()
-            except (OSError, RuntimeError) as error:
+                file.close()
+            except _FAILURES as error:
                 raise self._failed(error) from error
-            self._file = None
 
     def finish(self) -> h5py.Dataset:
         """Give the file its name, and return the layer on disk."""
@@ -162,8 +169,7 @@ class LayerFile:
                 try:
                     os.posix_fallocate(opened.fileno(), start, size)
                 except OSError as error:
-                    if error.errno in _NO_ROOM:
-                        self._partial.unlink(missing_ok=True)
+                    if error.errno in _NO_ROOM:  # other errors: the file system cannot reserve room
                         raise
         self._file = h5py.File(self._partial, "r+")
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jaxvelo.annotated.arguments import is_number
+from jaxvelo.annotated.disk_arrays import PIECE
 from jaxvelo.configuration import logger
+from jaxvelo.graph._row_blocks import BudgetTooSmall
 
 SHARE = 0.5
 """Share of the free memory that a step takes if it is not told."""
@@ -70,10 +74,27 @@ def format_bytes(n_bytes: float) -> str:
     return f"{n_bytes:.0f} B"
 
 
-def too_small(needed: int, budget: int) -> ValueError:
-    """Error for a budget in which nothing fits."""
-    more = format_bytes(needed * 1.01)
-    return ValueError(
-        f"Expected `memory_limit` to hold one block of cells, which needs {format_bytes(needed)}, found "
-        f"{format_bytes(budget)}. Pass `memory_limit={more!r}` or more (the more, the faster)."
-    )
+def for_pieces_and_blocks(budget: int) -> tuple[int, int]:
+    """Part a budget: bytes of a piece of a file, of which up to three are held at a time, and bytes for blocks."""
+    piece = max(min(PIECE, budget // 16), 1)
+    return piece, budget - 3 * piece
+
+
+@contextlib.contextmanager
+def within(budget: int) -> Iterator[None]:
+    """Tell the user what is needed where blocks do not fit into their part of the budget.
+
+    Raises
+    ------
+    ValueError
+        In place of :class:`~jaxvelo.graph._row_blocks.BudgetTooSmall`.
+    """
+    try:
+        yield
+    except BudgetTooSmall as error:
+        needed = error.needed + 3 * min(PIECE, error.needed // 13 + 1)
+        enough = format_bytes(needed * 1.01)
+        raise ValueError(
+            f"Expected `memory_limit` to hold one block of cells, which needs {format_bytes(needed)}, found "
+            f"{format_bytes(budget)}. Pass `memory_limit={enough!r}` or more (the more, the faster)."
+        ) from error

@@ -104,11 +104,14 @@ def row_blocks(
     Raises
     ------
     BudgetTooSmall
-        If one cell and its neighbours exceed the budget.
+        If the cell with most neighbours exceeds the budget.
     """
+    needed = int(n_bytes(1, 1 + int(np.diff(graph.indptr).max(initial=0))))
+    if needed > budget:
+        raise BudgetTooSmall(needed)
     while start < len(order):
         most = _most(lambda n: n_bytes(n, n), budget, len(order) - start)
-        cells = order[start : start + max(most, 1)]
+        cells = order[start : start + most]
         used = graph[cells]
         # Which of these cells is the first to use a cell: assigned from the last, so that the first one stays.
         first = np.full(graph.shape[0], len(cells))
@@ -118,13 +121,11 @@ def row_blocks(
         n_gathered = np.cumsum(np.bincount(first, minlength=len(cells) + 1)[: len(cells)])
         of_first = n_bytes(np.arange(1, len(cells) + 1), n_gathered)
         n_own = int(np.searchsorted(of_first, budget, side="right"))
-        if not n_own:
-            raise BudgetTooSmall(int(of_first[0]))
-        needed = first < n_own
+        is_gathered = first < n_own
         own = np.sort(cells[:n_own])
-        needed[own] = False
+        is_gathered[own] = False
         start += n_own
-        yield RowBlock(own, np.flatnonzero(needed), start)
+        yield RowBlock(own, np.flatnonzero(is_gathered), start)
 
 
 def _most(n_bytes: Callable[[int], Any], budget: int, limit: int) -> int:

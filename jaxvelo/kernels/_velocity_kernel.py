@@ -14,10 +14,9 @@ from jaxvelo.annotated.arguments import check_integer
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.feature_data import FeatureData
 from jaxvelo.annotated.features_on_disk import FeaturesOnDisk, features_on_disk
-from jaxvelo.annotated.memory_limit import bytes_of, too_small
+from jaxvelo.annotated.memory_limit import bytes_of, for_pieces_and_blocks, within
 from jaxvelo.configuration import ignore_arguments, logger, timed
 from jaxvelo.graph import TransitionMatrix
-from jaxvelo.graph._row_blocks import BudgetTooSmall
 from jaxvelo.kernels._neighbor_kernel import NeighborKernel
 from jaxvelo.kernels._randomness import random_key
 from jaxvelo.transitions import (
@@ -197,12 +196,12 @@ class VelocityKernel(NeighborKernel):
     ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...], jax.Array]:
         """Probabilities, logits and scale, of layers on disk."""
         budget = bytes_of(memory_limit)
+        piece, for_blocks = for_pieces_and_blocks(budget)
         while True:
-            reader, n_bytes = data.reader(budget, pad), bytes_of_block(data.row_bytes, needs_all_velocities(velocity))
-            try:
-                found = velocity_in_blocks(velocity, self.graph, self.connectivities, reader, n_bytes, budget, key)
-            except BudgetTooSmall as error:
-                raise too_small(error.needed, budget) from error
+            reader = data.reader(pad, piece)
+            n_bytes = bytes_of_block(data.row_bytes, needs_all_velocities(velocity))
+            with within(budget):
+                found = velocity_in_blocks(velocity, self.graph, self.connectivities, reader, n_bytes, for_blocks, key)
             if data.accept(reader):
                 return found
 

@@ -12,11 +12,11 @@ from anndata import AnnData
 
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.counts import check_non_negative, readable
-from jaxvelo.annotated.disk_arrays import PIECE, GatheredRows, check_readable, identity_of, is_on_disk, read_rows
+from jaxvelo.annotated.disk_arrays import GatheredRows, check_readable, identity_of, is_on_disk, read_rows
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
-from jaxvelo.annotated.memory_limit import too_small
+from jaxvelo.annotated.memory_limit import for_pieces_and_blocks, within
 from jaxvelo.dynamics import first_moments
-from jaxvelo.graph._row_blocks import BudgetTooSmall, RowBlock, near_order, read_ahead, row_blocks
+from jaxvelo.graph._row_blocks import RowBlock, near_order, read_ahead, row_blocks
 from jaxvelo.pp._count_layers import LAYERS, MEND_COUNTS, report, states_of_layers
 
 SAMPLE = 2000
@@ -79,13 +79,13 @@ def moments_to_disk(
     layer = LayerFile(layer_folder(folder_of), key, counts.shape, np.float32, origin)
     if layer.is_whole:
         return layer.finish()
-    piece = max(min(PIECE, budget // 16), 1)
+    piece, for_blocks = for_pieces_and_blocks(budget)
     rows = GatheredRows(counts, _place(name), dtype, check=partial(checked, name=name), piece=piece)
 
     def n_bytes(n_own, n_gathered):
         # The rows of two blocks, one of which is being read; the means, in the type of the counts and in single
-        # precision; the block's part of the weights; and what is read at a time, up to three times.
-        return n_genes * (2 * n_gathered * dtype.itemsize + n_own * (dtype.itemsize + 4)) + 200 * n_own + 3 * piece
+        # precision; and the block's part of the weights.
+        return n_genes * (2 * n_gathered * dtype.itemsize + n_own * (dtype.itemsize + 4)) + 200 * n_own
 
     def read(block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
         cells = np.sort(block.gathered)
@@ -93,14 +93,14 @@ def moments_to_disk(
 
     order = near_order(weights)
     local = np.zeros(len(order), dtype=weights.indices.dtype)
+    blocks = row_blocks(weights, order, n_bytes, for_blocks, layer.position)
     try:
-        for block, (cells, gathered) in read_ahead(read, row_blocks(weights, order, n_bytes, budget, layer.position)):
-            own = weights[block.own]
-            local[cells] = np.arange(len(cells))
-            means = sp.csr_matrix((own.data, local[own.indices], own.indptr), shape=(len(block.own), len(cells)))
-            layer.write(block.own, first_moments(means, gathered), block.end)
-    except BudgetTooSmall as error:
-        raise too_small(error.needed, budget) from error
+        with within(budget):
+            for block, (cells, gathered) in read_ahead(read, blocks):
+                own = weights[block.own]
+                local[cells] = np.arange(len(cells))
+                means = sp.csr_matrix((own.data, local[own.indices], own.indptr), shape=(len(block.own), len(cells)))
+                layer.write(block.own, first_moments(means, gathered), block.end)
     finally:
         layer.close()
     return layer.finish()

@@ -14,10 +14,10 @@ from anndata import AnnData
 
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.counts import check_non_negative, readable
-from jaxvelo.annotated.disk_arrays import PIECE, GatheredRows, check_readable, identity_of, is_on_disk, read_columns
+from jaxvelo.annotated.disk_arrays import GatheredRows, check_readable, identity_of, is_on_disk, read_columns
 from jaxvelo.annotated.entries import require_key
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
-from jaxvelo.annotated.memory_limit import too_small
+from jaxvelo.annotated.memory_limit import for_pieces_and_blocks, within
 from jaxvelo.dynamics import (
     Percentiles,
     SteadyState,
@@ -78,9 +78,22 @@ def steady_states_on_disk(
     Returns
     -------
     Columns of ``adata.var``, without the key of the velocity; and the layers, on disk.
+
+    Raises
+    ------
+    ValueError
+        If the budget is too small for one gene of all cells, or one cell with its neighbours.
     """
     names = MOMENTS if weights is None else (*MOMENTS, *COUNTS)
     layers = {name: _layer(adata, name) for name in names}
+    n_cells, n_genes = layers["Ms"].shape
+    stochastic = weights is not None
+    most = 1 if weights is None else 1 + int(np.diff(weights.indptr).max(initial=0))
+    # Of all steps, before the first one.
+    needed = max(_bytes_of_gene(n_cells, stochastic), _bytes_of_rows(n_genes, n_genes * stochastic)(1, most))
+    with within(budget):
+        if needed > for_pieces_and_blocks(budget)[1]:
+            raise BudgetTooSmall(needed)
     fit, largest = _deterministic(layers, options, budget)
     genes = choose(fit, *largest)
     dtype = np.result_type(layers["Ms"].dtype.newbyteorder("="), np.float32)
@@ -120,13 +133,23 @@ def _checked(matrix: Any, name: str) -> Any:
     return matrix
 
 
-def _gene_blocks(n_genes: int, n_cells: int, numbers: int, dtype: Any, budget: int, piece: int) -> Iterator[slice]:
+def _bytes_of_gene(n_cells: int, stochastic: bool) -> int:
+    """Memory for one gene of all cells while it is fitted: moments as they are read, in the default type, residuals."""
+    return n_cells * (14 if stochastic else 6) * jnp.dtype(jnp.result_type(float)).itemsize
+
+
+def _bytes_of_rows(n_genes: int, n_fitted: int) -> Callable[[Any, Any], Any]:
+    """Memory for a block of cells, by the numbers of its own and of those that it gathers.
+
+    Of each cell both moments, twice, and in the default type, and what is computed of them; of the genes with a
+    stochastic fit also the second moments; and for each cell that is gathered both counts, twice, and their products.
+    """
+    return lambda n_own, n_gathered: 8 * (n_own * (7 * n_genes + 6 * n_fitted) + n_gathered * 6 * n_fitted)
+
+
+def _gene_blocks(n_genes: int, of_gene: int, budget: int) -> Iterator[slice]:
     """Genes of which so many numbers for each cell fit, as evenly spread as that goes."""
-    of_gene = n_cells * numbers * np.dtype(dtype).itemsize
-    most = (budget - 3 * piece) // max(of_gene, 1)
-    if most < 1:
-        raise too_small(of_gene * 20 // 16 + 1, budget)
-    n_blocks = -(-n_genes // int(most))
+    n_blocks = -(-n_genes // (for_pieces_and_blocks(budget)[1] // of_gene))
     ends = np.linspace(0, n_genes, n_blocks + 1).astype(int)
     return (slice(int(a), int(b)) for a, b in itertools.pairwise(ends))
 
@@ -136,11 +159,9 @@ def _deterministic(
 ) -> tuple[SteadyState, tuple[np.ndarray, np.ndarray]]:
     """Fit of all genes, without its velocities, and the largest moments of each."""
     n_cells, n_genes = layers["Ms"].shape
-    piece, dtype = _piece(budget), jnp.result_type(float)
     found: list[list[np.ndarray]] = []
-    # As they are read, in the default type, residuals, and while one block of genes is fitted.
-    for genes in _gene_blocks(n_genes, n_cells, 6, dtype, budget, piece):
-        s, u = (_read(layers, name, np.arange(genes.start, genes.stop), piece) for name in MOMENTS)
+    for genes in _gene_blocks(n_genes, _bytes_of_gene(n_cells, False), budget):
+        s, u = (_read(layers, name, np.arange(genes.start, genes.stop), budget) for name in MOMENTS)
         fit = fit_steady_state(s, u, options.percentiles, options.fit_offset, options.r2_of_all_cells)
         found.append([*map(np.array, (fit.gamma, fit.offset, fit.r2)), s.max(axis=0), u.max(axis=0)])
         del s, u, fit
@@ -152,10 +173,9 @@ def _stochastic(
     layers: dict[str, Any], fitted: np.ndarray, weights: sp.csr_matrix, options: Options, budget: int
 ) -> list[np.ndarray]:
     """Slopes and both offsets of some genes."""
-    piece, dtype = _piece(budget), jnp.result_type(float)
     found: list[list[np.ndarray]] = []
-    for block in _gene_blocks(len(fitted), layers["Ms"].shape[0], 14, dtype, budget, piece):
-        s, u, spliced, unspliced = (_read(layers, name, fitted[block], piece) for name in (*MOMENTS, *COUNTS))
+    for block in _gene_blocks(len(fitted), _bytes_of_gene(layers["Ms"].shape[0], True), budget):
+        s, u, spliced, unspliced = (_read(layers, name, fitted[block], budget) for name in (*MOMENTS, *COUNTS))
         second = second_moments(weights, spliced, unspliced)
         del spliced, unspliced
         fit = stochastic_steady_state(
@@ -169,11 +189,8 @@ def _stochastic(
     return [np.concatenate(of_genes) for of_genes in zip(*found, strict=True)]
 
 
-def _piece(budget: int) -> int:
-    return max(min(PIECE, budget // 16), 1)
-
-
-def _read(layers: dict[str, Any], name: str, genes: np.ndarray, piece: int) -> np.ndarray:
+def _read(layers: dict[str, Any], name: str, genes: np.ndarray, budget: int) -> np.ndarray:
+    piece = for_pieces_and_blocks(budget)[0]
     return read_columns(layers[name], genes, _place(name), partial(_checked, name=name), piece)
 
 
@@ -206,8 +223,6 @@ class _Residuals:
         if unfinished:
             try:
                 self._write_rows(unfinished, budget)
-            except BudgetTooSmall as error:
-                raise too_small(error.needed, budget) from error
             finally:
                 for file in unfinished:
                     file.close()
@@ -215,7 +230,7 @@ class _Residuals:
 
     def _write_rows(self, files: list[LayerFile], budget: int) -> None:
         n_cells, n_genes = self._layers["Ms"].shape
-        piece = _piece(budget)
+        piece, for_blocks = for_pieces_and_blocks(budget)
         readers = {
             name: GatheredRows(
                 layer,
@@ -232,18 +247,13 @@ class _Residuals:
             cells = {name: block.own if name in MOMENTS else np.sort(block.gathered) for name in readers}
             return {name: reader.read(cells[name], reader.empty(len(cells[name]))) for name, reader in readers.items()}
 
-        def n_bytes(n_own, n_gathered):
-            # Of each cell both moments, twice, and in the default type; and what is computed of them. Of each cell that
-            # is gathered both counts, twice, and their products.
-            of_counts = 6 * 8 * len(self._fitted) if self._weights is not None else 0
-            return n_own * n_genes * 8 * 7 + n_gathered * of_counts + n_own * of_counts + 3 * piece
-
         if self._weights is None:
             graph, order = sp.csr_matrix((n_cells, n_cells)), np.arange(n_cells)
         else:
             graph, order = self._weights, near_order(self._weights)
         start = min(file.position for file in files)
-        for block, rows in read_ahead(read, row_blocks(graph, order, n_bytes, budget, start)):
+        n_bytes = _bytes_of_rows(n_genes, 0 if self._weights is None else len(self._fitted))
+        for block, rows in read_ahead(read, row_blocks(graph, order, n_bytes, for_blocks, start)):
             for file, values in zip(files, self._of_block(block, rows)[-len(files) :], strict=True):
                 file.write(block.own, values, block.end)
 

@@ -1,0 +1,221 @@
+"""From counts to transition probabilities on layers that stay on disk: the same code, the same numbers."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import jaxvelo as jv
+from tests.layers_on_disk import cells_on_a_ring, written
+
+SMALL = "40 kB"
+"""A budget for a part of the cells."""
+
+
+@pytest.fixture(scope="module")
+def in_memory():
+    adata = cells_on_a_ring()
+    jv.pp.moments(adata)
+    jv.tl.velocity(adata)
+    return adata
+
+
+def same(kernel, other):
+    found, expected = kernel.transition_matrix, other.transition_matrix
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_allclose(found.data, expected.data, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["h5ad", "zarr"])
+def test_from_counts_to_probabilities_as_in_memory(in_memory, form, tmp_path):
+    path = written(cells_on_a_ring(), tmp_path / f"ring.{form}")
+    before = {file: file.read_bytes() for file in [path, *path.rglob("*")] if file.is_file()}
+    adata = jv.read(path, backed=True)
+    assert not any(isinstance(adata.layers[name], np.ndarray | sp.spmatrix) for name in ("spliced", "unspliced"))
+
+    jv.pp.moments(adata, memory_limit=SMALL)
+    jv.tl.velocity(adata, memory_limit=SMALL)
+    for key in ("Ms", "Mu", "velocity", "variance_velocity"):
+        assert isinstance(adata.layers[key], h5py.Dataset)
+        assert Path(adata.layers[key].file.filename) == tmp_path / "ring.layers" / f"{key}.h5"
+        assert adata.layers[key].dtype == in_memory.layers[key].dtype
+        np.testing.assert_array_equal(adata.layers[key][:], in_memory.layers[key])
+    assert adata.var.equals(in_memory.var)
+    assert adata.uns["velocity_params"] == in_memory.uns["velocity_params"]
+
+    kernel = jv.kernels.VelocityKernel(adata).compute_transition_matrix(memory_limit=SMALL)
+    expected = jv.kernels.VelocityKernel(in_memory).compute_transition_matrix()
+    same(kernel, expected)
+    assert kernel.params["softmax_scale"] == pytest.approx(expected.params["softmax_scale"], rel=1e-5)
+    np.testing.assert_allclose(kernel.logits.data, expected.logits.data, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(kernel.genes, expected.genes)
+    combined = 0.8 * kernel + 0.2 * jv.kernels.ConnectivityKernel(adata).compute_transition_matrix()
+    assert combined.compute_transition_matrix().transition_matrix.shape == (120, 120)
+    assert before == {file: file.read_bytes() for file in [path, *path.rglob("*")] if file.is_file()}
+
+
+@pytest.mark.any_precision
+@pytest.mark.parametrize(
+    "arguments", [{"mode": "deterministic", "fit_offset": True, "r2_adjusted": True}, {"fit_offset2": True}]
+)
+def test_all_steady_states_as_in_memory(in_memory, arguments, tmp_path):
+    expected = in_memory.copy()
+    jv.tl.velocity(expected, **arguments)
+    adata = jv.read(written(in_memory, tmp_path / "ring.h5ad"), backed=True)
+    jv.tl.velocity(adata, **arguments, memory_limit=SMALL)
+    np.testing.assert_array_equal(adata.layers["velocity"][:], expected.layers["velocity"])
+    assert adata.var.equals(expected.var)
+
+
+KERNELS = {
+    "negated cosine": {"similarity": "cosine", "backward_mode": "negate", "softmax_scale": np.linspace(2, 5, 120)},
+    "transposed": {"similarity": "dot_product", "backward_mode": "transpose"},
+    "stochastic": {"model": "stochastic"},
+    "monte carlo": {"model": "monte_carlo", "n_samples": 5, "seed": 0, "gene_weights": None},
+    "of one's own": {"similarity": lambda v, displacements: displacements @ v},
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_all_kernels_as_in_memory(in_memory, name, tmp_path):
+    arguments = dict(KERNELS[name])
+    backward = "backward_mode" in arguments
+    expected = jv.kernels.VelocityKernel(in_memory, backward)
+    if "gene_weights" in arguments:
+        arguments["gene_weights"] = np.linspace(0, 1, len(expected.genes))
+    expected.compute_transition_matrix(**arguments)
+    adata = jv.read(written(in_memory, tmp_path / "ring.h5ad"), backed=True)
+    kernel = jv.kernels.VelocityKernel(adata, backward).compute_transition_matrix(**arguments, memory_limit=SMALL)
+    same(kernel, expected)
+
+
+@pytest.mark.any_precision
+def test_arrays_of_dask(in_memory, tmp_path):
+    dask = pytest.importorskip("dask.array")
+    adata = in_memory.copy()
+    for key in ("spliced", "unspliced", "Ms", "velocity"):
+        layer = in_memory.layers[key]
+        array = dask.from_array(layer.toarray() if sp.issparse(layer) else layer, chunks=(50, 20))
+        adata.layers[key] = array.map_blocks(sp.csr_matrix) if sp.issparse(layer) else array
+    kernel = jv.kernels.VelocityKernel(adata).compute_transition_matrix(memory_limit=SMALL)
+    same(kernel, jv.kernels.VelocityKernel(in_memory).compute_transition_matrix())
+    with pytest.raises(ValueError, match=r"Set `jaxvelo.settings.layerdir`"):
+        jv.pp.moments(adata)
+    jv.settings.layerdir = tmp_path
+    try:
+        jv.pp.moments(adata)
+    finally:
+        jv.settings.layerdir = None
+    np.testing.assert_array_equal(adata.layers["Ms"][:], in_memory.layers["Ms"])
+
+
+@pytest.mark.any_precision
+def test_genes_whose_velocity_is_not_finite_are_left_out(in_memory, tmp_path, logged):
+    adata = in_memory.copy()
+    adata.layers["velocity"][5, 3] = np.nan
+    adata.var["velocity_genes"] = True
+    expected = jv.kernels.VelocityKernel(adata).compute_transition_matrix()
+    backed = jv.read(written(adata, tmp_path / "ring.h5ad"), backed=True)
+    logged()
+    kernel = jv.kernels.VelocityKernel(backed).compute_transition_matrix(memory_limit=SMALL)
+    assert "Leaving out 1 genes whose velocity" in logged()
+    same(kernel, expected)
+    np.testing.assert_array_equal(kernel.genes, expected.genes)
+    np.testing.assert_array_equal(jv.kernels.VelocityKernel(backed).genes, expected.genes)
+
+    adata.layers["Ms"][7, 2] = np.inf
+    backed = jv.read(written(adata, tmp_path / "other.h5ad"), backed=True)
+    with pytest.raises(ValueError, match=r"Expected finite expression in `adata.layers\['Ms'\]`, found 1 values"):
+        jv.kernels.VelocityKernel(backed).compute_transition_matrix()
+
+
+@pytest.mark.any_precision
+def test_what_cannot_be_done_is_said_and_leaves_nothing(in_memory, tmp_path):
+    raw = in_memory.copy()
+    raw.layers["spliced"].data = np.rint(raw.layers["spliced"].data * 5)
+    raw.layers["unspliced"].data = np.rint(raw.layers["unspliced"].data * 5)
+    backed = jv.read(written(raw, tmp_path / "raw.h5ad"), backed=True)
+    with pytest.raises(ValueError, match="Expected normalized counts on disk, found raw ones in spliced and unspliced"):
+        jv.pp.moments(backed)
+    negative = in_memory.copy()
+    negative.layers["unspliced"].data[-1] = -1
+    backed = jv.read(written(negative, tmp_path / "negative.h5ad"), backed=True)
+    with pytest.raises(ValueError, match="found 1 negative"):
+        jv.pp.moments(backed, enforce=False)
+    assert not isinstance(backed.layers["Ms"].file.filename, type(None))
+    assert "negative.h5ad" in backed.layers["Ms"].file.filename, "neither layer is replaced"
+
+    backed = jv.read(written(in_memory, tmp_path / "ring.h5ad"), backed=True)
+    with pytest.raises(ValueError, match="Expected `adata` in memory with `copy=True`"):
+        jv.pp.moments(backed, copy=True)
+    backed.obs["clusters"] = ["a"] * 60 + ["b"] * 60
+    with pytest.raises(ValueError, match="Expected moments in memory to fit groups"):
+        jv.tl.velocity(backed, groupby="clusters")
+    with pytest.raises(ValueError, match="Expected `memory_limit`"):
+        jv.tl.velocity(backed, memory_limit="little")
+    # The budget that an error asks for is enough.
+    for step in (
+        lambda limit: jv.pp.moments(backed, memory_limit=limit),
+        lambda limit: jv.tl.velocity(backed, memory_limit=limit),
+        lambda limit: jv.kernels.VelocityKernel(backed).compute_transition_matrix(memory_limit=limit),
+    ):
+        with pytest.raises(ValueError, match="Expected `memory_limit` to hold one block") as error:
+            step(50)
+        step(str(error.value).split("memory_limit='")[1].split("'")[0])
+    np.testing.assert_array_equal(backed.layers["velocity"][:], in_memory.layers["velocity"])
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+import jaxvelo as jv
+import jaxvelo.pp, jaxvelo.tl  # else each child would
+
+jv.settings.verbosity = "error"
+path, limit, n_kills = sys.argv[1], sys.argv[2], int(sys.argv[3])
+folder = Path(path).with_suffix(".layers")
+random.seed(0)
+
+def state():
+    return sorted((file.name, file.read_text()) for file in folder.glob(".*.json"))
+
+for kill in range(n_kills + 1):
+    before = state()
+    child = os.fork()
+    if not child:
+        adata = jv.read(path, backed=True)
+        jv.pp.moments(adata, memory_limit=limit)
+        jv.tl.velocity(adata, memory_limit=limit)
+        os._exit(0)
+    if kill == n_kills:
+        break
+    while state() == before:  # until a block more is written, and a random while on
+        if os.waitpid(child, os.WNOHANG)[0]:
+            sys.exit(f"it ended after {kill} kills")
+        time.sleep(0.002)
+    time.sleep(0.04 * random.random())
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.any_precision
+def test_a_run_that_is_killed_goes_on_to_the_same_bits(in_memory, tmp_path):
+    path = written(cells_on_a_ring(), tmp_path / "ring.h5ad")
+    command = [sys.executable, "-W", "ignore", "-c", KILLED, str(path), "20 kB", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in (tmp_path / "ring.layers").iterdir()) == [
+        "Ms.h5",
+        "Mu.h5",
+        "variance_velocity.h5",
+        "velocity.h5",
+    ]
+    for key in ("Ms", "Mu", "velocity", "variance_velocity"):
+        with h5py.File(tmp_path / "ring.layers" / f"{key}.h5") as file:
+            np.testing.assert_array_equal(file["layers"][key][:], in_memory.layers[key])
