@@ -4,8 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anndata as ad
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 
@@ -219,3 +221,58 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(in_memory, tmp_path):
     for key in ("Ms", "Mu", "velocity", "variance_velocity"):
         with h5py.File(tmp_path / "ring.layers" / f"{key}.h5") as file:
             np.testing.assert_array_equal(file["layers"][key][:], in_memory.layers[key])
+
+
+PEAKS = """
+import ctypes, sys
+from pathlib import Path
+import jaxvelo as jv
+
+jv.settings.verbosity = "error"
+adata = jv.read(sys.argv[1], backed=True)
+
+def in_mebibytes(name):
+    return int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0]) / 1024
+
+def growth(step):
+    step()  # compiled programs take memory too, once
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = in_mebibytes("VmRSS")
+    step()
+    return in_mebibytes("VmHWM") - before
+
+def velocity():
+    for file in Path(sys.argv[1]).with_suffix(".layers").glob("*"):
+        file.unlink()
+    jv.tl.velocity(adata, mode="deterministic", memory_limit=sys.argv[2])
+
+kernel = lambda: jv.kernels.VelocityKernel(adata).compute_transition_matrix(memory_limit=sys.argv[2])
+print(growth(velocity), growth(kernel))
+"""
+
+
+@pytest.mark.any_precision
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is asked of Linux")
+def test_memory_is_bounded_by_the_limit_and_the_graph(tmp_path):
+    n_cells, n_genes = 40_000, 200
+    cells = np.arange(n_cells)
+    ones = np.ones(n_cells)
+    steps = [sp.csr_matrix((ones, (cells, (cells + step) % n_cells))) for step in (1, 2, n_cells - 1, n_cells - 2)]
+    names = {"obs": pd.DataFrame(index=cells.astype(str)), "var": pd.DataFrame(index=cells[:n_genes].astype(str))}
+    adata = ad.AnnData(**names, obsp={"connectivities": sum(steps[1:], steps[0])})
+    path = written(adata, tmp_path / "large.h5ad")
+    rows = np.random.default_rng(0).random((n_cells // 20, n_genes), dtype=np.float32)
+    with h5py.File(path, "r+") as file:
+        for key in ("Ms", "Mu"):
+            layer = file["layers"].create_dataset(key, (n_cells, n_genes), np.float32)
+            layer.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+            for part in range(20):
+                layer[part * len(rows) : (part + 1) * len(rows)] = rows * (1 + part + (key == "Mu") * rows)
+    command = [sys.executable, "-W", "ignore", "-c", PEAKS, str(path), "16 MiB"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    of_velocity, of_kernel = map(float, done.stdout.split())
+    # Each layer has 31 MiB, of which two are read. The graph and the result have 160,000 edges, some 100 bytes each.
+    assert of_velocity < 16 + 8
+    assert of_kernel < 16 + 24
