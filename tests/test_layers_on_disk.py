@@ -96,6 +96,25 @@ def test_all_kernels_as_in_memory(in_memory, name, tmp_path):
 
 
 @pytest.mark.any_precision
+@pytest.mark.parametrize("form", ["sparse", "dense"])
+def test_components_and_neighbors_as_in_memory(form, tmp_path):
+    adata = cells_on_a_ring(150, 60)
+    adata.X = adata.X.log1p() if form == "sparse" else adata.X.log1p().toarray()
+    adata.var["highly_variable"] = np.arange(60) % 4 > 0
+    del adata.obsp["connectivities"]
+    backed = jv.read(written(adata, tmp_path / "ring.h5ad"), backed=True)
+    for cells in (adata, backed):
+        jv.pp.neighbors(cells, 8, n_pcs=6)
+    for found, expected in (
+        (backed.obsm["X_pca"], adata.obsm["X_pca"]),
+        (backed.varm["PCs"], adata.varm["PCs"]),
+        (backed.uns["pca"]["variance_ratio"], adata.uns["pca"]["variance_ratio"]),
+        (backed.obsp["connectivities"].toarray(), adata.obsp["connectivities"].toarray()),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.any_precision
 def test_arrays_of_dask(in_memory, tmp_path):
     dask = pytest.importorskip("dask.array")
     adata = in_memory.copy()

@@ -150,9 +150,16 @@ def row_ranges(n_rows: int, row_bytes: int, n_bytes: int = PIECE) -> Iterator[sl
     return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
 
 
-def read_range(array: Any, rows: slice, where: str) -> np.ndarray | sp.csr_matrix:
-    """Rows of a range."""
-    return _read(_opened(array), rows, rows.stop - rows.start, where)
+def read_in_ranges(array: Any, where: str, piece: int = PIECE) -> Iterator[tuple[slice, np.ndarray | sp.csr_matrix]]:
+    """All rows of a matrix, some at a time: which they are, and the rows."""
+    array = _opened(array)
+    for rows in row_ranges(array.shape[0], 8 * array.shape[1], piece):
+        yield rows, _read(array, rows, rows.stop - rows.start, where)
+
+
+def evenly_spaced(n_cells: int, most: int = 2000) -> np.ndarray:
+    """Some cells, by which one can tell what a matrix holds."""
+    return np.arange(0, n_cells, max(-(-n_cells // most), 1))
 
 
 def read_columns(

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotated.arrays import find_array, place_of
-from jaxvelo.annotated.disk_arrays import GatheredRows, check_readable, is_on_disk, read_range, row_ranges
+from jaxvelo.annotated.disk_arrays import GatheredRows, check_readable, is_on_disk, read_in_ranges, row_ranges
 from jaxvelo.annotated.feature_data import (
     FeatureData,
     aligned,
@@ -76,8 +76,8 @@ class FeaturesOnDisk:
         if not self._checked:
             v, place = self._arrays[1], self._places[1]
             valid, empty = np.ones(len(self._columns), dtype=bool), np.zeros(self._n_cells, dtype=bool)
-            for rows in row_ranges(self._n_cells, 8 * v.shape[1]):
-                finite = np.isfinite(_columns(read_range(v, rows, place), self._columns))
+            for rows, found in read_in_ranges(v, place):
+                finite = np.isfinite(_columns(found, self._columns))
                 valid &= finite.all(axis=0)
                 empty[rows] = ~finite.any(axis=1)
             self._keep(valid, empty)

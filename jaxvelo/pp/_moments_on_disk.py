@@ -12,15 +12,19 @@ from anndata import AnnData
 
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.counts import check_non_negative, readable
-from jaxvelo.annotated.disk_arrays import GatheredRows, check_readable, identity_of, is_on_disk, read_rows
+from jaxvelo.annotated.disk_arrays import (
+    GatheredRows,
+    check_readable,
+    evenly_spaced,
+    identity_of,
+    is_on_disk,
+    read_rows,
+)
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
 from jaxvelo.annotated.memory_limit import for_pieces_and_blocks, within
 from jaxvelo.dynamics import first_moments
 from jaxvelo.graph._row_blocks import RowBlock, near_order, read_ahead, row_blocks
 from jaxvelo.pp._count_layers import LAYERS, MEND_COUNTS, report, states_of_layers
-
-SAMPLE = 2000
-"""Evenly spaced cells whose counts tell what a layer holds."""
 
 
 def counts_on_disk(adata: AnnData) -> bool:
@@ -30,7 +34,7 @@ def counts_on_disk(adata: AnnData) -> bool:
 
 def require_normalized(adata: AnnData, enforce: bool | None) -> None:
     """Raise a ValueError if counts on disk are raw, as far as evenly spaced cells tell."""
-    cells = np.arange(0, adata.n_obs, -(-adata.n_obs // SAMPLE))
+    cells = evenly_spaced(adata.n_obs)
     layers = {name: checked(read_rows(adata.layers[name], cells, _place(name)), name) for name in LAYERS}
     if enforce is None:
         states = states_of_layers(adata, layers, cells)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,15 +12,23 @@ from anndata import AnnData
 from jaxtyping import Float
 
 from jaxvelo.annotated.arguments import check_integer, listed
-from jaxvelo.annotated.arrays import dense, read_array
+from jaxvelo.annotated.arrays import dense, find_array, read_array
 from jaxvelo.annotated.counts import check_finite, readable
+from jaxvelo.annotated.disk_arrays import (
+    check_readable,
+    evenly_spaced,
+    is_on_disk,
+    read_in_ranges,
+    read_rows,
+    require_no_copy,
+)
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.genes import highly_variable_genes
 from jaxvelo.annotated.graphs import write_graphs
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.graph import fuzzy_connectivities
 from jaxvelo.pp._neighbor_search import find_neighbors
-from jaxvelo.pp._principal_components import PrincipalComponents, principal_components
+from jaxvelo.pp._principal_components import PrincipalComponents, principal_components, principal_components_in_blocks
 from jaxvelo.pp._state_of_counts import state_of
 
 N_PCS = 50
@@ -78,7 +88,8 @@ def neighbors(
         ``"X"`` or a key of ``adata.obsm`` (with or without ``"X_"`` in front). If None, as in scanpy: ``"X"`` if there
         are 50 genes or fewer, otherwise ``"X_pca"``. Principal components that are not there are computed and written:
         ``n_pcs`` of them (50 if None, or as many as there can be), of the highly variable genes if these are known, of
-        ``adata.X``, which should hold logarithms of normalised counts.
+        ``adata.X``, which should hold logarithms of normalised counts. On disk, ``adata.X`` is read in blocks for them,
+        twice; in memory are the covariances of the genes.
     metric
         ``"euclidean"``, ``"cosine"``, ``"correlation"``, or another metric of scikit-learn, such as ``"manhattan"``.
     key_added
@@ -116,7 +127,7 @@ def neighbors(
     ----------
     McInnes, Healy & Melville (2018), UMAP.
     """
-    require_anndata(adata)
+    require_no_copy(require_anndata(adata), copy)
     if key_added is not None and (not isinstance(key_added, str) or not key_added):
         raise TypeError(f"Expected `key_added` to be a name or None, found `{key_added!r}`.")
     found = compute_neighbors(adata, n_neighbors, n_pcs, use_rep, metric, random_state)
@@ -238,8 +249,12 @@ def _compute_components(
     adata: AnnData, n_pcs: int | None, seed: int, use_highly_variable: bool
 ) -> tuple[PrincipalComponents, np.ndarray]:
     """Compute principal components of ``adata.X``, and say so."""
-    matrix = readable("adata.X", read_array(adata, "X", "layers"))
-    check_finite("adata.X", matrix, "Put normalised and logarithmised counts there.")
+    x = find_array(adata, "X", "layers")
+    if is_on_disk(x):
+        check_readable(x, "adata.X")
+        matrix = _checked(read_rows(x, evenly_spaced(adata.n_obs), "adata.X"))
+    else:
+        matrix = _checked(read_array(adata, "X", "layers"))
     genes = np.ones(adata.n_vars, dtype=bool)
     if use_highly_variable:
         marked = highly_variable_genes(adata, "Mark genes by booleans, or delete the column.")
@@ -256,6 +271,22 @@ def _compute_components(
             "Computing principal components of `adata.X`, which looks like raw counts: they say more of the sizes of "
             "the cells than of what cells are like. Normalize first as `jaxvelo.pp.filter_and_normalize(adata)`."
         )
-    chosen = matrix if genes.all() else matrix[:, genes]
-    with timed(f"Found no principal components: computing {n_components} of {int(genes.sum())} genes"):
+    n_genes = int(genes.sum())
+    with timed(f"Found no principal components: computing {n_components} of {n_genes} genes"):
+        if is_on_disk(x):
+            return principal_components_in_blocks(partial(_blocks, x, genes), adata.n_obs, n_genes, n_components), genes
+        chosen = matrix if genes.all() else matrix[:, genes]
         return principal_components(chosen, n_components, seed), genes
+
+
+def _blocks(x: Any, genes: np.ndarray) -> Iterator[tuple[slice, Any]]:
+    """Rows of ``adata.X`` on disk, one block after another, of some genes."""
+    for rows, found in read_in_ranges(x, "adata.X"):
+        yield rows, _checked(found[:, genes])
+
+
+def _checked(matrix: Any) -> Any:
+    """Expression that can be calculated with."""
+    matrix = readable("adata.X", matrix)
+    check_finite("adata.X", matrix, "Put normalised and logarithmised counts there.")
+    return matrix
