@@ -7,8 +7,8 @@ import numpy as np
 import scipy.sparse as sp
 
 
-def cells_on_a_ring(n_cells=120, n_genes=20, seed=0) -> ad.AnnData:
-    """Normalised counts of cells that cycle, each a neighbour of the next three and the last three, in random order."""
+def cells_on_a_ring(n_cells=120, n_genes=20, seed=0, raw=False) -> ad.AnnData:
+    """Counts of cells that cycle, normalised or raw, each a neighbour of the next and the last three, in random order."""
     rng = np.random.default_rng(seed)
     angle = rng.permutation(n_cells) * 2 * np.pi / n_cells
     phase = rng.random(n_genes) * 2 * np.pi
@@ -16,7 +16,7 @@ def cells_on_a_ring(n_cells=120, n_genes=20, seed=0) -> ad.AnnData:
     for name, shift, rate in (("spliced", 0.0, 6.0), ("unspliced", 0.5, 2.0)):
         counts = rng.poisson(rate * (1 + np.cos(angle[:, None] - phase + shift))).astype(np.float32)
         size = counts.sum(axis=1, keepdims=True)
-        layers[name] = sp.csr_matrix(counts * (np.median(size) / size))
+        layers[name] = sp.csr_matrix(counts if raw else counts * (np.median(size) / size))
     adata = ad.AnnData(layers["spliced"].copy(), layers=layers)
     adata.obs_names, adata.var_names = ([f"{p}{i}" for i in range(n)] for p, n in (("c", n_cells), ("g", n_genes)))
     turn = np.abs(angle[:, None] - angle) * n_cells / (2 * np.pi)

@@ -95,6 +95,40 @@ def test_all_kernels_as_in_memory(in_memory, name, tmp_path):
     same(kernel, expected)
 
 
+NORMALIZATIONS = {
+    "as it is": {},
+    "fewer genes": {"min_shared_counts": 600, "n_top_genes": 9},
+    "of the genes left": {"min_counts": 650, "use_initial_size": False, "log": False, "n_top_genes": 8}
+    | {"subset_highly_variable": False, "flavor": "cell_ranger"},
+}
+
+
+@pytest.mark.any_precision
+@pytest.mark.parametrize("name", NORMALIZATIONS)
+@pytest.mark.parametrize("form", ["sparse", "dense", "without X"])
+def test_counts_are_normalized_as_in_memory(name, form, tmp_path):
+    adata = cells_on_a_ring(raw=True)
+    adata.layers["others"] = np.arange(120.0 * 20).reshape(120, 20)
+    adata.var["kind"] = pd.Categorical(list("abcdefghij" * 2))
+    if form == "without X":
+        adata.X = sp.csr_matrix(adata.shape, dtype=np.float32)
+    if form == "dense":
+        adata.X, adata.layers["spliced"] = adata.X.toarray(), adata.layers["spliced"].toarray().astype(int)
+    backed = jv.read(written(adata, tmp_path / "ring.h5ad"), backed=True)
+    for cells in (adata, backed):
+        jv.pp.filter_and_normalize(cells, **NORMALIZATIONS[name])
+    assert backed.X.__class__.__name__ != "ndarray"
+    loaded = backed.to_memory()
+    pd.testing.assert_frame_equal(loaded.obs, adata.obs)
+    pd.testing.assert_frame_equal(loaded.var, adata.var)
+    assert loaded.uns.keys() == adata.uns.keys()
+    for key in ("X", "spliced", "unspliced", "others"):
+        found, expected = (cells.X if key == "X" else cells.layers[key] for cells in (loaded, adata))
+        assert found.dtype == expected.dtype
+        assert sp.issparse(found) == sp.issparse(expected)
+        np.testing.assert_array_equal(*(x.toarray() if sp.issparse(x) else x for x in (found, expected)))
+
+
 @pytest.mark.any_precision
 @pytest.mark.parametrize("form", ["sparse", "dense"])
 def test_components_and_neighbors_as_in_memory(form, tmp_path):

@@ -19,6 +19,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from anndata.io import sparse_dataset
 
 from jaxvelo.annotated.disk_arrays import file_of
 from jaxvelo.annotated.memory_limit import format_bytes
@@ -62,6 +63,9 @@ class LayerFile:
         Its shape and type.
     origin
         What it is computed of, as JSON takes it: two layers of the same key and origin are equal.
+    n_stored
+        Number of values that are stored of a sparse layer, which is written as CSR, from the first row to the last;
+        None for a dense one.
 
     Attributes
     ----------
@@ -76,7 +80,16 @@ class LayerFile:
         If the folder cannot be written, or the disk has no room for the layer.
     """
 
-    def __init__(self, folder: Path, key: str, shape: tuple[int, int], dtype: Any, origin: Any):
+    def __init__(
+        self,
+        folder: Path,
+        key: str,
+        shape: tuple[int, int],
+        dtype: Any,
+        origin: Any,
+        n_stored: int | None = None,
+    ):
+        self._n_stored = n_stored
         self._key, self._shape, self._dtype = key, shape, np.dtype(dtype)
         text = json.dumps([key, list(shape), self._dtype.str, origin], sort_keys=True)
         self._origin = hashlib.sha256(text.encode()).hexdigest()
@@ -107,12 +120,19 @@ class LayerFile:
                     self._partial.unlink()
             raise self._failed(error) from error
 
-    def write(self, cells: np.ndarray, values: np.ndarray, position: int) -> None:
-        """Write the rows of cells, in increasing order, and note how far this is."""
+    def write(self, cells: np.ndarray, values: Any, position: int) -> None:
+        """Write the rows of cells, in increasing order, and note how far this is; of a sparse layer, the next rows."""
         assert self._file is not None
+        stored, first = self._file["layers"][self._key], int(cells[0])
         try:
-            whole = len(cells) and int(cells[-1]) - int(cells[0]) + 1 == len(cells)
-            self._file["layers"][self._key][slice(int(cells[0]), int(cells[-1]) + 1) if whole else cells] = values
+            if self._n_stored is None:
+                whole = int(cells[-1]) - first + 1 == len(cells)
+                stored[slice(first, int(cells[-1]) + 1) if whole else cells] = values
+            else:
+                begin = int(stored["indptr"][first]) if first else 0
+                stored["indptr"][first : first + len(cells) + 1] = begin + values.indptr
+                stored["data"][begin : begin + values.nnz] = values.data
+                stored["indices"][begin : begin + values.nnz] = values.indices
             self._file.flush()
             self.note(position)
         except _FAILURES as error:
@@ -134,7 +154,7 @@ class LayerFile:
             except _FAILURES as error:
                 raise self._failed(error) from error
 
-    def finish(self) -> h5py.Dataset:
+    def finish(self) -> Any:
         """Give the file its name, and return the layer on disk."""
         if not self.is_whole:
             self.close()
@@ -155,22 +175,33 @@ class LayerFile:
         create.set_layout(h5py.h5d.CONTIGUOUS)
         create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         create.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        n_rows, n_columns = self._shape
+        parts: dict[str, tuple[tuple[int, ...], Any]] = {self._key: (self._shape, self._dtype)}
+        if self._n_stored is not None:
+            indices = np.int32 if n_columns < 2**31 else np.int64
+            parts = {
+                "data": ((self._n_stored,), self._dtype),
+                "indices": ((self._n_stored,), indices),
+                "indptr": ((n_rows + 1,), np.int64),
+            }
+        room = []
         # All that describes the array is written now, and only numbers later: whenever that ends, the file is sound.
         with h5py.File(self._partial, "w") as file:
-            layers = file.create_group("layers")
-            layers.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
-            kind = h5py.h5t.py_create(self._dtype)
-            space = h5py.h5s.create_simple(self._shape)
-            made = h5py.Dataset(h5py.h5d.create(layers.id, self._key.encode(), kind, space, create))
-            made.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0", "origin": self._origin})
-            start, size = made.id.get_offset(), made.id.get_storage_size()
-        if start is not None and hasattr(os, "posix_fallocate"):
+            group = file.create_group("layers")
+            group.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+            if self._n_stored is not None:
+                group = group.create_group(self._key)
+                encoding = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": self._shape}
+                group.attrs.update({**encoding, "origin": self._origin})
+            for name, (shape, dtype) in parts.items():
+                kind, space = h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(shape)
+                made = h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, space, create))
+                made.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0", "origin": self._origin})
+                room.append((made.id.get_offset(), made.id.get_storage_size()))
+        if hasattr(os, "posix_fallocate"):
             with open(self._partial, "r+b") as opened:
-                try:
-                    os.posix_fallocate(opened.fileno(), start, size)
-                except OSError as error:
-                    if error.errno in _NO_ROOM:  # other errors: the file system cannot reserve room
-                        raise
+                for start, size in room:
+                    _reserve(opened.fileno(), start, size)
         self._file = h5py.File(self._partial, "r+")
 
     def _noted(self) -> int:
@@ -181,13 +212,15 @@ class LayerFile:
         except (OSError, ValueError, KeyError, TypeError):
             return 0
 
-    def _finished(self) -> h5py.Dataset | None:
+    def _finished(self) -> Any:
         """The layer, if it is there and of the same origin."""
         try:
             found = h5py.File(self._path, "r")["layers"][self._key]
         except (OSError, KeyError):
             return None
-        return found if found.attrs.get("origin") == self._origin and found.shape == self._shape else None
+        if found.attrs.get("origin") != self._origin:
+            return None
+        return found if isinstance(found, h5py.Dataset) else sparse_dataset(found)
 
     def _failed(self, error: Exception) -> OSError:
         """Error with what it means for the user."""
@@ -198,3 +231,14 @@ class LayerFile:
             f"Could not write `layers[{self._key!r}]`, {size}, to the folder `{self._path.parent}`: {reason}. {kept}"
             "Make room there, or set `jaxvelo.settings.layerdir` to another folder."
         )
+
+
+def _reserve(descriptor: int, start: int | None, size: int) -> None:
+    """Reserve room on the disk, where the file system can."""
+    if start is None or not size:
+        return
+    try:
+        os.posix_fallocate(descriptor, start, size)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from jaxvelo.annotated.counts import cell_sizes, check_non_negative, readable
+from jaxvelo.annotated.counts import check_non_negative, readable
 from jaxvelo.annotated.entries import require_key
 from jaxvelo.configuration import logger
 from jaxvelo.pp._state_of_counts import ADVICE, State, state_of, together
@@ -86,12 +86,12 @@ def size_key(name: str) -> str:
     return "initial_size" if name == "X" else f"initial_size_{name}"
 
 
-def initial_size(adata: AnnData, name: str, counts: Any) -> np.ndarray:
-    """Sizes of the cells in raw counts: as they are stored if they can be those of these counts, otherwise counted.
+def initial_size(adata: AnnData, name: str, present: np.ndarray) -> np.ndarray:
+    """Sizes of the cells in raw counts: as they are stored if they can be those of these counts, otherwise ``present``.
 
     Genes may have been left out since the sizes were stored, so that they may be larger than the sums, not smaller.
     """
-    key, present = size_key(name), cell_sizes(counts)
+    key = size_key(name)
     stored = stored_size(adata, name)
     if stored is None:
         return present

@@ -1,42 +1,35 @@
 """Filter genes, normalise cells, mark highly variable genes, under scVelo's names."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.arguments import check_integer, is_number, listed
+from jaxvelo.annotated.arguments import check_integer, listed
 from jaxvelo.annotated.counts import (
     cell_sizes,
-    check_finite,
-    check_non_negative,
-    is_zero,
     log1p,
-    readable,
     scale_cells,
     to_size,
 )
+from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.entries import layer_names, read_numbers, require_anndata
 from jaxvelo.annotated.names import is_name, places_by_name
 from jaxvelo.annotated.order import aligned
 from jaxvelo.configuration import accepts_data, logger
 from jaxvelo.pp._count_layers import (
     COUNT_LAYERS,
-    LAYERS,
-    MEND_COUNTS,
     initial_size,
-    read_layer,
-    report,
     size_key,
-    states_of_layers,
-    stored_size,
 )
-from jaxvelo.pp._highly_variable_genes import FLAVORS, highly_variable_genes
-from jaxvelo.pp._in_place import replace_content, require_in_memory
-from jaxvelo.pp._state_of_counts import MOST_LOGARITHM, State, state_of
+from jaxvelo.pp._count_matrices import chosen_to_normalize, holds_counts, note_logarithms, read_counts, states_of
+from jaxvelo.pp._gene_filter import passing, totals_of_genes
+from jaxvelo.pp._highly_variable_genes import FLAVORS, highly_variable_genes, mark_highly_variable
+from jaxvelo.pp._in_place import replace_content
+from jaxvelo.pp._normalize_on_disk import Choices, normalized_on_disk, x_or_counts_on_disk
 
 
 @accepts_data
@@ -88,9 +81,9 @@ def filter_genes(
     ValueError
         If ``adata`` is not in memory, counts are negative or not finite, a bound is no number, or no gene is left.
     """
-    counts = _read(require_anndata(adata))
-    keep = _passing(
-        adata,
+    counts = read_counts(require_anndata(adata))
+    keep = passing(
+        partial(totals_of_genes, adata),
         _retained(adata, retain_genes),
         min_counts=min_counts,
         min_cells=min_cells,
@@ -103,9 +96,9 @@ def filter_genes(
         min_shared_counts=min_shared_counts,
         min_shared_cells=min_shared_cells,
     )
-    states = _states(adata, counts)
+    states = states_of(adata, counts)
     raw = [name for name, state in states.items() if state.kind == "raw"]
-    sizes = {name: initial_size(adata, name, counts.of(name)) for name in raw}
+    sizes = {name: initial_size(adata, name, cell_sizes(counts.of(name))) for name in raw}
     result = adata[:, keep].copy()
     for name, size in sizes.items():
         result.obs[size_key(name)] = size
@@ -149,6 +142,10 @@ def filter_and_normalize(
     genes, but a molecule is worth the same in all their cells. See ``enforce`` to decide yourself. ``X`` may hold
     something else than the layers: scaled values (some are negative) stay as they are, with a warning, and genes are
     then chosen by the spliced counts.
+
+    Counts that are on disk, as :func:`jaxvelo.read` gives them with ``backed=True``, stay there: they are read some
+    rows at a time, and what changes is written to files of its own, sparse where it was sparse. Values are those of
+    counts in memory to the last bit.
 
     Parameters
     ----------
@@ -203,7 +200,7 @@ def filter_and_normalize(
     matrix holds raw counts is not judged by whether five cells hold whole numbers, ambiguous counts are normalised with
     the others, and ``enforce=False`` is an order.
     """
-    require_anndata(adata)
+    require_no_copy(require_anndata(adata), copy)
     if flavor not in FLAVORS:
         raise ValueError(f"Expected `flavor` to be one of {FLAVORS}, found `{flavor!r}`.")
     if n_top_genes is not None:
@@ -217,30 +214,38 @@ def filter_and_normalize(
         enforce = True
 
     targets = _layers_to_normalize(adata, layers_normalize)
-    counts = _read(adata, targets)
+    bounds = {
+        "min_counts": min_counts,
+        "min_counts_u": min_counts_u,
+        "min_cells": min_cells,
+        "min_cells_u": min_cells_u,
+        "min_shared_counts": min_shared_counts,
+        "min_shared_cells": min_shared_cells,
+    }
+    if x_or_counts_on_disk(adata):
+        choices = Choices(
+            bounds,
+            _retained(adata, retain_genes),
+            targets,
+            n_top_genes,
+            subset_highly_variable,
+            flavor,
+            log,
+            target,
+            given,
+            use_initial_size,
+            enforce,
+        )
+        replace_content(adata, normalized_on_disk(adata, choices))
+        return None
+    counts = read_counts(adata, targets)
     if counts.x is None:
         raise ValueError("Found neither `adata.X` nor `adata.layers['spliced']`: there are no counts to normalise.")
     retained = _retained(adata, retain_genes)
-    keep = _passing(
-        adata,
-        retained,
-        min_counts=min_counts,
-        min_counts_u=min_counts_u,
-        min_cells=min_cells,
-        min_cells_u=min_cells_u,
-        min_shared_counts=min_shared_counts,
-        min_shared_cells=min_shared_cells,
-    )
-    states = _states(adata, counts)
-    raw = [name for name, state in states.items() if state.kind == "raw"]
-    if enforce is None:
-        _report(states)
-        chosen = [name for name in ("X", *targets) if name in raw]
-    else:
-        chosen = [name for name in ("X", *targets) if enforce and (name != "X" or states["X"].kind != "scaled")]
-    if states["X"].kind == "scaled":
-        logger.warning("Left X as it is, as it is scaled: %s. Genes are chosen by spliced counts.", states["X"].reason)
-    sizes = {name: initial_size(adata, name, counts.of(name)) for name in dict.fromkeys([*chosen, *raw])}
+    keep = passing(partial(totals_of_genes, adata), retained, **bounds)
+    states = states_of(adata, counts)
+    raw, chosen = chosen_to_normalize(states, targets, enforce)
+    sizes = {name: initial_size(adata, name, cell_sizes(counts.of(name))) for name in dict.fromkeys([*chosen, *raw])}
 
     result = adata[:, keep].copy()
     for name, size in sizes.items():
@@ -258,145 +263,25 @@ def filter_and_normalize(
     if chosen:
         logger.info("Normalized count data: %s.", ", ".join(chosen))
 
-    is_linear = "X" in chosen or states["X"].kind == "raw" or (states["X"].kind == "normalized" and states["X"].certain)
+    is_linear = holds_counts(states["X"], "X" in chosen)
     if is_linear:
         result.obs["n_counts"] = cell_sizes(kept["X"])
     logarithms = log1p(kept["X"]) if is_linear else kept["X"]
     if n_top_genes is not None:
         # Scaled values have lost what makes one gene vary more than another.
         basis = log1p(kept["spliced"]) if states["X"].kind == "scaled" else logarithms
-        _mark_highly_variable(result, basis, n_top_genes, flavor, retained[keep])
+        rank = partial(highly_variable_genes, basis, flavor=flavor)
+        mark_highly_variable(result.var, rank, n_top_genes, retained[keep])
     if log:
-        _put_logarithms(result, logarithms if is_linear else None, states["X"])
+        if is_linear:
+            result.X = logarithms
+        note_logarithms(result.uns, is_linear, states["X"])
     if n_top_genes is not None and subset_highly_variable:
         result = result[:, result.var["highly_variable"].to_numpy()].copy()
     if copy:
         return result
     replace_content(adata, result)
     return None
-
-
-class _Counts(NamedTuple):
-    """The matrices as they are read, checked: layers by name, and X, in whose place the spliced counts may stand."""
-
-    layers: dict[str, Any]
-    x: Any
-    x_is_spliced: bool
-
-    def of(self, name: str) -> Any:
-        """Return a layer, or X."""
-        return self.x if name == "X" else self.layers[name]
-
-
-def _read(adata: AnnData, names: Iterable[str] = ()) -> _Counts:
-    """Read the layers of counts that there are, the ones named, and X."""
-    require_in_memory(adata)
-    if 0 in adata.shape:
-        raise ValueError(f"Expected cells and genes in `adata`, found {adata.n_obs} cells and {adata.n_vars} genes.")
-    there = [name for name in COUNT_LAYERS if name in adata.layers]
-    layers = {name: read_layer(adata, name) for name in dict.fromkeys([*there, *names])}
-    if not set(LAYERS) <= set(layers):
-        logger.warning("Did not find spliced and unspliced counts in `adata.layers`: velocities will not be possible.")
-    x = None if adata.X is None else readable("adata.X", adata.X)
-    if "spliced" not in layers:
-        if x is not None:
-            check_non_negative("adata.X", x, MEND_COUNTS)
-        return _Counts(layers, x, x_is_spliced=False)
-    if x is None or is_zero(x):
-        return _Counts(layers, layers["spliced"], x_is_spliced=True)
-    check_finite("adata.X", x, MEND_COUNTS)
-    return _Counts(layers, x, x_is_spliced=False)
-
-
-def _states(adata: AnnData, counts: _Counts) -> dict[str, State]:
-    """Tell what the layers of counts hold, together, and what X holds, which may be something else."""
-    layers = {name: matrix for name, matrix in counts.layers.items() if name in COUNT_LAYERS}
-    states = states_of_layers(adata, layers)
-    if counts.x is None:
-        return states
-    if counts.x_is_spliced or _is_sum_of(counts.x, layers):
-        own = states["spliced"]
-    else:
-        own = state_of(counts.x, stored_size(adata, "X"))
-        if own.kind == "raw" and not own.certain and counts.x.max() <= MOST_LOGARITHM:
-            # Nearly always, X holds logarithms where its values are so small and no whole numbers.
-            own = State("unknown", "the values are small and no whole numbers, as logarithms are", certain=False)
-    if "log1p" in adata.uns:
-        if own.kind in ("raw", "normalized") and own.certain:
-            logger.warning("Found `adata.uns['log1p']`, as if X were logarithmized, but it is not: %s.", own.reason)
-        elif not own.certain and counts.x.max() <= MOST_LOGARITHM:
-            own = State("logarithmized", "as `adata.uns['log1p']` says")
-    return states | {"X": own}
-
-
-def _report(states: dict[str, State]) -> None:
-    """Say in the log for what X and the layers are taken."""
-    x = states["X"]
-    layers = {name: state for name, state in states.items() if name != "X"}
-    if {state.kind for state in layers.values()} == {x.kind}:
-        report({"X": x, **layers})
-        return
-    report(layers)
-    if x.kind == "logarithmized":
-        logger.info("Took X for logarithmized: %s.", x.reason)
-    elif x.kind != "scaled":
-        report({"X": x})
-
-
-def _is_sum_of(x: Any, layers: dict[str, Any]) -> bool:
-    """Whether X holds the spliced counts, or these and the unspliced ones together."""
-    sizes = cell_sizes(x)
-    for names in (("spliced",), LAYERS):
-        if not set(names) <= set(layers):
-            continue
-        if np.allclose(sum(cell_sizes(layers[name]).astype(float) for name in names), sizes, rtol=1e-4):
-            difference = sum(
-                (sp.csr_matrix(layers[name], dtype=float) for name in names), -sp.csr_matrix(x, dtype=float)
-            )
-            if abs(difference).max() <= 1e-5 * x.max():
-                return True
-    return False
-
-
-def _passing(adata: AnnData, retained: np.ndarray, **bounds: float | None) -> np.ndarray:
-    """Mask of the genes whose counts are within the bounds, or that are retained."""
-    for name, bound in bounds.items():
-        if bound is not None and (not is_number(bound) or np.isnan(bound)):
-            raise ValueError(f"Expected `{name}` to be a number or None, found `{bound!r}`.")
-    keep = np.ones(adata.n_vars, dtype=bool)
-    for name, prefix, suffix in (("spliced", "", ""), ("unspliced", "", "_u"), ("shared", "shared_", "")):
-        least_counts, least_cells = bounds.get(f"min_{prefix}counts{suffix}"), bounds.get(f"min_{prefix}cells{suffix}")
-        most_counts, most_cells = bounds.get(f"max_{prefix}counts{suffix}"), bounds.get(f"max_{prefix}cells{suffix}")
-        if least_counts is least_cells is most_counts is most_cells is None:
-            continue
-        matrix = _shared_counts(adata) if name == "shared" else read_layer(adata, name)
-        n_counts, n_cells = (np.asarray(m.sum(axis=0)).ravel() for m in (matrix, matrix > 0))
-        passed, words = np.ones(adata.n_vars, dtype=bool), []
-        for number, least, most, unit in (
-            (n_counts, least_counts, most_counts, "counts"),
-            (n_cells, least_cells, most_cells, "cells"),
-        ):
-            if least is not None:
-                passed &= number >= least
-                words.append(f"fewer than {least} {unit}")
-            if most is not None:
-                passed &= number <= most
-                words.append(f"more than {most} {unit}")
-        dropped = int(np.sum(keep & ~(passed | retained)))
-        keep &= passed | retained
-        if dropped:
-            logger.info("Filtered out %d genes with %s (%s).", dropped, " or ".join(words), name)
-    if not keep.any():
-        given = ", ".join(f"{name}={bound}" for name, bound in bounds.items() if bound is not None)
-        raise ValueError(f"None of the {adata.n_vars} genes passes the filter ({given}). Change the bounds.")
-    return keep
-
-
-def _shared_counts(adata: AnnData) -> Any:
-    """Spliced plus unspliced counts, where both are there."""
-    # As floats, because the sum of two small integers may not fit into their type.
-    spliced, unspliced = (sp.csr_matrix(read_layer(adata, name), dtype=float) for name in LAYERS)
-    return (spliced + unspliced).multiply((spliced > 0).multiply(unspliced > 0)).tocsr()
 
 
 def _retained(adata: AnnData, retain_genes: str | Iterable[str] | None) -> np.ndarray:
@@ -446,39 +331,3 @@ def _per_cell(adata: AnnData, value: Any, name: str) -> np.ndarray:
     if not (np.isfinite(numbers).all() and (numbers >= 0).all() and (numbers > 0).any()):
         raise ValueError(f"Expected `{name}` to be positive and finite, found {listed(np.atleast_1d(numbers), 5)}.")
     return np.broadcast_to(numbers, (adata.n_obs,))
-
-
-def _mark_highly_variable(
-    result: AnnData, logarithms: Any, n_top_genes: int, flavor: str, retained: np.ndarray
-) -> None:
-    """Write what is known about the variability of the genes into ``var``."""
-    if n_top_genes >= result.n_vars:
-        logger.info("Marked all %d genes as highly variable: `n_top_genes` asks for no fewer.", result.n_vars)
-        result.var["highly_variable"] = True
-        return
-    table = highly_variable_genes(logarithms, n_top_genes, flavor)
-    for key in table:
-        result.var[key] = table[key].to_numpy()
-    result.var["highly_variable"] |= retained
-    marked = int(result.var["highly_variable"].sum())
-    if marked < n_top_genes:
-        logger.warning(
-            "Marked %d highly variable genes, fewer than the %d of `n_top_genes`: the others cannot be compared with "
-            "genes of a similar mean.",
-            marked,
-            n_top_genes,
-        )
-    else:
-        logger.info("Marked %d highly variable genes.", marked)
-
-
-def _put_logarithms(result: AnnData, logarithms: Any, state: State) -> None:
-    """Replace X by its logarithm, unless that cannot be or has been done."""
-    if logarithms is not None:
-        result.X = logarithms
-        result.uns["log1p"] = {"base": None}  # scanpy's sign that X is logarithmised
-        logger.info("Logarithmized X.")
-    elif state.kind == "logarithmized":
-        logger.info("Did not logarithmize X, as it is logarithmized already: %s.", state.reason)
-    elif state.kind != "scaled":
-        logger.warning("Did not logarithmize X, as it looks processed already. To do so, call `sc.pp.log1p(adata)`.")

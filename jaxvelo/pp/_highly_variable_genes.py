@@ -1,10 +1,13 @@
 """Highly variable genes by their dispersion, under scanpy's names."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+
+from jaxvelo.configuration import logger
 
 FLAVORS = ("seurat", "cell_ranger")
 _N_BINS = 20
@@ -53,12 +56,25 @@ def highly_variable_genes(logarithms: Any, n_top_genes: int, flavor: str) -> pd.
     n_cells = logarithms.shape[0]
     if n_cells < 2:
         raise ValueError(f"Expected at least 2 cells to look for highly variable genes, found {n_cells}.")
+    return ranked_by_dispersion(*sums_of_genes(logarithms, flavor), n_cells, n_top_genes, flavor)
+
+
+def sums_of_genes(logarithms: Any, flavor: str) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of the values of each gene that :func:`highly_variable_genes` compares, and of their squares."""
     values = logarithms
     if flavor == "seurat":
         values = values.expm1() if sp.issparse(values) else np.expm1(values)
     values = values.astype(np.float64)
     squares = values.multiply(values) if sp.issparse(values) else values * values
-    mean, mean_square = (np.asarray(matrix.sum(axis=0)).ravel() / n_cells for matrix in (values, squares))
+    total, total_of_squares = (np.asarray(matrix.sum(axis=0)).ravel() for matrix in (values, squares))
+    return total, total_of_squares
+
+
+def ranked_by_dispersion(
+    total: np.ndarray, total_of_squares: np.ndarray, n_cells: int, n_top_genes: int, flavor: str
+) -> pd.DataFrame:
+    """Result of :func:`highly_variable_genes` by the sums of :func:`sums_of_genes`."""
+    mean, mean_square = total / n_cells, total_of_squares / n_cells
     variance = (mean_square - mean**2) * n_cells / (n_cells - 1)
     expressed = mean > 0
     mean = np.where(expressed, mean, 1e-12)
@@ -95,3 +111,27 @@ def highly_variable_genes(logarithms: Any, n_top_genes: int, flavor: str) -> pd.
             "highly_variable": expressed & (normalized >= least),
         }
     )
+
+
+def mark_highly_variable(
+    var: pd.DataFrame, rank: Callable[[int], pd.DataFrame], n_top_genes: int, retained: np.ndarray
+) -> None:
+    """Write what is known about the variability of the genes into their table, by a ranking for a number of genes."""
+    if n_top_genes >= len(var):
+        logger.info("Marked all %d genes as highly variable: `n_top_genes` asks for no fewer.", len(var))
+        var["highly_variable"] = True
+        return
+    table = rank(n_top_genes)
+    for key in table:
+        var[key] = table[key].to_numpy()
+    var["highly_variable"] |= retained
+    marked = int(var["highly_variable"].sum())
+    if marked < n_top_genes:
+        logger.warning(
+            "Marked %d highly variable genes, fewer than the %d of `n_top_genes`: the others cannot be compared with "
+            "genes of a similar mean.",
+            marked,
+            n_top_genes,
+        )
+    else:
+        logger.info("Marked %d highly variable genes.", marked)

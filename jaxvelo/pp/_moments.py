@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
-from jaxvelo.annotated.counts import scale_cells, to_size
+from jaxvelo.annotated.counts import cell_sizes, scale_cells, to_size
 from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.graphs import KINDS, has_neighbors, neighbors_params, read_neighbor_graph
@@ -130,7 +130,7 @@ def moments(
 
     if raw:
         logger.warning("Found raw counts in %s: normalizing them first.", " and ".join(raw))
-    sizes = {name: initial_size(adata, name, counts[name]) for name in raw}
+    sizes = {name: initial_size(adata, name, cell_sizes(counts[name])) for name in raw}
     layers: dict[str, Any] = {name: scale_cells(counts[name], to_size(size)) for name, size in sizes.items()}
 
     with timed(f"Computing moments based on {mode}"):

@@ -1,0 +1,260 @@
+"""Filtering and normalising counts that stay on disk: read three times, some rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+from jaxvelo.annotated.checksums import checksum
+from jaxvelo.annotated.counts import (
+    cell_sizes,
+    check_finite,
+    check_non_negative,
+    is_zero,
+    log1p,
+    readable,
+    scale_cells,
+    to_size,
+)
+from jaxvelo.annotated.disk_arrays import (
+    check_readable,
+    evenly_spaced,
+    identity_of,
+    is_on_disk,
+    read_in_ranges,
+    read_rows,
+)
+from jaxvelo.annotated.entries import layer_names
+from jaxvelo.annotated.layer_files import LayerFile, layer_folder
+from jaxvelo.configuration import logger
+from jaxvelo.pp._count_layers import COUNT_LAYERS, LAYERS, MEND_COUNTS, initial_size, size_key
+from jaxvelo.pp._count_matrices import chosen_to_normalize, holds_counts, note_logarithms, read_counts, states_of
+from jaxvelo.pp._gene_filter import passing, shared_counts
+from jaxvelo.pp._highly_variable_genes import mark_highly_variable, ranked_by_dispersion, sums_of_genes
+
+Transform = Callable[[Any, slice], Any]
+
+
+class Choices(NamedTuple):
+    """Arguments of :func:`jaxvelo.pp.filter_and_normalize`, checked."""
+
+    bounds: dict[str, float | None]
+    retained: np.ndarray
+    targets: list[str]
+    n_top_genes: int | None
+    subset_highly_variable: bool
+    flavor: str
+    log: bool
+    target: np.ndarray | None
+    given: np.ndarray | None
+    use_initial_size: bool
+    enforce: bool | None
+
+
+def x_or_counts_on_disk(adata: AnnData) -> bool:
+    """Whether X or a layer of counts is to be read in pieces."""
+    arrays = [adata.X, *(adata.layers[name] for name in COUNT_LAYERS if name in adata.layers)]
+    return any(is_on_disk(array) for array in arrays)
+
+
+def normalized_on_disk(adata: AnnData, choices: Choices) -> AnnData:
+    """Filter genes, normalise cells, mark highly variable genes and take logarithms, as of counts in memory.
+
+    In memory are some numbers of each cell and of each gene, and the rows that are read at a time. What changes is
+    written to files, sparse where it was sparse. What X and the layers hold is told from evenly spaced cells.
+    """
+    if 0 in adata.shape:
+        raise ValueError(f"Expected cells and genes in `adata`, found {adata.n_obs} cells and {adata.n_vars} genes.")
+    names = dict.fromkeys([*(name for name in COUNT_LAYERS if name in adata.layers), *choices.targets])
+    matrices: dict[str, Any] = {name: adata.layers[name] for name in names}
+    if adata.X is not None:
+        matrices["X"] = adata.X
+    for name, matrix in matrices.items():
+        check_readable(matrix, _place(name))
+    statistics = _Statistics(matrices, adata.shape)
+    x_is_spliced = "spliced" in matrices and statistics.is_zero.get("X", True)
+    if x_is_spliced:
+        matrices["X"] = matrices["spliced"]
+        statistics.sizes["X"] = statistics.sizes["spliced"]
+    if "X" not in matrices:
+        raise ValueError("Found neither `adata.X` nor `adata.layers['spliced']`: there are no counts to normalise.")
+    keep = passing(statistics.totals, choices.retained, **choices.bounds)
+
+    cells = evenly_spaced(adata.n_obs)
+    sample = AnnData(
+        None if x_is_spliced else read_rows(matrices["X"], cells, "adata.X"),
+        obs=adata.obs.iloc[cells],
+        var=adata.var[[]],
+        uns={"log1p": adata.uns["log1p"]} if "log1p" in adata.uns else {},
+        layers={name: read_rows(matrices[name], cells, _place(name)) for name in names},
+    )
+    states = states_of(sample, read_counts(sample, choices.targets))
+    raw, chosen = chosen_to_normalize(states, choices.targets, choices.enforce)
+    sizes = {name: initial_size(adata, name, statistics.sizes[name]) for name in dict.fromkeys([*chosen, *raw])}
+    obs = adata.obs.copy()
+    for name, size in sizes.items():
+        obs[size_key(name)] = size
+
+    factors: dict[str, np.ndarray] = {}
+    for name in chosen:
+        if choices.given is not None:
+            size = choices.given
+        elif choices.use_initial_size:
+            size = sizes[name]
+        else:
+            size = np.concatenate([cell_sizes(piece[:, keep]) for _, piece in _pieces(matrices[name], name)])
+        factors[name] = to_size(size, choices.target)
+    if x_is_spliced:
+        logger.info("Found no counts in X: taking the spliced counts.")
+    if chosen:
+        logger.info("Normalized count data: %s.", ", ".join(chosen))
+
+    def scaled(name: str, piece: Any, rows: slice) -> Any:
+        return scale_cells(piece, factors[name][rows]) if name in factors else piece
+
+    is_linear = holds_counts(states["X"], "X" in chosen)
+    var = adata.var[keep].copy()
+    if is_linear or choices.n_top_genes is not None:
+        of_x = is_linear or states["X"].kind != "scaled"
+        n_counts: list[np.ndarray] = []
+        total, squares = np.zeros(len(var)), np.zeros(len(var))
+        basis = "X" if of_x else "spliced"
+        for rows, piece in _pieces(matrices[basis], basis):
+            values = scaled(basis, piece[:, keep], rows)
+            n_counts.append(cell_sizes(values))
+            logarithms = log1p(values) if is_linear or not of_x else values
+            for whole, found in zip((total, squares), sums_of_genes(logarithms, choices.flavor), strict=True):
+                whole += found
+        if is_linear:
+            obs["n_counts"] = np.concatenate(n_counts)
+        if choices.n_top_genes is not None:
+            mark_highly_variable(
+                var,
+                lambda n_top: ranked_by_dispersion(total, squares, adata.n_obs, n_top, choices.flavor),
+                choices.n_top_genes,
+                choices.retained[keep],
+            )
+    uns = dict(adata.uns)
+    takes_logarithm = choices.log and is_linear
+    if choices.log:
+        note_logarithms(uns, is_linear, states["X"])
+    genes = np.flatnonzero(keep)
+    if choices.n_top_genes is not None and choices.subset_highly_variable:
+        genes = genes[var["highly_variable"].to_numpy()]
+        var = var[var["highly_variable"].to_numpy()].copy()
+
+    def transform(name: str, piece: Any, rows: slice) -> Any:
+        values = scaled(name, piece[:, genes], rows)
+        return log1p(values) if name == "X" and takes_logarithm else values
+
+    written: dict[str, Any] = {}
+    arrays = {**{name: adata.layers[name] for name in layer_names(adata)}, "X": matrices["X"]}
+    folder = layer_folder(list(arrays.values()))
+    for name, matrix in arrays.items():
+        changes = name in factors or (name == "X" and (takes_logarithm or x_is_spliced))
+        if not changes and len(genes) == adata.n_vars:
+            written[name] = matrix
+            continue
+        factor = checksum(factors[name]) if name in factors else None
+        origin = ["normalized", identity_of(matrix), factor, checksum(genes), name == "X" and takes_logarithm]
+        read = partial(_pieces, matrix, name, is_count=name in matrices)
+        written[name] = _write(folder, name, read, partial(transform, name), matrix, genes, origin)
+    shell = AnnData(
+        obs=obs,
+        var=adata.var,
+        uns=uns,
+        obsm=dict(adata.obsm),
+        varm=dict(adata.varm),
+        obsp=dict(adata.obsp),
+        varp=dict(adata.varp),
+    )
+    result = shell[:, genes].copy()
+    for name in ("means", "dispersions", "dispersions_norm", "highly_variable"):
+        if name in var:
+            result.var[name] = var[name]
+    result.X = written.pop("X")
+    for name, layer in written.items():
+        result.layers[name] = layer
+    return result
+
+
+class _Statistics:
+    """Sizes of the cells, and counts of the genes, of all matrices; read once, and checked."""
+
+    def __init__(self, matrices: dict[str, Any], shape: tuple[int, int]):
+        sizes: dict[str, list[np.ndarray]] = {name: [] for name in matrices}
+        self.is_zero = dict.fromkeys(matrices, True)
+        counted = [*LAYERS, "shared"] if set(LAYERS) <= set(matrices) else [n for n in LAYERS if n in matrices]
+        self._totals = {name: (np.zeros(shape[1]), np.zeros(shape[1], dtype=np.int64)) for name in counted}
+        check = partial(_pieces, x_may_be_negative="spliced" in matrices)
+        for together in zip(*(check(matrix, name) for name, matrix in matrices.items()), strict=True):
+            pieces = {name: piece for name, (_, piece) in zip(matrices, together, strict=True)}
+            for name, piece in pieces.items():
+                sizes[name].append(cell_sizes(piece))
+                self.is_zero[name] &= is_zero(piece)
+            for name, (n_counts, n_cells) in self._totals.items():
+                piece = shared_counts(*(pieces[key] for key in LAYERS)) if name == "shared" else pieces[name]
+                n_counts += np.asarray(piece.sum(axis=0, dtype=np.float64)).ravel()
+                n_cells += np.asarray((piece > 0).sum(axis=0)).ravel()
+        self.sizes = {name: np.concatenate(of_pieces) for name, of_pieces in sizes.items()}
+        self._missing = [name for name in LAYERS if name not in matrices]
+
+    def totals(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Counts of each gene, and the number of cells that have any."""
+        if name not in self._totals:
+            raise KeyError(
+                f"Expected the layers {self._missing} in `adata.layers` to filter genes by them. Read the data from a "
+                "file with spliced and unspliced counts, or store them under these keys."
+            )
+        return self._totals[name]
+
+
+def _place(name: str) -> str:
+    return "adata.X" if name == "X" else f"adata.layers[{name!r}]"
+
+
+def _pieces(
+    matrix: Any, name: str, is_count: bool = True, x_may_be_negative: bool = True
+) -> Iterator[tuple[slice, Any]]:
+    """Rows of a matrix, some at a time, checked where they are counts."""
+    for rows, found in read_in_ranges(matrix, _place(name)):
+        piece = readable(_place(name), found)
+        if name == "X" and x_may_be_negative:
+            check_finite(_place(name), piece, MEND_COUNTS)
+        elif is_count:
+            check_non_negative(_place(name), piece, MEND_COUNTS)
+        yield rows, piece
+
+
+def _write(
+    folder: Any,
+    name: str,
+    read: Callable[[], Iterator[tuple[slice, Any]]],
+    transform: Transform,
+    matrix: Any,
+    genes: np.ndarray,
+    origin: Sequence[Any],
+) -> Any:
+    """Write what is made of the rows of a matrix to a file: sparse if they are."""
+    first = read_rows(matrix, np.arange(1), _place(name))
+    example = transform(readable(_place(name), first), slice(0, 1))
+    n_stored = None
+    if sp.issparse(example):
+        n_stored = sum(int(sp.csr_matrix(piece[:, genes]).nnz) for _, piece in read())
+    layer = LayerFile(folder, name, (matrix.shape[0], len(genes)), example.dtype, list(origin), n_stored)
+    if not layer.is_whole:
+        try:
+            for rows, piece in read():
+                if rows.start < layer.position:  # written before
+                    continue
+                values = transform(piece, rows)
+                values = sp.csr_matrix(values) if sp.issparse(values) else values
+                layer.write(np.arange(rows.start, rows.stop), values, rows.stop)
+        finally:
+            layer.close()
+    return layer.finish()
