@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 
 def cells_on_a_ring(n_cells=120, n_genes=20, seed=0, raw=False) -> ad.AnnData:
-    """Counts of cells that cycle, normalised or raw, each a neighbour of the next and the last three, in random order."""
+    """Counts of cells that cycle, normalised or raw, each with the next three and the last three as its neighbours."""
     rng = np.random.default_rng(seed)
     angle = rng.permutation(n_cells) * 2 * np.pi / n_cells
     phase = rng.random(n_genes) * 2 * np.pi

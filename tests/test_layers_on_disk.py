@@ -189,6 +189,20 @@ def test_genes_whose_velocity_is_not_finite_are_left_out(in_memory, tmp_path, lo
 
 
 @pytest.mark.any_precision
+def test_a_file_that_was_cut_off_is_an_error_at_once(in_memory, tmp_path):
+    path = written(in_memory, tmp_path / "ring.h5ad")
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size - 3000)
+    with pytest.raises(ValueError, match=r"Could not read `.*ring.h5ad`: .*truncated.* It was cut off"):
+        jv.read(path, backed=True)
+    with h5py.File(tmp_path / "a.loom", "w") as file:
+        for name in ("matrix", "row_attrs", "col_attrs"):
+            file.create_group(name)
+    with pytest.raises(ValueError, match=r"Expected h5ad or zarr with `backed=True`, found the loom file"):
+        jv.read(tmp_path / "a.loom", backed=True)
+
+
+@pytest.mark.any_precision
 def test_what_cannot_be_done_is_said_and_leaves_nothing(in_memory, tmp_path):
     raw = in_memory.copy()
     raw.layers["spliced"].data = np.rint(raw.layers["spliced"].data * 5)

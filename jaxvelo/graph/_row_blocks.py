@@ -76,7 +76,16 @@ def near_order(graph: sp.csr_matrix) -> Int[np.ndarray, " cells"]:
     graph
         Graph of shape (cells, cells), symmetric or not.
     """
-    return reverse_cuthill_mckee(sp.csr_matrix(graph + graph.T), symmetric_mode=True).astype(np.int64)
+    pattern = _pattern(graph)
+    transposed = pattern.T.tocsr()
+    if not np.array_equal(transposed.indptr, pattern.indptr) or not np.array_equal(transposed.indices, pattern.indices):
+        pattern = sp.csr_matrix(pattern + transposed)
+    return reverse_cuthill_mckee(pattern, symmetric_mode=True).astype(np.int64)
+
+
+def _pattern(graph: sp.csr_matrix) -> sp.csr_matrix:
+    """The stored entries of a graph, with values of one byte: what is made of it is small."""
+    return sp.csr_matrix((np.ones(graph.nnz, dtype=np.int8), graph.indices, graph.indptr), shape=graph.shape)
 
 
 def row_blocks(
@@ -106,6 +115,7 @@ def row_blocks(
     BudgetTooSmall
         If the cell with most neighbours exceeds the budget.
     """
+    graph = _pattern(graph)
     needed = int(n_bytes(1, 1 + int(np.diff(graph.indptr).max(initial=0))))
     if needed > budget:
         raise BudgetTooSmall(needed)
@@ -114,10 +124,10 @@ def row_blocks(
         cells = order[start : start + most]
         used = graph[cells]
         # Which of these cells is the first to use a cell: assigned from the last, so that the first one stays.
-        first = np.full(graph.shape[0], len(cells))
-        which = np.repeat(np.arange(len(cells)), np.diff(used.indptr))
+        first = np.full(graph.shape[0], len(cells), dtype=np.int32)
+        which = np.repeat(np.arange(len(cells), dtype=np.int32), np.diff(used.indptr))
         first[used.indices[::-1]] = which[::-1]
-        first[cells] = np.minimum(first[cells], np.arange(len(cells)))
+        first[cells] = np.minimum(first[cells], np.arange(len(cells), dtype=np.int32))
         n_gathered = np.cumsum(np.bincount(first, minlength=len(cells) + 1)[: len(cells)])
         of_first = n_bytes(np.arange(1, len(cells) + 1), n_gathered)
         n_own = int(np.searchsorted(of_first, budget, side="right"))
