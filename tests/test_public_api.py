@@ -106,10 +106,11 @@ SHARED_IN_THE_HOUSE = {
         "_neighbor_graph",
         "_normalized_rows",
         "_precision",
+        "_row_blocks",
         "_threads",
     },
     "kernels": {"_randomness", "_storage"},
-    "transitions": {"_algebra"},
+    "transitions": {"_algebra", "_velocity_in_blocks"},
 }
 
 

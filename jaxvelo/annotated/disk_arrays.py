@@ -19,6 +19,7 @@ from anndata.abc import CSCDataset, CSRDataset
 
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.counts import stored_values
+from jaxvelo.annotated.entries import layer_names
 
 PIECE = 1 << 25
 """Bytes that are read at a time."""
@@ -67,8 +68,11 @@ def identity_of(array: Any) -> list[Any]:
 
 def require_no_copy(adata: AnnData, copy: bool) -> None:
     """Raise a ValueError if a copy is asked for of an object with layers on disk."""
-    on_disk = [name for name in adata.layers if is_on_disk(adata.layers[name])]
-    if copy and on_disk:
+    if not copy:
+        return
+    on_disk = [name for name in layer_names(adata) if is_on_disk(adata.layers[name])]
+    on_disk += ["X"] if is_on_disk(adata.X) else []
+    if on_disk:
         raise ValueError(
             f"Expected `adata` in memory with `copy=True`, found {on_disk} on disk. Leave `copy` out, or load all as "
             "`adata.to_memory()`."

@@ -8,7 +8,8 @@ def require_in_memory(adata: AnnData) -> None:
     if adata.isbacked:
         raise ValueError(
             "Expected `adata` in memory, found it backed by the file it was read from. "
-            "Load it with `adata = adata.to_memory()` first."
+            "Load it with `adata = adata.to_memory()` first, or, if it does not fit, open the file as "
+            "`jaxvelo.read(path, backed=True)`."
         )
 
 

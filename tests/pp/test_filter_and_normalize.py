@@ -143,7 +143,7 @@ def test_lazy_arrays_are_refused_with_the_remedy(counts):
     da = pytest.importorskip("dask.array", reason="only where dask is there")
     counts.layers["spliced"] = da.from_array(counts.layers["spliced"])
     with pytest.raises(ValueError, match=r"layers\['spliced'\]` in memory.*to_memory\(\)"):
-        jv.pp.filter_and_normalize(counts)
+        jv.pp.filter_genes(counts)
 
 
 def test_something_else_than_anndata_is_refused(counts):
