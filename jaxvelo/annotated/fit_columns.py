@@ -83,11 +83,13 @@ def number_of_rates(rates: Sequence[Float[np.ndarray, " genes"]]) -> Float[np.nd
     return np.where(known.all(axis=0), np.sqrt([2, 3, 5, 7, 11]) @ logarithms, np.nan)
 
 
-def rates_are_those_of(columns: Mapping[str, Float[np.ndarray, " genes"]]) -> Bool[np.ndarray, " genes"]:
-    """Mask of the genes whose velocities are those of their rates, but for rounding to single precision."""
-    if VELOCITY_OF not in columns:
+def rates_are_those_of(
+    columns: Mapping[str, Float[np.ndarray, " genes"]], name: str = VELOCITY_OF
+) -> Bool[np.ndarray, " genes"]:
+    """Mask of the genes whose rates are those that a column has the number of, but for rounding to single precision."""
+    if name not in columns:
         return np.zeros(len(columns[RATES[0]]), dtype=bool)
-    return np.isclose(columns[VELOCITY_OF], number_of_rates([columns[name] for name in RATES]), rtol=0, atol=1e-4)
+    return np.isclose(columns[name], number_of_rates([columns[rate] for rate in RATES]), rtol=0, atol=1e-4)
 
 
 def read_covariances(adata: AnnData, remedy: str) -> Float[np.ndarray, "genes 4 4"] | None:

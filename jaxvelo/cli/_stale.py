@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jaxvelo.annotated.fate_keys import FateKeys, colors_of, memberships_of, probabilities_of
 from jaxvelo.annotated.fit_columns import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS, MODEL, R2, STATUS
-from jaxvelo.annotated.kinetic_tests import GROUPS, P_VALUE, P_VALUES
+from jaxvelo.annotated.kinetic_tests import GROUPS, P_VALUE, P_VALUES, TESTED
 from jaxvelo.configuration import logger
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def forget_fits(adata: AnnData) -> None:
     _leave_out(
         adata,
         "an earlier fit, as moments are new",
-        var={"velocity_genes", "spearmans_score", R2, STATUS, MODEL, *FIT_COLUMNS, GROUPS, P_VALUE},
+        var={"velocity_genes", "spearmans_score", R2, STATUS, MODEL, *FIT_COLUMNS, GROUPS, P_VALUE, TESTED},
         layers=set(FIT_LAYERS),
         varm={*FIT_ARRAYS, P_VALUES} if "fit_alpha" in adata.var else set(),
     )

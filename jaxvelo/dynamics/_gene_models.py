@@ -34,7 +34,8 @@ from jaxtyping import Bool, Float
 from jaxvelo.dynamics._shared_directions import shared_directions
 from jaxvelo.dynamics._splicing import SplicingKinetics, velocities_in_blocks
 
-MODELS = ("curve", "induction", "repression", "gradual")
+GRADUAL = "gradual"
+MODELS = ("curve", "induction", "repression", GRADUAL)
 # Share of the cells, the highest of a gene, that show its steady states.
 EXTREME = 0.1
 # Standard deviations of the prior, of the size of a velocity and of the slope of the line, relative to their means.

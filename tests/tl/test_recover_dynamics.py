@@ -532,6 +532,12 @@ def test_all_of_scvelo_goes_on_from_the_fit(with_scvelo):
     assert {"fit_pval_kinetics", "fit_diff_kinetics"} <= set(theirs.var)
     scv.tl.velocity(theirs, mode="dynamical")
     assert np.isfinite(theirs.layers["velocity"][:, theirs.var_names.isin(genes)]).all()
+    theirs.var["fit_diff_kinetics"] = np.where(theirs.var_names.isin(genes[:1]), "early", None)
+    ours = theirs.copy()
+    for velocity, cells in ((scv.tl.velocity, theirs), (jv.tl.velocity, ours)):
+        velocity(cells, mode="deterministic", diff_kinetics=True, use_highly_variable=False)
+    np.testing.assert_allclose(ours.layers["velocity"], theirs.layers["velocity"], atol=1e-5)
+    assert not ours.layers["velocity"][ours.obs["stage"] == "early", ours.var_names.get_loc(genes[0])].any()
     scv.pl.scatter(theirs, basis=genes[:2], color="stage", show=False)
     scv.pl.heatmap(theirs, var_names=genes, sortby="latent_time", show=False)
     plt.close("all")
