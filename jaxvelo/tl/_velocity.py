@@ -10,7 +10,16 @@ from jaxtyping import Bool
 
 from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.entries import read_numbers, require_anndata
-from jaxvelo.annotated.fit_columns import FIT_FIRST, MODEL, R2, read_branch_times, read_kinetics, read_velocities
+from jaxvelo.annotated.fit_columns import (
+    FIT_FIRST,
+    MODEL,
+    R2,
+    VELOCITY,
+    read_branch_times,
+    read_kinetics,
+    read_velocities,
+    warn_of_other_rates,
+)
 from jaxvelo.annotated.graphs import read_neighbor_graph
 from jaxvelo.annotated.kinetic_tests import GROUPS, read_other_kinetics
 from jaxvelo.annotated.parts import Part, parts_of
@@ -317,6 +326,7 @@ def _write_dynamical(
     _check_units(adata, fitted, unspliced, spliced)
     dtype = np.result_type(spliced.dtype, np.float32)
     kinetics = jax.tree.map(lambda rate: np.asarray(rate, dtype=dtype), kinetics)  # one type: that of the moments
+    warn_of_other_rates(adata, ("fit_on", VELOCITY) if model == "evidence" else ("fit_on",))
     times = read_branch_times(adata, fitted, kinetics.switching_time)
     chosen = read_velocities(adata, fitted, dtype) if model == "evidence" else None
     with timed("Computing velocities (dynamical)"):
