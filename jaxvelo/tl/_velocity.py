@@ -81,7 +81,8 @@ def velocity(
     (see :func:`jaxvelo.tl.recover_dynamics`). With ``model="curve"``, and for genes that have none, or none of the
     rates that stand in ``adata.var`` (with a warning), they are those of the fitted curves,
     :math:`\beta u - \gamma s` with the gene on and off, weighted by the probability of both
-    (``layers["fit_on"]``; for genes without it, at the times in ``layers["fit_t"]``). They are not less than
+    (``layers["fit_on"]``; for genes without it, or with that of other rates, at the times in ``layers["fit_t"]``). They
+    are not less than
     :math:`-s`. Velocity genes have a likelihood > ``min_likelihood``,
     :math:`r^2` > ``min_r2`` of a line through all cells, and a steady-state ratio of unspliced to spliced counts
     between the smaller of its tenth percentile and 0.03 and the larger of its ninetieth and 3.
