@@ -157,7 +157,8 @@ def truth_rows(truth: dict[str, Any]) -> list[str]:
         "",
         f"1,500 cells × 200 genes, {len(seeds)} seeds (mean ± standard deviation), on the genes that all methods have "
         "fitted. γ/β (`fit_ratio` where there is one), scaling and β × switch: median absolute error of the "
-        "logarithm, less is better; time: Spearman, velocity: cosine over genes, and Pearson correlation over cells by gene, more is better.",
+        "logarithm, less is better; time: Spearman, velocity: cosine over genes, and Pearson correlation over cells by "
+        "gene, more is better.",
     ]
 
 
