@@ -253,8 +253,8 @@ def score(
         NaN where nothing is there to score.
 
         - ``fitted``, ``scored``: number of genes;
-        - ``ratio``, ``ratio_bias``: median of absolute and of signed errors of log(gamma / beta), of ``fit_ratio`` where
-          there is one; ``curve_ratio``, ``curve_ratio_bias``: of the curve's;
+        - ``ratio``, ``ratio_bias``: median of absolute and of signed errors of log(gamma / beta), of ``fit_ratio``
+          where there is one; ``curve_ratio``, ``curve_ratio_bias``: of the curve's;
         - ``scaling``, ``scaling_bias``: the same for log(fit_scaling) against the capture;
         - ``switch``, ``switch_bias``: the same for log(beta × time of the switch), of genes whose switch is observed;
         - ``time``: Spearman correlation over cells of ``fit_t`` and the true time, mean over genes. Cells before the
