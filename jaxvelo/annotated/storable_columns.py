@@ -1,4 +1,4 @@
-"""Tables with a column for each state or group, whose names may be such as files of HDF5 and zarr do not allow."""
+"""Columns for each state or group, whose names may be such as files of HDF5 and zarr do not allow."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ _RESERVED = {"_index": "\u02cdindex", ".": "\u2024", "..": "\u2024\u2024"}
 _FORMER = {stored: name for name, stored in _RESERVED.items()}
 
 
+def storable_name(name: str) -> str:
+    """Return the name of a column as it is stored."""
+    return _RESERVED.get(name, name.replace("/", SLASH))
+
+
 def with_storable_columns(table: pd.DataFrame) -> pd.DataFrame:
     """Copy of a table as it is stored."""
 
     def stored(name: str) -> str:
-        name = _RESERVED.get(name, name.replace("/", SLASH))
-        return name + _MARK if name == table.index.name else name
+        return storable_name(name) + (_MARK if name == table.index.name else "")
 
     return table.rename(columns=lambda name: stored(str(name)))
 

@@ -23,6 +23,7 @@ from jaxvelo.annotated.fit_columns import (
 from jaxvelo.annotated.graphs import read_neighbor_graph
 from jaxvelo.annotated.kinetic_tests import GROUPS, read_other_kinetics
 from jaxvelo.annotated.parts import Part, parts_of
+from jaxvelo.annotated.storable_columns import storable_name
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import (
     GRADUAL,
@@ -139,7 +140,8 @@ def velocity(
           without a fit have NaN velocities, and only the column ``_genes`` is written,
         - ``.var[vkey + ...]``: ``_gamma``, ``_qreg_ratio`` (deterministic gamma), ``_r2``, ``_genes``, ``_offset``,
           ``_offset2``. As in scVelo, a column with the same value for all genes is not written. Of a group by itself,
-          its name is added (``"velocity_genes_Beta"``), and the columns of a fit to all cells are removed,
+          its name is added (``"velocity_genes_Beta"``, with the sign of division, U+2215, for a slash, which no file
+          can hold there), and the columns of a fit to all cells are removed,
         - ``.uns[vkey + "_params"]``: mode, ``fit_offset`` and ``perc``.
 
         Cells of no group that was asked for keep the velocities that they have, or get zeros.
@@ -289,9 +291,8 @@ def _write_columns(adata: AnnData, vkey: str, parts: list[Part], found: list[_St
         for name in names:
             column = of_part.columns.get(name)
             says_nothing = column is None or len(np.unique(column)) < 2
-            columns[f"{vkey}_{name}" + ("" if part.group is None else f"_{part.group}")] = (
-                None if says_nothing else column
-            )
+            of_group = "" if part.group is None else f"_{part.group}"
+            columns[storable_name(f"{vkey}_{name}{of_group}")] = None if says_nothing else column
     for key, column in columns.items():
         if column is not None:
             adata.var[key] = column
