@@ -254,7 +254,10 @@ folder = Path(ring).with_suffix(".layers")
 random.seed(0)
 
 def state():
-    return sorted((file.name, file.read_text()) for file in folder.glob(".*.json"))
+    try:
+        return sorted((file.name, file.read_bytes()) for end in ("json", "npz") for file in folder.glob(f".*.{end}"))
+    except FileNotFoundError:  # a layer has just become whole
+        return None
 
 n_kills = 4
 for kill in range(n_kills + 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.counts import check_non_negative, readable
 from jaxvelo.annotated.disk_arrays import GatheredRows, check_readable, identity_of, is_on_disk, read_columns
 from jaxvelo.annotated.entries import require_key
+from jaxvelo.annotated.gene_records import GeneRecord
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
 from jaxvelo.annotated.memory_limit import for_pieces_and_blocks, within
 from jaxvelo.dynamics import (
@@ -41,9 +43,10 @@ class Options(NamedTuple):
     r2_of_all_cells: bool
 
 
-def moments_on_disk(adata: AnnData) -> bool:
-    """Whether moments are to be read in blocks."""
-    return any(name in adata.layers and is_on_disk(adata.layers[name]) for name in MOMENTS)
+def moments_on_disk(adata: AnnData, with_counts: bool) -> bool:
+    """Whether moments, or counts that are needed too, are to be read in blocks."""
+    names = (*MOMENTS, *COUNTS) if with_counts else MOMENTS
+    return any(name in adata.layers and is_on_disk(adata.layers[name]) for name in names)
 
 
 def steady_states_on_disk(
@@ -94,7 +97,10 @@ def steady_states_on_disk(
     with within(budget):
         if needed > for_pieces_and_blocks(budget)[1]:
             raise BudgetTooSmall(needed)
-    fit, largest = _deterministic(layers, options, budget)
+    folder = layer_folder(list(layers.values()))
+    origin: list[Any] = [[identity_of(layer) for layer in layers.values()], options, str(jnp.result_type(float))]
+    records = [GeneRecord(folder, f"{vkey}_deterministic", origin)]
+    fit, largest = _deterministic(layers, options, records[0], budget)
     genes = choose(fit, *largest)
     dtype = np.result_type(layers["Ms"].dtype.newbyteorder("="), np.float32)
     ratio = np.asarray(fit.gamma)
@@ -102,16 +108,18 @@ def steady_states_on_disk(
     slope, offset, offset2 = np.array(ratio), np.array(fit.offset), np.zeros_like(ratio)
     fitted = np.flatnonzero(genes if genes.any() else np.ones_like(genes))
     if weights is not None:
+        origin += [checksum(weights.indptr, weights.indices), checksum(fitted)]
+        records.append(GeneRecord(folder, f"{vkey}_stochastic", origin))
+        _stochastic(layers, fitted, weights, options, records[1], budget)
         for name, values, found in zip(
-            ("gamma", "offset", "offset2"),
-            (slope, offset, offset2),
-            _stochastic(layers, fitted, weights, options, budget),
-            strict=True,
+            ("gamma", "offset", "offset2"), (slope, offset, offset2), records[1].columns, strict=True
         ):
             values[fitted] = found
             columns[name] = values.astype(dtype)
     columns |= {"qreg_ratio": ratio.astype(dtype), "r2": np.asarray(fit.r2).astype(np.float64), "genes": genes}
-    written = _Residuals(layers, slope, offset, offset2, fitted, weights, dtype).write(vkey, budget)
+    written = _Residuals(layers, slope, offset, offset2, fitted, weights, dtype).write(folder, vkey, budget)
+    for record in records:
+        record.remove()
     return columns, written
 
 
@@ -147,34 +155,38 @@ def _bytes_of_rows(n_genes: int, n_fitted: int) -> Callable[[Any, Any], Any]:
     return lambda n_own, n_gathered: 8 * (n_own * (7 * n_genes + 6 * n_fitted) + n_gathered * 6 * n_fitted)
 
 
-def _gene_blocks(n_genes: int, of_gene: int, budget: int) -> Iterator[slice]:
-    """Genes of which so many numbers for each cell fit, as evenly spread as that goes."""
-    n_blocks = -(-n_genes // (for_pieces_and_blocks(budget)[1] // of_gene))
-    ends = np.linspace(0, n_genes, n_blocks + 1).astype(int)
+def _gene_blocks(first: int, n_genes: int, of_gene: int, budget: int) -> Iterator[slice]:
+    """Genes, from the first one that is not done, of as many as fit, as evenly spread as that goes."""
+    n_blocks = -(-(n_genes - first) // (for_pieces_and_blocks(budget)[1] // of_gene))
+    ends = np.linspace(first, n_genes, n_blocks + 1).astype(int)
     return (slice(int(a), int(b)) for a, b in itertools.pairwise(ends))
 
 
 def _deterministic(
-    layers: dict[str, Any], options: Options, budget: int
+    layers: dict[str, Any], options: Options, record: GeneRecord, budget: int
 ) -> tuple[SteadyState, tuple[np.ndarray, np.ndarray]]:
     """Fit of all genes, without its velocities, and the largest moments of each."""
     n_cells, n_genes = layers["Ms"].shape
-    found: list[list[np.ndarray]] = []
-    for genes in _gene_blocks(n_genes, _bytes_of_gene(n_cells, False), budget):
+    for genes in _gene_blocks(record.n_done, n_genes, _bytes_of_gene(n_cells, False), budget):
         s, u = (_read(layers, name, np.arange(genes.start, genes.stop), budget) for name in MOMENTS)
         fit = fit_steady_state(s, u, options.percentiles, options.fit_offset, options.r2_of_all_cells)
-        found.append([*map(np.array, (fit.gamma, fit.offset, fit.r2)), s.max(axis=0), u.max(axis=0)])
+        record.add(*map(np.array, (fit.gamma, fit.offset, fit.r2)), s.max(axis=0), u.max(axis=0))
         del s, u, fit
-    gamma, offset, r2, *largest = (np.concatenate(of_genes) for of_genes in zip(*found, strict=True))
+    gamma, offset, r2, *largest = record.columns
     return SteadyState(gamma, offset, r2, None), (largest[0][None], largest[1][None])
 
 
 def _stochastic(
-    layers: dict[str, Any], fitted: np.ndarray, weights: sp.csr_matrix, options: Options, budget: int
-) -> list[np.ndarray]:
-    """Slopes and both offsets of some genes."""
-    found: list[list[np.ndarray]] = []
-    for block in _gene_blocks(len(fitted), _bytes_of_gene(layers["Ms"].shape[0], True), budget):
+    layers: dict[str, Any],
+    fitted: np.ndarray,
+    weights: sp.csr_matrix,
+    options: Options,
+    record: GeneRecord,
+    budget: int,
+) -> None:
+    """Note the slopes and both offsets of some genes."""
+    of_gene = _bytes_of_gene(layers["Ms"].shape[0], True)
+    for block in _gene_blocks(record.n_done, len(fitted), of_gene, budget):
         s, u, spliced, unspliced = (_read(layers, name, fitted[block], budget) for name in (*MOMENTS, *COUNTS))
         second = second_moments(weights, spliced, unspliced)
         del spliced, unspliced
@@ -184,9 +196,8 @@ def _stochastic(
             fit_offset=options.fit_offset,
             fit_offset2=options.fit_offset2,
         )
-        found.append(list(map(np.array, (fit.gamma, fit.offset, fit.offset2))))
+        record.add(*map(np.array, (fit.gamma, fit.offset, fit.offset2)))
         del s, u, second, fit
-    return [np.concatenate(of_genes) for of_genes in zip(*found, strict=True)]
 
 
 def _read(layers: dict[str, Any], name: str, genes: np.ndarray, budget: int) -> np.ndarray:
@@ -211,13 +222,13 @@ class _Residuals:
         self._of_fitted = slope[None, fitted], offset[None, fitted], offset2[None, fitted]
         self._fitted, self._weights = fitted, weights
 
-    def write(self, vkey: str, budget: int) -> dict[str, Any]:
+    def write(self, folder: Path, vkey: str, budget: int) -> dict[str, Any]:
         """Write the velocities, and of the second moments those, to files."""
         keys = [vkey] if self._weights is None else [vkey, f"variance_{vkey}"]
         fit = [checksum(*map(np.ascontiguousarray, (self._slope, self._offset, self._of_fitted[2], self._fitted)))]
         graph = [] if self._weights is None else [checksum(self._weights.indptr, self._weights.indices)]
         origin = ["velocity", *fit, *graph, [identity_of(layer) for layer in self._layers.values()]]
-        shape, folder = self._layers["Ms"].shape, layer_folder(list(self._layers.values()))
+        shape = self._layers["Ms"].shape
         files = [LayerFile(folder, key, shape, self._dtype, origin) for key in keys]
         unfinished = [file for file in files if not file.is_whole]
         if unfinished:

@@ -166,8 +166,8 @@ def velocity(
         missing.
     ValueError
         If the mode or model is unknown, ``perc`` is no percentile, no group is there, the data are negative or not
-        finite, a test of kinetics is of other groups or another fit, there are groups of moments on disk, or
-        ``memory_limit`` is too small for one block of these.
+        finite, a test of kinetics is of other groups or another fit, moments on disk are to be fitted by groups, or
+        ``memory_limit`` is too small for one block of them.
     OSError
         If layers on disk cannot be read or written.
 
@@ -203,11 +203,11 @@ def velocity(
         of_curve = _write_dynamical(result, vkey, percentiles, fit_offset, min_r2, min_likelihood, model)
         _set_to_zero(result, (vkey, f"{vkey}_u"), others, of_curve)
         return result if copy else None
-    on_disk = moments_on_disk(adata)
-    if on_disk and not (len(parts) == 1 and parts[0].cells.all()):
+    on_disk = moments_on_disk(adata, with_counts=mode == "stochastic")
+    if on_disk and (others or not (len(parts) == 1 and parts[0].cells.all())):
         raise ValueError(
-            "Expected moments in memory to fit groups of cells, found them on disk. Leave out `groups` and `groupby`, "
-            "or load the data as `adata.to_memory()`."
+            "Expected moments in memory to fit groups of cells, or to heed kinetics of their own, found them on disk. "
+            "Leave out `groups`, `groupby` and `diff_kinetics`, or load the data as `adata.to_memory()`."
         )
     allowed = highly_variable(adata) if use_highly_variable else np.ones(adata.n_vars, dtype=bool)
     if not on_disk:

@@ -1,0 +1,64 @@
+"""Numbers of the genes that are computed some genes at a time, noted in a file until all is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class GeneRecord:
+    """Numbers of the genes that are done, the first ones.
+
+    A file beside the layers that are computed of them holds them, so that an interrupted call goes on from there.
+
+    Parameters
+    ----------
+    folder
+        Folder of the layers; it is made if it is not there.
+    name
+        Name of the record.
+    origin
+        What the numbers are computed of, as JSON takes it.
+
+    Attributes
+    ----------
+    columns
+        The numbers: arrays of shape (genes that are done,), none before the first ones.
+    """
+
+    def __init__(self, folder: Path, name: str, origin: Any):
+        self._path = folder / f".{name.replace(os.sep, '_')}.partial.npz"
+        self._origin = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
+        self.columns: list[np.ndarray] = []
+        try:
+            with open(self._path, "rb") as file, np.load(file, allow_pickle=False) as noted:
+                if str(noted["origin"]) == self._origin:
+                    self.columns = [noted[f"column {i}"] for i in range(len(noted.files) - 1)]
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            self.columns = []
+
+    @property
+    def n_done(self) -> int:
+        """Number of genes that are done."""
+        return len(self.columns[0]) if self.columns else 0
+
+    def add(self, *columns: np.ndarray) -> None:
+        """Note the numbers of the next genes, in one step."""
+        before = self.columns or [column[:0] for column in columns]
+        self.columns = [np.concatenate(both) for both in zip(before, columns, strict=True)]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_suffix(".new")
+        with open(temporary, "wb") as file:
+            arrays: dict[str, Any] = {f"column {i}": column for i, column in enumerate(self.columns)}
+            np.savez(file, origin=np.array(self._origin), **arrays)
+        os.replace(temporary, self._path)
+
+    def remove(self) -> None:
+        """Remove the file, as all is done."""
+        self._path.unlink(missing_ok=True)
