@@ -9,9 +9,13 @@ transcription changes gradually, there is no bend, the curve hugs the line, and 
 - it is not, and what it finds is :math:`\log c` with a standard deviation of 2,
 
 both equally likely before, with a normal prior on :math:`\log c`: unspliced molecules are captured as well as spliced
-ones, or half as well. How far the curve's scaling lies from that tells which it is. The slope itself is known to 0.55,
-and most transcripts are spliced faster than they are degraded: :math:`\log \gamma / \beta` has a weak prior of its own,
-as wide as what is found of the genes where that is wider.
+ones, or half as well. How far the curve's scaling lies from that tells which it is. Most transcripts are spliced faster
+than they are degraded: :math:`\log \gamma / \beta` has a weak prior of its own, as wide as what is found of the genes
+where that is wider.
+
+How well slope and scaling are known is seen in all genes together. The slope is known as well as the curve's agrees with
+that of the highest cells alone, but not worse than to 0.55. Scalings are no wider than 0.5, and make up no more than half
+of the variance of the slopes, which are products of scalings and ratios.
 The constants were chosen on simulated data.
 """
 
@@ -20,12 +24,16 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Float
 
-# Of log c, before seeing a gene.
+# Of log c, before seeing a gene; the deviation is the most.
 SCALING_MEAN, SCALING_DEVIATION = -0.35, 0.5
+# Of the variance of the logarithms of slopes, the part of the scalings.
+SCALING_SHARE = 0.5
 # Standard deviations of log c about the curve's: beyond its standard error, and where the cells have another curve.
 RIGHT, WRONG = 0.2, 2.0
-# Standard deviation of the logarithm of the slope.
-SLOPE_DEVIATION = 0.55
+# Standard deviation of the logarithm of the slope, at most, and that over the median difference of two slopes.
+SLOPE_DEVIATION, OF_DIFFERENCE = 0.55, 2.0
+# As many genes say as much of a deviation as is known before, which is the most that it may be.
+GENES_BEFORE = 10
 # Of the logarithm of the ratio, before seeing a gene; the deviation is the least.
 RATIO_MEAN, RATIO_DEVIATION = math.log(0.3), 1.0
 # Standard deviation of a normal distribution over its median absolute deviation.
@@ -49,7 +57,10 @@ class RateRatio(NamedTuple):
 
 
 def rate_ratio(
-    log_ratio: Float[Any, " genes"], log_scaling: Float[Any, " genes"], variance: Float[Any, " genes"]
+    log_ratio: Float[Any, " genes"],
+    log_scaling: Float[Any, " genes"],
+    variance: Float[Any, " genes"],
+    log_slope: Float[Any, " genes"],
 ) -> RateRatio:
     """Posterior of the ratio of degradation to splicing, from those of the curves.
 
@@ -60,6 +71,8 @@ def rate_ratio(
     variance
         Of the logarithm of the curves' scaling, of shape (genes,). Where it is not finite, it is taken to be as wide as
         that of a curve that is not that of the cells.
+    log_slope
+        Of the highest cells, see :func:`steady_slopes`, of shape (genes,), finite.
 
     Returns
     -------
@@ -68,7 +81,10 @@ def rate_ratio(
     """
     xp = log_ratio.__array_namespace__()
     variance = xp.where(xp.isfinite(variance), variance, WRONG**2)
-    before = SCALING_DEVIATION**2
+    slope = log_ratio + log_scaling
+    of_slope = _common_variance(xp, OF_DIFFERENCE * xp.abs(slope - log_slope), SLOPE_DEVIATION)
+    of_scaling = math.sqrt(SCALING_SHARE) * NORMAL * xp.abs(slope - xp.median(slope))
+    before = _common_variance(xp, of_scaling, SCALING_DEVIATION)
     logarithms, means, variances = [], [], []
     for spread in (variance + RIGHT**2, xp.full_like(variance, WRONG**2)):
         both = before + spread
@@ -79,9 +95,16 @@ def rate_ratio(
     scaling = right * means[0] + (1 - right) * means[1]
     spread = right * variances[0] + (1 - right) * variances[1]
     spread = spread + right * (1 - right) * xp.square(means[0] - means[1])
-    spread = spread + SLOPE_DEVIATION**2
-    found = log_ratio + log_scaling - scaling
+    spread = spread + of_slope
+    found = slope - scaling
     width = xp.square(xp.maximum(NORMAL * xp.median(xp.abs(found - RATIO_MEAN)), RATIO_DEVIATION))
     share = width / (width + spread)
     mean = share * found + (1 - share) * RATIO_MEAN
     return RateRatio(mean, xp.sqrt(share * spread), right)
+
+
+def _common_variance(xp: Any, deviations: Float[Any, " genes"], most: float) -> Float[Any, ""]:
+    """Variance that deviations of genes show in their median, mixed with what is known before, which is the most."""
+    n_genes = deviations.shape[0]
+    mean = (n_genes * xp.square(xp.median(deviations)) + GENES_BEFORE * most**2) / (n_genes + GENES_BEFORE)
+    return xp.minimum(mean, xp.full_like(mean, most**2))

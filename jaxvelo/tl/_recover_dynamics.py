@@ -43,6 +43,7 @@ from jaxvelo.dynamics import (
     neighborhood_weights,
     rate_ratio,
     second_peak_p_values,
+    steady_slopes,
 )
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 
@@ -284,7 +285,7 @@ def _fitted(inputs: _Inputs, options: _Options, shows_progress: bool) -> StoredF
             report=bar.update,
         )
         fit, factor = _in_time_unit(fit, options.total_time)
-        new = _stored(fit, factor, options.scaling, options.standard_errors)
+        new = _stored(fit, factor, options.scaling, options.standard_errors, steady_slopes(unspliced, spliced))
         p_values = second_peak_p_values(unspliced, spliced, options.scaling)
         new.columns["fit_pval_steady"] = np.where(np.isfinite(fit.kinetics.alpha), p_values, np.nan)
         stored = inputs.before.with_genes(genes, new)
@@ -367,7 +368,11 @@ def _in_time_unit(fit: DynamicalFit, total_time: float | None) -> tuple[Dynamica
 
 
 def _stored(
-    fit: DynamicalFit, factor: Float[np.ndarray, " genes"], scaling: float | None, standard_errors: bool
+    fit: DynamicalFit,
+    factor: Float[np.ndarray, " genes"],
+    scaling: float | None,
+    standard_errors: bool,
+    slopes: Float[np.ndarray, " genes"],
 ) -> StoredFit:
     """Give the curves as they are stored."""
     kinetics = fit.kinetics
@@ -390,7 +395,8 @@ def _stored(
     known = np.isfinite(ratio)
     if scaling is None and known.any():
         log_scaling, error = np.log(kinetics.scaling[known].astype(float)), errors["fit_log_scaling_se"][known]
-        posterior = rate_ratio(ratio[known], log_scaling, np.square(error))
+        log_slope = np.log(np.maximum(slopes[known].astype(float), np.finfo(float).tiny))
+        posterior = rate_ratio(ratio[known], log_scaling, np.square(error), log_slope)
         columns["fit_ratio"][known], columns["fit_log_ratio_se"][known] = np.exp(posterior.mean), posterior.deviation
     arrays = {}
     if standard_errors:
