@@ -154,7 +154,7 @@ def recover_dynamics(
           the curve, and their status that of the curve;
         - ``.var["fit_ratio"]``, ``["fit_log_ratio_se"]``: :math:`\gamma/\beta` and the standard error of its logarithm,
           where the curve is not trusted more than it deserves (:func:`jaxvelo.dynamics.rate_ratio`): 90 % intervals
-          held the truth on 86 to 100 % of simulated genes. With a fixed scaling, they are the curve's;
+          held the truth on 84 to 100 % of simulated genes. With a fixed scaling, they are the curve's;
         - ``.layers["fit_t"]``: time since the gene was switched on; ``["fit_tau"]``, ``["fit_tau_"]``: times since the
           last switch of the nearest points with the gene on, and off; ``["fit_on"]``: probability that it is on;
         - with ``standard_errors``, ``.varm["fit_covariance"]`` of shape (genes, 4, 4), the covariance of
