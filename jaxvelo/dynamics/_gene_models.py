@@ -33,16 +33,18 @@ from jaxtyping import Bool, Float
 
 from jaxvelo.dynamics._gene_blocks import gene_blocks
 from jaxvelo.dynamics._shared_directions import shared_directions
-from jaxvelo.dynamics._splicing import SplicingKinetics, velocities_in_blocks
+from jaxvelo.dynamics._splicing import SplicingKinetics
+from jaxvelo.graph._threads import n_workers, worker_threads
 
-MODELS = ("curve", "induction", "repression", "gradual")
+GRADUAL = "gradual"
+MODELS = ("curve", "induction", "repression", GRADUAL)
 # Share of the cells, the highest of a gene, that show its steady states.
 EXTREME = 0.1
 # Standard deviations of the prior, of the size of a velocity and of the slope of the line, relative to their means.
 SIZE_DEVIATION, SLOPE_DEVIATION = 0.3, 0.3
 # What a true velocity explains of the changes along the shared directions; the rest is their own error.
 TRUE_SHARE = 0.75
-# Number of genes whose arrays are held at a time.
+# Number of genes whose arrays are held at a time, by all threads together.
 GENES_AT_ONCE = 64
 # Cells share most of their moments with their neighbours, and these theirs: neighbourhoods for one independent cell.
 NEIGHBORHOODS = 2.0
@@ -68,11 +70,15 @@ class GeneModels(NamedTuple):
     explained
         Share of the changes along the shared directions that the models explain, of shape (genes,), at most one;
         negative where they say worse than no motion how the gene changes.
+    gradual_slope
+        Of the line of the cells, unspliced by spliced counts, that do not change by the model of gradual transcription
+        alone, of shape (genes,). NaN where the cells do not say.
     """
 
     evidence: Float[Any, "genes 5"]
     factors: Float[Any, "genes 6"]
     explained: Float[Any, " genes"]
+    gradual_slope: Float[Any, " genes"]
 
 
 def gene_models(products: Float[Any, "genes 6 6"], slope: Float[Any, " genes"], n_independent: float) -> GeneModels:
@@ -139,6 +145,8 @@ def gene_models(products: Float[Any, "genes 6 6"], slope: Float[Any, " genes"], 
     gradual, of_gradual = _gradual(xp, products, slope, size[:, 3], precision, typical)
     factors = xp.concatenate([factors, gradual[:, None]], axis=1)
     gradual = xp.where(has_line[:, None], gradual, 0.0)
+    has_slope = moves & (gradual[:, 4] > 0)
+    gradual_slope = xp.where(has_slope, -gradual[:, 5] / xp.where(has_slope, gradual[:, 4], 1.0), np.nan)
     of_gradual = xp.where(has_line, of_gradual, -np.inf)
     gain = xp.concatenate([gain, of_gradual[:, None], xp.zeros_like(of_gradual)[:, None]], axis=1)
     evidence = xp.exp(gain - xp.max(gain, axis=1)[:, None])
@@ -154,7 +162,7 @@ def gene_models(products: Float[Any, "genes 6 6"], slope: Float[Any, " genes"], 
     factors = _in_unit_of_curve(xp, mixed, products, counted)
     factors = xp.where(moves[:, None], factors, unit[1][None])
     explained = xp.where(finite, xp.where(moves, 1 - left, 0.0), np.nan)
-    return GeneModels(xp.where(moves[:, None], evidence, np.nan), factors, explained)
+    return GeneModels(xp.where(moves[:, None], evidence, np.nan), factors, explained, gradual_slope)
 
 
 def _noise(
@@ -273,17 +281,27 @@ def fit_gene_models(
     velocity = np.empty(spliced.shape, dtype=spliced.dtype)
 
     def by_genes(function: Callable[[slice], None]) -> None:
-        for first in range(0, n_genes, GENES_AT_ONCE):
-            function(slice(first, first + GENES_AT_ONCE))
+        size = max(1, GENES_AT_ONCE // n_workers())
+        with worker_threads(n_workers()) as submit:
+            for first in range(0, n_genes, size):
+                submit(function, slice(first, first + size))
 
-    def curve(genes: slice, probability: np.ndarray) -> np.ndarray:
+    def branches(genes: slice) -> list[np.ndarray]:
         rates = jax.tree.map(lambda rate: rate[genes], kinetics)
-        return velocities_in_blocks(rates, times[0][:, genes], times[1][:, genes], probability)[0]
+        on, off = rates.branch_velocities(times[0][:, genes], times[1][:, genes])
+        return [on[0], off[0]]
+
+    def curve(genes: slice, induction: np.ndarray, repression: np.ndarray) -> np.ndarray:
+        probability = times[2][:, genes]
+        return probability * induction + (1 - probability) * repression
+
+    def follow_curve(genes: slice) -> None:
+        velocity[:, genes] = curve(genes, *branches(genes))
 
     def start(genes: slice) -> None:
         """From the curve and the steady states, each of the same size for all genes."""
         line = weights @ (unspliced[:, genes] - slope[genes].astype(spliced.dtype) * spliced[:, genes])
-        found = curve(genes, times[2][:, genes]), line
+        found = curve(genes, *branches(genes)), line
         parts = (x / np.sqrt(_positive(np, np.mean(np.square(x), axis=0))) for x in found)
         both = sum(parts) * deviation[genes]
         # One gene that is not finite would leave no direction to any cell.
@@ -291,20 +309,17 @@ def fit_gene_models(
 
     n_independent = n_cells / (NEIGHBORHOODS * max(weights.nnz / n_cells, 1.0))
     if n_independent < LEAST_INDEPENDENT:
-        for first in range(0, n_genes, GENES_AT_ONCE):
-            genes = slice(first, first + GENES_AT_ONCE)
-            velocity[:, genes] = curve(genes, times[2][:, genes])
+        by_genes(follow_curve)
         factors = np.broadcast_to(np.eye(6)[1], (n_genes, 6)).copy()
-        return GeneModels(np.full((n_genes, 5), np.nan), factors, np.full(n_genes, np.nan)), velocity
+        nothing = np.full(n_genes, np.nan)
+        return GeneModels(np.full((n_genes, 5), np.nan), factors, nothing, nothing), velocity
 
     by_genes(start)
     directions = shared_directions(velocity, spliced, weights).astype(spliced.dtype)
 
     def things(genes: slice) -> list[np.ndarray]:
-        u, s, probability = weights @ unspliced[:, genes], weights @ spliced[:, genes], times[2][:, genes]
-        induction, repression = (curve(genes, np.full_like(probability, on)) for on in (1, 0))
-        both = probability * induction + (1 - probability) * repression
-        return [directions @ s, both, induction, repression, weights @ u, weights @ s]
+        u, s, on_branches = weights @ unspliced[:, genes], weights @ spliced[:, genes], branches(genes)
+        return [directions @ s, curve(genes, *on_branches), *on_branches, weights @ u, weights @ s]
 
     products = np.empty((n_genes, 6, 6))
 
