@@ -96,7 +96,7 @@ def velocity(
     Moments that are on disk, as :func:`jaxvelo.pp.moments` leaves those of counts on disk, stay there for the
     steady-state models: they are read in blocks of genes for the fits, once more for the velocities, and these are
     written to files of their own. They equal those of moments in memory to the last bit. Made again after it was
-    interrupted, the same call goes on where the writing was left.
+    interrupted, the same call goes on where it was left.
 
     Parameters
     ----------
