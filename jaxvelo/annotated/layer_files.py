@@ -8,7 +8,6 @@ what it is computed of: the same call, made again, goes on from there.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -105,19 +104,18 @@ class LayerFile:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.position = self._noted()
-            if self.position:
-                try:
-                    self._file = h5py.File(self._partial, "r+")
-                except OSError:
-                    self.position = 0
+            try:
+                self._file = h5py.File(self._partial, "r+")
+            except BlockingIOError as error:
+                raise OSError("another process is writing it") from error
+            except OSError:  # there is none, or it is damaged
+                self.position = 0
             if self.position:
                 logger.info("Going on with `layers[%r]` in `%s`, which was left unfinished", key, self._partial)
             else:
+                self.close()
                 self._begin()
         except _FAILURES as error:
-            if not self.position:
-                with contextlib.suppress(OSError):
-                    self._partial.unlink()
             raise self._failed(error) from error
 
     def write(self, cells: np.ndarray, values: Any, position: int) -> None:
@@ -168,7 +166,7 @@ class LayerFile:
         return found
 
     def _begin(self) -> None:
-        """Make a file with room for the whole layer."""
+        """Make a file with room for the whole layer, or none."""
         self._record.unlink(missing_ok=True)
         self._partial.unlink(missing_ok=True)
         create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -184,24 +182,28 @@ class LayerFile:
                 "indices": ((self._n_stored,), indices),
                 "indptr": ((n_rows + 1,), np.int64),
             }
-        room = []
-        # All that describes the array is written now, and only numbers later: whenever that ends, the file is sound.
-        with h5py.File(self._partial, "w") as file:
-            group = file.create_group("layers")
-            group.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
-            if self._n_stored is not None:
-                group = group.create_group(self._key)
-                encoding = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": self._shape}
-                group.attrs.update({**encoding, "origin": self._origin})
-            for name, (shape, dtype) in parts.items():
-                kind, space = h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(shape)
-                made = h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, space, create))
-                made.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0", "origin": self._origin})
-                room.append((made.id.get_offset(), made.id.get_storage_size()))
-        if hasattr(os, "posix_fallocate"):
-            with open(self._partial, "r+b") as opened:
-                for start, size in room:
-                    _reserve(opened.fileno(), start, size)
+        try:
+            room = []
+            # What describes the array is written now, and only numbers later: whenever that ends, the file is sound.
+            with h5py.File(self._partial, "w") as file:
+                group = file.create_group("layers")
+                group.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+                if self._n_stored is not None:
+                    group = group.create_group(self._key)
+                    encoding = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": self._shape}
+                    group.attrs.update({**encoding, "origin": self._origin})
+                for name, (shape, dtype) in parts.items():
+                    kind, space = h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(shape)
+                    made = h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, space, create))
+                    made.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0", "origin": self._origin})
+                    room.append((made.id.get_offset(), made.id.get_storage_size()))
+            if hasattr(os, "posix_fallocate"):
+                with open(self._partial, "r+b") as opened:
+                    for start, size in room:
+                        _reserve(opened.fileno(), start, size)
+        except _FAILURES:
+            self._partial.unlink(missing_ok=True)
+            raise
         self._file = h5py.File(self._partial, "r+")
 
     def _noted(self) -> int:

@@ -1,5 +1,6 @@
 """Layers that are written to disk in blocks, and taken up where they were left."""
 
+import fcntl
 import resource
 import signal
 
@@ -70,6 +71,18 @@ def test_a_whole_layer_is_used_if_it_is_of_the_same(tmp_path, logged):
     np.testing.assert_array_equal(before[:], VALUES, "the old one stands until the new one is whole")
     other.write(np.arange(10), VALUES + 1, 10)
     np.testing.assert_array_equal(other.finish()[:], VALUES + 1)
+
+
+def test_what_another_process_writes_is_left_alone(tmp_path):
+    layer = begun(tmp_path)
+    layer.write(np.arange(6), VALUES[:6], 6)
+    layer.close()
+    with open(tmp_path / ".Ms.partial.h5", "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for origin in "ab":
+            with pytest.raises(OSError, match="another process is writing it"):
+                begun(tmp_path, origin)
+    assert begun(tmp_path).position == 6
 
 
 def test_a_damaged_record_means_to_begin_anew(tmp_path):
