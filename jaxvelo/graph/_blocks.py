@@ -13,6 +13,8 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
+from jaxvelo.graph._buckets import is_unused
+from jaxvelo.graph._halo import Halo
 from jaxvelo.graph._pattern import Pattern
 
 BLOCK_BYTES, DEVICE_BLOCK_BYTES = 1 << 22, 1 << 26
@@ -62,6 +64,7 @@ def map_rows(
     of_cells: Any,
     *of_rows: tuple[Any, ...],
     slot_bytes: int | None = None,
+    halo: Halo | None = None,
 ) -> Any:
     """Apply a function of one row to all rows, one block of rows after another.
 
@@ -85,6 +88,9 @@ def map_rows(
     slot_bytes
         Bytes that are held for one slot, which decide about the number of rows in a block; those that are gathered if
         ``None``.
+    halo
+        Where the values of the cells are, if they are shared out to the devices: ``of_cells`` is in the order of
+        :meth:`Halo.place` then. Otherwise each device has all of them.
 
     Returns
     -------
@@ -103,17 +109,37 @@ def map_rows(
         results = jax.lax.map(jax.checkpoint(lambda block: on_block(of_cells, *block)), blocks)
         return jax.tree.map(lambda r: r.reshape(-1, *r.shape[2:]), results)
 
-    on_rows = on_bucket if pattern.mesh is None else _on_each_device(on_bucket, pattern.mesh)
-    results = [on_rows(of_cells, *bucket) for bucket in zip(pattern.rows, pattern.columns, *of_rows, strict=True)]
+    rows, columns = pattern.rows, pattern.columns
+    if halo is not None:
+        of_cells, rows, columns = halo.exchange(of_cells), halo.rows, halo.columns
+    on_rows = on_bucket if pattern.mesh is None else _on_each_device(on_bucket, pattern.mesh, halo is not None)
+    results = [on_rows(of_cells, *bucket) for bucket in zip(rows, columns, *of_rows, strict=True)]
     return tuple(zip(*results, strict=True)) if isinstance(results[0], tuple) else tuple(results)
 
 
-def _on_each_device(on_bucket: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """Apply a function of all cells and a bucket's rows to each device's rows; results follow one another."""
+def of_own_cells(pattern: Pattern, of_cells: Array, halo: Halo | None = None) -> tuple[Array, ...]:
+    """Values of each row's own cell, bucket by bucket; arguments as of :func:`map_rows`."""
+    return tuple(of_cells[rows] for rows in pattern.rows) if halo is None else halo.of_rows(of_cells)
+
+
+def of_neighbors(
+    pattern: Pattern, of_cells: Float[Array, " cells"], halo: Halo | None = None
+) -> tuple[Float[Array, "rows width"], ...]:
+    """Values of each row's neighbours, one number for each cell; arguments as of :func:`map_rows`."""
+    if halo is None:
+        return tuple(of_cells[columns] for columns in pattern.columns)
+    return map_rows(lambda own, others: others, pattern, of_cells, halo=halo)
+
+
+def _on_each_device(on_bucket: Callable[..., Any], mesh: Mesh, shared: bool = False) -> Callable[..., Any]:
+    """Apply a function of the cells and a bucket's rows to each device's rows; results follow one another.
+
+    Values of the cells are all on each device or, if ``shared``, those that it needs.
+    """
     by_row = PartitionSpec(mesh.axis_names)
 
     def on_rows(of_cells, *of_rows):
-        specs = (PartitionSpec(), *[by_row] * len(of_rows))
+        specs = (by_row if shared else PartitionSpec(), *[by_row] * len(of_rows))
         return jax.shard_map(on_bucket, mesh=mesh, in_specs=specs, out_specs=by_row)(of_cells, *of_rows)
 
     return on_rows
@@ -149,12 +175,11 @@ def sum_to_neighbors(
 
     on_rows = on_bucket if mesh is None else _on_each_device(on_bucket, mesh)
     received = []
-    # Unused rows lead the first bucket and point to cell 0, which is not theirs.
-    unused = pattern.n_rows - n_cells
-    for rows, columns, weights in zip(pattern.rows, pattern.columns, values, strict=True):
-        sent = jnp.where(jnp.arange(len(rows))[:, None] < unused, 0, weights)
-        received.append(jnp.sum(on_rows(of_cells, rows, columns, sent), axis=0))
-        unused = 0
+    # Unused rows point to cell 0, which is not theirs.
+    unused = is_unused(len(pattern.rows[0]), pattern.n_rows - n_cells, pattern.n_devices, jnp)
+    sent = jnp.where(unused[:, None], 0, values[0]), *values[1:]
+    for rows, columns, weights in zip(pattern.rows, pattern.columns, sent, strict=True):
+        received.append(jnp.sum(on_rows(of_cells, rows, columns, weights), axis=0))
     return functools.reduce(jnp.add, received)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
+from jaxvelo.graph._buckets import is_unused
+
 
 @dataclasses.dataclass(frozen=True)
 class CsrLayout:
@@ -29,7 +31,7 @@ class CsrLayout:
     is_edge: np.ndarray
 
     @classmethod
-    def of_slots(cls, rows, columns, kept, mask, position) -> CsrLayout:
+    def of_slots(cls, rows, columns, kept, mask, position, n_devices: int = 1) -> CsrLayout:
         """Find the layout from the arrays of a graph.
 
         Parameters
@@ -40,10 +42,13 @@ class CsrLayout:
             Which slots are entries, and which of these are edges.
         position
             Row of each cell.
+        n_devices
+            Number of devices that share the rows.
         """
         position = np.asarray(position)
         keep = [np.array(bucket) for bucket in kept]
-        keep[0][: sum(len(cell) for cell in rows) - len(position)] = False
+        n_unused = sum(len(cell) for cell in rows) - len(position)
+        keep[0][is_unused(len(rows[0]), n_unused, n_devices)] = False
         per_row = np.concatenate([np.count_nonzero(bucket, axis=1) for bucket in keep])
         slots_of_rows = np.flatnonzero(np.concatenate([bucket.ravel() for bucket in keep]))
         # Bring the rows' runs of slots into the order of the cells; within a row, slots are in order of the neighbours.

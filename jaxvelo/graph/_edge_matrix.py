@@ -12,7 +12,6 @@ import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.graph._blocks import map_rows, sum_to_neighbors
-from jaxvelo.graph._csr_layout import CsrLayout
 from jaxvelo.graph._neighbor_graph import NeighborGraph
 from jaxvelo.graph._normalized_rows import normalize_or_fall_back, uniform
 from jaxvelo.graph._pattern import Pattern
@@ -102,7 +101,7 @@ class AbstractEdgeMatrix(eqx.Module):
         kept = tuple(np.asarray(v) != 0 for v in self.values)
         if not eliminate_zeros:
             kept = tuple(k | np.asarray(m) for k, m in zip(kept, graph.mask, strict=True))
-        layout = CsrLayout.of_slots(graph.rows, graph.columns, kept, graph.mask, graph.position)
+        layout = graph.layout_of(kept)
         return layout.to_csr(self.values, eliminate_zeros)
 
 

@@ -58,7 +58,7 @@ def monte_carlo_probabilities(
         of_row = _custom(similarity, root, noise)
     n_bytes = slot_bytes(features) + 2 * noise.shape[0] * features.x.dtype.itemsize
     of_rows = pattern.rows, pattern.columns, mask, scales_of_rows(softmax_scale, pattern.rows), mean, variance
-    return map_rows(of_row, pattern, x, *of_rows, slot_bytes=n_bytes)
+    return map_rows(of_row, pattern, x, *of_rows, slot_bytes=n_bytes, halo=features.halo)
 
 
 def _built_in(product: InnerProduct, normalize: bool, noise: Array):

@@ -64,7 +64,9 @@ def stochastic_probabilities(
         x, root = scaled_by_weights(features, gene_weights)
         of_row = _custom(similarity, root)
     of_rows = pattern.rows, pattern.columns, mask, scales_of_rows(softmax_scale, pattern.rows), mean, variance
-    probabilities, logits = map_rows(of_row, pattern, x, *of_rows, slot_bytes=2 * slot_bytes(features))
+    probabilities, logits = map_rows(
+        of_row, pattern, x, *of_rows, slot_bytes=2 * slot_bytes(features), halo=features.halo
+    )
     # Once more, outside the loop: there, XLA computes the correction, which may be large and cancel, one time for the
     # row's sum and another for its entries, and rounds differently.
     return tuple(p / jnp.sum(p, axis=1, keepdims=True) for p in probabilities), logits
