@@ -54,6 +54,14 @@ class Settings:
         (CellRank's and scVelo's is ``./figures``). It is made when the first picture is saved.
     figure_params
         How pictures look where a call does not say otherwise; changed by :meth:`set_figure_params`.
+    mesh
+        Devices that share the work on kernels, a :class:`jax.sharding.Mesh` such as ``jax.make_mesh((8,), ("cells",))``
+        of eight, of this process or of all that :func:`jax.distributed.initialize` has joined; ``None`` (default) for
+        one. It holds for kernels that are made from then on.
+    shard_features
+        Whether these devices also share expression and velocity, which then need not fit on any of them; not by
+        default: each has all. It serves :meth:`VelocityKernel.compute_transition_matrix
+        <jaxvelo.kernels.VelocityKernel.compute_transition_matrix>`; what fits kernels has all on each device.
     """
 
     _levels = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
@@ -62,6 +70,8 @@ class Settings:
     def __init__(self) -> None:
         self._figdir = Path(".")
         self._figure_params = FigureParams()
+        self._mesh: Any = None
+        self._shard_features = False
         if not logger.handlers:
             handler = logging.StreamHandler()
             handler.setFormatter(_Formatter())
@@ -84,6 +94,32 @@ class Settings:
         else:
             raise ValueError(f"Expected `verbosity` to be one of {self._names} or 0 to 3, found `{value!r}`.")
         logger.setLevel(self._levels[index])
+
+    @property
+    def mesh(self) -> Any:
+        """Devices that share the work on kernels."""
+        return self._mesh
+
+    @mesh.setter
+    def mesh(self, value: Any) -> None:
+        # No `isinstance`: settings are to be had without waiting for JAX.
+        if value is not None and not (hasattr(value, "devices") and hasattr(value, "axis_names")):
+            raise TypeError(
+                f"Expected `mesh` to be a mesh of devices or None, found `{value!r}`. "
+                'Make one as `jax.make_mesh((jax.device_count(),), ("cells",))`.'
+            )
+        self._mesh = value
+
+    @property
+    def shard_features(self) -> bool:
+        """Whether the devices of :attr:`mesh` share expression and velocity."""
+        return self._shard_features
+
+    @shard_features.setter
+    def shard_features(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise TypeError(f"Expected `shard_features` to be `bool`, found `{value!r}`.")
+        self._shard_features = value
 
     @property
     def figdir(self) -> Path:

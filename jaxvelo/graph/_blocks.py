@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from jaxvelo.graph._buckets import is_unused
 from jaxvelo.graph._halo import Halo
 from jaxvelo.graph._pattern import Pattern
+from jaxvelo.graph._whole import on_each_device
 
 BLOCK_BYTES, DEVICE_BLOCK_BYTES = 1 << 22, 1 << 26
 """Bytes wanted for the gathered neighbours of one block: on a CPU, they stay in the cache of one processor core;
@@ -180,7 +181,7 @@ def sum_to_neighbors(
     sent = jnp.where(unused[:, None], 0, values[0]), *values[1:]
     for rows, columns, weights in zip(pattern.rows, pattern.columns, sent, strict=True):
         received.append(jnp.sum(on_rows(of_cells, rows, columns, weights), axis=0))
-    return functools.reduce(jnp.add, received)
+    return on_each_device(functools.reduce(jnp.add, received), mesh)
 
 
 def stream_rows(

@@ -20,6 +20,7 @@ from jaxvelo.graph._csr_layout import CsrLayout, by_bucket, entry_numbers
 from jaxvelo.graph._halo import Halo, halo_places
 from jaxvelo.graph._parts import parts_of_cells
 from jaxvelo.graph._pattern import Edges, Pattern
+from jaxvelo.graph._whole import on_each_device
 
 Buckets = tuple[np.ndarray, ...]
 
@@ -139,7 +140,7 @@ class NeighborGraph(eqx.Module):
 
     def gather_rows(self, per_row: tuple[Array, ...]) -> Array:
         """Bring values of the rows, bucket by bucket, into the order of the cells."""
-        return jnp.concatenate(per_row)[self.position]
+        return on_each_device(jnp.concatenate(per_row)[self.position], self.pattern.mesh)
 
 
 def graph_and_layout(

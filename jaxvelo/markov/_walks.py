@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Int, UInt32
 
 from jaxvelo.graph import Pattern, TransitionMatrix
 from jaxvelo.graph._buckets import is_unused, next_size
+from jaxvelo.graph._whole import on_each_device
 
 # A row sums to about this. One bit is left for the rows whose rounded probabilities sum to slightly more than one.
 _ONE = 2.0**31
@@ -129,13 +130,14 @@ def _slot_table(pattern: Pattern, values) -> _SlotTable:
     unused = is_unused(len(pattern.rows[0]), len(cell) - pattern.n_cells, pattern.n_devices, jnp)
     number = jnp.arange(len(cell), dtype=cell.dtype).at[: len(unused)].mul((~unused).astype(cell.dtype))
     row = jnp.zeros_like(cell).at[cell].max(number)
-    return _SlotTable(
+    table = _SlotTable(
         cumulative=jnp.concatenate([_cumulative(value).ravel() for value in values]),
         neighbor=jnp.concatenate([column.ravel() for column in pattern.columns]),
         first=jnp.concatenate(firsts)[row],
         width=jnp.concatenate(widths)[row],
         widest=max(column.shape[1] for column in pattern.columns),
     )
+    return on_each_device(table, pattern.mesh)
 
 
 def _cumulative(values: Array) -> UInt32[Array, "rows width"]:
