@@ -6,11 +6,14 @@ import logging
 import math
 import numbers
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+
+from jaxvelo.computing_device import described, idle_gpu
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -257,9 +260,36 @@ def is_size(value: Any) -> bool:
 settings = Settings()
 
 
+_said: set[str] = set()
+"""What was said about the device already."""
+
+
+def _say_device() -> None:
+    """Say once which device computes, and whether a GPU lies idle."""
+    jax = sys.modules.get("jax")  # before it is imported, nothing is computed
+    if jax is None:
+        return
+    default = jax.config.jax_default_device
+    if settings.mesh is not None:
+        devices = list(settings.mesh.devices.flat)
+    elif default is None or isinstance(default, str):
+        devices = jax.devices(default)[:1]
+    else:
+        devices = [default]
+    line = f"Computing on {described(devices)}"
+    if line in _said:
+        return
+    _said.add(line)
+    logger.info("%s", line)
+    remedy = idle_gpu(devices[0].platform, jax.config.jax_platforms) if default is None else None
+    if remedy is not None:
+        logger.warning("There is a GPU that is not used. %s", remedy)
+
+
 @contextlib.contextmanager
 def timed(message: str, finish: str = "    Finish") -> Iterator[None]:
-    """Log ``message``, run the block, log ``finish`` with the time that the block took."""
+    """Log ``message``, run the block, log ``finish`` with the time that the block took; first of all, the device."""
+    _say_device()
     logger.info(message)
     start = time.perf_counter()
     yield

@@ -38,6 +38,8 @@ import jax
 import matplotlib
 import pytest
 
+from jaxvelo import configuration
+from jaxvelo.computing_device import described
 from tests.compilations import compilations  # noqa: F401
 
 matplotlib.use("Agg")
@@ -157,6 +159,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reasons = [str(report.longrepr) for report in reporter.stats.get("skipped", [])]
     if any(want in reason for reason in reasons for want in ("JAXVELO_SHARED", "could not import", "pip install")):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def device_is_said() -> None:
+    """What is logged once in a process does not stand among what a test expects."""
+    configuration._said.add(f"Computing on {described(jax.devices()[:1])}")
 
 
 @pytest.fixture

@@ -107,6 +107,7 @@ SHARED_IN_THE_HOUSE = {
         "_normalized_rows",
         "_precision",
         "_threads",
+        "_whole",
     },
     "kernels": {"_randomness", "_storage"},
     "transitions": {"_algebra"},
