@@ -148,6 +148,7 @@ PUBLIC_NAMES = {
         "AbstractEdgeMatrix",
         "EdgeMatrix",
         "Edges",
+        "Halo",
         "NeighborGraph",
         "Pattern",
         "TransitionMatrix",

@@ -17,8 +17,8 @@ from jaxtyping import Array, Bool, Int
 
 from jaxvelo.graph._buckets import bucket_shapes, is_unused, row_count
 from jaxvelo.graph._csr_layout import CsrLayout, by_bucket, entry_numbers
+from jaxvelo.graph._device_cells import parts_of_cells
 from jaxvelo.graph._halo import Halo, halo_places
-from jaxvelo.graph._parts import parts_of_cells
 from jaxvelo.graph._pattern import Edges, Pattern
 from jaxvelo.graph._whole import on_each_device
 

@@ -77,13 +77,7 @@ assert n_edges.sum() == matrix.nnz
 assert n_edges.max() <= 1.1 * n_edges.mean(), n_edges
 
 # What is sent: the halo, which is small, and little more.
-device = np.empty(n_cells, dtype=int)
-for rows in graph.rows:
-    for shard in rows.addressable_shards:
-        for place, cell in zip(range(*shard.index[0].indices(len(rows))), np.asarray(shard.data)):
-            offset = sum(len(r) for r in graph.rows[: next(i for i, r in enumerate(graph.rows) if r is rows)])
-            if int(graph.position[cell]) == offset + place:
-                device[cell] = shard.device.id
+device = np.concatenate([np.repeat(np.arange(8), len(rows) // 8) for rows in graph.rows])[np.asarray(graph.position)]
 entries = matrix.tocoo()
 outside = device[entries.row] != device[entries.col]
 needed = len(np.unique(device[entries.row[outside]] * n_cells + entries.col[outside]))
