@@ -33,8 +33,8 @@ def parts_of_cells(pattern: sp.csr_matrix, sizes: Sequence[int]) -> list[np.ndar
 
 
 def _cut(graph: sp.csr_matrix, cells: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
-    if len(sizes) == 1:
-        return [cells]
+    if len(sizes) == 1 or not len(cells):
+        return [cells] * len(sizes)
     half = len(sizes) // 2
     order, n_left = _near_order(graph), sum(sizes[:half])
     parts = []
