@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,7 +78,9 @@ def map_rows(
     ----------
     function
         Takes what belongs to the row's cell; the same of its neighbours, with a leading axis over the slots; and one
-        row of each of ``of_rows``. Returns one array for the row, or several as a tuple.
+        row of each of ``of_rows``. Returns one array for the row, or several as a tuple. Arrays that all rows share
+        are given to it by :class:`jax.tree_util.Partial`, as first arguments: on several devices, there is no
+        derivative by arrays that it takes from where it was defined.
     pattern
         Pattern of the graph.
     of_cells
@@ -100,21 +103,27 @@ def map_rows(
     if slot_bytes is None:
         slot_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(of_cells))
 
-    def on_block(of_cells, rows, columns, *of_rows):
-        own, others = (jax.tree.map(lambda a, i=i: a[i], of_cells) for i in (rows, columns))
-        return jax.vmap(function)(own, others, *of_rows)
+    def on_bucket(function, of_cells, rows, columns, *of_rows):
+        def on_block(block):
+            rows, columns, *of_rows = block
+            own, others = (jax.tree.map(lambda a, i=i: a[i], of_cells) for i in (rows, columns))
+            return jax.vmap(function)(own, others, *of_rows)
 
-    def on_bucket(of_cells, rows, columns, *of_rows):
         size = block_rows(columns.shape, slot_bytes, pattern.block_bytes)
-        blocks = _split((rows, columns, *of_rows), size)
-        results = jax.lax.map(jax.checkpoint(lambda block: on_block(of_cells, *block)), blocks)
+        results = jax.lax.map(jax.checkpoint(on_block), _split((rows, columns, *of_rows), size))
         return jax.tree.map(lambda r: r.reshape(-1, *r.shape[2:]), results)
 
     rows, columns = pattern.rows, pattern.columns
     if halo is not None:
         of_cells, rows, columns = halo.exchange(of_cells), halo.rows, halo.columns
-    on_rows = on_bucket if pattern.mesh is None else _on_each_device(on_bucket, pattern.mesh, halo is not None)
-    results = [on_rows(of_cells, *bucket) for bucket in zip(rows, columns, *of_rows, strict=True)]
+    held, code = eqx.partition(function, eqx.is_array)
+
+    def on_rows(held, *arguments):
+        return on_bucket(eqx.combine(held, code), *arguments)
+
+    if pattern.mesh is not None:
+        on_rows = _on_each_device(on_rows, pattern.mesh, halo is not None)
+    results = [on_rows(held, of_cells, *bucket) for bucket in zip(rows, columns, *of_rows, strict=True)]
     return tuple(zip(*results, strict=True)) if isinstance(results[0], tuple) else tuple(results)
 
 
@@ -133,15 +142,16 @@ def of_neighbors(
 
 
 def _on_each_device(on_bucket: Callable[..., Any], mesh: Mesh, shared: bool = False) -> Callable[..., Any]:
-    """Apply a function of the cells and a bucket's rows to each device's rows; results follow one another.
+    """Apply a function to each device's rows; results follow one another.
 
-    Values of the cells are all on each device or, if ``shared``, those that it needs.
+    It takes what all devices have; values of the cells, all of them or, if ``shared``, those that the device has; and
+    values of a bucket's rows.
     """
     by_row = PartitionSpec(mesh.axis_names)
 
-    def on_rows(of_cells, *of_rows):
-        specs = (by_row if shared else PartitionSpec(), *[by_row] * len(of_rows))
-        return jax.shard_map(on_bucket, mesh=mesh, in_specs=specs, out_specs=by_row)(of_cells, *of_rows)
+    def on_rows(held, of_cells, *of_rows):
+        specs = (PartitionSpec(), by_row if shared else PartitionSpec(), *[by_row] * len(of_rows))
+        return jax.shard_map(on_bucket, mesh=mesh, in_specs=specs, out_specs=by_row)(held, of_cells, *of_rows)
 
     return on_rows
 
@@ -163,7 +173,7 @@ def sum_to_neighbors(
     mesh, n_cells = pattern.mesh, of_cells.shape[0]
     slot_bytes = of_cells.shape[1] * of_cells.dtype.itemsize
 
-    def on_bucket(of_cells, rows, columns, weights):
+    def on_bucket(_, of_cells, rows, columns, weights):
         def send(received, block):
             rows, columns, weights = block
             return received.at[columns].add(weights[:, :, None] * of_cells[rows][:, None, :]), None
@@ -180,7 +190,7 @@ def sum_to_neighbors(
     unused = is_unused(len(pattern.rows[0]), pattern.n_rows - n_cells, pattern.n_devices, jnp)
     sent = jnp.where(unused[:, None], 0, values[0]), *values[1:]
     for rows, columns, weights in zip(pattern.rows, pattern.columns, sent, strict=True):
-        received.append(jnp.sum(on_rows(of_cells, rows, columns, weights), axis=0))
+        received.append(jnp.sum(on_rows((), of_cells, rows, columns, weights), axis=0))
     return on_each_device(functools.reduce(jnp.add, received), mesh)
 
 

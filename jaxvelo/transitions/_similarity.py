@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
 from jaxvelo.graph import Pattern, map_rows
@@ -57,11 +58,11 @@ def _built_in(similarity: str, features: Features, gene_weights, pattern: Patter
     x = jax.vmap(product.expression)(features.x)
     u, norms = jax.vmap(product.velocity)(features.v)
 
-    def forward(own, others, u):
+    def forward(product, own, others, u):
         delta, mean = displacements(own, others)
         return jnp.einsum("kg,g->k", delta, u), product.norms(delta, mean) if normalize else None
 
-    def backward(own, others):
+    def backward(product, own, others):
         (own, _), (others, u) = own, others
         delta, mean = displacements(own, others)
         return -jnp.einsum("kg,kg->k", delta, u), product.norms(delta, mean) if normalize else None
@@ -69,9 +70,11 @@ def _built_in(similarity: str, features: Features, gene_weights, pattern: Patter
     options: Any = {"slot_bytes": slot_bytes(features), "halo": features.halo}
     # Only the sums over genes stand in the loop: every further step there costs as often as there are blocks.
     if transpose:
-        logits, lengths = map_rows(backward, pattern, (x, u), **options)
+        logits, lengths = map_rows(Partial(backward, product), pattern, (x, u), **options)
     else:
-        logits, lengths = map_rows(forward, pattern, x, of_own_cells(pattern, u, features.halo), **options)
+        logits, lengths = map_rows(
+            Partial(forward, product), pattern, x, of_own_cells(pattern, u, features.halo), **options
+        )
     if not normalize:
         return tuple(jnp.where(edge, logit, 0) for logit, edge in zip(logits, mask, strict=True)), mask
     if transpose:
@@ -89,10 +92,10 @@ def _custom(similarity, features: Features, gene_weights, pattern: Pattern, mask
     """Logits by a user's function. Gene weights scale velocity and displacement by their square roots."""
     x, root = scaled_by_weights(features, gene_weights)
 
-    def forward(own, others, edge, v):
+    def forward(root, own, others, edge, v):
         return jnp.where(edge, similarity(v * root, others - own[None]), 0)
 
-    def backward(own, others, edge):
+    def backward(root, own, others, edge):
         (own, _), (others, v) = own, others
         delta = others - own[None]
         logits = jax.vmap(lambda v_j, delta_j: similarity(v_j, -delta_j[None])[0])(v * root[None], delta)
@@ -100,8 +103,9 @@ def _custom(similarity, features: Features, gene_weights, pattern: Pattern, mask
 
     options: Any = {"slot_bytes": slot_bytes(features), "halo": features.halo}
     if transpose:
-        return map_rows(backward, pattern, (x, features.v), mask, **options), mask
-    return map_rows(forward, pattern, x, mask, of_own_cells(pattern, features.v, features.halo), **options), mask
+        return map_rows(Partial(backward, root), pattern, (x, features.v), mask, **options), mask
+    of_rows = of_own_cells(pattern, features.v, features.halo)
+    return map_rows(Partial(forward, root), pattern, x, mask, of_rows, **options), mask
 
 
 def scaled_by_weights(
