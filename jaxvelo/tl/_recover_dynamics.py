@@ -43,7 +43,6 @@ from jaxvelo.dynamics import (
     fit_gene_models,
     neighborhood_weights,
     rate_ratio,
-    second_peak_p_values,
 )
 from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
 
@@ -288,8 +287,6 @@ def _fitted(inputs: _Inputs, options: _Options, shows_progress: bool) -> StoredF
         )
         fit, factor = _in_time_unit(fit, options.total_time)
         new = _stored(fit, factor, options.scaling, options.standard_errors)
-        p_values = second_peak_p_values(unspliced, spliced, options.scaling)
-        new.columns["fit_pval_steady"] = np.where(np.isfinite(fit.kinetics.alpha), p_values, np.nan)
         stored = inputs.before.with_genes(genes, new)
         del fit, new, unspliced, spliced  # large
         stored = _with_models(stored, genes, inputs)
@@ -383,6 +380,7 @@ def _stored(
         "fit_s0": np.where(np.isfinite(factor), 0.0, np.nan),
         "fit_steady_u": kinetics.alpha / kinetics.beta * kinetics.scaling,
         "fit_steady_s": kinetics.alpha / kinetics.gamma,
+        "fit_pval_steady": fit.steady_p_value,
         "fit_variance": fit.variance,
         "fit_residual": fit.residual,
         "fit_alignment_scaling": factor,

@@ -10,6 +10,7 @@ import jaxvelo as jv
 from jaxvelo.dynamics import (
     MODELS,
     SplicingKinetics,
+    _gene_models,
     fit_gene_models,
     gene_models,
     neighborhood_weights,
@@ -279,6 +280,23 @@ def test_a_nearly_constant_gene_spoils_no_other():
         models, velocity = fit_gene_models(kinetics, times, u, s, weights)
     assert np.isnan(models.evidence[4]).all()
     assert np.isfinite(velocity[:, :4]).all()
+
+
+@pytest.mark.any_precision
+def test_cores_do_not_change_the_models(monkeypatch):
+    kinetics, times, u, s, weights = one_time(100, 6)
+    # Not the one that is nearly constant, of which much is rounding.
+    four = jax.tree.map(lambda rate: rate[:4], kinetics), [x[:, :4] for x in times], u[:, :4], s[:, :4], weights
+    found = []
+    for n_threads in (1, 3, 64):
+        monkeypatch.setattr(_gene_models, "n_workers", lambda n=n_threads: n)
+        monkeypatch.setattr(_gene_models, "GENES_AT_ONCE", 6)
+        found.append(fit_gene_models(*four))
+    for models, velocity in found[1:]:
+        # Of a single gene, NumPy sums in another order.
+        np.testing.assert_allclose(velocity, found[0][1], rtol=1e-4, atol=1e-5)
+        for values, known in zip(models, found[0][0], strict=True):
+            np.testing.assert_allclose(values, known, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.any_precision
