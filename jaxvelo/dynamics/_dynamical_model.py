@@ -9,7 +9,9 @@ comes closer and is wrong. Therefore
    by their noise, from six starts, with a normal prior on :math:`\log g` and :math:`\log T`;
 2. then to the moments themselves, with each cell on the branch that its neighbourhood agrees on, if it does, and
    close to the ratio and the switching time of the first fit;
-3. cells get times on both branches, and the probability that the gene is on.
+3. then, with all branches free again, to the same moments: its size may change, its scaling a little, ratio and
+   switching time hardly, so that the curve comes nearer to the cells without telling other rates;
+4. cells get times on both branches, and the probability that the gene is on.
 
 The constants below were chosen on simulated data with known rates and on known directions in the pancreas.
 """
@@ -41,9 +43,11 @@ PRIOR_MEAN = np.array([0.0, 0.0, -0.6, 1.3])
 PRIOR_DEVIATION = np.array([np.inf, np.inf, 0.5, 0.2])
 # How far the fit to the moments themselves may go from that to the smoother ones.
 REFIT_DEVIATION = np.array([np.inf, np.inf, 0.2, 0.1])
+# How far the last fit, with free branches, may go from that with agreed ones; and in the logarithm of the scaling.
+LAST_DEVIATION, LAST_SCALING_DEVIATION = np.array([0.2, 0.2, 0.02, 0.02]), 0.06
 # Starts: ratios g, each with a long and a short switching time.
 START_RATIOS = (0.4, 3.0)
-FIRST_ITERATIONS, REFITS = 8, 2
+FIRST_ITERATIONS, REFITS, LAST_ITERATIONS = 8, 2, 5
 # Of all steps, the part that each refit takes.
 REFIT_SHARE = 0.6
 # Logarithm of the scaling from those of U, S, g, T, in units of the deviations.
@@ -292,6 +296,8 @@ def _fit_batch(
         prior = _prior(anchor, REFIT_DEVIATION, distance, n_independent, units)
         refit = _run(curves, points, prior, np.arange(len(columns)), max(5, int(REFIT_SHARE * iterations)))
         curves, distance = refit.log_curve, refit.distance
+    prior = _prior(curves, LAST_DEVIATION, distance, n_independent, units, LAST_SCALING_DEVIATION)
+    curves = _run(curves, phase_bins(u, s), prior, np.arange(len(columns)), LAST_ITERATIONS).log_curve
     if units is not None:
         # The condition is stiff, but not hard.
         curves = np.concatenate([(units + curves[:, 1] + curves[:, 2])[:, None], curves[:, 1:]], axis=1)
@@ -367,6 +373,7 @@ def _prior(
     distance: Float[np.ndarray, " genes"],
     n_independent: float,
     units: Float[np.ndarray, " genes"] | None,
+    scaling_deviation: float = np.inf,
 ) -> Prior:
     r"""Normal prior in units of the loss.
 
@@ -375,7 +382,8 @@ def _prior(
     A fixed scaling is the stiff condition :math:`\log U - \log S - \log g =` its logarithm in the units of the gene.
     """
     strength = _finite(distance, 1.0) / (2 * n_independent)
-    precision = strength[:, None, None] * np.diag(1 / np.square(standard_deviation))
+    inverse = np.diag(1 / np.square(standard_deviation)) + np.outer(SCALING, SCALING) / scaling_deviation**2
+    precision = strength[:, None, None] * inverse
     mean = np.asarray(mean, dtype=float).copy()
     if units is not None:
         precision = precision + 10.0 * np.outer(SCALING, SCALING)

@@ -31,6 +31,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float
 
+from jaxvelo.dynamics._gene_blocks import gene_blocks
 from jaxvelo.dynamics._shared_directions import shared_directions
 from jaxvelo.dynamics._splicing import SplicingKinetics
 from jaxvelo.graph._threads import n_workers, worker_threads
@@ -235,10 +236,14 @@ def steady_slopes(
     unspliced: Float[np.ndarray, "cells genes"], spliced: Float[np.ndarray, "cells genes"]
 ) -> Float[np.ndarray, " genes"]:
     """Slopes of the lines through the origin and the cells that are highest in both kinds of counts."""
-    height = unspliced / _positive(np, unspliced.max(axis=0)) + spliced / _positive(np, spliced.max(axis=0))
-    used = height >= np.quantile(height, 1 - EXTREME, axis=0)
-    across = np.sum(unspliced * spliced, axis=0, where=used)
-    return across / _positive(np, np.sum(np.square(spliced), axis=0, where=used))
+    slopes = np.empty(spliced.shape[1], dtype=spliced.dtype)
+    for genes in gene_blocks(*spliced.shape):
+        u, s = unspliced[:, genes], spliced[:, genes]
+        height = u / _positive(np, u.max(axis=0)) + s / _positive(np, s.max(axis=0))
+        used = height >= np.quantile(height, 1 - EXTREME, axis=0)
+        across = np.sum(u * s, axis=0, where=used)
+        slopes[genes] = across / _positive(np, np.sum(np.square(s), axis=0, where=used))
+    return slopes
 
 
 def fit_gene_models(
