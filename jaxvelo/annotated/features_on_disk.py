@@ -21,6 +21,7 @@ from jaxvelo.annotated.feature_data import (
     name_of_features,
     selected_genes,
 )
+from jaxvelo.graph import NeighborGraph
 from jaxvelo.graph._buckets import next_size
 from jaxvelo.graph._row_blocks import RowBlock
 from jaxvelo.transitions import Features
@@ -93,9 +94,9 @@ class FeaturesOnDisk:
         """Bytes of the expression of one cell in memory."""
         return next_size(self.n_genes) * self.dtype.itemsize
 
-    def features(self, pad: bool = True) -> Features:
+    def features(self, pad: bool = True, graph: NeighborGraph | None = None, shared: bool = False) -> Features:
         """All of them, in memory, for tools that need them at once."""
-        return self._in_memory.features(pad)
+        return self._in_memory.features(pad, graph, shared)
 
     @functools.cached_property
     def _in_memory(self) -> FeatureData:

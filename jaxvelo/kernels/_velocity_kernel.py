@@ -183,7 +183,8 @@ class VelocityKernel(NeighborKernel):
             if isinstance(self._data, FeaturesOnDisk):
                 values, logits, scale = self._evaluate_on_disk(self._data, velocity, pad, key, memory_limit)
             else:
-                values, logits, scale = evaluate_velocity(velocity, self.graph, self._data.features(pad), key)
+                features = self._data.features(pad, self.graph, shared=True)
+                values, logits, scale = evaluate_velocity(velocity, self.graph, features, key)
             if softmax_scale is None:
                 params["softmax_scale"] = float(scale)
                 logger.info("Using `softmax_scale=%.4f`", params["softmax_scale"])
@@ -195,6 +196,11 @@ class VelocityKernel(NeighborKernel):
         self, data: FeaturesOnDisk, velocity: Velocity, pad: bool, key: jax.Array | None, memory_limit: Any
     ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...], jax.Array]:
         """Probabilities, logits and scale, of layers on disk."""
+        if self.graph.pattern.mesh is not None and jax.process_count() > 1:
+            raise ValueError(
+                "Expected one process for layers on disk, found that several share the graph. Load the layers as "
+                "`adata.to_memory()`, or unset `jaxvelo.settings.mesh`."
+            )
         budget = bytes_of(memory_limit)
         piece, for_blocks = for_pieces_and_blocks(budget)
         while True:
@@ -296,7 +302,7 @@ class VelocityKernel(NeighborKernel):
     @property
     def features(self) -> dict[str, Features]:
         """Gene expression and velocity of the genes in use, by name."""
-        return {self._data.name: self._data.features(pad=_may_pad(self.params))}
+        return {self._data.name: self._data.features(_may_pad(self.params), self.graph)}
 
     @property
     def genes(self) -> np.ndarray:

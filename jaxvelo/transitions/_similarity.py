@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
 from jaxvelo.graph import Pattern, map_rows
+from jaxvelo.graph._blocks import of_neighbors, of_own_cells
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide, safe_sqrt
 
@@ -55,25 +58,30 @@ def _built_in(similarity: str, features: Features, gene_weights, pattern: Patter
     x = jax.vmap(product.expression)(features.x)
     u, norms = jax.vmap(product.velocity)(features.v)
 
-    def forward(own, others, u):
+    def forward(product, own, others, u):
         delta, mean = displacements(own, others)
         return jnp.einsum("kg,g->k", delta, u), product.norms(delta, mean) if normalize else None
 
-    def backward(own, others):
+    def backward(product, own, others):
         (own, _), (others, u) = own, others
         delta, mean = displacements(own, others)
         return -jnp.einsum("kg,kg->k", delta, u), product.norms(delta, mean) if normalize else None
 
+    options: Any = {"slot_bytes": slot_bytes(features), "halo": features.halo}
     # Only the sums over genes stand in the loop: every further step there costs as often as there are blocks.
     if transpose:
-        logits, lengths = map_rows(backward, pattern, (x, u), slot_bytes=slot_bytes(features))
+        logits, lengths = map_rows(Partial(backward, product), pattern, (x, u), **options)
     else:
-        of_rows = tuple(u[row] for row in pattern.rows)
-        logits, lengths = map_rows(forward, pattern, x, of_rows, slot_bytes=slot_bytes(features))
+        logits, lengths = map_rows(
+            Partial(forward, product), pattern, x, of_own_cells(pattern, u, features.halo), **options
+        )
     if not normalize:
         return tuple(jnp.where(edge, logit, 0) for logit, edge in zip(logits, mask, strict=True)), mask
-    others = pattern.columns if transpose else tuple(row[:, None] for row in pattern.rows)
-    lengths = tuple(length * norms[cell] for length, cell in zip(lengths, others, strict=True))
+    if transpose:
+        speeds = of_neighbors(pattern, norms, features.halo)
+    else:
+        speeds = tuple(own[:, None] for own in of_own_cells(pattern, norms, features.halo))
+    lengths = tuple(length * speed for length, speed in zip(lengths, speeds, strict=True))
     return (
         tuple(jnp.where(e, safe_divide(logit, n), 0) for logit, n, e in zip(logits, lengths, mask, strict=True)),
         tuple(edge & (n > 0) for n, edge in zip(lengths, mask, strict=True)),
@@ -84,19 +92,20 @@ def _custom(similarity, features: Features, gene_weights, pattern: Pattern, mask
     """Logits by a user's function. Gene weights scale velocity and displacement by their square roots."""
     x, root = scaled_by_weights(features, gene_weights)
 
-    def forward(own, others, edge, v):
+    def forward(root, own, others, edge, v):
         return jnp.where(edge, similarity(v * root, others - own[None]), 0)
 
-    def backward(own, others, edge):
+    def backward(root, own, others, edge):
         (own, _), (others, v) = own, others
         delta = others - own[None]
         logits = jax.vmap(lambda v_j, delta_j: similarity(v_j, -delta_j[None])[0])(v * root[None], delta)
         return jnp.where(edge, logits, 0)
 
+    options: Any = {"slot_bytes": slot_bytes(features), "halo": features.halo}
     if transpose:
-        return map_rows(backward, pattern, (x, features.v), mask, slot_bytes=slot_bytes(features)), mask
-    of_rows = tuple(features.v[row] for row in pattern.rows)
-    return map_rows(forward, pattern, x, mask, of_rows, slot_bytes=slot_bytes(features)), mask
+        return map_rows(Partial(backward, root), pattern, (x, features.v), mask, **options), mask
+    of_rows = of_own_cells(pattern, features.v, features.halo)
+    return map_rows(Partial(forward, root), pattern, x, mask, of_rows, **options), mask
 
 
 def scaled_by_weights(

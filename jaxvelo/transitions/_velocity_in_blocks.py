@@ -64,7 +64,7 @@ def velocity_in_blocks(
 
     Each row is computed by the program that computes it in memory, with the slots that it has there, so that results
     differ by rounding at most. The features are read once for the deterministic model and once more for the others
-    unless the scale is given.
+    unless the scale is given. Blocks are computed by the default device, also where several share the graph.
 
     Parameters
     ----------
@@ -90,7 +90,8 @@ def velocity_in_blocks(
     """
     edges = graph.edges[velocity.edges_name]
     blocks = list(row_blocks(connectivities, near_order(connectivities), n_bytes, budget))
-    stream = _Stream(LocalGraphs(graph, blocks), blocks, read, needs_all_velocities(velocity))
+    sharding = None if graph.pattern.mesh is None else graph.columns[0].sharding
+    stream = _Stream(LocalGraphs(graph, blocks), blocks, read, needs_all_velocities(velocity), sharding)
     scale = velocity.softmax_scale
     if velocity.model == "deterministic" or scale is None:
         without_scale = eqx.tree_at(lambda v: v.log_scale, velocity, None, is_leaf=lambda leaf: leaf is None)
@@ -113,7 +114,10 @@ def velocity_in_blocks(
 class _Stream:
     """The blocks of a graph, with what they read."""
 
-    def __init__(self, local: LocalGraphs, blocks: list[RowBlock], read: ReadFeatures, all_velocities: bool):
+    def __init__(
+        self, local: LocalGraphs, blocks: list[RowBlock], read: ReadFeatures, all_velocities: bool, sharding: Any
+    ):
+        self._sharding = sharding
         self._local, self._blocks, self._read = local, blocks, read
         self._n_velocities = local.n_gathered if all_velocities else local.n_own
 
@@ -149,7 +153,7 @@ class _Stream:
             for result, of_block in zip(results, found, strict=True):
                 self._local.put_back(result, of_block, places)
             del features
-        return tuple(jax.device_put(tuple(result)) for result in results)
+        return tuple(jax.device_put(tuple(result), self._sharding) for result in results)
 
 
 @eqx.filter_jit
