@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxvelo.graph import Pattern, map_rows
 from jaxvelo.transitions._features import Features
-from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide, safe_sqrt
+from jaxvelo.transitions._inner_product import InnerProduct, safe_divide, safe_sqrt
 
 Similarity = str | Callable[[Float[Array, " genes"], Float[Array, "neighbors genes"]], Float[Array, " neighbors"]]
 
@@ -53,31 +55,62 @@ def _built_in(similarity: str, features: Features, gene_weights, pattern: Patter
     center, normalize = SIMILARITIES[similarity]
     product = InnerProduct.over_genes(features, gene_weights, center)
     x = jax.vmap(product.expression)(features.x)
-    u, norms = jax.vmap(product.velocity)(features.v)
-
-    def forward(own, others, u):
-        delta, mean = displacements(own, others)
-        return jnp.einsum("kg,g->k", delta, u), product.norms(delta, mean) if normalize else None
-
-    def backward(own, others):
-        (own, _), (others, u) = own, others
-        delta, mean = displacements(own, others)
-        return -jnp.einsum("kg,kg->k", delta, u), product.norms(delta, mean) if normalize else None
-
-    # Only the sums over genes stand in the loop: every further step there costs as often as there are blocks.
+    lengths: Any
     if transpose:
+        u, of_cells = jax.vmap(product.velocity)(features.v)
+
+        def backward(own, others):
+            (own, _), (others, u) = own, others
+            delta, mean = product.displacements(own, others)
+            return -jnp.einsum("kg,kg->k", delta, u), product.norms(delta, mean) if normalize else None
+
+        # Only the sums over genes stand in the loop: every further step there costs as often as there are blocks.
         logits, lengths = map_rows(backward, pattern, (x, u), slot_bytes=slot_bytes(features))
+        norms = tuple(of_cells[column] for column in pattern.columns)
     else:
-        of_rows = tuple(u[row] for row in pattern.rows)
-        logits, lengths = map_rows(forward, pattern, x, of_rows, slot_bytes=slot_bytes(features))
+        logits, lengths, norms = _forward(product, x, features.v, pattern, normalize)
     if not normalize:
         return tuple(jnp.where(edge, logit, 0) for logit, edge in zip(logits, mask, strict=True)), mask
-    others = pattern.columns if transpose else tuple(row[:, None] for row in pattern.rows)
-    lengths = tuple(length * norms[cell] for length, cell in zip(lengths, others, strict=True))
+    lengths = tuple(length * norm for length, norm in zip(lengths, norms, strict=True))
     return (
         tuple(jnp.where(e, safe_divide(logit, n), 0) for logit, n, e in zip(logits, lengths, mask, strict=True)),
         tuple(edge & (n > 0) for n, edge in zip(lengths, mask, strict=True)),
     )
+
+
+@eqx.filter_custom_jvp
+def _forward(product: InnerProduct, x: Any, v: Array, pattern: Pattern, normalize: bool) -> Any:
+    """Inner products of velocities and displacements, lengths of the displacements, and norms of the velocities.
+
+    The velocities are centred where they are needed, block by block, so that there is no copy of them.
+    """
+
+    def of_row(own, others, row):
+        delta, mean = product.displacements(own, others)
+        u, norm = product.velocity(v[row])
+        lengths = (product.norms(delta, mean), norm[None]) if normalize else (None, None)
+        return jnp.einsum("kg,g->k", delta, u), *lengths
+
+    return map_rows(of_row, pattern, x, pattern.rows, slot_bytes=_bytes_of_row(v))
+
+
+@_forward.def_jvp
+def _forward_and_tangents(primals: Any, tangents: Any) -> Any:
+    """The same with derivatives: each block would have a gradient of the size of all velocities."""
+
+    def at_once(product, x, v, pattern, normalize):
+        u, norms = jax.vmap(product.velocity)(v)
+
+        def of_row(own, others, u):
+            delta, mean = product.displacements(own, others)
+            return jnp.einsum("kg,g->k", delta, u), product.norms(delta, mean) if normalize else None
+
+        of_rows = tuple(u[row] for row in pattern.rows)
+        logits, lengths = map_rows(of_row, pattern, x, of_rows, slot_bytes=_bytes_of_row(v))
+        of_velocities = tuple(norms[row][:, None] if normalize else None for row in pattern.rows)
+        return logits, lengths, of_velocities
+
+    return eqx.filter_jvp(at_once, primals, tangents)
 
 
 def _custom(similarity, features: Features, gene_weights, pattern: Pattern, mask, transpose: bool) -> Logits:
@@ -110,4 +143,8 @@ def scaled_by_weights(
 
 def slot_bytes(features: Features) -> int:
     """Bytes of one neighbour's displacement."""
-    return features.x.shape[1] * features.x.dtype.itemsize
+    return _bytes_of_row(features.x)
+
+
+def _bytes_of_row(x: Array) -> int:
+    return x.shape[1] * x.dtype.itemsize
