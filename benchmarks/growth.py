@@ -3,12 +3,12 @@
 Usage::
 
     python -m benchmarks.growth [--cells 3000,10000,30000] [--genes 2000] [--peers DIR] [--minutes 60]
-                                [--peer-minutes 10] [--folder DIR] [--keep] [--figure FILE]
+                                [--peer-minutes 10] [--folder DIR] [--json FILE] [--figure FILE]
 
 ``DIR`` is a virtual environment with CellRank and scVelo. Cells are those of :func:`jaxvelo.datasets.simulate`, with 30
 neighbours; all genes are velocity genes. For each number of cells there is one process of ours and one of theirs, one
 after the other, which does one step after the other until it is done or its time is up. Times are those of first calls,
-with what is compiled. Numbers of cells that are not asked for stay in the results as they are.
+with what is compiled. ``--json`` keeps the numbers of cells that are not run.
 """
 
 from __future__ import annotations
@@ -135,11 +135,12 @@ def main() -> None:
     parser.add_argument("--peer-minutes", type=float, default=10, help="the same for the peers")
     parser.add_argument("--folder", type=Path, help="where counts are written to, and kept: several GB for many cells")
     parser.add_argument("--figure", type=Path, help="draw times by cells")
+    parser.add_argument("--json", type=Path, help="write all numbers here, and keep those of sizes not run")
     arguments = parser.parse_args()
-    known = records.read("growth")
     numbers: dict[str, Any] = {"genes": arguments.genes, "points": {}}
-    if known is not None and known["numbers"]["genes"] == arguments.genes:
-        numbers = known["numbers"]
+    if arguments.json and arguments.json.exists():
+        known = json.loads(arguments.json.read_text())
+        numbers = known if known["genes"] == arguments.genes else numbers
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         for n_cells in map(int, arguments.cells.split(",")):
@@ -164,7 +165,8 @@ def main() -> None:
                 of_sizes = numbers["points"].setdefault(who, {})
                 of_sizes[str(n_cells)] = point
                 numbers["points"][who] = dict(sorted(of_sizes.items(), key=lambda item: int(item[0])))
-                records.write("growth", numbers)
+                if arguments.json:
+                    arguments.json.write_text(json.dumps(numbers, indent=1))
             if arguments.folder is None:
                 file.unlink()
     print(table(numbers))

@@ -16,15 +16,13 @@ RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ("jaxvelo", "jax", "jaxlib", "numpy", "scipy", "anndata", "faiss-cpu", "scikit-learn")
 
 
-def write(group: str, numbers: Any) -> Path:
-    """Write the numbers of a group of benchmarks; those of its former run are replaced."""
-    record = {"group": group, **surroundings(), "numbers": numbers}
-    RESULTS.mkdir(exist_ok=True)
+def write(group: str, numbers: Any, table: str) -> None:
+    """Write the numbers and the table of a group of benchmarks; those of its former run are replaced."""
+    record = {"group": group, **surroundings(), "numbers": numbers, "table": table}
     file = RESULTS / f"{group}.json"
     temporary = file.with_suffix(".tmp")
     temporary.write_text(json.dumps(record, indent=1) + "\n")
     temporary.replace(file)
-    return file
 
 
 def read(group: str) -> dict[str, Any] | None:
