@@ -156,8 +156,9 @@ def truth_rows(truth: dict[str, Any]) -> list[str]:
         *lines,
         "",
         f"1,500 cells × 200 genes, {len(seeds)} seeds (mean ± standard deviation), on the genes that all methods have "
-        "fitted. γ/β, scaling and β × switch: median absolute error of the logarithm, less is better; time: Spearman, "
-        "velocity: cosine over genes, and Pearson correlation over cells by gene, more is better.",
+        "fitted. γ/β (`fit_ratio` where there is one), scaling and β × switch: median absolute error of the "
+        "logarithm, less is better; time: Spearman, velocity: cosine over genes, and Pearson correlation over cells by "
+        "gene, more is better.",
     ]
 
 

@@ -218,9 +218,11 @@ def collect(adata: AnnData) -> dict[str, np.ndarray]:
     Returns
     -------
     dict
-        ``COLUMNS`` of shape (genes,), ``LAYERS`` of shape (cells, genes).
+        ``COLUMNS`` and, of a fit that says what ratio of the rates to rely on, ``"fit_ratio"``, of shape (genes,);
+        ``LAYERS`` of shape (cells, genes).
     """
-    columns = {name: np.asarray(adata.var[name], dtype=float) for name in COLUMNS}
+    names = (*COLUMNS, "fit_ratio") if "fit_ratio" in adata.var else COLUMNS
+    columns = {name: np.asarray(adata.var[name], dtype=float) for name in names}
     return columns | {name: np.asarray(adata.layers[name], dtype=np.float32) for name in LAYERS}
 
 
@@ -251,7 +253,8 @@ def score(
         NaN where nothing is there to score.
 
         - ``fitted``, ``scored``: number of genes;
-        - ``ratio``, ``ratio_bias``: median of absolute and of signed errors of log(gamma / beta);
+        - ``ratio``, ``ratio_bias``: median of absolute and of signed errors of log(gamma / beta), of ``fit_ratio``
+          where there is one; ``curve_ratio``, ``curve_ratio_bias``: of the curve's;
         - ``scaling``, ``scaling_bias``: the same for log(fit_scaling) against the capture;
         - ``switch``, ``switch_bias``: the same for log(beta × time of the switch), of genes whose switch is observed;
         - ``time``: Spearman correlation over cells of ``fit_t`` and the true time, mean over genes. Cells before the
@@ -266,8 +269,10 @@ def score(
     var = truth.var
     beta = result["fit_beta"] * result["fit_scaling"]  # scVelo's fit_beta is per captured unspliced molecule
     scores = {"fitted": float(fitted.sum()), "scored": float(use.sum())}
+    of_curve = result["fit_gamma"] / beta
     for name, found, true, where in (
-        ("ratio", result["fit_gamma"] / beta, var["true_ratio"], use),
+        ("ratio", result.get("fit_ratio", of_curve), var["true_ratio"], use),
+        ("curve_ratio", of_curve, var["true_ratio"], use),
         ("scaling", result["fit_scaling"], var["true_capture"], use),
         ("switch", beta * result["fit_t_"], var["true_beta_switch"], use & var["switch_observed"].to_numpy()),
     ):

@@ -298,6 +298,7 @@ def test_run_on_counts_heeds_no_earlier_fit(raw, tmp_path, capsys):
     adata.varm["fit_covariance"] = np.ones((adata.n_vars, 3))
     adata.var["fit_diff_kinetics"], adata.uns["recover_dynamics"] = "0", {"fit_diff_kinetics": "clusters"}
     adata.var["spearmans_score"] = 0.5
+    adata.uns["rank_dynamical_genes"] = adata.uns["rank_velocity_genes"] = {"params": {"groupby": "clusters"}}
     adata.var["fit_quality"] = 7.0  # which no fit writes
     adata.write_h5ad(raw)
     result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(tmp_path / "out")]), capsys)
@@ -310,6 +311,7 @@ def test_run_on_counts_heeds_no_earlier_fit(raw, tmp_path, capsys):
     assert "fit_covariance" not in written.varm
     assert "fit_diff_kinetics" not in {*written.var, *written.uns["recover_dynamics"]}
     assert "spearmans_score" not in written.var
+    assert not {"rank_dynamical_genes", "rank_velocity_genes"} & set(written.uns)
     assert set(written.var["fit_status"]) <= {"converged", "not converged", "at a bound", "too few cells", "not fitted"}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.entries import read_numbers, stored_parameters
@@ -20,7 +20,11 @@ from jaxvelo.annotated.fit_columns import (
     FIT_LAYERS,
     LOSS,
     MODEL,
+    OWN_ARRAYS,
+    OWN_COLUMNS,
+    OWN_LAYERS,
     STATUS,
+    of_other_rates,
     read_covariances,
 )
 from jaxvelo.annotated.kinetic_tests import forget_kinetic_tests
@@ -92,7 +96,7 @@ def _placed(before: np.ndarray | None, shape: tuple[int, ...], places: Any, valu
 
 
 def read_stored_fit(adata: AnnData) -> StoredFit:
-    """Read what earlier fits have left, jaxvelo's or scVelo's.
+    """Read what earlier fits have left, jaxvelo's or scVelo's; of genes with other rates since, what these are not of.
 
     Raises
     ------
@@ -126,7 +130,31 @@ def read_stored_fit(adata: AnnData) -> StoredFit:
     if MODEL in adata.var:
         known = adata.var[MODEL].notna().to_numpy()
         model[known] = adata.var[MODEL].astype(str).to_numpy()[known]
-    return StoredFit(columns, layers, arrays, names, model)
+    fit = StoredFit(columns, layers, arrays, names, model)
+    others = of_other_rates(adata)
+    return _without(fit, others) if others.any() else fit
+
+
+def _without(fit: StoredFit, genes: Bool[np.ndarray, " genes"]) -> StoredFit:
+    """Leave out of some genes what only this fit writes, and not the one that has changed their rates."""
+
+    def emptied(values: np.ndarray, axis: int) -> np.ndarray:
+        places = (slice(None),) * axis + (genes,)
+        if np.isnan(values[places]).all():
+            return values
+        result = values.astype(values.dtype if values.dtype.kind == "f" else float)  # a copy
+        result[places] = np.nan
+        return result
+
+    status, model = fit.status.copy(), fit.model.copy()
+    status[genes], model[genes] = FITTED_BEFORE, None
+    return StoredFit(
+        {name: emptied(x, 0) if name in OWN_COLUMNS else x for name, x in fit.columns.items()},
+        {name: emptied(x, 1) if name in OWN_LAYERS else x for name, x in fit.layers.items()},
+        {name: emptied(x, 0) if name in OWN_ARRAYS else x for name, x in fit.arrays.items()},
+        status,
+        model,
+    )
 
 
 def write_fit(adata: AnnData, fit: StoredFit) -> None:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-SLASH = "\u2215"
-"""The sign of division: stands for a slash in the names of stored columns, where files of HDF5 and zarr allow none."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +105,3 @@ def memberships_of(states: str) -> str:
 def colors_of(states: str) -> str:
     """Key in ``uns`` of the colours of states."""
     return f"{states}_colors"
-
-
-def with_storable_columns(table: Any) -> Any:
-    """Copy of a data frame of results of states, in whose names there may be slashes, as it is stored."""
-    return table.rename(columns=lambda name: str(name).replace("/", SLASH))
-
-
-def with_columns_of_states(table: Any) -> Any:
-    """Copy of a stored data frame with the names that :func:`with_storable_columns` has changed."""
-    return table.rename(columns=lambda name: str(name).replace(SLASH, "/"))

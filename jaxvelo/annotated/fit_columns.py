@@ -14,20 +14,28 @@ from jaxvelo.annotated.entries import read_numbers, require_key
 from jaxvelo.configuration import logger
 from jaxvelo.dynamics import SplicingKinetics
 
-# Numbers that a fit of the dynamical model leaves for each gene, jaxvelo's or scVelo's, and times of the cells.
-FIT_COLUMNS = tuple(
+# Numbers that a fit of the dynamical model leaves for each gene, and times of the cells; first those that scVelo's fit
+# does not write.
+OWN_COLUMNS = tuple(
     f"fit_{name}"
     for name in (
-        *("alpha", "beta", "gamma", "t_", "scaling", "std_u", "std_s", "likelihood", "variance", "residual"),
-        *("u0", "s0", "steady_u", "steady_s", "alignment_scaling", "pval_steady"),
-        *("explained", "ratio", "log_ratio_se", "velocity_of"),
+        *("residual", "explained", "gradual_slope", "ratio", "log_ratio_se", "velocity_of"),
         *("log_alpha_se", "log_gamma_se", "log_t__se", "log_scaling_se"),
     )
 )
-VELOCITY, VELOCITY_OF = "fit_velocity", "fit_velocity_of"
+FIT_COLUMNS = OWN_COLUMNS + tuple(
+    f"fit_{name}"
+    for name in (
+        *("alpha", "beta", "gamma", "t_", "scaling", "std_u", "std_s", "likelihood", "variance"),
+        *("u0", "s0", "steady_u", "steady_s", "alignment_scaling", "pval_steady"),
+    )
+)
+VELOCITY, VELOCITY_OF, GRADUAL_SLOPE = "fit_velocity", "fit_velocity_of", "fit_gradual_slope"
 CURVE_LAYERS = ("fit_tau", "fit_tau_", "fit_on")
 FIT_LAYERS = ("fit_t", *CURVE_LAYERS, VELOCITY)
+OWN_LAYERS = ("fit_on", VELOCITY)
 COVARIANCE, LOSS, EVIDENCE = FIT_ARRAYS = ("fit_covariance", "loss", "fit_evidence")
+OWN_ARRAYS = (COVARIANCE, EVIDENCE)
 R2, STATUS, MODEL = "fit_r2", "fit_status", "fit_model"
 FIT_FIRST = "Fit the dynamical model first: `jaxvelo.tl.recover_dynamics(adata)`."
 RATES = ("fit_alpha", "fit_beta", "fit_gamma", "fit_t_", "fit_scaling")
@@ -83,11 +91,42 @@ def number_of_rates(rates: Sequence[Float[np.ndarray, " genes"]]) -> Float[np.nd
     return np.where(known.all(axis=0), np.sqrt([2, 3, 5, 7, 11]) @ logarithms, np.nan)
 
 
-def rates_are_those_of(columns: Mapping[str, Float[np.ndarray, " genes"]]) -> Bool[np.ndarray, " genes"]:
-    """Mask of the genes whose velocities are those of their rates, but for rounding to single precision."""
-    if VELOCITY_OF not in columns:
+def rates_are_those_of(
+    columns: Mapping[str, Float[np.ndarray, " genes"]], name: str = VELOCITY_OF
+) -> Bool[np.ndarray, " genes"]:
+    """Mask of the genes whose rates are those that a column has the number of, but for rounding to single precision."""
+    if name not in columns:
         return np.zeros(len(columns[RATES[0]]), dtype=bool)
-    return np.isclose(columns[VELOCITY_OF], number_of_rates([columns[name] for name in RATES]), rtol=0, atol=1e-4)
+    return np.isclose(columns[name], number_of_rates([columns[rate] for rate in RATES]), rtol=0, atol=1e-4)
+
+
+def of_other_rates(adata: AnnData) -> Bool[np.ndarray, " genes"]:
+    """Mask of the genes whose rates are not those that a fit of jaxvelo has noted: another fit has changed them since.
+
+    Of such genes, what that fit has left beside the rates, and others do not write, describes nothing that is there:
+    probabilities of the branches, velocities, covariances, model, evidence and status. Velocities without such a note
+    are of unknown rates.
+    """
+    if not set(RATES) <= set(adata.var) or (VELOCITY_OF not in adata.var and VELOCITY not in adata.layers):
+        return np.zeros(adata.n_vars, dtype=bool)
+    names = (name for name in (VELOCITY_OF, *RATES) if name in adata.var)
+    columns = {name: read_numbers(adata.var, name, "adata.var", FIT_FIRST) for name in names}
+    has_rates = np.isfinite(number_of_rates([columns[name] for name in RATES]))
+    return has_rates & ~rates_are_those_of(columns)
+
+
+def warn_of_other_rates(adata: AnnData, names: Sequence[str]) -> None:
+    """Say of how many genes layers are not used, as they are of other rates."""
+    others = of_other_rates(adata)
+    left = {name: ~np.isnan(_columns(adata, name, others, np.dtype(float))).all(axis=0) for name in names}
+    if found := [name for name in names if left[name].any()]:
+        logger.warning(
+            "Leaving out what `adata.layers` has in %s for %d genes: it is not of the rates in `adata.var`, which "
+            "another fit has changed since. Their velocities are those of the curves. For others, fit these genes "
+            "again: `jaxvelo.tl.recover_dynamics(adata, ...)`",
+            listed(found),
+            np.count_nonzero(np.any([left[name] for name in found], axis=0)),
+        )
 
 
 def read_covariances(adata: AnnData, remedy: str) -> Float[np.ndarray, "genes 4 4"] | None:
@@ -140,6 +179,8 @@ def read_times(adata: AnnData, min_likelihood: float | None) -> Float[np.ndarray
 def read_branch_times(adata: AnnData, fitted: np.ndarray, switch: np.ndarray) -> list[np.ndarray]:
     """Times on both branches and the probability of the first; from ``fit_t`` for genes that have nothing else.
 
+    That is so, too, for genes with other rates than the probabilities are of (:func:`of_other_rates`).
+
     Parameters
     ----------
     adata
@@ -156,7 +197,8 @@ def read_branch_times(adata: AnnData, fitted: np.ndarray, switch: np.ndarray) ->
     ValueError
         If some are not finite.
     """
-    layers = {name: _columns(adata, name, fitted, switch.dtype) for name in ("fit_tau", "fit_tau_", "fit_on")}
+    layers = {name: _columns(adata, name, fitted, switch.dtype) for name in CURVE_LAYERS}
+    layers["fit_on"][:, of_other_rates(adata)[fitted]] = np.nan
     others = np.isnan(layers["fit_on"]).all(axis=0)
     if not others.all():
         for name in layers:
@@ -176,7 +218,7 @@ def read_branch_times(adata: AnnData, fitted: np.ndarray, switch: np.ndarray) ->
 def read_velocities(adata: AnnData, fitted: np.ndarray, dtype: np.dtype) -> Float[np.ndarray, "cells genes"]:
     """Velocities of the models that the fit has chosen; NaN for genes of which it says none, such as scVelo's.
 
-    Rates may have changed since, by another fit: then the velocities are not theirs, and NaN, with a warning.
+    Rates may have changed since, by another fit: then the velocities are not theirs, and NaN.
 
     Raises
     ------
@@ -184,19 +226,8 @@ def read_velocities(adata: AnnData, fitted: np.ndarray, dtype: np.dtype) -> Floa
         If those of a gene are not all finite, or all NaN.
     """
     velocity = _columns(adata, VELOCITY, fitted, dtype)
+    velocity[:, of_other_rates(adata)[fitted]] = np.nan
     known = ~np.isnan(velocity).all(axis=0)
-    names = [*RATES, *([VELOCITY_OF] if VELOCITY_OF in adata.var else [])]
-    columns = {name: read_numbers(adata.var, name, "adata.var", FIT_FIRST)[fitted] for name in names}
-    of_others = known & ~rates_are_those_of(columns)
-    if of_others.any():
-        velocity[:, of_others] = np.nan
-        known &= ~of_others
-        logger.warning(
-            "`adata.layers[%r]` is not of the rates in `adata.var` for %d genes: their velocities are those of the "
-            "curves. To renew them, fit these genes again: `jaxvelo.tl.recover_dynamics(adata, ...)`",
-            VELOCITY,
-            np.count_nonzero(of_others),
-        )
     if known.any():
         _check_times(velocity[:, known], VELOCITY)
     return velocity

@@ -13,9 +13,10 @@ from jaxtyping import Float, Int
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.entries import require_key, stored_parameters
-from jaxvelo.annotated.fate_keys import FateKeys, memberships_of, with_columns_of_states
+from jaxvelo.annotated.fate_keys import FateKeys, memberships_of
 from jaxvelo.annotated.groups import group_codes
 from jaxvelo.annotated.names import places_by_name, text_of
+from jaxvelo.annotated.storable_columns import with_named_columns
 from jaxvelo.configuration import logger
 
 
@@ -175,7 +176,7 @@ def read_drivers(adata: AnnData, keys: FateKeys, use_raw: bool | None, remedy: s
     table = require_key(mapping, key, where, remedy)
     if not isinstance(table, pd.DataFrame):
         raise ValueError(f"Expected a data frame in `{where}[{key!r}]`, found `{type(table).__name__}`. {remedy}")
-    return with_columns_of_states(table)
+    return with_named_columns(table)
 
 
 def correlations_of(table: pd.DataFrame, lineage: Any) -> np.ndarray:

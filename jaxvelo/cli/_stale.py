@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jaxvelo.annotated.fate_keys import FateKeys, colors_of, memberships_of, probabilities_of
 from jaxvelo.annotated.fit_columns import FIT_ARRAYS, FIT_COLUMNS, FIT_LAYERS, MODEL, R2, STATUS
-from jaxvelo.annotated.kinetic_tests import GROUPS, P_VALUE, P_VALUES
+from jaxvelo.annotated.kinetic_tests import GROUPS, P_VALUE, P_VALUES, TESTED
 from jaxvelo.configuration import logger
 
 if TYPE_CHECKING:
@@ -20,10 +20,16 @@ def forget_fits(adata: AnnData) -> None:
     _leave_out(
         adata,
         "an earlier fit, as moments are new",
-        var={"velocity_genes", "spearmans_score", R2, STATUS, MODEL, *FIT_COLUMNS, GROUPS, P_VALUE},
+        var={"velocity_genes", "spearmans_score", R2, STATUS, MODEL, *FIT_COLUMNS, GROUPS, P_VALUE, TESTED},
         layers=set(FIT_LAYERS),
         varm={*FIT_ARRAYS, P_VALUES} if "fit_alpha" in adata.var else set(),
     )
+    forget_ranks_of_fits(adata)
+
+
+def forget_ranks_of_fits(adata: AnnData) -> None:
+    """Leave out what the file may hold of the order of genes by the likelihoods of another fit."""
+    _leave_out(adata, "ranks of genes by another fit", uns={"rank_dynamical_genes"})
 
 
 def forget_components(adata: AnnData) -> None:
@@ -32,19 +38,19 @@ def forget_components(adata: AnnData) -> None:
 
 
 def forget_velocities(adata: AnnData, vkey: str) -> None:
-    """Leave out what the file may hold of other velocities: their graph, arrows, confidence and times."""
+    """Leave out what the file may hold of other velocities: their graph, arrows, ranks, confidence and times."""
     times = {"latent_time"} if vkey in adata.layers else set()
     _leave_out(
         adata,
         "what belongs to other velocities, as velocities are new",
         layers={f"variance_{vkey}", f"{vkey}_u"},
-        var={f"{vkey}_{name}" for name in ("gamma", "qreg_ratio", "r2", "offset", "offset2")},
+        var={f"{vkey}_{name}" for name in ("gamma", "qreg_ratio", "r2", "offset", "offset2")} | {"velocity_score"},
         obs={
             *(f"{vkey}_{name}" for name in ("self_transition", "pseudotime", "length", "confidence")),
             f"{vkey}_confidence_transition",
             *times,
         },
-        uns={f"{vkey}_params", f"{vkey}_graph", f"{vkey}_graph_neg"},
+        uns={f"{vkey}_params", f"{vkey}_graph", f"{vkey}_graph_neg", "rank_velocity_genes"},
         obsp={f"{vkey}_graph", f"{vkey}_graph_neg"},
         obsm=_arrows(adata, vkey),
     )

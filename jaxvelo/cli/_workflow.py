@@ -18,7 +18,7 @@ from jaxvelo.annotated.clusters import cluster_names
 from jaxvelo.annotated.genes import velocity_genes
 from jaxvelo.cli._errors import message_of
 from jaxvelo.cli._plan import Graph
-from jaxvelo.cli._stale import forget_velocities
+from jaxvelo.cli._stale import forget_ranks_of_fits, forget_velocities
 from jaxvelo.configuration import logger, settings, timed
 from jaxvelo.kernels import ConnectivityKernel, KernelExpression, VelocityKernel
 from jaxvelo.markov import mass_between_clusters, random_walks, sample_starts
@@ -189,6 +189,7 @@ def _named(graph: Graph) -> dict[str, Any]:
 def _add_dynamical_velocities(adata: AnnData, graph: Graph, fit: bool) -> tuple[str, str]:
     """Fit the dynamical model and compute its velocities; return why there are none, and more of it, or nothing."""
     if fit:
+        forget_ranks_of_fits(adata)
         shows_progress = sys.stderr.isatty() and settings.verbosity in ("info", "debug")
         try:
             tl.recover_dynamics(adata, show_progress_bar=shows_progress, **_named(graph))

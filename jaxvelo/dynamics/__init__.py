@@ -13,7 +13,7 @@ from jaxvelo.dynamics._dynamical_model import (
     standard_deviations,
 )
 from jaxvelo.dynamics._gene_likelihood import gene_likelihood
-from jaxvelo.dynamics._gene_models import MODELS, GeneModels, fit_gene_models, gene_models, steady_slopes
+from jaxvelo.dynamics._gene_models import GRADUAL, MODELS, GeneModels, fit_gene_models, gene_models, steady_slopes
 from jaxvelo.dynamics._group_contrast import GroupContrast, group_contrast
 from jaxvelo.dynamics._group_likelihood import group_likelihoods
 from jaxvelo.dynamics._kinetic_test import SIGNIFICANT, kinetic_p_values
@@ -37,6 +37,7 @@ from jaxvelo.dynamics._time_alignment import align_total_time
 
 __all__ = [
     "CONVERGED",
+    "GRADUAL",
     "MODELS",
     "SIGNIFICANT",
     "AgreedTime",

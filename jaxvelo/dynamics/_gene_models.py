@@ -34,7 +34,8 @@ from jaxtyping import Bool, Float
 from jaxvelo.dynamics._shared_directions import shared_directions
 from jaxvelo.dynamics._splicing import SplicingKinetics, velocities_in_blocks
 
-MODELS = ("curve", "induction", "repression", "gradual")
+GRADUAL = "gradual"
+MODELS = ("curve", "induction", "repression", GRADUAL)
 # Share of the cells, the highest of a gene, that show its steady states.
 EXTREME = 0.1
 # Standard deviations of the prior, of the size of a velocity and of the slope of the line, relative to their means.
@@ -67,11 +68,15 @@ class GeneModels(NamedTuple):
     explained
         Share of the changes along the shared directions that the models explain, of shape (genes,), at most one;
         negative where they say worse than no motion how the gene changes.
+    gradual_slope
+        Of the line of the cells, unspliced by spliced counts, that do not change by the model of gradual transcription
+        alone, of shape (genes,). NaN where the cells do not say.
     """
 
     evidence: Float[Any, "genes 5"]
     factors: Float[Any, "genes 6"]
     explained: Float[Any, " genes"]
+    gradual_slope: Float[Any, " genes"]
 
 
 def gene_models(products: Float[Any, "genes 6 6"], slope: Float[Any, " genes"], n_independent: float) -> GeneModels:
@@ -138,6 +143,8 @@ def gene_models(products: Float[Any, "genes 6 6"], slope: Float[Any, " genes"], 
     gradual, of_gradual = _gradual(xp, products, slope, size[:, 3], precision, typical)
     factors = xp.concatenate([factors, gradual[:, None]], axis=1)
     gradual = xp.where(has_line[:, None], gradual, 0.0)
+    has_slope = moves & (gradual[:, 4] > 0)
+    gradual_slope = xp.where(has_slope, -gradual[:, 5] / xp.where(has_slope, gradual[:, 4], 1.0), np.nan)
     of_gradual = xp.where(has_line, of_gradual, -np.inf)
     gain = xp.concatenate([gain, of_gradual[:, None], xp.zeros_like(of_gradual)[:, None]], axis=1)
     evidence = xp.exp(gain - xp.max(gain, axis=1)[:, None])
@@ -153,7 +160,7 @@ def gene_models(products: Float[Any, "genes 6 6"], slope: Float[Any, " genes"], 
     factors = _in_unit_of_curve(xp, mixed, products, counted)
     factors = xp.where(moves[:, None], factors, unit[1][None])
     explained = xp.where(finite, xp.where(moves, 1 - left, 0.0), np.nan)
-    return GeneModels(xp.where(moves[:, None], evidence, np.nan), factors, explained)
+    return GeneModels(xp.where(moves[:, None], evidence, np.nan), factors, explained, gradual_slope)
 
 
 def _noise(
@@ -290,7 +297,8 @@ def fit_gene_models(
             genes = slice(first, first + GENES_AT_ONCE)
             velocity[:, genes] = curve(genes, times[2][:, genes])
         factors = np.broadcast_to(np.eye(6)[1], (n_genes, 6)).copy()
-        return GeneModels(np.full((n_genes, 5), np.nan), factors, np.full(n_genes, np.nan)), velocity
+        nothing = np.full(n_genes, np.nan)
+        return GeneModels(np.full((n_genes, 5), np.nan), factors, nothing, nothing), velocity
 
     by_genes(start)
     directions = shared_directions(velocity, spliced, weights).astype(spliced.dtype)

@@ -11,16 +11,10 @@ import pandas as pd
 from anndata import AnnData
 
 from jaxvelo.annotated.entries import stored_parameters
-from jaxvelo.annotated.fate_keys import (
-    FateKeys,
-    colors_of,
-    memberships_of,
-    probabilities_of,
-    with_columns_of_states,
-    with_storable_columns,
-)
+from jaxvelo.annotated.fate_keys import FateKeys, colors_of, memberships_of, probabilities_of
 from jaxvelo.annotated.plain_values import plain, without_none
 from jaxvelo.annotated.put_back import put_back_on_failure
+from jaxvelo.annotated.storable_columns import with_named_columns, with_storable_columns
 from jaxvelo.annotated.stored_states import has_memberships, read_fates, read_memberships
 from jaxvelo.configuration import logger
 from jaxvelo.estimators._coarse_chain import CoarseChain
@@ -206,7 +200,7 @@ def _read_array(mapping: Any, key: str) -> np.ndarray | None:
 
 def _read_frame(mapping: Any, key: str) -> pd.DataFrame | None:
     found = mapping.get(key)
-    return with_columns_of_states(found) if isinstance(found, pd.DataFrame) else None
+    return with_named_columns(found) if isinstance(found, pd.DataFrame) else None
 
 
 def _read_eigendecomposition(adata: AnnData, keys: FateKeys) -> dict[str, Any] | None:

@@ -7,8 +7,15 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxvelo.annotated.entries import require_key
-from jaxvelo.annotated.fit_columns import MODEL, STATUS, number_of_gene, read_covariances
-from jaxvelo.dynamics import splicing_solution
+from jaxvelo.annotated.fit_columns import (
+    GRADUAL_SLOPE,
+    MODEL,
+    STATUS,
+    number_of_gene,
+    of_other_rates,
+    read_covariances,
+)
+from jaxvelo.dynamics import GRADUAL, splicing_solution
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -47,7 +54,9 @@ def read_phase_curves(adata: "AnnData", gene: int, vkey: str, n_samples: int, se
         U = \mathrm{fit\_scaling} \cdot \alpha / \beta, \quad S = \alpha / \gamma, \quad g = \gamma / \beta,
 
     from zero, with :math:`k = 1` up to :math:`T = \beta\, \mathrm{fit\_t\_}` and 0 after it, moved by ``fit_u0`` and
-    ``fit_s0``. Its steady states lie on the line with slope :math:`U / S`.
+    ``fit_s0``. Its steady states lie on the line with slope :math:`U / S`; those of a gene whose velocity is that of
+    gradual transcription on the line of this model, with the slope ``fit_gradual_slope``. What a fit has left of other
+    rates than those that are there, its model, status and covariance, is not heeded.
 
     Parameters
     ----------
@@ -91,22 +100,24 @@ def read_phase_curves(adata: "AnnData", gene: int, vkey: str, n_samples: int, se
     center = np.log([alpha / beta, alpha / gamma, gamma / (beta * scaling), switch * beta * scaling])
     samples = np.empty((0, 0, 2))
     note = ""
+    model = _word(adata, MODEL, gene)
     if covariances is not None and n_samples:
         covariance = covariances[gene].astype(float)
-        if np.isfinite(covariance).all():
+        if np.isfinite(covariance).all() and not of_other_rates(adata)[gene]:
             draws = _draw(center, covariance, n_samples, seed)
             samples = np.concatenate(_branches(draws), axis=1) + origin
         else:
             note = "uncertainty unknown"
     induction, repression = _branches(center[None])
+    slope = number_of_gene(adata, GRADUAL_SLOPE, gene, np.nan) if model == GRADUAL else np.nan
     return PhaseCurves(
         induction[0] + origin,
         repression[0] + origin,
         samples,
-        gamma / beta,
+        slope if np.isfinite(slope) else gamma / beta,
         origin,
         _note(adata, gene, note),
-        _word(adata, MODEL, gene),
+        model,
     )
 
 
@@ -127,8 +138,8 @@ def _note(adata: "AnnData", gene: int, about_fit: str) -> str:
 
 
 def _word(adata: "AnnData", key: str, gene: int) -> str:
-    """One gene's word from a column of ``var``; the empty string if there is none."""
-    word = adata.var[key].iloc[gene] if key in adata.var else None
+    """One gene's word from a column of ``var``; the empty string if there is none, or it is of other rates."""
+    word = adata.var[key].iloc[gene] if key in adata.var and not of_other_rates(adata)[gene] else None
     return str(word) if word == word and word is not None else ""  # a missing value is not equal to itself
 
 

@@ -57,7 +57,8 @@ def phase_portrait(
 
     With a dynamical model (``var["fit_alpha"]``, ``["fit_beta"]``, ``["fit_gamma"]``, ``["fit_t_"]`` and
     ``["fit_scaling"]``, as scVelo writes them) its curve is drawn: induction solid, repression dotted, a diamond at the
-    switch between them, and dashed the line of steady states with slope ``fit_gamma / fit_beta``. With
+    switch between them, and dashed the line of steady states with slope ``fit_gamma / fit_beta``, or, where the gene's
+    velocity is that of gradual transcription, the one of this model, ``fit_gradual_slope``. With
     ``varm["fit_covariance"]``, pale curves show its uncertainty: draws from the normal approximation of
     :math:`\log U, \log S, \log g, \log T`, where :math:`U = \mathrm{fit\_scaling} \cdot \alpha / \beta` and
     :math:`S = \alpha / \gamma` are the asymptotes of unspliced and spliced, :math:`g = \gamma / \beta`,

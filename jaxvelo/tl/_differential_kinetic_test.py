@@ -66,11 +66,15 @@ def differential_kinetic_test(
           are none, missing for genes that were not tested;
         - ``.var["fit_pval_kinetics"]``: the largest p-value of these groups;
         - ``.varm["fit_pvals_kinetics"]``: table of the p-values, a column for each group; 1 for groups of fewer than 10
-          cells, NaN where no cell of the group counts;
-        - ``.uns["recover_dynamics"]["fit_diff_kinetics"]``: the key of the groups.
+          cells, NaN where no cell of the group counts. Names that no file can hold stand there under one that looks the
+          same: a slash as the sign of division (U+2215), the low line of ``"_index"`` as U+02CD;
+        - ``.uns["recover_dynamics"]["fit_diff_kinetics"]``: the key of the groups, and
+          ``["fit_diff_kinetics_sizes"]``, how many cells they had; ``.var["fit_kinetics_of"]``: a number of the rates
+          that were tested. By these a test is known to be of other groups, or another fit.
 
-        Genes tested before and not asked for now keep their results if key and groups are the same. A new fit by
-        :func:`jaxvelo.tl.recover_dynamics` makes those of its genes missing.
+        Genes tested before and not asked for now keep their results if key, groups and rates are the same. A new fit by
+        :func:`jaxvelo.tl.recover_dynamics` makes those of its genes missing. What to do with the groups that are found
+        is for :func:`jaxvelo.tl.velocity` to say, with ``diff_kinetics=True``.
 
     Raises
     ------
@@ -113,7 +117,8 @@ def differential_kinetic_test(
         n_empty,
     )
     result = adata.copy() if copy else adata
-    write_kinetic_tests(result, genes, p_values, groups, groupby, SIGNIFICANT)
+    sizes = np.bincount(codes[codes >= 0], minlength=len(groups))
+    write_kinetic_tests(result, genes, p_values, groups, sizes, groupby, SIGNIFICANT)
     return result if copy else None
 
 

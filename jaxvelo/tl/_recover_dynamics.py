@@ -20,6 +20,7 @@ from jaxvelo.annotated.fit_columns import (
     CURVE_LAYERS,
     EVIDENCE,
     FIT_LAYERS,
+    GRADUAL_SLOPE,
     R2,
     RATES,
     VELOCITY,
@@ -145,6 +146,7 @@ def recover_dynamics(
           probabilities of ``"curve"``, ``"induction"``, ``"repression"``, ``"gradual"`` and no motion;
           ``.var["fit_explained"]``: share of the gene's changes on the way of the cells that the models explain, over
           which they are averaged, negative where they say worse than no motion how the gene changes;
+          ``.var["fit_gradual_slope"]``: of the line of steady states of ``"gradual"``, unspliced by spliced counts;
           ``.layers["fit_velocity"]``: velocity that follows, in spliced counts per unit of time. That unit is one for
           all genes, the one of the rates in the median gene: also with ``t_max=False``, where rates have a unit of
           their own for each gene. ``.var["fit_velocity_of"]``: a number of the rates that the velocity belongs to
@@ -168,7 +170,8 @@ def recover_dynamics(
         is found from all genes with a curve of this function, so that model, evidence and ``fit_velocity`` of genes
         fitted before are redone (if rates are still those of the velocities, and times are there). Of those asked for,
         what an earlier fit has written and this one does not (standard errors; scVelo's ``varm["loss"]``) becomes NaN,
-        and so do the results of :func:`jaxvelo.tl.differential_kinetic_test`.
+        and so do the results of :func:`jaxvelo.tl.differential_kinetic_test`. Of those with other rates since, by
+        another fit such as scVelo's, all that this function alone writes becomes NaN: they are ``"fitted before"``.
 
     Raises
     ------
@@ -422,7 +425,8 @@ def _with_models(stored: StoredFit, genes: Int[np.ndarray, " fitted"], inputs: _
         velocity[:] = before.layers[VELOCITY]
         velocity[:, genes] = np.nan
     columns = {
-        name: stored.columns.get(name, np.full(n_genes, np.nan)).copy() for name in ("fit_explained", VELOCITY_OF)
+        name: stored.columns.get(name, np.full(n_genes, np.nan)).copy()
+        for name in ("fit_explained", GRADUAL_SLOPE, VELOCITY_OF)
     }
     evidence = np.full((n_genes, len(MODELS) + 1), np.nan)
     earlier = before.arrays.get(EVIDENCE)
@@ -438,6 +442,7 @@ def _with_models(stored: StoredFit, genes: Int[np.ndarray, " fitted"], inputs: _
         u, s = (np.ascontiguousarray(x[:, kept], dtype=dtype) for x in (inputs.unspliced, inputs.spliced))
         found, velocity[:, kept] = fit_gene_models(kinetics, times, u, s, inputs.neighborhoods)
         columns["fit_explained"][has_curve], evidence[has_curve] = found.explained, found.evidence
+        columns[GRADUAL_SLOPE][has_curve] = found.gradual_slope
         columns[VELOCITY_OF][has_curve] = number_of_rates(rates)[has_curve]
         status[has_curve & (status == UNEXPLAINED)] = CONVERGED
         lost = np.zeros(n_genes, dtype=bool)

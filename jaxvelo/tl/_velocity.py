@@ -6,14 +6,27 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from anndata import AnnData
+from jaxtyping import Bool
 
 from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.entries import read_numbers, require_anndata
-from jaxvelo.annotated.fit_columns import FIT_FIRST, R2, read_branch_times, read_kinetics, read_velocities
+from jaxvelo.annotated.fit_columns import (
+    FIT_FIRST,
+    MODEL,
+    R2,
+    VELOCITY,
+    read_branch_times,
+    read_kinetics,
+    read_velocities,
+    warn_of_other_rates,
+)
 from jaxvelo.annotated.graphs import read_neighbor_graph
+from jaxvelo.annotated.kinetic_tests import GROUPS, read_other_kinetics
 from jaxvelo.annotated.parts import Part, parts_of
+from jaxvelo.annotated.storable_columns import storable_name
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import (
+    GRADUAL,
     neighborhood_weights,
     second_moments,
     standard_deviations,
@@ -52,6 +65,7 @@ def velocity(
     min_likelihood: float | None = 1e-3,
     r2_adjusted: bool | None = None,
     use_highly_variable: bool = True,
+    diff_kinetics: bool | str | None = None,
     neighbors_key: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
@@ -68,7 +82,8 @@ def velocity(
     (see :func:`jaxvelo.tl.recover_dynamics`). With ``model="curve"``, and for genes that have none, or none of the
     rates that stand in ``adata.var`` (with a warning), they are those of the fitted curves,
     :math:`\beta u - \gamma s` with the gene on and off, weighted by the probability of both
-    (``layers["fit_on"]``; for genes without it, at the times in ``layers["fit_t"]``). They are not less than
+    (``layers["fit_on"]``; for genes without it, or with that of other rates, at the times in ``layers["fit_t"]``). They
+    are not less than
     :math:`-s`. Velocity genes have a likelihood > ``min_likelihood``,
     :math:`r^2` > ``min_r2`` of a line through all cells, and a steady-state ratio of unspliced to spliced counts
     between the smaller of its tenth percentile and 0.03 and the larger of its ninetieth and 3.
@@ -104,6 +119,11 @@ def velocity(
         Whether to take :math:`r^2` from a fit on all cells.
     use_highly_variable
         Whether velocity genes must be in ``adata.var["highly_variable"]``, where that is present.
+    diff_kinetics
+        Whether genes get no velocity, zero, in the groups of cells that have kinetics of their own
+        (:func:`jaxvelo.tl.differential_kinetic_test`); or the name of a column of ``adata.var`` like
+        ``"fit_diff_kinetics"``, names of groups joined by commas. With ``model="evidence"``, genes whose velocity is
+        that of gradual transcription keep it, as such a test is against a curve that they do not follow.
     neighbors_key
         Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
     copy
@@ -120,7 +140,8 @@ def velocity(
           without a fit have NaN velocities, and only the column ``_genes`` is written,
         - ``.var[vkey + ...]``: ``_gamma``, ``_qreg_ratio`` (deterministic gamma), ``_r2``, ``_genes``, ``_offset``,
           ``_offset2``. As in scVelo, a column with the same value for all genes is not written. Of a group by itself,
-          its name is added (``"velocity_genes_Beta"``), and the columns of a fit to all cells are removed,
+          its name is added (``"velocity_genes_Beta"``, with the sign of division, U+2215, for a slash, which no file
+          can hold there), and the columns of a fit to all cells are removed,
         - ``.uns[vkey + "_params"]``: mode, ``fit_offset`` and ``perc``.
 
         Cells of no group that was asked for keep the velocities that they have, or get zeros.
@@ -128,16 +149,24 @@ def velocity(
     Raises
     ------
     KeyError
-        If a layer, the neighbour graph, the groups or the fit of the dynamical model is missing.
+        If a layer, the neighbour graph, the groups, the fit of the dynamical model or the test of its kinetics is
+        missing.
     ValueError
-        If the mode or model is unknown, ``perc`` is no percentile, no group is there, or the data are negative or not
-        finite.
+        If the mode or model is unknown, ``perc`` is no percentile, no group is there, the data are negative or not
+        finite, or a test of kinetics is of other groups or another fit.
 
     Notes
     -----
     Equal to scVelo 0.3.4, but for ``use_highly_variable=False``, which scVelo accepts and does not heed, and for the
     dynamical model: without a fit, scVelo falls back to the stochastic model; with one, it decides for one of both
-    branches, and it takes the scaling for what is here the steady-state ratio when it selects genes.
+    branches, and it takes the scaling for what is here the steady-state ratio when it selects genes. With
+    ``diff_kinetics``, scVelo sets the same velocities to zero (those of the unspliced counts, too, and not those of the
+    second moments); it does nothing without a test, and looks up the groups of a column of another name in
+    ``obs["clusters"]``, here in those that were tested.
+
+    On simulated cells of which a quarter of the genes were given other rates in one fate, ``diff_kinetics`` brought the
+    cosine of the curve's velocities with the true ones from 0.33 to 0.36 and from 0.57 to 0.58, that of the default's
+    from 0.55 to 0.57 and from 0.873 to 0.863 (to 0.762 if genes of gradual transcription were set to zero, too).
 
     References
     ----------
@@ -150,11 +179,13 @@ def velocity(
         raise ValueError(f"Expected `model` to be one of {_MODELS}, found `{model!r}`.")
     percentiles = _percentiles((5, 95) if perc is None else perc)
     parts = parts_of(adata, groupby, groups)
+    others = _other_kinetics(adata, diff_kinetics)
     if mode == "dynamical":
         if groupby is not None or groups is not None:
             logger.warning("The dynamical model is not fitted here: `groupby` and `groups` are without effect")
         result = adata.copy() if copy else adata
-        _write_dynamical(result, vkey, percentiles, fit_offset, min_r2, min_likelihood, model)
+        of_curve = _write_dynamical(result, vkey, percentiles, fit_offset, min_r2, min_likelihood, model)
+        _set_to_zero(result, (vkey, f"{vkey}_u"), others, of_curve)
         return result if copy else None
     spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
     allowed = highly_variable(adata) if use_highly_variable else np.ones(adata.n_vars, dtype=bool)
@@ -201,6 +232,7 @@ def velocity(
     result = adata.copy() if copy else adata
     for key in found[0].layers:
         result.layers[key] = _joined(adata, key, parts, [of_part.layers[key] for of_part in found])
+    _set_to_zero(result, (vkey,), others, np.ones(adata.n_vars, dtype=bool))
     _write_columns(result, vkey, parts, found)
     perc_written = list(percentiles) if isinstance(percentiles, tuple) else percentiles
     result.uns[f"{vkey}_params"] = {"mode": mode, "fit_offset": fit_offset, "perc": perc_written}
@@ -212,6 +244,32 @@ class _SteadyStates(NamedTuple):
 
     columns: dict[str, np.ndarray]
     layers: dict[str, np.ndarray]
+
+
+def _other_kinetics(adata: AnnData, diff_kinetics: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cells and genes of each group with kinetics of its own; none if they are not asked for."""
+    if diff_kinetics is None or diff_kinetics is False:
+        return []
+    if diff_kinetics is not True and not isinstance(diff_kinetics, str):
+        raise ValueError(
+            f"Expected `diff_kinetics` to be True, False or the name of a column of `adata.var`, found "
+            f"`{diff_kinetics!r}`."
+        )
+    return read_other_kinetics(adata, GROUPS if diff_kinetics is True else diff_kinetics)
+
+
+def _set_to_zero(
+    adata: AnnData,
+    keys: Sequence[str],
+    others: list[tuple[np.ndarray, np.ndarray]],
+    of_curve: Bool[np.ndarray, " genes"],
+) -> None:
+    """Set velocities to zero, in layers that have just been written, of cells and genes of groups; NaN stays."""
+    for cells, of_group in others:
+        genes = of_group[of_curve[of_group]]
+        for key in keys:
+            block = adata.layers[key][np.ix_(cells, genes)]
+            adata.layers[key][np.ix_(cells, genes)] = np.where(np.isnan(block), block, 0)
 
 
 def _joined(adata: AnnData, key: str, parts: list[Part], layers: list[np.ndarray]) -> np.ndarray:
@@ -233,9 +291,8 @@ def _write_columns(adata: AnnData, vkey: str, parts: list[Part], found: list[_St
         for name in names:
             column = of_part.columns.get(name)
             says_nothing = column is None or len(np.unique(column)) < 2
-            columns[f"{vkey}_{name}" + ("" if part.group is None else f"_{part.group}")] = (
-                None if says_nothing else column
-            )
+            of_group = "" if part.group is None else f"_{part.group}"
+            columns[storable_name(f"{vkey}_{name}{of_group}")] = None if says_nothing else column
     for key, column in columns.items():
         if column is not None:
             adata.var[key] = column
@@ -263,14 +320,15 @@ def _write_dynamical(
     min_r2: float,
     min_likelihood: float | None,
     model: str,
-) -> None:
-    """Compute and write the velocities of the dynamical model."""
+) -> Bool[np.ndarray, " genes"]:
+    """Compute and write the velocities of the dynamical model; return the genes whose velocity is that of a curve."""
     kinetics, fitted = read_kinetics(adata)
     likelihood = read_numbers(adata.var, "fit_likelihood", "adata.var", FIT_FIRST)
     spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
     _check_units(adata, fitted, unspliced, spliced)
     dtype = np.result_type(spliced.dtype, np.float32)
     kinetics = jax.tree.map(lambda rate: np.asarray(rate, dtype=dtype), kinetics)  # one type: that of the moments
+    warn_of_other_rates(adata, ("fit_on", VELOCITY) if model == "evidence" else ("fit_on",))
     times = read_branch_times(adata, fitted, kinetics.switching_time)
     chosen = read_velocities(adata, fitted, dtype) if model == "evidence" else None
     with timed("Computing velocities (dynamical)"):
@@ -302,6 +360,10 @@ def _write_dynamical(
     adata.var[f"{vkey}_genes"] = genes
     perc = list(percentiles) if isinstance(percentiles, tuple) else percentiles
     adata.uns[f"{vkey}_params"] = {"mode": "dynamical", "fit_offset": fit_offset, "perc": perc}
+    is_gradual = np.zeros(adata.n_vars, dtype=bool)
+    if chosen is not None and MODEL in adata.var:
+        is_gradual[fitted] = ~np.isnan(chosen).all(axis=0) & (adata.var[MODEL] == GRADUAL).to_numpy()[fitted]
+    return ~is_gradual
 
 
 def _check_units(adata: AnnData, fitted: np.ndarray, unspliced: np.ndarray, spliced: np.ndarray) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from jaxvelo.annotated.dynamical_fit import StoredFit, read_stored_fit, write_fit
-from jaxvelo.annotated.fit_columns import COVARIANCE, LOSS, MODEL, R2, STATUS
+from jaxvelo.annotated.fit_columns import COVARIANCE, EVIDENCE, LOSS, MODEL, R2, RATES, STATUS, number_of_rates
 from tests.annotated.six_cells import N
 from tests.snapshot import unchanged
 
@@ -116,3 +116,30 @@ def test_what_is_written_is_read_and_what_was_read_stays(adata):
     before = {name: values.copy() for name, values in first.columns.items()}
     first.with_genes(GENES, StoredFit({"fit_alpha": 2 * NEW}, {"fit_t": TIMES}, {}, STATUSES, MODELS))
     np.testing.assert_array_equal(first.columns["fit_alpha"], before["fit_alpha"])
+
+
+def test_what_is_of_other_rates_is_left_out(adata):
+    """Of what another fit has written over, all that it does not write; it has fitted a gene that could not be."""
+    for name in RATES:
+        adata.var[name] = 1.0 + np.arange(N) / 8
+    adata.var["fit_velocity_of"] = number_of_rates([adata.var[name] for name in RATES])
+    adata.var.loc["gene_4", "fit_velocity_of"] = np.nan
+    for name in ("fit_residual", "fit_ratio", "fit_variance"):
+        adata.var[name] = 0.5
+    for name in ("fit_t", "fit_on", "fit_velocity"):
+        adata.layers[name] = np.ones((N, N))
+    adata.varm[COVARIANCE], adata.varm[EVIDENCE], adata.varm[LOSS] = (np.ones((N, *n)) for n in ((4, 4), (5,), (3,)))
+    adata.var[STATUS] = pd.Categorical(["good"] * 4 + ["failed", "good"])
+    adata.var[MODEL] = pd.Categorical(["curve"] * N)
+    adata.var.loc["gene_1", "fit_gamma"] *= 2
+    with unchanged(adata):
+        fit = read_stored_fit(adata)
+    others = np.isin(range(N), [1, 4])
+    parts = {**fit.columns, **{name: x.T for name, x in fit.layers.items()}, **fit.arrays}
+    assert {"fit_on", "fit_velocity", COVARIANCE, EVIDENCE, "fit_ratio"} <= set(parts)
+    kept = {*RATES, "fit_variance", "fit_t", LOSS}
+    for name, values in parts.items():
+        found = np.isnan(values.reshape(N, -1)).all(axis=1)
+        np.testing.assert_array_equal(found, np.zeros(N, dtype=bool) if name in kept else others)
+    assert list(fit.status) == ["good", "fitted before", "good", "good", "fitted before", "good"]
+    assert list(fit.model) == ["curve", None, "curve", "curve", None, "curve"]

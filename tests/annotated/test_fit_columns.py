@@ -11,11 +11,14 @@ from jaxvelo.annotated.fit_columns import (
     kinetics_columns,
     number_of_gene,
     number_of_rates,
+    of_other_rates,
     rates_are_those_of,
     read_branch_times,
     read_covariances,
     read_kinetics,
     read_times,
+    read_velocities,
+    warn_of_other_rates,
 )
 from tests.annotated.six_cells import N
 from tests.snapshot import unchanged
@@ -126,6 +129,37 @@ def test_times_on_both_branches(fitted):
     del fitted.layers["fit_tau"]
     with pytest.raises(KeyError, match=r"`adata.layers\['fit_tau'\]`.*recover_dynamics"):
         read_branch_times(fitted, genes, switch)
+
+
+@pytest.mark.any_precision
+def test_what_is_left_beside_other_rates(fitted, caplog):
+    """Of the second gene, by a fit that writes rates and times; of the sixth, whose velocity never was of any."""
+    _, genes = read_kinetics(fitted)  # 0, 1, 3, 5
+    assert not of_other_rates(fitted).any()
+    for name, value in (("fit_tau", 5.0), ("fit_tau_", 6.0), ("fit_on", 0.5), ("fit_velocity", 3.0), ("fit_t", 1.0)):
+        fitted.layers[name] = np.full((N, N), value)
+    np.testing.assert_array_equal(of_other_rates(fitted), genes)  # velocities of unknown rates
+    fitted.var["fit_velocity_of"] = number_of_rates([fitted.var[name] for name in RATES])
+    assert not of_other_rates(fitted).any()
+    warn_of_other_rates(fitted, ("fit_on", "fit_velocity"))
+    assert not caplog.records
+    fitted.var.loc["gene_1", "fit_t_"] = 2.5
+    fitted.var.loc["gene_5", "fit_velocity_of"] = np.nan
+    fitted.layers["fit_on"][:, 5] = np.nan
+    with unchanged(fitted):
+        np.testing.assert_array_equal(np.flatnonzero(of_other_rates(fitted)), [1, 5])
+        _, _, on = read_branch_times(fitted, genes, np.full(4, 2.0))
+        velocity = read_velocities(fitted, genes, np.dtype(float))
+    np.testing.assert_array_equal(on[0], [0.5, 1, 0.5, 1])
+    np.testing.assert_array_equal(velocity[0], [3, np.nan, 3, np.nan])
+    warn_of_other_rates(fitted, ("fit_on", "fit_velocity"))
+    warn_of_other_rates(fitted, ("fit_on",))
+    assert [record.getMessage()[:70] for record in caplog.records] == [
+        "Leaving out what `adata.layers` has in ['fit_on', 'fit_velocity'] for 2 genes"[:70],
+        "Leaving out what `adata.layers` has in ['fit_on'] for 1 genes: it is not of the"[:70],
+    ]
+    del fitted.var["fit_t_"]
+    assert not of_other_rates(fitted).any()
 
 
 def test_covariances_and_numbers_of_a_gene(fitted):

@@ -105,7 +105,13 @@ def test_moments_are_kept(results, run):
 def test_a_fit_is_kept_with_its_moments(results, run):
     velocity = results.layers["velocity"].copy()
     without(results, layers=["velocity", "velocity_u"])
+    results.var["velocity_score"] = 1
+    results.uns["rank_velocity_genes"] = results.uns["rank_dynamical_genes"] = {"params": {"groupby": "clusters"}}
     result = run(results).succeeded()
+    assert "velocities are new: velocity_score, " in result.out
+    assert "velocity_score" not in result.cells.var
+    assert "rank_velocity_genes" not in result.cells.uns
+    assert "rank_dynamical_genes" in result.cells.uns  # of the fit
     assert "Using the fit of the dynamical model" in result.out
     assert "Recovering dynamics" not in result.out
     assert same(result.cells.layers["velocity"], velocity)

@@ -47,7 +47,7 @@ def plain(found, slope, n_independent):
     typical = np.mean(
         [max(0, *(np.mean(d[:, g] * v[:, g]) / rms(v[:, g]) for v in velocities)) for g in range(n_genes)]
     )
-    evidence, means = np.zeros((n_genes, 5)), np.zeros((n_genes, n_cells))
+    evidence, means, lines_found = np.zeros((n_genes, 5)), np.zeros((n_genes, n_cells)), np.zeros(n_genes)
     for g in range(n_genes):
         best = np.stack([found[i][:, g] for i in (1, 4, 5)], axis=1)
         left = d[:, g] - best @ np.linalg.lstsq(best, d[:, g], rcond=None)[0]
@@ -63,23 +63,27 @@ def plain(found, slope, n_independent):
             away = y - x @ np.array(mean)
             solved = np.linalg.solve(covariance, away)
             logs.append(-0.5 * (away @ solved + np.linalg.slogdet(covariance)[1]))
-            fits.append(design @ (np.array(mean) + np.array(variance) * (x.T @ solved)))
+            parameters = np.array(mean) + np.array(variance) * (x.T @ solved)
+            fits.append(design @ parameters)
+        lines_found[g] = slope[g] * (1 + parameters[1] / parameters[0])  # where the gradual velocity is zero
         logs.append(-0.5 * (np.sum((scale * d[:, g]) ** 2) / noise + n_cells * np.log(noise)))
         weight = np.exp(np.array(logs) - max(logs))
         evidence[g] = weight / weight.sum()
         means[g] = (weight[:4] / weight[:4].sum()) @ np.array(fits)
     left = np.mean((d.T - means) ** 2, axis=1) / np.mean(d**2, axis=0)
     neighbors = 1 - 0.25 / max(np.median(left), 0.25)
-    return evidence, ((1 - neighbors) * means + neighbors * d.T).T, 1 - left
+    return evidence, ((1 - neighbors) * means + neighbors * d.T).T, 1 - left, lines_found
 
 
 @pytest.mark.any_precision
 def test_evidence_and_velocities_against_a_plain_version():
     found, products, slope = things()
     models = gene_models(products, slope, N_INDEPENDENT)
-    evidence, velocity, explained = plain(found, slope, N_INDEPENDENT)
+    evidence, velocity, explained, lines = plain(found, slope, N_INDEPENDENT)
     np.testing.assert_allclose(models.evidence, evidence, atol=1e-3)
     np.testing.assert_allclose(models.explained, explained, atol=1e-4)
+    np.testing.assert_allclose(models.gradual_slope, lines, rtol=1e-4)
+    assert (np.abs(lines / slope - 1) > 0.005).all()
     assert evidence.max(axis=1).min() < 0.9 < evidence.max()  # some are clear, some are not
     result = np.einsum("gi,icg->cg", models.factors, found)
     # One factor for all genes: the curves' unit of time.
@@ -116,6 +120,7 @@ def test_nothing_moves():
     np.testing.assert_allclose(models.factors, np.eye(6)[[1] * 5], atol=1e-12)
     np.testing.assert_array_equal(models.explained, 0)
     assert np.isnan(models.evidence).all()
+    assert np.isnan(models.gradual_slope).all()
 
 
 @pytest.mark.any_precision
@@ -140,6 +145,7 @@ def test_counts_that_are_the_same_show_no_line():
     products = np.einsum("icg,jcg->gij", found, found) / found.shape[1]
     models = gene_models(products, slope, N_INDEPENDENT)
     assert models.evidence[1, 3] == 0
+    np.testing.assert_array_equal(np.isnan(models.gradual_slope), np.arange(5) == 1)
     np.testing.assert_allclose(models.evidence.sum(axis=1), 1)
     assert np.isfinite(models.factors).all()
     assert (models.evidence[[0, 2, 3, 4], 3] > 0).all()
@@ -238,6 +244,7 @@ def test_sharp_switches_and_gradual_transcription():
     correlations = [np.corrcoef(v, t)[0, 1] for v, t in zip(velocity.T, true.T, strict=True)]
     assert np.min(correlations) > 0.85
     assert (models.explained > 0.5).all()
+    np.testing.assert_allclose(models.gradual_slope, kinetics.gamma / kinetics.beta, rtol=0.1)
 
 
 def one_time(n_cells, n_neighbors):

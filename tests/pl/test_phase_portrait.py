@@ -13,6 +13,7 @@ from matplotlib.legend import Legend
 from scipy.integrate import solve_ivp
 
 from jaxvelo import pl
+from jaxvelo.annotated.fit_columns import number_of_rates
 from jaxvelo.dynamics import SplicingKinetics
 
 from .conftest import NAMES, make_cells
@@ -281,6 +282,33 @@ def test_which_model_gives_the_velocity(cells):
         branches = [line for line in ax.lines if line.get_gid() in ("induction", "repression")]
         assert {line.get_gid() for line in branches if line.get_alpha() < 0.5} == pale
     assert "model" not in notes(pl.phase_portrait(cells, "gene_5", show=False))
+
+
+def test_steady_states_of_gradual_transcription(cells):
+    """Of the model that gives the velocity; of the curve where it is that one, or the slope is not known."""
+    cells.var["fit_model"] = ["gradual", "curve", "gradual", *[None] * (cells.n_vars - 3)]
+    cells.var["fit_gradual_slope"] = [0.7, 0.6, np.nan, np.nan, np.nan, np.nan]
+    for gene, slope in enumerate((0.7, 1.0 / 2.0, 0.02 / 4.0)):
+        x, y = line(pl.phase_portrait(cells, f"gene_{gene}", show=False), "steady states").T
+        np.testing.assert_allclose(np.diff(y) / np.diff(x), slope)
+
+
+def test_what_is_of_other_rates_is_not_drawn(cells):
+    """Neither model, status and slope nor uncertainty of a fit that another one has written over."""
+    cells.var["fit_model"], cells.var["fit_gradual_slope"] = "gradual", 0.7
+    in_order = ("alpha", "beta", "gamma", "t_", "scaling")
+    cells.var["fit_velocity_of"] = number_of_rates([cells.var[f"fit_{name}"] for name in in_order])
+    cells.var.loc["gene_0", "fit_gamma"] *= 2
+    former, own = (pl.phase_portrait(cells, gene, show=False) for gene in ("gene_0", "gene_2"))
+    assert notes(former) == "likelihood 0.50, uncertainty unknown"
+    assert notes(own) == "likelihood 0.10, at a bound, model: gradual"
+    assert not uncertainty(former)
+    assert uncertainty(own)
+    for ax, slope in ((former, 0.6 / 2), (own, 0.7)):
+        x, y = line(ax, "steady states").T
+        np.testing.assert_allclose(np.diff(y) / np.diff(x), slope)
+    branches = [line for line in former.lines if line.get_gid() in ("induction", "repression")]
+    assert all(line.get_alpha() in (None, 1) for line in branches)
 
 
 @pytest.mark.skipif(not jax.config.jax_enable_x64, reason="single precision")

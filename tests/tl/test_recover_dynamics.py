@@ -217,16 +217,37 @@ def test_models_are_of_all_genes_with_a_curve(fitted, logged):
     adata = fitted.copy()
     adata.var.loc["gene_0", "fit_gamma"] *= 1.1
     jv.tl.recover_dynamics(adata, ["gene_1", "gene_2"], show_progress_bar=False)
-    np.testing.assert_array_equal(adata.layers["fit_velocity"][:, 0], fitted.layers["fit_velocity"][:, 0])
-    np.testing.assert_array_equal(adata.varm["fit_evidence"][0], fitted.varm["fit_evidence"][0])
-    logged()
+    assert list(adata.var["fit_status"][:2]) == ["fitted before", fitted.var["fit_status"].iloc[1]]
+    assert pd.isna(adata.var["fit_model"].iloc[0])
+    for name in ("fit_residual", "fit_ratio", "fit_velocity_of", "fit_log_gamma_se"):
+        assert list(adata.var[name][:6].isna()) == [True, *[name == "fit_log_gamma_se"] * 2, *[False] * 3]
+    for array in (adata.layers["fit_velocity"].T, adata.layers["fit_on"].T, adata.varm["fit_evidence"]):
+        assert np.isnan(array[0]).all()
+        assert np.isfinite(array[1:6]).all()
+
+
+def test_what_is_of_other_rates_is_not_used(fitted, logged):
+    """ScVelo changes rates and times, and leaves the rest beside them."""
+    adata = fitted.copy()
+    adata.var.loc["gene_0", "fit_gamma"] *= 1.1
+    alone = adata.copy()
+    for name in ("fit_on", "fit_velocity", "fit_tau", "fit_tau_"):
+        alone.layers[name][:, 0] = np.nan
+    for model, layers in (("evidence", "'fit_on', 'fit_velocity'"), ("curve", "'fit_on'")):
+        logged()
+        jv.tl.velocity(adata, mode="dynamical", model=model)
+        assert f"WARNING: Leaving out what `adata.layers` has in [{layers}] for 1 genes" in logged()
+        jv.tl.velocity(alone, mode="dynamical", model=model)
+        assert "Leaving out" not in logged()
+        for name in ("velocity", "velocity_u"):
+            np.testing.assert_array_equal(adata.layers[name], alone.layers[name])
+        before = fitted.copy()
+        jv.tl.velocity(before, mode="dynamical", model=model)
+        same = (before.layers["velocity"] == adata.layers["velocity"]).all(axis=0)
+        assert list(same[:6]) == [False, *[True] * 5]
+    del adata.var["fit_velocity_of"]  # then velocities are of unknown rates
     jv.tl.velocity(adata, mode="dynamical")
-    assert "WARNING: `adata.layers['fit_velocity']` is not of the rates in `adata.var` for 1 genes" in logged()
-    found = adata.layers["velocity"].copy()
-    jv.tl.velocity(adata, mode="dynamical", model="curve")
-    same = (found == adata.layers["velocity"]).all(axis=0)
-    assert same[0]
-    assert not same[1:6].all()
+    assert "WARNING: Leaving out what `adata.layers` has in ['fit_on', 'fit_velocity'] for 6 genes" in logged()
 
 
 def test_too_few_independent_cells(adata, logged):
@@ -532,6 +553,12 @@ def test_all_of_scvelo_goes_on_from_the_fit(with_scvelo):
     assert {"fit_pval_kinetics", "fit_diff_kinetics"} <= set(theirs.var)
     scv.tl.velocity(theirs, mode="dynamical")
     assert np.isfinite(theirs.layers["velocity"][:, theirs.var_names.isin(genes)]).all()
+    theirs.var["fit_diff_kinetics"] = np.where(theirs.var_names.isin(genes[:1]), "early", None)
+    ours = theirs.copy()
+    for velocity, cells in ((scv.tl.velocity, theirs), (jv.tl.velocity, ours)):
+        velocity(cells, mode="deterministic", diff_kinetics=True, use_highly_variable=False)
+    np.testing.assert_allclose(ours.layers["velocity"], theirs.layers["velocity"], atol=1e-5)
+    assert not ours.layers["velocity"][ours.obs["stage"] == "early", ours.var_names.get_loc(genes[0])].any()
     scv.pl.scatter(theirs, basis=genes[:2], color="stage", show=False)
     scv.pl.heatmap(theirs, var_names=genes, sortby="latent_time", show=False)
     plt.close("all")
