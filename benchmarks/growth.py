@@ -111,16 +111,19 @@ def draw(numbers: dict[str, Any], file: Path) -> None:
     points = _points(numbers)
     figure, axes = plt.subplots(1, len(points), figsize=(5.5 * len(points), 4.5), sharey=True, squeeze=False)
     names = list(by_step(points[0][1], "wall"))
+    all_sizes = sorted({int(size) for _, of_sizes in points for size in of_sizes})
     for axis, (who, of_sizes) in zip(axes[0], points, strict=True):
         for name, costs in by_step(of_sizes, "wall").items():
             sizes = sorted(costs)
             color = f"C{names.index(name) % 10}" if name in names else "0.5"
             style = "-o" if names.index(name) < 10 else "--s"
             axis.loglog(sizes, [costs[size] for size in sizes], style, color=color, label=name, markersize=4)
-        axis.set(title=who, xlabel="cells")
+        axis.set(title=who, xlabel="cells", xlim=(0.8 * all_sizes[0], 1.25 * all_sizes[-1]))
+        axis.set_xticks(all_sizes, [f"{size:,}" for size in all_sizes])
+        axis.set_xticks([], minor=True)
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("seconds")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.92, 0.5), frameon=False)
     figure.savefig(file, bbox_inches="tight", dpi=120)
     plt.close(figure)
 
