@@ -196,7 +196,7 @@ def whole(file: str, out: str) -> dict[str, Any]:
     jv.tl.velocity_pseudotime(adata)
     jv.tl.latent_time(adata)
     # What scVelo's functions compute with default arguments.
-    as_scvelo = jv.tl.velocity_pseudotime(adata, end_key="end_points", copy=True)
+    as_scvelo = jv.tl.velocity_pseudotime(adata, end_key="end_points", power=1, copy=True)
     jv.tl.latent_time(as_scvelo, n_iterations=0)
     for key in ("velocity_pseudotime", "latent_time"):
         adata.obs[f"{key}_as_scvelo"] = as_scvelo.obs[key]

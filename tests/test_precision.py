@@ -133,7 +133,7 @@ def test_fit_of_curves():
     prior = Prior(default(np.zeros((n_genes, 4))), default(np.zeros((n_genes, 4, 4))))
     points = default(np.ones((n_genes, 2, n_points))), default(np.ones((n_genes, n_points)))
     branches = jnp.zeros((n_genes, n_points), jnp.int32)
-    assert_precise(fit_curves, default(np.zeros((n_genes, 4))), *points, branches, prior, 5, n_genes)
+    assert_precise(fit_curves, default(np.zeros((n_genes, 4))), *points, branches, prior, 5)
 
 
 def test_times():

@@ -20,14 +20,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.dynamics._phase_curve import LOWER, UPPER, nearest_places, steepness_at, time_grid
-from jaxvelo.graph._blocks import on_cpu
 from jaxvelo.graph._precision import full_precision
 
 N_ON, N_OFF = 24, 40
-# Genes and starts that go through the compiled program at a time: its shape is the same for all data sets.
-N_PROBLEMS = 256
-# Of these, as many at once as the cache of a processor core holds; elsewhere all, to keep the device busy.
-BATCH = 16
+# Genes and starts that go through the compiled program at a time, of which a core's cache holds what they need; and
+# elsewhere, to keep the device busy.
+N_PROBLEMS, DEVICE_N_PROBLEMS = 16, 256
 # Branches of points; FREE ones take the nearer.
 FREE, ON, OFF = 0, 1, 2
 FAR = 1e6
@@ -81,7 +79,6 @@ def fit_curves(
     branches: Int[Array, "genes points"],
     prior: Prior,
     iterations: Int[Array, ""],
-    n_genes: Int[Array, ""],
 ) -> CurveFit:
     """Fit the curves of genes by damped Gauss-Newton steps.
 
@@ -94,28 +91,14 @@ def fit_curves(
     prior
         Prior of each gene.
     iterations
-        Number of steps, at least 5.
-    n_genes
-        Number of genes to fit, the first ones; whatever else is found is of no use. Both numbers are arguments, so that
-        others compile nothing.
+        Number of steps, at least 5; an argument, so that another one compiles nothing.
 
     Returns
     -------
     CurveFit
         Of each gene.
     """
-    arguments = (start, places, weights, branches, prior)
-    fit = jax.vmap(partial(_fit_curve, iterations=iterations))
-    size = BATCH if on_cpu() else len(start)
-
-    def batch(i: Int[Array, ""], results: CurveFit) -> CurveFit:
-        part = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i * size, size), arguments)
-        put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * size, axis=0)
-        return jax.tree.map(put, results, fit(*part))
-
-    numbers = jnp.zeros_like(start[:, 0])
-    nothing = CurveFit(start, numbers, numbers, jnp.zeros_like(prior.precision), numbers)
-    return jax.lax.fori_loop(0, (n_genes + size - 1) // size, batch, nothing)
+    return jax.vmap(partial(_fit_curve, iterations=iterations))(start, places, weights, branches, prior)
 
 
 class _State(NamedTuple):
@@ -138,11 +121,12 @@ def _fit_curve(
 ) -> CurveFit:
     dtype = start.dtype
     lower, upper = jnp.asarray(LOWER, dtype), jnp.asarray(UPPER, dtype)
+    unit = jnp.eye(4, dtype=dtype)
 
     def step(i: Int[Array, ""], state: _State) -> _State:
         matrix = state.information + prior.precision
-        scale = jnp.diagonal(matrix)
-        damped = matrix + jnp.diag(state.damping * scale + 1e-7 * jnp.sum(scale) + 1e-12)
+        scale = jnp.sum(matrix * unit, axis=1)
+        damped = matrix + unit * (state.damping * scale + 1e-7 * jnp.sum(scale) + 1e-12)[None]
         # At most a factor of e: the curve is far from linear in its parameters.
         move = jnp.clip(_solve(damped, state.gradient), -1.0, 1.0)
         trial = jnp.clip(state.log_curve + move, lower, upper)
@@ -161,7 +145,7 @@ def _fit_curve(
         jnp.clip(start, lower, upper),
         infinite,
         infinite,
-        jnp.eye(4, dtype=dtype),
+        unit,
         jnp.zeros_like(start),
         jnp.full((), 0.01, dtype),
         infinite,
@@ -194,14 +178,16 @@ def _evaluate(
     moments = jnp.stack([jnp.ones_like(x), x, y, x * x, x * y, y * y]) @ hits  # (6, grid)
     count, residual = moments[0], moments[1:3] - moments[:1] * curve.places
 
-    length = jnp.sum(jnp.square(curve.tangents), axis=0)
+    along_u, along_s = curve.tangents
+    length = jnp.square(along_u) + jnp.square(along_s)
     moving = (length > 0) & ~curve.ends
     direction = jnp.where(moving[None], curve.tangents * jax.lax.rsqrt(jnp.where(length > 0, length, 1.0))[None], 0.0)
-    along = jnp.einsum("ik,ipk->pk", direction, steepness)
-    information = jnp.einsum("k,ipk,iqk->pq", count, steepness, steepness)
-    information -= jnp.einsum("k,pk,qk->pq", count, along, along)
-    gradient = jnp.einsum("ik,ipk->p", residual, steepness)
-    gradient -= jnp.einsum("k,pk->p", jnp.sum(direction * residual, axis=0), along)
+    along = steepness[:, 0] * direction[:1] + steepness[:, 1] * direction[1:]
+    normal = steepness - along[:, None] * direction[None]
+    # One product for both: the residuals as one more parameter.
+    left = jnp.concatenate([count[None, None] * normal, residual[None]])
+    products = left.reshape(5, -1) @ normal.reshape(4, -1).T
+    information, gradient = products[:4], products[4]
 
     # Distances to the tangents at the nearest places, and not to these: that takes the grid's spacing out of the loss.
     (cu, cs), (du, ds) = curve.places, direction
@@ -209,8 +195,9 @@ def _evaluate(
     us = moments[4] - cu * moments[2] - cs * moments[1] + cu * cs * count
     ss = moments[5] - 2 * cs * moments[2] + cs * cs * count
     distance = jnp.sum(uu + ss - (du * du * uu + 2 * du * ds * us + ds * ds * ss))
-    pull = prior.precision @ (log_curve - prior.mean)
-    return distance + (log_curve - prior.mean) @ pull, distance, information, gradient - pull
+    away = log_curve - prior.mean
+    pull = jnp.sum(prior.precision * away[None], axis=1)
+    return distance + jnp.sum(away * pull), distance, information, gradient - pull
 
 
 def _solve(matrix: Float[Array, "4 4"], vector: Float[Array, "4"]) -> Float[Array, "4"]:

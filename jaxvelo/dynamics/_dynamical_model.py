@@ -9,12 +9,13 @@ comes closer and is wrong. Therefore
    by their noise, from six starts, with a normal prior on :math:`\log g` and :math:`\log T`;
 2. then to the moments themselves, with each cell on the branch that its neighbourhood agrees on, if it does, and
    close to the ratio and the switching time of the first fit;
-3. cells get times on both branches, and the probability that the gene is on.
+3. then, with all branches free again, to the same moments: its size may change, its scaling a little, ratio and
+   switching time hardly, so that the curve comes nearer to the cells without telling other rates;
+4. cells get times on both branches, and the probability that the gene is on.
 
 The constants below were chosen on simulated data with known rates and on known directions in the pancreas.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -27,22 +28,26 @@ from scipy.special import expit
 
 from jaxvelo.dynamics._blocks import N_GENES
 from jaxvelo.dynamics._cell_times import OnBranch, compile_nearest_in_blocks, nearest_in_blocks
-from jaxvelo.dynamics._curve_fit import FREE, N_PROBLEMS, OFF, ON, CurveFit, Prior, fit_curves
+from jaxvelo.dynamics._curve_fit import DEVICE_N_PROBLEMS, FREE, N_PROBLEMS, OFF, ON, CurveFit, Prior, fit_curves
 from jaxvelo.dynamics._gene_likelihood import gene_likelihood
 from jaxvelo.dynamics._phase_bins import N_POINTS, Points, phase_bins
 from jaxvelo.dynamics._phase_curve import LOWER, UPPER
+from jaxvelo.dynamics._second_peak import second_peak_p_values
 from jaxvelo.dynamics._splicing import SplicingKinetics
 from jaxvelo.dynamics._typical_cells import typical_cells
-from jaxvelo.graph._threads import worker_threads
+from jaxvelo.graph._blocks import on_cpu
+from jaxvelo.graph._threads import n_workers, worker_threads
 
 # Of log g and log T: what one expects before seeing a gene.
 PRIOR_MEAN = np.array([0.0, 0.0, -0.6, 1.3])
 PRIOR_DEVIATION = np.array([np.inf, np.inf, 0.5, 0.2])
 # How far the fit to the moments themselves may go from that to the smoother ones.
 REFIT_DEVIATION = np.array([np.inf, np.inf, 0.2, 0.1])
+# How far the last fit, with free branches, may go from that with agreed ones; and in the logarithm of the scaling.
+LAST_DEVIATION, LAST_SCALING_DEVIATION = np.array([0.2, 0.2, 0.02, 0.02]), 0.06
 # Starts: ratios g, each with a long and a short switching time.
 START_RATIOS = (0.4, 3.0)
-FIRST_ITERATIONS, REFITS = 8, 2
+FIRST_ITERATIONS, REFITS, LAST_ITERATIONS = 8, 2, 5
 # Of all steps, the part that each refit takes.
 REFIT_SHARE = 0.6
 # Logarithm of the scaling from those of U, S, g, T, in units of the deviations.
@@ -55,8 +60,8 @@ EVIDENCE = 0.2
 LEAST_CELLS_OF_GENE = 10
 # Neither do counts whose standard deviation is smaller than that, relative to the largest.
 LEAST_DEVIATION = 1e-5
-# More threads wait for each other: on 16 cores, 16 of them took 1.3 times as long.
-MOST_WORKERS = 8
+# Genes of a batch, at most.
+MOST_GENES = 256
 # Arrays of the size of a batch of genes that are alive at the same time, at most.
 ARRAYS_PER_BATCH = 24
 CONVERGED, AT_BOUND, NOT_CONVERGED, TOO_FEW_CELLS, FAILED = (
@@ -95,6 +100,9 @@ class DynamicalFit(eqx.Module):
         Covariance (Laplace) of :math:`(\log U, \log S, \log g, \log T)`, of shape (genes, 4, 4), with
         :math:`U = \alpha/\beta` times the scaling, :math:`S = \alpha/\gamma`, :math:`g = \gamma/\beta`, and
         :math:`T = \beta` times the switching time.
+    steady_p_value
+        P-value of the counts having no second peak, of cells in the steady state, of shape (genes,), see
+        :func:`second_peak_p_values`.
     status
         ``"converged"``, ``"at a bound"``, ``"not converged"``, ``"too few cells"`` or ``"failed"``, of shape (genes,).
     """
@@ -109,12 +117,13 @@ class DynamicalFit(eqx.Module):
     likelihood: Float[np.ndarray, " genes"]
     variance: Float[np.ndarray, " genes"]
     covariance: Float[np.ndarray, "genes 4 4"]
+    steady_p_value: Float[np.ndarray, " genes"]
     status: np.ndarray
 
 
 def genes_per_batch(n_cells: int, memory: float, itemsize: int = 4) -> int:
     """Number of genes whose arrays fit into the memory, in bytes; at least 1, at most 256."""
-    return int(np.clip(memory // (n_cells * itemsize * ARRAYS_PER_BATCH), 1, N_PROBLEMS))
+    return int(np.clip(memory // (n_cells * itemsize * ARRAYS_PER_BATCH), 1, MOST_GENES))
 
 
 def fit_dynamics(
@@ -174,19 +183,21 @@ def fit_dynamics(
             )
         return batch.stop - batch.start
 
-    n_workers = _n_workers(genes_per_batch(n_cells, memory, dtype.itemsize))
-    batch_size = genes_per_batch(n_cells, memory / n_workers, dtype.itemsize)
+    n_threads = _n_threads(genes_per_batch(n_cells, memory, dtype.itemsize))
+    batch_size = genes_per_batch(n_cells, memory / n_threads, dtype.itemsize)
     # Sorting, sparse products and compiled programs all release Python's lock. Batches are small, so that cores end
     # together, but whole blocks.
-    batch_size = _whole_blocks(min(batch_size, max(N_GENES, n_genes // (4 * n_workers))))
-    with worker_threads(n_workers) as submit:
+    batch_size = _whole_blocks(min(batch_size, max(N_GENES, n_genes // (4 * n_threads))))
+    with worker_threads(n_threads) as submit:
         # Once, and not by each of the threads that come to them first; these prepare genes meanwhile.
         compiled = [submit(_compile_fit, dtype), submit(compile_nearest_in_blocks, dtype)]
+        p_values = submit(second_peak_p_values, unspliced, spliced, scaling)
         for batch in [submit(fit_genes, first) for first in range(0, n_genes, batch_size)]:
             n_done = batch.result()
             if report is not None:
                 report(n_done)
     fit.status[~usable] = TOO_FEW_CELLS
+    fit.steady_p_value[:] = np.where(np.isnan(curves[:, 0]), np.nan, p_values.result())
     level_u, level_s, ratio, switch = np.exp(curves.T)
     level_u, level_s = level_u * fit.deviation[0], level_s * fit.deviation[1]
     scalings = level_u / (level_s * ratio) if scaling is None else np.where(np.isnan(ratio), np.nan, scaling)
@@ -205,14 +216,9 @@ def _whole_blocks(n_genes: int) -> int:
     return n_genes if n_genes < N_GENES else n_genes // N_GENES * N_GENES
 
 
-def _n_workers(n_at_once: int) -> int:
+def _n_threads(n_at_once: int) -> int:
     """Number of threads, for as many genes as fit into the memory: none with much less than a block."""
-    return min(_n_usable_cores(), MOST_WORKERS, max(1, n_at_once // (N_GENES // 2)))
-
-
-def _n_usable_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(n_workers(), max(1, n_at_once // (N_GENES // 2)))
 
 
 def _empty_fit(n_cells: int, n_genes: int, dtype: np.dtype) -> DynamicalFit:
@@ -230,6 +236,7 @@ def _empty_fit(n_cells: int, n_genes: int, dtype: np.dtype) -> DynamicalFit:
         likelihood=empty(n_genes),
         variance=empty(n_genes),
         covariance=empty(n_genes, 4, 4),
+        steady_p_value=np.full(n_genes, np.nan),
         status=np.full(n_genes, FAILED, dtype=object),
     )
 
@@ -289,6 +296,8 @@ def _fit_batch(
         prior = _prior(anchor, REFIT_DEVIATION, distance, n_independent, units)
         refit = _run(curves, points, prior, np.arange(len(columns)), max(5, int(REFIT_SHARE * iterations)))
         curves, distance = refit.log_curve, refit.distance
+    prior = _prior(curves, LAST_DEVIATION, distance, n_independent, units, LAST_SCALING_DEVIATION)
+    curves = _run(curves, phase_bins(u, s), prior, np.arange(len(columns)), LAST_ITERATIONS).log_curve
     if units is not None:
         # The condition is stiff, but not hard.
         curves = np.concatenate([(units + curves[:, 1] + curves[:, 2])[:, None], curves[:, 1:]], axis=1)
@@ -313,10 +322,10 @@ def _fit_batch(
 
 
 def _compile_fit(dtype: np.dtype) -> None:
-    """Compile the fit, which works on no gene here."""
-    empty = np.zeros((N_PROBLEMS, 4), dtype), np.zeros((N_PROBLEMS, 2, N_POINTS), dtype)
-    weights, branches = np.zeros((N_PROBLEMS, N_POINTS), dtype), np.zeros((N_PROBLEMS, N_POINTS), np.int32)
-    fit_curves(*empty, weights, branches, Prior(empty[0], np.zeros((N_PROBLEMS, 4, 4), dtype)), 5, 0)
+    """Compile the fit, which is of nothing here."""
+    weights, branches = np.zeros((1, N_POINTS), dtype), np.zeros((1, N_POINTS), np.int32)
+    nothing = Points(np.zeros((1, 2, N_POINTS), dtype), weights, branches)
+    _run(np.zeros((1, 4)), nothing, Prior(np.zeros((1, 4)), np.zeros((1, 4, 4))), np.zeros(1, int), 5)
 
 
 def _fit_smooth(
@@ -364,6 +373,7 @@ def _prior(
     distance: Float[np.ndarray, " genes"],
     n_independent: float,
     units: Float[np.ndarray, " genes"] | None,
+    scaling_deviation: float = np.inf,
 ) -> Prior:
     r"""Normal prior in units of the loss.
 
@@ -372,7 +382,8 @@ def _prior(
     A fixed scaling is the stiff condition :math:`\log U - \log S - \log g =` its logarithm in the units of the gene.
     """
     strength = _finite(distance, 1.0) / (2 * n_independent)
-    precision = strength[:, None, None] * np.diag(1 / np.square(standard_deviation))
+    inverse = np.diag(1 / np.square(standard_deviation)) + np.outer(SCALING, SCALING) / scaling_deviation**2
+    precision = strength[:, None, None] * inverse
     mean = np.asarray(mean, dtype=float).copy()
     if units is not None:
         precision = precision + 10.0 * np.outer(SCALING, SCALING)
@@ -389,12 +400,12 @@ def _run(
     iterations: int,
 ) -> CurveFit:
     """Send problems, each on the points of a gene, through the compiled program."""
-    results = []
-    for first in range(0, len(start), N_PROBLEMS):
+    results, dtype = [], points.places.dtype
+    size = N_PROBLEMS if on_cpu() else DEVICE_N_PROBLEMS
+    for first in range(0, len(start), size):
         # The last problem fills what is missing.
-        problems = np.minimum(np.arange(first, first + N_PROBLEMS), len(start) - 1)
+        problems = np.minimum(np.arange(first, first + size), len(start) - 1)
         genes = gene[problems]
-        dtype = points.places.dtype
         results.append(
             fit_curves(
                 start[problems].astype(dtype),
@@ -403,7 +414,6 @@ def _run(
                 points.branches[genes],
                 Prior(prior.mean[genes].astype(dtype), prior.precision[genes].astype(dtype)),
                 iterations,
-                min(N_PROBLEMS, len(start) - first),
             )
         )
     return CurveFit(

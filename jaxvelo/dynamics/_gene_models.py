@@ -31,8 +31,10 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float
 
+from jaxvelo.dynamics._gene_blocks import gene_blocks
 from jaxvelo.dynamics._shared_directions import shared_directions
-from jaxvelo.dynamics._splicing import SplicingKinetics, velocities_in_blocks
+from jaxvelo.dynamics._splicing import SplicingKinetics
+from jaxvelo.graph._threads import n_workers, worker_threads
 
 GRADUAL = "gradual"
 MODELS = ("curve", "induction", "repression", GRADUAL)
@@ -42,7 +44,7 @@ EXTREME = 0.1
 SIZE_DEVIATION, SLOPE_DEVIATION = 0.3, 0.3
 # What a true velocity explains of the changes along the shared directions; the rest is their own error.
 TRUE_SHARE = 0.75
-# Number of genes whose arrays are held at a time.
+# Number of genes whose arrays are held at a time, by all threads together.
 GENES_AT_ONCE = 64
 # Cells share most of their moments with their neighbours, and these theirs: neighbourhoods for one independent cell.
 NEIGHBORHOODS = 2.0
@@ -234,10 +236,14 @@ def steady_slopes(
     unspliced: Float[np.ndarray, "cells genes"], spliced: Float[np.ndarray, "cells genes"]
 ) -> Float[np.ndarray, " genes"]:
     """Slopes of the lines through the origin and the cells that are highest in both kinds of counts."""
-    height = unspliced / _positive(np, unspliced.max(axis=0)) + spliced / _positive(np, spliced.max(axis=0))
-    used = height >= np.quantile(height, 1 - EXTREME, axis=0)
-    across = np.sum(unspliced * spliced, axis=0, where=used)
-    return across / _positive(np, np.sum(np.square(spliced), axis=0, where=used))
+    slopes = np.empty(spliced.shape[1], dtype=spliced.dtype)
+    for genes in gene_blocks(*spliced.shape):
+        u, s = unspliced[:, genes], spliced[:, genes]
+        height = u / _positive(np, u.max(axis=0)) + s / _positive(np, s.max(axis=0))
+        used = height >= np.quantile(height, 1 - EXTREME, axis=0)
+        across = np.sum(u * s, axis=0, where=used)
+        slopes[genes] = across / _positive(np, np.sum(np.square(s), axis=0, where=used))
+    return slopes
 
 
 def fit_gene_models(
@@ -275,17 +281,27 @@ def fit_gene_models(
     velocity = np.empty(spliced.shape, dtype=spliced.dtype)
 
     def by_genes(function: Callable[[slice], None]) -> None:
-        for first in range(0, n_genes, GENES_AT_ONCE):
-            function(slice(first, first + GENES_AT_ONCE))
+        size = max(1, GENES_AT_ONCE // n_workers())
+        with worker_threads(n_workers()) as submit:
+            for first in range(0, n_genes, size):
+                submit(function, slice(first, first + size))
 
-    def curve(genes: slice, probability: np.ndarray) -> np.ndarray:
+    def branches(genes: slice) -> list[np.ndarray]:
         rates = jax.tree.map(lambda rate: rate[genes], kinetics)
-        return velocities_in_blocks(rates, times[0][:, genes], times[1][:, genes], probability)[0]
+        on, off = rates.branch_velocities(times[0][:, genes], times[1][:, genes])
+        return [on[0], off[0]]
+
+    def curve(genes: slice, induction: np.ndarray, repression: np.ndarray) -> np.ndarray:
+        probability = times[2][:, genes]
+        return probability * induction + (1 - probability) * repression
+
+    def follow_curve(genes: slice) -> None:
+        velocity[:, genes] = curve(genes, *branches(genes))
 
     def start(genes: slice) -> None:
         """From the curve and the steady states, each of the same size for all genes."""
         line = weights @ (unspliced[:, genes] - slope[genes].astype(spliced.dtype) * spliced[:, genes])
-        found = curve(genes, times[2][:, genes]), line
+        found = curve(genes, *branches(genes)), line
         parts = (x / np.sqrt(_positive(np, np.mean(np.square(x), axis=0))) for x in found)
         both = sum(parts) * deviation[genes]
         # One gene that is not finite would leave no direction to any cell.
@@ -293,9 +309,7 @@ def fit_gene_models(
 
     n_independent = n_cells / (NEIGHBORHOODS * max(weights.nnz / n_cells, 1.0))
     if n_independent < LEAST_INDEPENDENT:
-        for first in range(0, n_genes, GENES_AT_ONCE):
-            genes = slice(first, first + GENES_AT_ONCE)
-            velocity[:, genes] = curve(genes, times[2][:, genes])
+        by_genes(follow_curve)
         factors = np.broadcast_to(np.eye(6)[1], (n_genes, 6)).copy()
         nothing = np.full(n_genes, np.nan)
         return GeneModels(np.full((n_genes, 5), np.nan), factors, nothing, nothing), velocity
@@ -304,10 +318,8 @@ def fit_gene_models(
     directions = shared_directions(velocity, spliced, weights).astype(spliced.dtype)
 
     def things(genes: slice) -> list[np.ndarray]:
-        u, s, probability = weights @ unspliced[:, genes], weights @ spliced[:, genes], times[2][:, genes]
-        induction, repression = (curve(genes, np.full_like(probability, on)) for on in (1, 0))
-        both = probability * induction + (1 - probability) * repression
-        return [directions @ s, both, induction, repression, weights @ u, weights @ s]
+        u, s, on_branches = weights @ unspliced[:, genes], weights @ spliced[:, genes], branches(genes)
+        return [directions @ s, curve(genes, *on_branches), *on_branches, weights @ u, weights @ s]
 
     products = np.empty((n_genes, 6, 6))
 

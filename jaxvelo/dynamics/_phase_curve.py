@@ -7,6 +7,7 @@ transcription and the scaling between unspliced and spliced follow: :math:`\alph
 :math:`= U / (S g)`. Written for one gene; mapped by the callers.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxvelo.dynamics._splicing import decay_difference
+from jaxvelo.dynamics._splicing import mean_decay
 
 # Shape of the curve beyond these is no longer seen in data, and float32 still resolves it there.
 LOWER = np.log([1e-3, 1e-3, 0.02, 0.05])
@@ -53,7 +54,7 @@ def time_grid(log_curve: Float[Array, "4"], n_on: int, n_off: int) -> CurvePoint
     Half of the points of a branch are even in the unspliced counts, half in the decay at the slower rate. They are in
     no order: nothing that follows needs one.
     """
-    _, _, ratio, switch = jnp.exp(log_curve)
+    level_u, level_s, ratio, switch = jnp.exp(log_curve)
     is_on, slowly, share, ends = _grid_shares(n_on, n_off)
     rate = jnp.where(slowly, jnp.minimum(ratio, 1.0), 1.0)
     end = jnp.where(is_on, switch, decay_end(log_curve))
@@ -61,8 +62,9 @@ def time_grid(log_curve: Float[Array, "4"], n_on: int, n_off: int) -> CurvePoint
     times = jnp.clip(-jnp.log(left + jnp.asarray(1 - share, left.dtype) * (1 - left)) / rate, 0.0, end)
     times = jax.lax.stop_gradient(times)
     on = jnp.asarray(is_on)
-    places = curve_at(log_curve, times, on)
-    return CurvePoints(places, tangents_at(log_curve, places, on), times, on, jnp.asarray(ends))
+    u, s = _shares_at(log_curve, times, on)
+    places, tangents = jnp.stack([level_u * u, level_s * s]), _tangents(level_u, level_s, ratio, u, s, on)
+    return CurvePoints(places, tangents, times, on, jnp.asarray(ends))
 
 
 def _grid_shares(
@@ -86,32 +88,40 @@ def decay_end(log_curve: Float[Array, "4"]) -> Float[Array, ""]:
     Spliced counts are at most :math:`S (1 + y) e^{-y}` after the time :math:`y / \min(1, g)`, unspliced ones less than
     :math:`U e^{-y}`.
     """
-    level_u, level_s, ratio, _ = jnp.exp(log_curve)
-    folds = jnp.log(jnp.maximum(jnp.maximum(level_u, level_s) / NOTHING, 1.0))
+    folds = jnp.maximum(jnp.maximum(log_curve[0], log_curve[1]) - math.log(NOTHING), 0.0)
     y = folds
     for _ in range(4):  # to the fixed point, where (1 + y) exp(-y) is that small
         y = folds + jnp.log(1 + y)
-    return jnp.maximum(y, -jnp.log(jnp.full_like(y, LAST))) / jnp.minimum(ratio, 1.0)
+    return jnp.maximum(y, -math.log(LAST)) / jnp.minimum(jnp.exp(log_curve[2]), 1.0)
 
 
 def curve_at(
     log_curve: Float[Array, "4"], times: Float[Array, " points"], on: Bool[Array, " points"]
 ) -> Float[Array, "2 points"]:
-    """Unspliced and spliced at times since the last switch, of shape (2, points).
-
-    In units of the steady states, the distance to that of the branch decays as molecules do when none are transcribed.
-    """
+    """Unspliced and spliced at times since the last switch, of shape (2, points)."""
     level_u, level_s, _, _ = jnp.exp(log_curve)
-    decays = _decays(log_curve[2], log_curve[3], times)
+    u, s = _shares_at(log_curve, times, on)
+    return jnp.stack([level_u * u, level_s * s])
+
+
+def _shares_at(
+    log_curve: Float[Array, "4"], times: Float[Array, " points"], on: Bool[Array, " points"]
+) -> tuple[Float[Array, " points"], Float[Array, " points"]]:
+    """Unspliced and spliced in units of the steady states.
+
+    The distance to that of the branch decays as molecules do when none are transcribed.
+    """
+    _, _, ratio, switch = jnp.exp(log_curve)
+    decays = _decays(ratio, switch, times)
     u, s = _decayed(_distances(decays, on), decays)
     steady = on.astype(u.dtype)
-    return jnp.stack([level_u * (steady + u), level_s * (steady + s)])
+    return steady + u, steady + s
 
 
 def steepness_at(
     log_curve: Float[Array, "4"], curve: CurvePoints, corner: Bool[np.ndarray, " points"]
-) -> Float[Array, "2 4 points"]:
-    """Derivatives of the places on a curve by its parameters at fixed times, of shape (2, 4, points).
+) -> Float[Array, "4 2 points"]:
+    """Derivatives of the places on a curve by its parameters at fixed times, of shape (4, 2, points).
 
     Written out, but for those of the decays by the ratio: the derivatives that JAX takes of :func:`curve_at` are three
     times as long to compile and to run.
@@ -127,9 +137,7 @@ def steepness_at(
     """
     level_u, level_s, ratio, switch = jnp.exp(log_curve)
     zero = jnp.zeros_like(curve.times)
-    decays, changes = jax.jvp(
-        lambda log_ratio: _decays(log_ratio, log_curve[3], curve.times), (log_curve[2],), (jnp.ones_like(ratio),)
-    )
+    decays, changes = jax.jvp(lambda ratio: _decays(ratio, switch, curve.times), (ratio,), (ratio,))
     (_, slow, mixed), (_, slow_change, mixed_change) = decays, changes
     u, s = _distances(decays, curve.on)
     other_start = jnp.where(curve.on, 0.0, -slow_change[-1] - mixed_change[-1])
@@ -139,9 +147,13 @@ def steepness_at(
     speed = switch * (1 - u_switch), switch * ratio * (u_switch - s_switch)
     u_moved, s_moved = _decayed(tuple(jnp.where(curve.on, 0.0, x) for x in speed), decays)
     u_corner, s_corner = jnp.where(corner, switch, 0.0)[None] * curve.tangents
-    unspliced = [curve.places[0], zero, zero, level_u * u_moved + u_corner]
-    spliced = [zero, curve.places[1], level_s * by_ratio, level_s * s_moved + s_corner]
-    return jnp.stack([jnp.stack(unspliced), jnp.stack(spliced)])
+    by_parameter = [
+        (curve.places[0], zero),
+        (zero, curve.places[1]),
+        (zero, level_s * by_ratio),
+        (level_u * u_moved + u_corner, level_s * s_moved + s_corner),
+    ]
+    return jnp.stack([jnp.stack(change) for change in by_parameter])
 
 
 class _Decays(NamedTuple):
@@ -160,11 +172,14 @@ class _Decays(NamedTuple):
     mixed: Float[Array, " times"]
 
 
-def _decays(log_ratio: Float[Array, ""], log_switch: Float[Array, ""], times: Float[Array, " points"]) -> _Decays:
-    ratio = jnp.exp(log_ratio)
-    times = jnp.append(times, jnp.exp(log_switch))
-    mixed = ratio * decay_difference(times, jnp.ones_like(ratio), ratio)
-    return _Decays(jnp.exp(-times), jnp.exp(-ratio * times), mixed)
+def _decays(ratio: Float[Array, ""], switch: Float[Array, ""], times: Float[Array, " points"]) -> _Decays:
+    times = jnp.concatenate([times, switch[None]])
+    unspliced, spliced = jnp.exp(-times), jnp.exp(-ratio * times)
+    # The difference of both over that of their rates, see `decay_difference`, without a third exponential function.
+    splicing_slower = ratio >= 1
+    slower = jnp.where(splicing_slower, unspliced, spliced)
+    difference = times * slower * mean_decay(jnp.where(splicing_slower, ratio - 1, 1 - ratio) * times)
+    return _Decays(unspliced, spliced, ratio * difference)
 
 
 def _distances(decays: _Decays, on: Bool[Array, " points"]) -> tuple[Float[Array, " points"], Float[Array, " points"]]:
@@ -185,7 +200,18 @@ def tangents_at(
 ) -> Float[Array, "2 points"]:
     """Change per unit of time at places on the curve, of shape (2, points)."""
     level_u, level_s, ratio, _ = jnp.exp(log_curve)
-    u, s = places[0] / level_u, places[1] / level_s
+    return _tangents(level_u, level_s, ratio, places[0] / level_u, places[1] / level_s, on)
+
+
+def _tangents(
+    level_u: Float[Array, ""],
+    level_s: Float[Array, ""],
+    ratio: Float[Array, ""],
+    u: Float[Array, " points"],
+    s: Float[Array, " points"],
+    on: Bool[Array, " points"],
+) -> Float[Array, "2 points"]:
+    """Change per unit of time, at places in units of the steady states."""
     return jnp.stack([level_u * (on.astype(u.dtype) - u), level_s * ratio * (u - s)])
 
 

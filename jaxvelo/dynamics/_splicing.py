@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxvelo.dynamics._blocks import in_blocks
+from jaxvelo.dynamics._gene_blocks import gene_blocks
 
 
 def decay_difference(
@@ -46,11 +46,24 @@ def decay_difference(
     splicing_slower = beta <= gamma
     slower = xp.where(splicing_slower, beta, gamma)
     x = xp.where(splicing_slower, gamma - beta, beta - gamma) * tau
+    return tau * xp.exp(-slower * tau) * mean_decay(x, xp=xp)
+
+
+def mean_decay(x: Float[Any, "*shape"], *, xp: ModuleType = jnp) -> Float[Any, "*shape"]:
+    r"""Compute :math:`(1 - e^{-x}) / x`, the mean of :math:`e^{-y}` for :math:`y` from 0 to :math:`x`, and its limit 1.
+
+    Parameters
+    ----------
+    x
+        Not negative.
+    xp
+        Module of the functions of arrays, ``jax.numpy`` or ``numpy``.
+    """
     small = x < 1e-2
     x_near, x_away = xp.where(small, x, 0.0), xp.where(small, 1.0, x)
     # The gradient of the quotient loses digits near 0, so that the series takes over.
     series = 1 + x_near * (-1 / 2 + x_near * (1 / 6 + x_near * (-1 / 24 + x_near * (1 / 120 - x_near / 720))))
-    return tau * xp.exp(-slower * tau) * xp.where(small, series, -xp.expm1(-x_away) / x_away)
+    return xp.where(small, series, -xp.expm1(-x_away) / x_away)
 
 
 def splicing_solution(
@@ -201,13 +214,32 @@ class SplicingKinetics(eqx.Module):
         tuple of jax.Array
             Of spliced and of observed unspliced counts, as :meth:`velocities`.
         """
-        alpha, beta, gamma, scaling = map(_row, (self.alpha, self.beta, self.gamma, self.scaling))
-        time_on = jnp.minimum(time_on, _row(self.switching_time))
-        u_on, s_on = self._molecules(time_on)
-        u_off, s_off = self._molecules(_row(self.switching_time) + time_off)
-        u = probability_on * u_on + (1 - probability_on) * u_off
-        s = probability_on * s_on + (1 - probability_on) * s_off
-        return beta * u - gamma * s, (probability_on * alpha - beta * u) * scaling
+        on, off = self.branch_velocities(time_on, time_off)
+        spliced, unspliced = (probability_on * x + (1 - probability_on) * y for x, y in zip(on, off, strict=True))
+        return spliced, unspliced
+
+    def branch_velocities(
+        self, time_on: Float[Any, "cells genes"], time_off: Float[Any, "cells genes"]
+    ) -> tuple[tuple[Float[Any, "cells genes"], Float[Any, "cells genes"]], ...]:
+        """Changes per time on both branches, that with the gene on first, of spliced and observed unspliced counts.
+
+        Parameters
+        ----------
+        time_on, time_off
+            As for :meth:`expected_velocities`; NumPy arrays are computed with NumPy, if the rates are such too.
+        """
+        alpha, beta, gamma, switch, scaling = map(
+            _row, (self.alpha, self.beta, self.gamma, self.switching_time, self.scaling)
+        )
+        xp = time_on.__array_namespace__()
+        zero = xp.zeros_like(alpha)
+        on = splicing_solution(xp.minimum(time_on, switch), zero, zero, alpha, beta, gamma, xp=xp)
+        switched = splicing_solution(switch, zero, zero, alpha, beta, gamma, xp=xp)
+        off = splicing_solution(time_off, *switched, zero, beta, gamma, xp=xp)
+        return tuple(
+            (beta * u - gamma * s, (transcription - beta * u) * scaling)
+            for transcription, (u, s) in ((alpha, on), (zero, off))
+        )
 
     def _molecules(
         self, time: Float[Array, "cells genes"]
@@ -225,7 +257,7 @@ def velocities_in_blocks(
     time_off: Float[np.ndarray, "cells genes"],
     probability_on: Float[np.ndarray, "cells genes"],
 ) -> tuple[Float[np.ndarray, "cells genes"], Float[np.ndarray, "cells genes"]]:
-    """:meth:`SplicingKinetics.expected_velocities` of many cells and genes, on the host and in blocks.
+    """:meth:`SplicingKinetics.expected_velocities` of NumPy arrays, with NumPy: no shape compiles a program.
 
     Parameters
     ----------
@@ -239,9 +271,14 @@ def velocities_in_blocks(
     tuple of numpy.ndarray
         Velocities of spliced and of unspliced counts, of shape (cells, genes).
     """
-    program = SplicingKinetics.expected_velocities
-    spliced, unspliced = in_blocks(program, kinetics, time_on, time_off, probability_on, n_results=2)
-    return spliced, unspliced
+    results = np.empty_like(time_on), np.empty_like(time_on)
+    for genes in gene_blocks(*time_on.shape):
+        rates = jax.tree.map(lambda rate, genes=genes: rate[genes], kinetics)
+        branches = rates.branch_velocities(time_on[:, genes], time_off[:, genes])
+        on = probability_on[:, genes]
+        for result, if_on, if_off in zip(results, *branches, strict=True):
+            result[:, genes] = on * if_on + (1 - on) * if_off
+    return results
 
 
 def _row(values: Float[Array, " genes"]) -> Float[Array, "1 genes"]:

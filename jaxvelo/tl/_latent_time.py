@@ -72,7 +72,7 @@ def latent_time(
               N_i^+ = N_i \cup \{i\},
 
     with the neighbours :math:`N_i` of positive connectivity. With a weight :math:`w` of the diffusion pseudotime
-    :math:`P` (:func:`jaxvelo.tl.velocity_pseudotime`), instead
+    :math:`P` (:func:`jaxvelo.tl.velocity_pseudotime` with ``power=1``), instead
     :math:`T_i \leftarrow \operatorname{scale}((1 - w) T_i + w P_i)`, and :math:`P_i` alone where they disagree.
 
     Parameters

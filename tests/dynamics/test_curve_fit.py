@@ -25,11 +25,6 @@ SHAPES = np.array(
 N_GENES = 8
 
 
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch):
-    monkeypatch.setattr(_curve_fit, "BATCH", N_GENES)
-
-
 def dense_curve(log_curve, n=4001):
     """Many points on each branch, of shape (2, 2 n): on, then off, as far as the fit looks. Float64."""
     level_u, level_s, g, switch = np.exp(np.asarray(log_curve, dtype=float))
@@ -89,7 +84,6 @@ def run(start, places, branches=None, weights=None, prior=None, iterations=30):
         jnp.asarray(branches[rows], dtype=jnp.int32),
         Prior(*map(filled, prior)),
         iterations,
-        n_genes,
     )
     return jax.tree.map(lambda x: np.asarray(x)[:n_genes], fit)
 
@@ -335,23 +329,6 @@ def test_a_gene_does_not_depend_on_the_others():
     beside = run(start, broken)
     rest = np.array([0, 1, 3, 4, 5])
     np.testing.assert_array_equal(beside.log_curve[rest], together.log_curve[rest])
-
-
-@pytest.mark.parametrize("backend", ["cpu", "elsewhere"])
-def test_only_the_first_genes_are_fitted(backend, monkeypatch):
-    """In whole batches: of the others, the result is nothing. Not on a CPU, all are one batch."""
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    monkeypatch.setattr(_curve_fit, "BATCH", 2)
-    monkeypatch.setattr(_curve_fit, "fit_curves", jax.jit(lambda *arguments: fit_curves.__wrapped__(*arguments)))
-    places, _ = on_curves(np.tile(SHAPES[:1], (N_GENES, 1)), 40, noise=0.1)
-    arguments = [np.zeros((N_GENES, 4)), places, np.full(places[:, 0].shape, 1 / 40)]
-    arguments = [jnp.asarray(x, dtype=float) for x in arguments]
-    branches = jnp.zeros(places[:, 0].shape, dtype=jnp.int32)
-    prior = jax.tree.map(lambda x: jnp.asarray(x, dtype=float), no_prior(N_GENES))
-    for n_genes, n_fitted in ((3, 4 if backend == "cpu" else 8), (8, 8), (0, 0)):
-        fit = _curve_fit.fit_curves(*arguments, branches, prior, 5, n_genes)
-        assert (np.asarray(fit.loss)[:n_fitted] > 0).all()
-        assert not np.asarray(fit.loss)[n_fitted:].any()
 
 
 def test_units_of_counts_move_the_levels_only():

@@ -1,3 +1,4 @@
+import os
 import tracemalloc
 
 import anndata as ad
@@ -10,7 +11,6 @@ from scipy.stats import spearmanr
 from jaxvelo.dynamics import (
     _blocks,
     _cell_times,
-    _curve_fit,
     _dynamical_model,
     align_total_time,
     fit_dynamics,
@@ -36,8 +36,7 @@ def optimised():
         patch.setattr(_dynamical_model, "fit_curves", programs[0])
         patch.setattr(_cell_times, "_nearest_block", programs[1])
         # Few genes at a time are padded less.
-        patch.setattr(_dynamical_model, "N_PROBLEMS", 64)
-        patch.setattr(_curve_fit, "BATCH", 4)
+        patch.setattr(_dynamical_model, "N_PROBLEMS", 8)
         patch.setattr(_blocks, "N_GENES", 4)
         patch.setattr(_dynamical_model, "N_GENES", 4)
         patch.setattr(_blocks, "N_CELLS", 512)
@@ -236,7 +235,7 @@ def test_order_of_cells_does_not_matter(cells, fit):
 
 @pytest.mark.parametrize("n_workers", [1, 3])
 def test_memory_and_cores_do_not_change_the_result(cells, fit, monkeypatch, n_workers):
-    monkeypatch.setattr(_dynamical_model, "_n_usable_cores", lambda: n_workers)
+    monkeypatch.setattr(_dynamical_model, "n_workers", lambda: n_workers)
     reported = []
     memory = 5 * N_CELLS * 4 * 24
     found = fitted(cells, memory=n_workers * memory, report=reported.append)
@@ -441,8 +440,7 @@ def test_align_total_time():
     np.testing.assert_allclose(scaled * 7, align_total_time(time, switch, 20)[:6], rtol=1e-12)
 
 
-def test_genes_per_batch(monkeypatch):
-    monkeypatch.setattr(_dynamical_model, "N_PROBLEMS", 256)
+def test_genes_per_batch():
     assert genes_per_batch(1000, 24 * 4 * 1000 * 7) == 7
     assert genes_per_batch(1000, 24 * 4 * 1000 * 7 - 1) == 6
     assert genes_per_batch(1000, 24 * 8 * 1000 * 7, itemsize=8) == 7
@@ -459,9 +457,9 @@ def test_batches_are_whole_blocks(monkeypatch):
 def test_number_of_threads(monkeypatch):
     """One for each core, up to eight, and half a block of genes for each."""
     monkeypatch.setattr(_dynamical_model, "N_GENES", 32)
-    for n_cores, n_genes, n_workers in ((2, 256, 2), (64, 256, 8), (64, 111, 6), (64, 31, 1), (2, 1, 1)):
-        monkeypatch.setattr(_dynamical_model, "_n_usable_cores", lambda n=n_cores: n)
-        assert _dynamical_model._n_workers(n_genes) == n_workers
+    for n_cores, n_genes, n_threads in ((2, 256, 2), (64, 256, 8), (64, 111, 6), (64, 31, 1), (2, 1, 1)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid, n=n_cores: range(n), raising=False)
+        assert _dynamical_model._n_threads(n_genes) == n_threads
 
 
 def test_memory_is_bounded(monkeypatch):
@@ -473,7 +471,7 @@ def test_memory_is_bounded(monkeypatch):
     u, s = simulated.curve(position, 2.0, rng.uniform(0.3, 1.5, n_genes), rng.uniform(2, 4, n_genes))
     u, s = (np.abs(x + 0.05 * rng.normal(size=x.shape)).astype(np.float32) for x in (u, s))
     # Two batches of four genes side by side.
-    monkeypatch.setattr(_dynamical_model, "_n_usable_cores", lambda: 2)
+    monkeypatch.setattr(_dynamical_model, "n_workers", lambda: 2)
     memory = 8 * n_cells * 4 * 24
     assert genes_per_batch(n_cells, memory / 2) == 4
     fit_dynamics(u[:, :2], s[:, :2], weights, iterations=5)  # compiled, and imported

@@ -10,6 +10,7 @@ import jaxvelo as jv
 from jaxvelo.dynamics import (
     MODELS,
     SplicingKinetics,
+    _gene_models,
     fit_gene_models,
     gene_models,
     neighborhood_weights,
@@ -282,6 +283,23 @@ def test_a_nearly_constant_gene_spoils_no_other():
 
 
 @pytest.mark.any_precision
+def test_cores_do_not_change_the_models(monkeypatch):
+    kinetics, times, u, s, weights = one_time(100, 6)
+    # Not the one that is nearly constant, of which much is rounding.
+    four = jax.tree.map(lambda rate: rate[:4], kinetics), [x[:, :4] for x in times], u[:, :4], s[:, :4], weights
+    found = []
+    for n_threads in (1, 3, 64):
+        monkeypatch.setattr(_gene_models, "n_workers", lambda n=n_threads: n)
+        monkeypatch.setattr(_gene_models, "GENES_AT_ONCE", 6)
+        found.append(fit_gene_models(*four))
+    for models, velocity in found[1:]:
+        # Of a single gene, NumPy sums in another order.
+        np.testing.assert_allclose(velocity, found[0][1], rtol=1e-4, atol=1e-5)
+        for values, known in zip(models, found[0][0], strict=True):
+            np.testing.assert_allclose(values, known, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.any_precision
 def test_too_few_independent_cells_are_no_evidence():
     kinetics, times, u, s, weights = one_time(30, 6)
     models, velocity = fit_gene_models(kinetics, times, u, s, weights)
@@ -291,26 +309,30 @@ def test_too_few_independent_cells_are_no_evidence():
     np.testing.assert_array_equal(velocity, velocities_in_blocks(kinetics, *times)[0])
 
 
+RATIO, SCALING, VARIANCE = np.array([0.5, -1, 2]), np.array([-0.4, 0.6, -2.6]), np.array([0.1, 0.3, 0.05])
+
+
 @pytest.mark.any_precision
 def test_rate_ratio_is_that_of_a_mixture():
     """Moments of the posterior on a grid of scalings."""
-    log_ratio, log_scaling, variance = np.array([0.5, -1, 2]), np.array([-0.4, 0.6, -2.6]), np.array([0.1, 0.3, 0.05])
-    found = rate_ratio(log_ratio, log_scaling, variance)
+    log_slope = RATIO + SCALING + np.array([0.1, -0.05, 0.9])
+    found = rate_ratio(RATIO, SCALING, VARIANCE, log_slope)
+    of_slope = (3 * (3 * 0.1) ** 2 + 10 * 0.55**2) / 13
     grid = np.linspace(-6, 6, 20001)
     normal = lambda x, v: np.exp(-0.5 * x**2 / v) / np.sqrt(v)  # noqa: E731
     raw, variance_of_line = np.zeros((2, 3))
     for gene in range(3):
         prior = normal(grid + 0.35, 0.25)
-        right, wrong = (prior * normal(log_scaling[gene] - grid, v) for v in (variance[gene] + 0.04, 4.0))
+        right, wrong = (prior * normal(SCALING[gene] - grid, v) for v in (VARIANCE[gene] + 0.04, 4.0))
         weight = (right + wrong) / (right + wrong).sum()
         mean = weight @ grid
-        raw[gene], variance_of_line[gene] = log_ratio[gene] + log_scaling[gene] - mean, weight @ (grid - mean) ** 2
+        raw[gene], variance_of_line[gene] = RATIO[gene] + SCALING[gene] - mean, weight @ (grid - mean) ** 2
         np.testing.assert_allclose(found.follows_curve[gene], right.sum() / (right + wrong).sum(), atol=1e-6)
     for offset, is_least in ((-1.0, True), (-8.0, False)):
         width = max(1.0, 1.4826 * np.median(np.abs(raw + offset - np.log(0.3))))
         assert (width == 1) == is_least
-        found = rate_ratio(log_ratio + offset, log_scaling, variance)
-        precisions = np.stack([1 / (variance_of_line + 0.55**2), np.full(3, 1 / width**2)])
+        found = rate_ratio(RATIO + offset, SCALING, VARIANCE, log_slope + offset)
+        precisions = np.stack([1 / (variance_of_line + of_slope), np.full(3, 1 / width**2)])
         both = (precisions[0] * (raw + offset) + precisions[1] * np.log(0.3)) / precisions.sum(axis=0)
         np.testing.assert_allclose(found.mean, both, atol=1e-6)
         np.testing.assert_allclose(found.deviation**2, 1 / precisions.sum(axis=0), atol=1e-6)
@@ -319,15 +341,27 @@ def test_rate_ratio_is_that_of_a_mixture():
 
 @pytest.mark.any_precision
 def test_an_unknown_variance_leaves_the_other_ratios_as_they_are():
-    log_ratio, log_scaling, variance = np.array([0.5, -1, 2]), np.array([-0.4, 0.6, -2.6]), np.array([0.1, 4.0, 0.05])
-    expected = rate_ratio(log_ratio, log_scaling, variance)
-    variance[1] = np.nan
-    for ours, theirs in zip(rate_ratio(log_ratio, log_scaling, variance), expected, strict=True):
+    expected = rate_ratio(RATIO, SCALING, np.array([0.1, 4.0, 0.05]), RATIO)
+    found = rate_ratio(RATIO, SCALING, np.array([0.1, np.nan, 0.05]), RATIO)
+    for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.any_precision
+def test_intervals_are_as_narrow_as_slopes_agree_but_not_for_a_few_genes():
+    def width(n_genes, disagreement):
+        slope, scaling = np.linspace(-1, 1, n_genes), np.full(n_genes, -2.5)
+        found = rate_ratio(slope - scaling, scaling, np.full(n_genes, 0.05), slope + disagreement)
+        return found.deviation.mean()
+
+    wide = width(200, 1.0)
+    assert width(200, 0.05) < 0.8 * wide
+    np.testing.assert_allclose(width(200, 3.0), wide)
+    assert width(1, 0.0) > 0.9 * width(1, 3.0)
+
+
 def _moments_of_ratio(ratio, scaling):
-    mean, deviation, right = rate_ratio(ratio, scaling, jnp.full_like(scaling, 0.1))
+    mean, deviation, right = rate_ratio(ratio, scaling, jnp.full_like(scaling, 0.1), 0.9 * (ratio + scaling))
     return jnp.sum(mean + 2 * deviation + 3 * right)
 
 

@@ -240,8 +240,7 @@ def test_the_solution_equals_the_simulator():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_velocities_in_blocks(kinetics, monkeypatch, dtype):
-    monkeypatch.setattr("jaxvelo.dynamics._blocks.N_CELLS", 4)
-    monkeypatch.setattr("jaxvelo.dynamics._blocks.N_GENES", 3)
+    monkeypatch.setattr("jaxvelo.dynamics._gene_blocks.N_NUMBERS", 3 * 9)
     kinetics = jax.tree.map(lambda x: np.asarray(x, dtype), kinetics)
     rng = np.random.default_rng(0)
     data = [x.astype(dtype) for x in (rng.random((9, 4)) * SWITCH, rng.random((9, 4)) * 5, rng.random((9, 4)))]

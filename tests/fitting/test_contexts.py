@@ -25,7 +25,7 @@ PROGRAM = """
     from tests.fitting.known_fates import make_known
     from tests.tl.test_recover_dynamics import moments
 
-    _dynamical_model._n_usable_cores = lambda: 2
+    _dynamical_model.n_workers = lambda: 2
     seen = set()
 
     def watched(module, name):
@@ -102,7 +102,7 @@ def test_the_fit_of_genes_can_be_interrupted(known, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_dynamical_model, "_fit_batch", counted)
-    monkeypatch.setattr(_dynamical_model, "_n_usable_cores", lambda: 1)
+    monkeypatch.setattr(_dynamical_model, "n_workers", lambda: 1)
     counts = np.random.default_rng(0).gamma(2.0, size=(60, 2_000))
     weights = neighborhood_weights(known.obsp["connectivities"])
     memory = _dynamical_model.ARRAYS_PER_BATCH * 60 * 8 * 8

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -8,9 +9,10 @@ import traceback
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from jaxvelo.graph._threads import SETTINGS, worker_threads
+from jaxvelo.graph._threads import SETTINGS, n_workers, worker_threads
 
 pytestmark = pytest.mark.any_precision
 
@@ -59,6 +61,18 @@ def test_every_setting_can_be_carried(name):
     value = setting(name)
     with getattr(jax, name)(value):
         assert in_a_thread(setting, name) == value
+
+
+def test_contexts_of_numpy_hold():
+    with np.errstate(divide="raise"):
+        assert in_a_thread(np.geterr)["divide"] == "raise"
+    assert in_a_thread(np.geterr)["divide"] != "raise"
+
+
+def test_as_many_threads_as_cores(monkeypatch):
+    for n_cores, n_threads in ((1, 1), (3, 3), (64, 8)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid, n=n_cores: range(n), raising=False)
+        assert n_workers() == n_threads
 
 
 def test_what_holds_is_what_held_at_the_start():

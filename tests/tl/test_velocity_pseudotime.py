@@ -13,17 +13,23 @@ from tests.snapshot import unchanged
 from tests.trajectory import halves, part_of, plain_graph, two_parts
 
 
-def plain_pseudotime(adata, root, end=None):
-    weights = abs(plain_graph(adata))
-    weights = weights + weights.T
+def plain_pseudotime(adata, root, end=None, power=0.25):
+    weights = plain_weights(adata, power)
     from_root = plain.diffusion_pseudotime(weights, root)
     return from_root if end is None else plain.unit_range(from_root + 1 - plain.diffusion_pseudotime(weights, end))
 
 
+def plain_weights(adata, power=0.25):
+    """Powers of the magnitudes of all correlations, in both directions."""
+    magnitudes = abs(plain_graph(adata))
+    weights = np.where(magnitudes > 0, magnitudes**power, 0)
+    return weights + weights.T
+
+
 def test_equals_numpy(adata):
-    for root, end in ((5, None), (5, 17), (adata.obs_names[5], "cell_017")):
-        jv.tl.velocity_pseudotime(adata, root_key=root, end_key=end)
-        expected = plain_pseudotime(adata, 5, None if end is None else 17)
+    for root, end, power in ((5, None, 0.25), (5, 17, 1.0), (adata.obs_names[5], "cell_017", 2)):
+        jv.tl.velocity_pseudotime(adata, root_key=root, end_key=end, power=power)
+        expected = plain_pseudotime(adata, 5, None if end is None else 17, power)
         np.testing.assert_allclose(adata.obs["velocity_pseudotime"], expected, atol=1e-4)
     assert not {"root_cells", "end_points"} & set(adata.obs)
 
@@ -97,8 +103,7 @@ def test_each_group_by_itself(adata, end):
         root, last = (
             int(np.argmax(around @ part.obs[key] / around.sum(axis=1))) for key in ("root_cells", "end_points")
         )
-        weights = abs((part.uns["velocity_graph"] + part.uns["velocity_graph_neg"]).toarray())
-        weights = weights + weights.T
+        weights = plain_weights(part)
         expected = plain.diffusion_pseudotime(weights, root)
         if end:
             expected = plain.unit_range(expected + 1 - plain.diffusion_pseudotime(weights, last))
@@ -114,8 +119,7 @@ def test_some_groups(adata, caplog):
     root = int(np.flatnonzero(late)[2])
     jv.tl.velocity_pseudotime(adata, "velocity", "half", "late", root_key=root)
     part = part_of(adata, "late")
-    weights = abs((part.uns["velocity_graph"] + part.uns["velocity_graph_neg"]).toarray())
-    expected = plain.diffusion_pseudotime(weights + weights.T, 2)
+    expected = plain.diffusion_pseudotime(plain_weights(part), 2)
     np.testing.assert_allclose(adata.obs["velocity_pseudotime"][late], expected, atol=1e-3)
     assert adata.obs["velocity_pseudotime"][~late].isna().all()
     by_name = jv.tl.velocity_pseudotime(adata, groupby="half", groups="late", root_key=adata.obs_names[root], copy=True)
@@ -145,7 +149,7 @@ def test_groups_as_scvelo(adata):
     """There for the cells of a group by themselves."""
     scv = pytest.importorskip("scvelo", reason='scVelo comes with `pip install "jaxvelo[tutorial]"`')
     jv.tl.terminal_states(halves(adata), groupby="half")
-    jv.tl.velocity_pseudotime(adata, groupby="half", end_key="end_points")
+    jv.tl.velocity_pseudotime(adata, groupby="half", end_key="end_points", power=1)
     for group in ("early", "late"):
         part = part_of(adata, group)
         del part.obs["velocity_pseudotime"]
@@ -162,6 +166,7 @@ BAD = {
     "number": ({"root_key": 150}, ValueError, "root_key.*150 cells.*150"),
     "end": ({"root_key": 0, "end_key": -1}, ValueError, "end_key.*-1"),
     "says nothing": ({"root_key": "constant"}, ValueError, r"obs\['constant'\].*mark some cells"),
+    "power": ({"power": 0}, ValueError, "`power` to be a positive number, found `0`"),
     "components": ({"n_dcs": 1}, ValueError, "n_dcs.*at least 2"),
     "no graph": ({"vkey": "v"}, KeyError, r"uns\['v_graph'\].*tl.velocity_graph\(adata, vkey='v'\)"),
 }
