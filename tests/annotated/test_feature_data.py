@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from jaxvelo import datasets, pp, tl
 from jaxvelo.annotated import feature_data
 from jaxvelo.annotated.feature_data import FeatureData
+from jaxvelo.dynamics import _moments
 from jaxvelo.graph._aligned import aligned
 from jaxvelo.graph._blocks import on_cpu
 from jaxvelo.graph._buckets import next_size
@@ -142,3 +144,18 @@ def test_large_arrays_are_used_where_they_are(cells, monkeypatch, logged):
     np.testing.assert_array_equal(copied.x, cells.layers["Ms"])
     assert copied.x.unsafe_buffer_pointer() != cells.layers["Ms"].ctypes.data
     assert "does not start where JAX needs it" in logged()
+
+
+@pytest.mark.any_precision
+@pytest.mark.skipif(not on_cpu(), reason="other devices have a memory of their own")
+def test_moments_and_velocities_are_made_where_jax_can_use_them(monkeypatch):
+    adata = datasets.simulate(60, 70)
+    pp.neighbors(adata, n_neighbors=8, use_rep="X")
+    monkeypatch.setattr(_moments, "MOST_NUMBERS", 1)  # as if there were many
+    monkeypatch.setattr(feature_data, "LARGE", 1)
+    pp.moments(adata, enforce=True)
+    tl.velocity(adata, mode="stochastic")
+    del adata.var["velocity_genes"]
+    features = FeatureData(adata).features()
+    assert features.x.unsafe_buffer_pointer() == adata.layers["Ms"].ctypes.data
+    assert features.v.unsafe_buffer_pointer() == adata.layers["velocity"].ctypes.data
