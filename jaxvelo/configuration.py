@@ -6,11 +6,14 @@ import logging
 import math
 import numbers
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+
+from jaxvelo.computing_device import described, idle_gpu
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +57,14 @@ class Settings:
         (CellRank's and scVelo's is ``./figures``). It is made when the first picture is saved.
     figure_params
         How pictures look where a call does not say otherwise; changed by :meth:`set_figure_params`.
+    mesh
+        Devices that share the work on kernels, a :class:`jax.sharding.Mesh` such as ``jax.make_mesh((8,), ("cells",))``
+        of eight, of this process or of all that :func:`jax.distributed.initialize` has joined; ``None`` (default) for
+        one. It holds for kernels that are made from then on.
+    shard_features
+        Whether these devices also share expression and velocity, which then need not fit on any of them; not by
+        default: each has all. It serves :meth:`VelocityKernel.compute_transition_matrix
+        <jaxvelo.kernels.VelocityKernel.compute_transition_matrix>`; what fits kernels has all on each device.
     """
 
     _levels = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
@@ -62,6 +73,8 @@ class Settings:
     def __init__(self) -> None:
         self._figdir = Path(".")
         self._figure_params = FigureParams()
+        self._mesh: Any = None
+        self._shard_features = False
         if not logger.handlers:
             handler = logging.StreamHandler()
             handler.setFormatter(_Formatter())
@@ -84,6 +97,32 @@ class Settings:
         else:
             raise ValueError(f"Expected `verbosity` to be one of {self._names} or 0 to 3, found `{value!r}`.")
         logger.setLevel(self._levels[index])
+
+    @property
+    def mesh(self) -> Any:
+        """Devices that share the work on kernels."""
+        return self._mesh
+
+    @mesh.setter
+    def mesh(self, value: Any) -> None:
+        # No `isinstance`: settings are to be had without waiting for JAX.
+        if value is not None and not (hasattr(value, "devices") and hasattr(value, "axis_names")):
+            raise TypeError(
+                f"Expected `mesh` to be a mesh of devices or None, found `{value!r}`. "
+                'Make one as `jax.make_mesh((jax.device_count(),), ("cells",))`.'
+            )
+        self._mesh = value
+
+    @property
+    def shard_features(self) -> bool:
+        """Whether the devices of :attr:`mesh` share expression and velocity."""
+        return self._shard_features
+
+    @shard_features.setter
+    def shard_features(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise TypeError(f"Expected `shard_features` to be `bool`, found `{value!r}`.")
+        self._shard_features = value
 
     @property
     def figdir(self) -> Path:
@@ -221,9 +260,36 @@ def is_size(value: Any) -> bool:
 settings = Settings()
 
 
+_said: set[str] = set()
+"""What was said about the device already."""
+
+
+def _say_device() -> None:
+    """Say once which device computes, and whether a GPU lies idle."""
+    jax = sys.modules.get("jax")  # before it is imported, nothing is computed
+    if jax is None:
+        return
+    default = jax.config.jax_default_device
+    if settings.mesh is not None:
+        devices = list(settings.mesh.devices.flat)
+    elif default is None or isinstance(default, str):
+        devices = jax.devices(default)[:1]
+    else:
+        devices = [default]
+    line = f"Computing on {described(devices)}"
+    if line in _said:
+        return
+    _said.add(line)
+    logger.info("%s", line)
+    remedy = idle_gpu(devices[0].platform, jax.config.jax_platforms) if default is None else None
+    if remedy is not None:
+        logger.warning("There is a GPU that is not used. %s", remedy)
+
+
 @contextlib.contextmanager
 def timed(message: str, finish: str = "    Finish") -> Iterator[None]:
-    """Log ``message``, run the block, log ``finish`` with the time that the block took."""
+    """Log ``message``, run the block, log ``finish`` with the time that the block took; first of all, the device."""
+    _say_device()
     logger.info(message)
     start = time.perf_counter()
     yield

@@ -25,7 +25,9 @@ if "XLA_FLAGS" not in os.environ:
     flag = "--xla_cpu_use_fusion_emitters=false"
     child = {**os.environ, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
     accepted = subprocess.run([sys.executable, "-c", "import jax; jax.devices()"], env=child, capture_output=True)
-    os.environ["XLA_FLAGS"] = flag if accepted.returncode == 0 else ""
+    # On a GPU, sums come out the same each time by the second one.
+    known = [flag] if accepted.returncode == 0 else []
+    os.environ["XLA_FLAGS"] = " ".join([*known, "--xla_gpu_deterministic_ops=true"])
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # What one process has compiled, the others read: workers, command lines and notebooks, until the first one ends.
     compiled = tempfile.mkdtemp(prefix="compiled-programs-")
@@ -38,6 +40,8 @@ import jax
 import matplotlib
 import pytest
 
+from jaxvelo import configuration
+from jaxvelo.computing_device import described
 from tests.compilations import compilations  # noqa: F401
 
 matplotlib.use("Agg")
@@ -46,11 +50,16 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run at float32 alone what does not depend on the precision."""
+    """Run at float32 alone what does not depend on the precision, and on a CPU alone what does on the device."""
     if jax.config.jax_enable_x64:
         once = [item for item in items if item.get_closest_marker("any_precision")]
         config.hook.pytest_deselected(items=once)
         items[:] = [item for item in items if not item.get_closest_marker("any_precision")]
+    if jax.default_backend() != "cpu":
+        for item in items:
+            marker = item.get_closest_marker("cpu_only")
+            if marker is not None:
+                item.add_marker(pytest.mark.skip(reason=f"for CPUs alone: {marker.kwargs['reason']}"))
 
 
 DISABLE_MOST = "jax_disable_most_optimizations"
@@ -157,6 +166,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reasons = [str(report.longrepr) for report in reporter.stats.get("skipped", [])]
     if any(want in reason for reason in reasons for want in ("JAXVELO_SHARED", "could not import", "pip install")):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def device_is_said() -> None:
+    """What is logged once in a process does not stand among what a test expects."""
+    configuration._said.add(f"Computing on {described(jax.devices()[:1])}")
 
 
 @pytest.fixture

@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.arrays import place_of, read_array
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.genes import chosen_genes, velocity_genes
 from jaxvelo.configuration import logger
+from jaxvelo.graph import NeighborGraph
 from jaxvelo.graph._aligned import aligned, is_aligned
 from jaxvelo.graph._buckets import next_size
 from jaxvelo.transitions import Features
@@ -94,12 +96,27 @@ class FeatureData:
         if not is_default and genes is not None:
             self.name += f":{checksum(genes):08x}"
 
-    def features(self, pad: bool = True) -> Features:
-        """Arrays for the device; padded to sizes of a ladder, so that data sets of similar size share programs."""
+    def features(self, pad: bool = True, graph: NeighborGraph | None = None, shared: bool = False) -> Features:
+        """Arrays for the device.
+
+        Parameters
+        ----------
+        pad
+            Whether to pad them to sizes of a ladder, so that data sets of similar size share programs.
+        graph
+            Graph whose devices get them; the default device if ``None``.
+        shared
+            Whether these devices share them as the graph says, see :attr:`NeighborGraph.halo
+            <jaxvelo.graph.NeighborGraph.halo>`; otherwise each gets all.
+        """
         x, v = self._padded if pad else (np.ascontiguousarray(self.x), np.ascontiguousarray(self.v))
         is_padded = pad and x.shape != self.x.shape
         n_genes = np.asarray(self.x.shape[1], np.int32) if is_padded or (pad and x.nbytes < LARGE) else None
-        return jax.device_put(Features(x, v, n_genes))  # type: ignore[arg-type]
+        mesh = None if graph is None else graph.pattern.mesh
+        everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+        if shared and graph is not None and graph.halo is not None:
+            return Features.on_devices(x, v, graph.halo, jax.device_put(n_genes, everywhere))
+        return jax.device_put(Features(x, v, n_genes), everywhere)  # type: ignore[arg-type]
 
 
 def _valid_genes(v: np.ndarray, where: str) -> np.ndarray:

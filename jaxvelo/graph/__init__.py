@@ -3,6 +3,7 @@
 from jaxvelo.graph._blocks import map_rows
 from jaxvelo.graph._edge_matrix import AbstractEdgeMatrix, EdgeMatrix, TransitionMatrix
 from jaxvelo.graph._fuzzy_connectivities import fuzzy_connectivities
+from jaxvelo.graph._halo import Halo
 from jaxvelo.graph._moments import neighborhood_moments
 from jaxvelo.graph._nearest_neighbors import nearest_neighbors
 from jaxvelo.graph._neighbor_graph import NeighborGraph
@@ -12,6 +13,7 @@ __all__ = [
     "AbstractEdgeMatrix",
     "EdgeMatrix",
     "Edges",
+    "Halo",
     "NeighborGraph",
     "Pattern",
     "TransitionMatrix",

@@ -7,13 +7,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
+from jaxvelo.graph._buckets import is_unused
+from jaxvelo.graph._halo import Halo
 from jaxvelo.graph._pattern import Pattern
+from jaxvelo.graph._whole import on_each_device
 
 BLOCK_BYTES, DEVICE_BLOCK_BYTES = 1 << 22, 1 << 26
 """Bytes wanted for the gathered neighbours of one block: on a CPU, they stay in the cache of one processor core;
@@ -62,6 +66,7 @@ def map_rows(
     of_cells: Any,
     *of_rows: tuple[Any, ...],
     slot_bytes: int | None = None,
+    halo: Halo | None = None,
 ) -> Any:
     """Apply a function of one row to all rows, one block of rows after another.
 
@@ -73,7 +78,9 @@ def map_rows(
     ----------
     function
         Takes what belongs to the row's cell; the same of its neighbours, with a leading axis over the slots; and one
-        row of each of ``of_rows``. Returns one array for the row, or several as a tuple.
+        row of each of ``of_rows``. Returns one array for the row, or several as a tuple. Arrays that all rows share
+        are given to it by :class:`jax.tree_util.Partial`, as first arguments: on several devices, there is no
+        derivative by arrays that it takes from where it was defined.
     pattern
         Pattern of the graph.
     of_cells
@@ -85,6 +92,9 @@ def map_rows(
     slot_bytes
         Bytes that are held for one slot, which decide about the number of rows in a block; those that are gathered if
         ``None``.
+    halo
+        Where the values of the cells are, if they are shared out to the devices: ``of_cells`` is in the order of
+        :meth:`Halo.place` then. Otherwise each device has all of them.
 
     Returns
     -------
@@ -93,28 +103,55 @@ def map_rows(
     if slot_bytes is None:
         slot_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(of_cells))
 
-    def on_block(of_cells, rows, columns, *of_rows):
-        own, others = (jax.tree.map(lambda a, i=i: a[i], of_cells) for i in (rows, columns))
-        return jax.vmap(function)(own, others, *of_rows)
+    def on_bucket(function, of_cells, rows, columns, *of_rows):
+        def on_block(block):
+            rows, columns, *of_rows = block
+            own, others = (jax.tree.map(lambda a, i=i: a[i], of_cells) for i in (rows, columns))
+            return jax.vmap(function)(own, others, *of_rows)
 
-    def on_bucket(of_cells, rows, columns, *of_rows):
         size = block_rows(columns.shape, slot_bytes, pattern.block_bytes)
-        blocks = _split((rows, columns, *of_rows), size)
-        results = jax.lax.map(jax.checkpoint(lambda block: on_block(of_cells, *block)), blocks)
+        results = jax.lax.map(jax.checkpoint(on_block), _split((rows, columns, *of_rows), size))
         return jax.tree.map(lambda r: r.reshape(-1, *r.shape[2:]), results)
 
-    on_rows = on_bucket if pattern.mesh is None else _on_each_device(on_bucket, pattern.mesh)
-    results = [on_rows(of_cells, *bucket) for bucket in zip(pattern.rows, pattern.columns, *of_rows, strict=True)]
+    rows, columns = pattern.rows, pattern.columns
+    if halo is not None:
+        of_cells, rows, columns = halo.exchange(of_cells), halo.rows, halo.columns
+    held, code = eqx.partition(function, eqx.is_array)
+
+    def on_rows(held, *arguments):
+        return on_bucket(eqx.combine(held, code), *arguments)
+
+    if pattern.mesh is not None:
+        on_rows = _on_each_device(on_rows, pattern.mesh, halo is not None)
+    results = [on_rows(held, of_cells, *bucket) for bucket in zip(rows, columns, *of_rows, strict=True)]
     return tuple(zip(*results, strict=True)) if isinstance(results[0], tuple) else tuple(results)
 
 
-def _on_each_device(on_bucket: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """Apply a function of all cells and a bucket's rows to each device's rows; results follow one another."""
+def of_own_cells(pattern: Pattern, of_cells: Array, halo: Halo | None = None) -> tuple[Array, ...]:
+    """Values of each row's own cell, bucket by bucket; arguments as of :func:`map_rows`."""
+    return tuple(of_cells[rows] for rows in pattern.rows) if halo is None else halo.of_rows(of_cells)
+
+
+def of_neighbors(
+    pattern: Pattern, of_cells: Float[Array, " cells"], halo: Halo | None = None
+) -> tuple[Float[Array, "rows width"], ...]:
+    """Values of each row's neighbours, one number for each cell; arguments as of :func:`map_rows`."""
+    if halo is None:
+        return tuple(of_cells[columns] for columns in pattern.columns)
+    return map_rows(lambda own, others: others, pattern, of_cells, halo=halo)
+
+
+def _on_each_device(on_bucket: Callable[..., Any], mesh: Mesh, shared: bool = False) -> Callable[..., Any]:
+    """Apply a function to each device's rows; results follow one another.
+
+    It takes what all devices have; values of the cells, all of them or, if ``shared``, those that the device has; and
+    values of a bucket's rows.
+    """
     by_row = PartitionSpec(mesh.axis_names)
 
-    def on_rows(of_cells, *of_rows):
-        specs = (PartitionSpec(), *[by_row] * len(of_rows))
-        return jax.shard_map(on_bucket, mesh=mesh, in_specs=specs, out_specs=by_row)(of_cells, *of_rows)
+    def on_rows(held, of_cells, *of_rows):
+        specs = (PartitionSpec(), by_row if shared else PartitionSpec(), *[by_row] * len(of_rows))
+        return jax.shard_map(on_bucket, mesh=mesh, in_specs=specs, out_specs=by_row)(held, of_cells, *of_rows)
 
     return on_rows
 
@@ -136,7 +173,7 @@ def sum_to_neighbors(
     mesh, n_cells = pattern.mesh, of_cells.shape[0]
     slot_bytes = of_cells.shape[1] * of_cells.dtype.itemsize
 
-    def on_bucket(of_cells, rows, columns, weights):
+    def on_bucket(_, of_cells, rows, columns, weights):
         def send(received, block):
             rows, columns, weights = block
             return received.at[columns].add(weights[:, :, None] * of_cells[rows][:, None, :]), None
@@ -149,13 +186,12 @@ def sum_to_neighbors(
 
     on_rows = on_bucket if mesh is None else _on_each_device(on_bucket, mesh)
     received = []
-    # Unused rows lead the first bucket and point to cell 0, which is not theirs.
-    unused = pattern.n_rows - n_cells
-    for rows, columns, weights in zip(pattern.rows, pattern.columns, values, strict=True):
-        sent = jnp.where(jnp.arange(len(rows))[:, None] < unused, 0, weights)
-        received.append(jnp.sum(on_rows(of_cells, rows, columns, sent), axis=0))
-        unused = 0
-    return functools.reduce(jnp.add, received)
+    # Unused rows point to cell 0, which is not theirs.
+    unused = is_unused(len(pattern.rows[0]), pattern.n_rows - n_cells, pattern.n_devices, jnp)
+    sent = jnp.where(unused[:, None], 0, values[0]), *values[1:]
+    for rows, columns, weights in zip(pattern.rows, pattern.columns, sent, strict=True):
+        received.append(jnp.sum(on_rows((), of_cells, rows, columns, weights), axis=0))
+    return on_each_device(functools.reduce(jnp.add, received), mesh)
 
 
 def stream_rows(

@@ -5,6 +5,8 @@ number of cells (rounded up by at most 1/16) and the degrees at a few fixed quan
 sets of similar size then share all their shapes, and nothing is compiled for the second.
 """
 
+from typing import Any
+
 import numpy as np
 
 
@@ -68,6 +70,30 @@ def _multiples(counts: list[int], divisor: int) -> list[int]:
     return [-(-first // divisor) * divisor, *(count for count in others if count)]
 
 
+def is_unused(n_rows: int, n_unused: Any, n_devices: int, xp: Any = np) -> Any:
+    """Which rows of the first bucket are no cell's: the first ones of each device, equally many but for one.
+
+    Parameters
+    ----------
+    n_rows
+        Rows of the first bucket.
+    n_unused
+        Number of unused rows.
+    n_devices
+        Number of devices that share the rows.
+    xp
+        NumPy, or :mod:`jax.numpy` in programs.
+    """
+    number, on_each = xp.arange(n_rows, dtype=xp.int32), n_rows // n_devices
+    device, place = number // on_each, number % on_each
+    return place * n_devices + device < n_unused
+
+
+def row_count(n_cells: int, n_devices: int = 1) -> int:
+    """Number of rows for so many cells, a multiple of the number of devices."""
+    return sum(_multiples(_row_counts(next_size(n_cells)), n_devices))
+
+
 def bucket_shapes(degrees: np.ndarray, n_devices: int = 1) -> list[tuple[int, int]]:
     """Choose the buckets for rows of the given degrees.
 
@@ -80,8 +106,7 @@ def bucket_shapes(degrees: np.ndarray, n_devices: int = 1) -> list[tuple[int, in
 
     Returns
     -------
-    ``(rows, width)`` of each bucket. The rows, ``next_size(cells)`` in all and a few more for several devices, are
-    filled in order of degree from the last
+    ``(rows, width)`` of each bucket. The rows, :func:`row_count` in all, are filled in order of degree from the last
     bucket backwards, so that rows left over stand first, where they are narrow.
     """
     n_cells = len(degrees)

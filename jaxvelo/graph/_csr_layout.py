@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
+from jaxvelo.graph._buckets import is_unused
+from jaxvelo.graph._whole import on_host
+
 
 @dataclasses.dataclass(frozen=True)
 class CsrLayout:
@@ -29,7 +32,7 @@ class CsrLayout:
     is_edge: np.ndarray
 
     @classmethod
-    def of_slots(cls, rows, columns, kept, mask, position) -> CsrLayout:
+    def of_slots(cls, rows, columns, kept, mask, position, n_devices: int = 1) -> CsrLayout:
         """Find the layout from the arrays of a graph.
 
         Parameters
@@ -40,10 +43,13 @@ class CsrLayout:
             Which slots are entries, and which of these are edges.
         position
             Row of each cell.
+        n_devices
+            Number of devices that share the rows.
         """
         position = np.asarray(position)
-        keep = [np.array(bucket) for bucket in kept]
-        keep[0][: sum(len(cell) for cell in rows) - len(position)] = False
+        keep = [np.array(on_host(bucket)) for bucket in kept]
+        n_unused = sum(len(cell) for cell in rows) - len(position)
+        keep[0][is_unused(len(rows[0]), n_unused, n_devices)] = False
         per_row = np.concatenate([np.count_nonzero(bucket, axis=1) for bucket in keep])
         slots_of_rows = np.flatnonzero(np.concatenate([bucket.ravel() for bucket in keep]))
         # Bring the rows' runs of slots into the order of the cells; within a row, slots are in order of the neighbours.
@@ -51,7 +57,7 @@ class CsrLayout:
         indptr = np.concatenate([[0], np.cumsum(counts)])
         first = (np.cumsum(per_row) - per_row)[position]
         slots = slots_of_rows[np.repeat(first - indptr[:-1], counts) + np.arange(indptr[-1])]
-        indices, is_edge = (np.concatenate([np.asarray(b).ravel() for b in x])[slots] for x in (columns, mask))
+        indices, is_edge = (np.concatenate([on_host(b).ravel() for b in x])[slots] for x in (columns, mask))
         return cls(indptr.astype(np.int32), indices, slots, is_edge)
 
     def to_csr(self, values: tuple, eliminate_zeros: bool) -> sp.csr_matrix:
@@ -64,7 +70,7 @@ class CsrLayout:
         eliminate_zeros
             Whether to leave out edges of value zero.
         """
-        data = np.concatenate([np.asarray(v).ravel() for v in values])[self.slots].astype(np.float64)
+        data = np.concatenate([on_host(v).ravel() for v in values])[self.slots].astype(np.float64)
         keep = data != 0 if eliminate_zeros else self.is_edge | (data != 0)
         indptr, indices = self.indptr, self.indices
         if keep.all():

@@ -12,11 +12,11 @@ import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.graph._blocks import map_rows, sum_to_neighbors
-from jaxvelo.graph._csr_layout import CsrLayout
 from jaxvelo.graph._neighbor_graph import NeighborGraph
 from jaxvelo.graph._normalized_rows import normalize_or_fall_back, uniform
 from jaxvelo.graph._pattern import Pattern
 from jaxvelo.graph._precision import full_precision
+from jaxvelo.graph._whole import on_each_device, on_host
 
 
 class AbstractEdgeMatrix(eqx.Module):
@@ -99,11 +99,11 @@ class AbstractEdgeMatrix(eqx.Module):
             Whether to leave out edges of value zero, as CellRank's velocity kernel does.
         """
         graph = self.graph
-        kept = tuple(np.asarray(v) != 0 for v in self.values)
+        values = tuple(map(on_host, self.values))
+        kept = tuple(v != 0 for v in values)
         if not eliminate_zeros:
-            kept = tuple(k | np.asarray(m) for k, m in zip(kept, graph.mask, strict=True))
-        layout = CsrLayout.of_slots(graph.rows, graph.columns, kept, graph.mask, graph.position)
-        return layout.to_csr(self.values, eliminate_zeros)
+            kept = tuple(k | on_host(m) for k, m in zip(kept, graph.mask, strict=True))
+        return graph.layout_of(kept).to_csr(values, eliminate_zeros)
 
 
 class EdgeMatrix(AbstractEdgeMatrix):
@@ -143,7 +143,7 @@ def _matmul(
 
     # In blocks: products with all genes must not hold (cells, neighbours, genes) either.
     flat = y[:, None] if y.ndim == 1 else y
-    product = jnp.concatenate(map_rows(expectation, pattern, flat, matrix))[position]
+    product = on_each_device(jnp.concatenate(map_rows(expectation, pattern, flat, matrix))[position], pattern.mesh)
     return product[:, 0] if y.ndim == 1 else product
 
 

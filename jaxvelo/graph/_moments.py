@@ -4,13 +4,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxvelo.graph._blocks import map_rows
+from jaxvelo.graph._halo import Halo
 from jaxvelo.graph._pattern import Pattern
 from jaxvelo.graph._precision import full_precision
 
 
 @full_precision
 def neighborhood_moments(
-    pattern: Pattern, weights: tuple[Float[Array, "rows width"], ...], values: Float[Array, "cells features"]
+    pattern: Pattern,
+    weights: tuple[Float[Array, "rows width"], ...],
+    values: Float[Array, "cells features"],
+    halo: Halo | None = None,
 ) -> tuple[tuple[Float[Array, "rows features"], ...], tuple[Float[Array, "rows features"], ...]]:
     r"""Mean and variance over each cell and its neighbours.
 
@@ -29,6 +33,8 @@ def neighborhood_moments(
         Weight of each slot, one array for each bucket.
     values
         Values of each cell.
+    halo
+        Where they are, see :func:`~jaxvelo.graph.map_rows`.
 
     Returns
     -------
@@ -48,4 +54,4 @@ def neighborhood_moments(
         squares = (own - mean) ** 2 + jnp.einsum("k,kf->f", member, deviation * deviation)
         return mean, share * squares + (1 - count * share) * mean**2
 
-    return map_rows(moments, pattern, values, pattern.rows, pattern.columns, weights)
+    return map_rows(moments, pattern, values, pattern.rows, pattern.columns, weights, halo=halo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,9 +17,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-from jaxvelo.graph._buckets import bucket_shapes
+from jaxvelo.graph._buckets import bucket_shapes, is_unused, row_count
 from jaxvelo.graph._csr_layout import CsrLayout, by_bucket, entry_numbers
+from jaxvelo.graph._device_cells import parts_of_cells
+from jaxvelo.graph._halo import Halo, halo_places
 from jaxvelo.graph._pattern import Edges, Pattern
+from jaxvelo.graph._whole import on_each_device
 
 Buckets = tuple[np.ndarray, ...]
 
@@ -34,11 +38,14 @@ class NeighborGraph(eqx.Module):
         Row of each cell, counted over all buckets of the pattern, shape ``(cells,)``.
     edges
         Values on the edges, by name. A name may have values on a part of the edges.
+    halo
+        Where values of the cells lie that are shared out to the devices of the mesh; ``None`` if none are to be.
     """
 
     pattern: Pattern
     position: Int[Array, " cells"]
     edges: dict[str, Edges]
+    halo: Halo | None = None
 
     @classmethod
     def from_csr(
@@ -47,6 +54,7 @@ class NeighborGraph(eqx.Module):
         dtype=None,
         mesh: Mesh | None = None,
         block_bytes: int | None = None,
+        halo: bool = False,
     ) -> NeighborGraph:
         """Build a graph from sparse matrices.
 
@@ -63,18 +71,34 @@ class NeighborGraph(eqx.Module):
         block_bytes
             Bytes wanted for the neighbours that are gathered at a time, the more the faster as long as they fit into
             the cache; what suits the device if ``None``.
+        halo
+            Whether expression and velocity are shared out to the devices of ``mesh`` too, as they fit on none of them:
+            see :class:`~jaxvelo.graph.Halo`. Neighbours stand on one device then, as far as they can, and a kernel
+            sends to each device the values of its cells' neighbours on others. Without it, each device has all values.
         """
-        return graph_and_layout(matrix, dtype, mesh, block_bytes)[0]
+        return graph_and_layout(matrix, dtype, mesh, block_bytes, halo)[0]
 
     def to_csr(self, name: str = "connectivities") -> sp.csr_matrix:
         """Give the named values back as a sparse matrix (float64, sorted, explicit zeros kept)."""
         edges = self.edges[name]
-        layout = CsrLayout.of_slots(self.rows, self.columns, edges.mask, edges.mask, self.position)
-        return layout.to_csr(edges.values, eliminate_zeros=False)
+        return self.layout_of(edges.mask, edges.mask).to_csr(edges.values, eliminate_zeros=False)
+
+    def layout_of(self, kept: tuple[Any, ...], mask: tuple[Any, ...] | None = None) -> CsrLayout:
+        """Where entries of a CSR matrix stand among the slots.
+
+        Parameters
+        ----------
+        kept
+            Which slots are entries.
+        mask
+            Which slots are edges, :attr:`mask` if ``None``.
+        """
+        mask = self.mask if mask is None else mask
+        return CsrLayout.of_slots(self.rows, self.columns, kept, mask, self.position, self.pattern.n_devices)
 
     def with_edges(self, edges: Mapping[str, Edges]) -> NeighborGraph:
         """Return the same graph with further named values, or others in place of those it has."""
-        return NeighborGraph(self.pattern, self.position, {**self.edges, **edges})
+        return NeighborGraph(self.pattern, self.position, {**self.edges, **edges}, self.halo)
 
     @property
     def bare(self) -> NeighborGraph:
@@ -108,7 +132,7 @@ class NeighborGraph(eqx.Module):
 
     @property
     def n_unused_rows(self) -> int:
-        """Number of rows without a cell, all of them at the start of the first bucket."""
+        """Number of rows without a cell, all of them in the first bucket: see :func:`~._buckets.is_unused`."""
         return self.n_rows - self.n_cells
 
     @property
@@ -118,7 +142,7 @@ class NeighborGraph(eqx.Module):
 
     def gather_rows(self, per_row: tuple[Array, ...]) -> Array:
         """Bring values of the rows, bucket by bucket, into the order of the cells."""
-        return jnp.concatenate(per_row)[self.position]
+        return on_each_device(jnp.concatenate(per_row)[self.position], self.pattern.mesh)
 
 
 def graph_and_layout(
@@ -126,6 +150,7 @@ def graph_and_layout(
     dtype=None,
     mesh: Mesh | None = None,
     block_bytes: int | None = None,
+    halo: bool = False,
 ) -> tuple[NeighborGraph, CsrLayout]:
     """Build a graph, see :meth:`NeighborGraph.from_csr`, and the layout that comes with it, see :class:`CsrLayout`."""
     matrices = matrix if isinstance(matrix, Mapping) else {"connectivities": matrix}
@@ -134,7 +159,8 @@ def graph_and_layout(
     entries = {name: _entries(m, union) for name, m in csr.items()}
     is_edge = _all_of(entries.values(), union.nnz)
     dtype = np.dtype(jnp.result_type(float) if dtype is None else dtype)
-    slots = _Slots.of_entries(union, 1 if mesh is None else mesh.size)
+    n_devices = 1 if mesh is None else mesh.size
+    slots = _Slots.of_entries(union, n_devices, halo and n_devices > 1)
     of_rows = slots.rows, slots.filled(slots.own_cells(), union.indices), slots.filled(slots.zeros(bool), is_edge)
     values = {name: slots.filled(slots.zeros(dtype), csr[name].data, here) for name, here in entries.items()}
     # A name that has values on all edges has their mask.
@@ -148,12 +174,19 @@ def graph_and_layout(
         mesh = Mesh(mesh.devices, mesh.axis_names)  # its axes are no part of the arrays' types
         by_row = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         everywhere = NamedSharding(mesh, PartitionSpec())
+    around, pairs = slots.halo(union) if halo and mesh is not None else ((), ())
     # All at once: the transfers of many small arrays one by one take longer than the rest.
-    host: Any = (of_rows, values, masks), (np.asarray(len(slots.position), dtype=np.int32), slots.position)
-    ((rows, columns, mask), values, masks), (n_cells, position) = jax.device_put(host, (by_row, everywhere))
+    host: Any = (of_rows, values, masks, around), (np.asarray(len(slots.position), dtype=np.int32), slots.position)
+    placed = jax.device_put(host, (by_row, everywhere))
+    ((rows, columns, mask), values, masks, around), (n_cells, position) = placed
     edges = {name: Edges(values[name], masks.get(name, mask)) for name in csr}
-    graph = NeighborGraph(Pattern(rows, columns, mask, n_cells, mesh, block_bytes), position, edges)
-    return graph, CsrLayout(union.indptr.astype(np.int32), union.indices.astype(np.int32), slots.of_entry, is_edge)
+    pattern = Pattern(rows, columns, mask, n_cells, mesh, block_bytes)
+    shared = None
+    if around and mesh is not None:
+        cells, own, neighbors, sent = around
+        shared = Halo(cells, own, neighbors, sent, pairs, mesh)
+    layout = CsrLayout(union.indptr.astype(np.int32), union.indices.astype(np.int32), slots.of_entry, is_edge)
+    return NeighborGraph(pattern, position, edges, shared), layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,38 +197,81 @@ class _Slots:
     ----------
     shapes
         Rows and width of each bucket.
-    rows
-        Cell of each row, bucket by bucket.
-    position
-        Row of each cell.
+    cells
+        Cell of each row of each device, bucket after bucket, shape ``(devices, rows)``. The first ones are unused.
+    used
+        Which of these rows are not.
+    numbers
+        Number of these rows, counted over all buckets, in each of which the rows of the devices follow one another.
     of_entry
         Slot of each entry, counted over all buckets: those of a row stand at its start.
     """
 
     shapes: list[tuple[int, int]]
-    rows: tuple[np.ndarray, ...]
-    position: np.ndarray
+    cells: np.ndarray
+    used: np.ndarray
+    numbers: np.ndarray
     of_entry: np.ndarray
 
     @classmethod
-    def of_entries(cls, union: sp.csr_matrix, n_devices: int) -> _Slots:
+    def of_entries(cls, union: sp.csr_matrix, n_devices: int, near: bool) -> _Slots:
+        """Deal out the rows: as they come, or neighbours to one device as far as they can be (``near``)."""
         indptr = union.indptr
         degrees = np.diff(indptr)
-        order = np.argsort(degrees, kind="stable").astype(np.int32)
-        shapes = bucket_shapes(degrees[order], n_devices)
+        n_cells = len(degrees)
+        n_places = row_count(n_cells, n_devices) // n_devices
+        used = ~is_unused(n_places * n_devices, n_places * n_devices - n_cells, n_devices).reshape(n_devices, n_places)
+        cells = np.zeros((n_devices, n_places), dtype=np.int32)
+        if near:
+            parts = parts_of_cells(union, np.count_nonzero(used, axis=1).tolist())
+            for own, is_used, part in zip(cells, used, parts, strict=True):
+                own[is_used] = part[np.argsort(degrees[part], kind="stable")]
+        else:
+            cells.T[used.T] = np.argsort(degrees, kind="stable")
+        # A bucket is as wide as its widest row on any device.
+        widest = np.where(used, degrees[cells], 0).max(axis=0)
+        shapes = bucket_shapes(np.repeat(widest, n_devices)[-n_cells:], n_devices)
         counts, widths = (np.array(x) for x in zip(*shapes, strict=True))
-        n_unused = counts.sum() - len(order)
-        near = _near_each_other(union)
-        for start, end in itertools.pairwise(np.clip(np.cumsum([0, *counts]) - n_unused, 0, None)):
-            of_bucket = order[start:end]
-            of_bucket[:] = of_bucket[np.argsort(near[of_bucket])]
-        rows = np.concatenate([np.zeros(n_unused, dtype=np.int32), order])
-        position = np.empty(len(order), dtype=np.int32)
-        position[order] = np.arange(n_unused, len(rows), dtype=np.int32)
+        ends = np.cumsum(counts)
+        numbers = np.hstack([np.arange(e - c, e).reshape(n_devices, -1) for e, c in zip(ends, counts, strict=True)])
+        place, ends_of_device = _near_each_other(union), ends // n_devices
+        for own, is_used in zip(cells, used, strict=True):
+            for first, last in itertools.pairwise([0, *ends_of_device]):
+                here = first + np.flatnonzero(is_used[first:last])
+                own[here] = own[here][np.argsort(place[own[here]])]
+        slots = cls(shapes, cells, used, numbers, np.empty(0, dtype=np.int64))
         width = np.repeat(widths, counts)
-        first = (np.cumsum(width) - width)[position]
-        of_entry = np.repeat(first - indptr[:-1], degrees) + np.arange(indptr[-1])
-        return cls(shapes, tuple(np.split(rows, np.cumsum(counts)[:-1])), position, of_entry)
+        first = (np.cumsum(width) - width)[slots.position]
+        return dataclasses.replace(slots, of_entry=np.repeat(first - indptr[:-1], degrees) + np.arange(indptr[-1]))
+
+    @functools.cached_property
+    def rows(self) -> Buckets:
+        """Cell of each row, bucket by bucket."""
+        rows = np.empty(self.cells.size, dtype=np.int32)
+        rows[self.numbers] = self.cells
+        return tuple(np.split(rows, np.cumsum([count for count, _ in self.shapes])[:-1]))
+
+    @functools.cached_property
+    def position(self) -> np.ndarray:
+        """Row of each cell."""
+        position = np.empty(np.count_nonzero(self.used), dtype=np.int32)
+        position[self.cells[self.used]] = self.numbers[self.used]
+        return position
+
+    def halo(self, union: sp.csr_matrix) -> tuple[tuple, tuple]:
+        """The arrays of a :class:`Halo`, and its pairs of devices."""
+        n_devices, n_places = self.cells.shape
+        n_cells = len(self.position)
+        device, place = np.empty(n_cells, dtype=np.int32), np.empty(n_cells, dtype=np.int32)
+        device[self.cells[self.used]], place[self.cells[self.used]] = np.nonzero(self.used)
+        entry_rows = np.repeat(np.arange(n_cells), np.diff(union.indptr))
+        of_entries, sent, pairs = halo_places(device, place, n_places, entry_rows, union.indices, n_devices)
+        own = np.empty(self.cells.size, dtype=np.int32)
+        own[self.numbers] = np.arange(n_places)
+        rows = tuple(np.split(own, np.cumsum([count for count, _ in self.shapes])[:-1]))
+        in_slots = [np.repeat(places, width) for places, (_, width) in zip(rows, self.shapes, strict=True)]
+        columns = self.filled(np.concatenate(in_slots), of_entries)
+        return (self.cells.ravel(), rows, columns, tuple(sent)), pairs
 
     def own_cells(self) -> np.ndarray:
         """The row's own cell in each slot."""

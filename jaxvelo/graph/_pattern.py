@@ -14,8 +14,9 @@ class Pattern(eqx.Module):
     points to the row's own cell and is false in the mask. (An index out of range would be clamped when gathered, and
     would silently lose its gradient; a row's own cell is harmless, and lets a cell without neighbours stay where it is:
     see :class:`~jaxvelo.graph.TransitionMatrix`.) The rows are more than the cells, see
-    :mod:`jaxvelo.graph._buckets`: the unused rows lead the first bucket, name cell 0 and have no edges. Shapes come
-    from a ladder, and the number of cells is a value, so that similar graphs share their programs.
+    :mod:`jaxvelo.graph._buckets`: the unused rows are in the first bucket (see
+    :func:`~jaxvelo.graph._buckets.is_unused`), name cell 0 and have no edges. Shapes come from a ladder, and the number
+    of cells is a value, so that similar graphs share their programs.
 
     Attributes
     ----------
@@ -45,6 +46,11 @@ class Pattern(eqx.Module):
     def n_rows(self) -> int:
         """Number of rows, unused ones included."""
         return sum(rows.shape[0] for rows in self.rows)
+
+    @property
+    def n_devices(self) -> int:
+        """Number of devices that share the rows."""
+        return 1 if self.mesh is None else self.mesh.size
 
 
 class Edges(eqx.Module):

@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
+from jax.sharding import Mesh
 
+from jaxvelo.configuration import settings
 from jaxvelo.graph import Edges, NeighborGraph, TransitionMatrix
 from jaxvelo.graph._csr_layout import CsrLayout
 from jaxvelo.graph._neighbor_graph import graph_and_layout
@@ -35,24 +37,30 @@ class GraphData:
     dtype
         Floating-point type of the values on the graph: JAX's default when the data were made. Where JAX has no double
         precision, a graph of such data holds single precision; it is another one than that in double precision.
+    mesh, shard_features
+        Devices that share the graph, and whether they share expression and velocity too: the settings when the data
+        were made.
     """
 
     matrices: dict[str, sp.csr_matrix]
     dtype: np.dtype = dataclasses.field(default_factory=lambda: np.dtype(jnp.result_type(float)))
+    mesh: Mesh | None = dataclasses.field(default_factory=lambda: settings.mesh)
+    shard_features: bool = dataclasses.field(default_factory=lambda: settings.shard_features)
 
     @classmethod
     def shared(cls, name: str, matrix: sp.csr_matrix) -> GraphData:
         """Data of one matrix: those of a living kernel if they are the same number by number, else of a copy of it."""
-        dtype = np.dtype(jnp.result_type(float))
+        own = (np.dtype(jnp.result_type(float)), settings.mesh, settings.shard_features)
         with _lock:
             for known in list(_in_use):
-                is_alike = known.dtype == dtype and known.matrices.keys() == {name}
+                theirs = (known.dtype, known.mesh, known.shard_features)
+                is_alike = own == theirs and known.matrices.keys() == {name}
                 if is_alike and same_matrix(known.matrices[name], matrix):
                     return known
-            own = matrix.copy()
-            for array in (own.data, own.indices, own.indptr):
+            copied = matrix.copy()
+            for array in (copied.data, copied.indices, copied.indptr):
                 array.flags.writeable = False  # else a user's change of `connectivities` would not reach the graph
-            data = cls({name: own})
+            data = cls({name: copied})
             _in_use.add(data)
         return data
 
@@ -70,7 +78,7 @@ class GraphData:
     def _graph_and_layout(self) -> tuple[NeighborGraph, CsrLayout]:
         dtype = self._available_dtype
         if dtype not in self._made:
-            self._made[dtype] = graph_and_layout(self.matrices, dtype)
+            self._made[dtype] = graph_and_layout(self.matrices, dtype, self.mesh, halo=self.shard_features)
         return self._made[dtype]
 
     @functools.cached_property
@@ -121,20 +129,25 @@ class GraphData:
                 )
         if all(name in self.matrices for name in others):
             return self
-        return GraphData({**self.matrices, **others})
+        return self._joined(others)
+
+    def _joined(self, others: dict[str, sp.csr_matrix]) -> GraphData:
+        return GraphData({**self.matrices, **others}, mesh=self.mesh, shard_features=self.shard_features)
 
     def values_of(self, matrix: sp.csr_matrix) -> tuple[jax.Array, ...] | None:
         """Bring the values of a matrix into the slots of the graph; ``None`` if it has entries elsewhere."""
         shapes = [columns.shape for columns in self.graph.columns]
         values = self.layout.to_slots(matrix, shapes, self._available_dtype)
-        return None if values is None else jax.device_put(values)
+        if values is None:
+            return None
+        return jax.device_put(values, None if self.mesh is None else self.graph.columns[0].sharding)
 
     def transitions(self, matrix: sp.csr_matrix) -> TransitionMatrix:
         """Bring a stochastic matrix onto the graph, or onto a larger one if it has entries elsewhere."""
         values = self.values_of(matrix)
         if values is not None:
             return TransitionMatrix(self.graph, values)
-        joined = GraphData({**self.matrices, _STORED: matrix}).graph
+        joined = self._joined({_STORED: matrix}).graph
         return TransitionMatrix(joined, joined.edges[_STORED].values)
 
     def combined(
@@ -158,7 +171,7 @@ class GraphData:
         ]
         if any(value is None for value in values):
             matrices = {f"{_STORED} {i}": part.matrix for i, part in enumerate(parts)}
-            data = GraphData({**self.matrices, **matrices})
+            data = self._joined(matrices)
             graph = data.graph
             # A cell without neighbours stays in a transition matrix. That makes no edge, as it makes none in the
             # transition function.

@@ -154,7 +154,7 @@ class VelocityKernel(NeighborKernel):
             if gene_weights is not None:
                 params["gene_weights"] = gene_weights
             function = None if isinstance(similarity, str) else similarity
-            features = self._data.features(pad=_may_pad(params))
+            features = self._data.features(_may_pad(params), self.graph, shared=True)
             values, logits, scale = evaluate_velocity(
                 self._transition_function(params, function), self.graph, features, key
             )
@@ -256,7 +256,7 @@ class VelocityKernel(NeighborKernel):
     @property
     def features(self) -> dict[str, Features]:
         """Gene expression and velocity of the genes in use, by name."""
-        return {self._data.name: self._data.features(pad=_may_pad(self.params))}
+        return {self._data.name: self._data.features(_may_pad(self.params), self.graph)}
 
     @property
     def genes(self) -> np.ndarray:

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt32
 
-from jaxvelo.graph import TransitionMatrix
-from jaxvelo.graph._buckets import next_size
+from jaxvelo.graph import Pattern, TransitionMatrix
+from jaxvelo.graph._buckets import is_unused, next_size
+from jaxvelo.graph._whole import on_each_device
 
 # A row sums to about this. One bit is left for the rows whose rounded probabilities sum to slightly more than one.
 _ONE = 2.0**31
@@ -64,7 +65,7 @@ def random_walks(
     n_walks = start.shape[0]
     stop = jnp.zeros(n_rows, dtype=bool) if stop is None else jnp.pad(jnp.asarray(stop), (0, n_rows - n_cells))
     paths, lengths = _simulate(
-        _slot_table(transitions.graph.rows, transitions.graph.columns, transitions.values),
+        _slot_table(transitions.graph.pattern, transitions.values),
         stop,
         jnp.pad(start, (0, next_size(n_walks) - n_walks)),
         key,
@@ -117,23 +118,26 @@ class _SlotTable(eqx.Module):
 
 
 @jax.jit
-def _slot_table(rows, columns, values) -> _SlotTable:
+def _slot_table(pattern: Pattern, values) -> _SlotTable:
     firsts, widths, offset = [], [], 0
-    for column in columns:
+    for column in pattern.columns:
         n_rows, width = column.shape
         firsts.append(offset + width * jnp.arange(n_rows, dtype=jnp.int32))
         widths.append(jnp.full(n_rows, width, dtype=jnp.int32))
         offset += n_rows * width
-    cell = jnp.concatenate(rows)
-    # Unused rows name cell 0, but stand before all others: the last row that names a cell is its own.
-    row = jnp.zeros_like(cell).at[cell].max(jnp.arange(len(cell), dtype=cell.dtype))
-    return _SlotTable(
+    cell = jnp.concatenate(pattern.rows)
+    # Unused rows name cell 0, which has a row of its own.
+    unused = is_unused(len(pattern.rows[0]), len(cell) - pattern.n_cells, pattern.n_devices, jnp)
+    number = jnp.arange(len(cell), dtype=cell.dtype).at[: len(unused)].mul((~unused).astype(cell.dtype))
+    row = jnp.zeros_like(cell).at[cell].max(number)
+    table = _SlotTable(
         cumulative=jnp.concatenate([_cumulative(value).ravel() for value in values]),
-        neighbor=jnp.concatenate([column.ravel() for column in columns]),
+        neighbor=jnp.concatenate([column.ravel() for column in pattern.columns]),
         first=jnp.concatenate(firsts)[row],
         width=jnp.concatenate(widths)[row],
-        widest=max(column.shape[1] for column in columns),
+        widest=max(column.shape[1] for column in pattern.columns),
     )
+    return on_each_device(table, pattern.mesh)
 
 
 def _cumulative(values: Array) -> UInt32[Array, "rows width"]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
+
+from jaxvelo.graph import Halo
 
 
 class Features(eqx.Module):
@@ -20,11 +25,23 @@ class Features(eqx.Module):
         Velocity in the same features, shape ``(cells, genes)``.
     n_genes
         Number of genes; columns beyond are padding and hold zeros. All columns if ``None``.
+    halo
+        Where the cells are, if expression and velocity are shared out to several devices: :attr:`x` and :attr:`v` are
+        in the order of :meth:`Halo.place <jaxvelo.graph.Halo.place>` then. In the order of the cells if ``None``.
     """
 
     x: Float[Array, "cells genes"]
     v: Float[Array, "cells genes"]
     n_genes: Int[Array, ""] | None = None
+    halo: Halo | None = None
+
+    @classmethod
+    def on_devices(
+        cls, x: Any, v: Any, halo: Halo | None, n_genes: Int[Array | np.ndarray, ""] | None = None
+    ) -> Features:
+        """Expression and velocity in the order of the cells, shared out to the devices if there is a halo."""
+        place = jnp.asarray if halo is None else halo.place
+        return cls(place(x), place(v), n_genes, halo)  # type: ignore[arg-type]
 
     def gene_count(self) -> Float[Array, ""]:
         """Number of genes without padding, as a float."""

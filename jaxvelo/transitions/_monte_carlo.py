@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
 from jaxvelo.graph import Pattern, map_rows
@@ -52,19 +53,18 @@ def monte_carlo_probabilities(
         center, normalize = SIMILARITIES[similarity]
         product = InnerProduct.over_genes(features, gene_weights, center)
         x: Any = jax.vmap(product.expression)(features.x)
-        of_row = _built_in(product, normalize, noise)
+        of_row = Partial(_built_in(normalize), product, noise)
     else:
         x, root = scaled_by_weights(features, gene_weights)
-        of_row = _custom(similarity, root, noise)
+        of_row = Partial(_custom(similarity), root, noise)
     n_bytes = slot_bytes(features) + 2 * noise.shape[0] * features.x.dtype.itemsize
     of_rows = pattern.rows, pattern.columns, mask, scales_of_rows(softmax_scale, pattern.rows), mean, variance
-    return map_rows(of_row, pattern, x, *of_rows, slot_bytes=n_bytes)
+    return map_rows(of_row, pattern, x, *of_rows, slot_bytes=n_bytes, halo=features.halo)
 
 
-def _built_in(product: InnerProduct, normalize: bool, noise: Array):
-    weights = product.is_gene if product.weights is None else product.weights
-
-    def of_row(own, others, row, column, edge, scale, mean, variance):
+def _built_in(normalize: bool):
+    def of_row(product: InnerProduct, noise: Array, own, others, row, column, edge, scale, mean, variance):
+        weights = product.is_gene if product.weights is None else product.weights
         delta, delta_mean = product.displacements(own, others)
         u, n = product.velocity(mean)
         spread = safe_sqrt(variance) * weights
@@ -92,8 +92,8 @@ def _mean_over_samples(row, column, edge, logits, defined, scale) -> tuple[Array
     return jnp.mean(p, axis=1), jnp.mean(logits, axis=1)
 
 
-def _custom(similarity, root: Array, noise: Array):
-    def of_row(own, others, row, column, edge, scale, mean, variance):
+def _custom(similarity):
+    def of_row(root: Array, noise: Array, own, others, row, column, edge, scale, mean, variance):
         delta, spread = others - own[None], safe_sqrt(variance)
         logits = jax.lax.map(lambda z: similarity((mean + spread * z) * root, delta), noise).T
         defined = jnp.broadcast_to(edge[:, None], logits.shape)

@@ -8,9 +8,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
 from jaxvelo.graph import Pattern, map_rows
+from jaxvelo.graph._blocks import of_neighbors, of_own_cells
+from jaxvelo.graph._halo import Halo
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._inner_product import InnerProduct, safe_divide, safe_sqrt
 
@@ -57,21 +60,24 @@ def _built_in(similarity: str, features: Features, gene_weights, pattern: Patter
     x = jax.vmap(product.expression)(features.x)
     lengths: Any
     if transpose:
-        u, of_cells = jax.vmap(product.velocity)(features.v)
+        u, norms = jax.vmap(product.velocity)(features.v)
 
-        def backward(own, others):
+        def backward(product, own, others):
             (own, _), (others, u) = own, others
             delta, mean = product.displacements(own, others)
             return -jnp.einsum("kg,kg->k", delta, u), product.norms(delta, mean) if normalize else None
 
         # Only the sums over genes stand in the loop: every further step there costs as often as there are blocks.
-        logits, lengths = map_rows(backward, pattern, (x, u), slot_bytes=slot_bytes(features))
-        norms = tuple(of_cells[column] for column in pattern.columns)
+        options: Any = {"slot_bytes": slot_bytes(features), "halo": features.halo}
+        logits, lengths = map_rows(Partial(backward, product), pattern, (x, u), **options)
+        speeds = of_neighbors(pattern, norms, features.halo) if normalize else ()
+    elif pattern.mesh is None:
+        logits, lengths, speeds = _forward(product, x, features.v, pattern, normalize)
     else:
-        logits, lengths, norms = _forward(product, x, features.v, pattern, normalize)
+        logits, lengths, speeds = _forward_at_once(product, x, features.v, pattern, normalize, features.halo)
     if not normalize:
         return tuple(jnp.where(edge, logit, 0) for logit, edge in zip(logits, mask, strict=True)), mask
-    lengths = tuple(length * norm for length, norm in zip(lengths, norms, strict=True))
+    lengths = tuple(length * speed for length, speed in zip(lengths, speeds, strict=True))
     return (
         tuple(jnp.where(e, safe_divide(logit, n), 0) for logit, n, e in zip(logits, lengths, mask, strict=True)),
         tuple(edge & (n > 0) for n, edge in zip(lengths, mask, strict=True)),
@@ -85,51 +91,55 @@ def _forward(product: InnerProduct, x: Any, v: Array, pattern: Pattern, normaliz
     The velocities are centred where they are needed, block by block, so that there is no copy of them.
     """
 
-    def of_row(own, others, row):
+    def of_row(product, v, own, others, row):
         delta, mean = product.displacements(own, others)
         u, norm = product.velocity(v[row])
         lengths = (product.norms(delta, mean), norm[None]) if normalize else (None, None)
         return jnp.einsum("kg,g->k", delta, u), *lengths
 
-    return map_rows(of_row, pattern, x, pattern.rows, slot_bytes=_bytes_of_row(v))
+    return map_rows(Partial(of_row, product, v), pattern, x, pattern.rows, slot_bytes=_bytes_of_row(v))
 
 
 @_forward.def_jvp
 def _forward_and_tangents(primals: Any, tangents: Any) -> Any:
     """The same with derivatives: each block would have a gradient of the size of all velocities."""
+    return eqx.filter_jvp(_forward_at_once, primals, tangents)
 
-    def at_once(product, x, v, pattern, normalize):
-        u, norms = jax.vmap(product.velocity)(v)
 
-        def of_row(own, others, u):
-            delta, mean = product.displacements(own, others)
-            return jnp.einsum("kg,g->k", delta, u), product.norms(delta, mean) if normalize else None
+def _forward_at_once(
+    product: InnerProduct, x: Any, v: Array, pattern: Pattern, normalize: bool, halo: Halo | None = None
+) -> Any:
+    """What :func:`_forward` gives, with velocities that are centred, and brought to the rows, all at once."""
+    u, norms = jax.vmap(product.velocity)(v)
 
-        of_rows = tuple(u[row] for row in pattern.rows)
-        logits, lengths = map_rows(of_row, pattern, x, of_rows, slot_bytes=_bytes_of_row(v))
-        of_velocities = tuple(norms[row][:, None] if normalize else None for row in pattern.rows)
-        return logits, lengths, of_velocities
+    def of_row(product, own, others, u):
+        delta, mean = product.displacements(own, others)
+        return jnp.einsum("kg,g->k", delta, u), product.norms(delta, mean) if normalize else None
 
-    return eqx.filter_jvp(at_once, primals, tangents)
+    options: Any = {"slot_bytes": _bytes_of_row(v), "halo": halo}
+    logits, lengths = map_rows(Partial(of_row, product), pattern, x, of_own_cells(pattern, u, halo), **options)
+    speeds = tuple(own[:, None] if normalize else None for own in of_own_cells(pattern, norms, halo))
+    return logits, lengths, speeds
 
 
 def _custom(similarity, features: Features, gene_weights, pattern: Pattern, mask, transpose: bool) -> Logits:
     """Logits by a user's function. Gene weights scale velocity and displacement by their square roots."""
     x, root = scaled_by_weights(features, gene_weights)
 
-    def forward(own, others, edge, v):
+    def forward(root, own, others, edge, v):
         return jnp.where(edge, similarity(v * root, others - own[None]), 0)
 
-    def backward(own, others, edge):
+    def backward(root, own, others, edge):
         (own, _), (others, v) = own, others
         delta = others - own[None]
         logits = jax.vmap(lambda v_j, delta_j: similarity(v_j, -delta_j[None])[0])(v * root[None], delta)
         return jnp.where(edge, logits, 0)
 
+    options: Any = {"slot_bytes": slot_bytes(features), "halo": features.halo}
     if transpose:
-        return map_rows(backward, pattern, (x, features.v), mask, slot_bytes=slot_bytes(features)), mask
-    of_rows = tuple(features.v[row] for row in pattern.rows)
-    return map_rows(forward, pattern, x, mask, of_rows, slot_bytes=slot_bytes(features)), mask
+        return map_rows(Partial(backward, root), pattern, (x, features.v), mask, **options), mask
+    of_rows = of_own_cells(pattern, features.v, features.halo)
+    return map_rows(Partial(forward, root), pattern, x, mask, of_rows, **options), mask
 
 
 def scaled_by_weights(

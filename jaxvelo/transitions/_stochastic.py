@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
 from jaxvelo.graph import Pattern, map_rows
@@ -59,19 +60,21 @@ def stochastic_probabilities(
         center, normalize = SIMILARITIES[similarity]
         product = InnerProduct.over_genes(features, gene_weights, center)
         x: Any = jax.vmap(product.expression)(features.x)
-        of_row = _built_in(product, normalize)
+        of_row = Partial(_built_in(normalize), product)
     else:
         x, root = scaled_by_weights(features, gene_weights)
-        of_row = _custom(similarity, root)
+        of_row = Partial(_custom(similarity), root)
     of_rows = pattern.rows, pattern.columns, mask, scales_of_rows(softmax_scale, pattern.rows), mean, variance
-    probabilities, logits = map_rows(of_row, pattern, x, *of_rows, slot_bytes=2 * slot_bytes(features))
+    probabilities, logits = map_rows(
+        of_row, pattern, x, *of_rows, slot_bytes=2 * slot_bytes(features), halo=features.halo
+    )
     # Once more, outside the loop: there, XLA computes the correction, which may be large and cancel, one time for the
     # row's sum and another for its entries, and rounds differently.
     return tuple(p / jnp.sum(p, axis=1, keepdims=True) for p in probabilities), logits
 
 
-def _built_in(product: InnerProduct, normalize: bool):
-    def of_row(own, others, row, column, edge, scale, mean, variance):
+def _built_in(normalize: bool):
+    def of_row(product: InnerProduct, own, others, row, column, edge, scale, mean, variance):
         delta, delta_mean = product.displacements(own, others)
         u, n = product.velocity(mean)
         weighted = _weighted(product, delta, delta_mean)
@@ -133,8 +136,8 @@ def _clipped(p: Array, defined: Array, fallback: Array) -> Array:
     return jnp.where(empty, fallback, corrected / jnp.where(empty, 1, total))
 
 
-def _custom(similarity, root: Array):
-    def of_row(own, others, row, column, edge, scale, mean, variance):
+def _custom(similarity):
+    def of_row(root: Array, own, others, row, column, edge, scale, mean, variance):
         delta = others - own[None]
         fallback = uniform(row, column, edge, delta.dtype)
 

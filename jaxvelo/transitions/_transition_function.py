@@ -55,7 +55,7 @@ class TransitionFunction(PositiveSums, eqx.Module):
         key
             Random key, for Monte Carlo models.
         """
-        return TransitionMatrix(graph, evaluate(self, graph, _by_name(x, v), key))
+        return TransitionMatrix(graph, evaluate(self, graph, _by_name(graph, x, v), key))
 
     @abc.abstractmethod
     def probabilities(
@@ -142,14 +142,14 @@ class TransitionFunction(PositiveSums, eqx.Module):
         return _scale(self, 1 / jnp.asarray(other, dtype=float))
 
 
-def _by_name(x, v) -> Mapping[str, Any]:
+def _by_name(graph, x, v) -> Mapping[str, Any]:
     if x is None:
         return {}
     if isinstance(x, Mapping):
         return x
     if v is None:
         raise ValueError("Expected gene expression and velocity, found expression `x` only. Pass the velocity as `v`.")
-    return {"velocity": Features(jnp.asarray(x), jnp.asarray(v))}
+    return {"velocity": Features.on_devices(x, v, graph.halo)}
 
 
 def evaluate(

@@ -22,6 +22,8 @@ scaled logit).
 
 from __future__ import annotations
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -162,7 +164,7 @@ class Velocity(TransitionFunction):
         features = self._directed(features)
         if self.model == "deterministic":
             return softmax_of_rows(logits, support, scale, pattern.rows), logits, scale
-        moments = neighborhood_moments(pattern, edges.values, features.v)
+        moments = neighborhood_moments(pattern, edges.values, features.v, features.halo)
         arguments = self.similarity, features, self.gene_weights, scale, pattern, edges.mask, *moments
         if self.model == "stochastic":
             return *stochastic_probabilities(*arguments), scale
@@ -191,7 +193,7 @@ class Velocity(TransitionFunction):
         return logits, support, scale
 
     def _directed(self, features: Features) -> Features:
-        return Features(features.x, -features.v, features.n_genes) if self.backward_mode == "negate" else features
+        return dataclasses.replace(features, v=-features.v) if self.backward_mode == "negate" else features
 
 
 def _support(

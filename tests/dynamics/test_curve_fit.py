@@ -314,6 +314,7 @@ def test_points_without_weight_do_not_matter():
     np.testing.assert_allclose(fits[0].loss, fits[1].loss, rtol=1e-4)
 
 
+@pytest.mark.cpu_only(reason="to the last bit, of batches of other genes")
 def test_a_gene_does_not_depend_on_the_others():
     """To the last bit: neither on what else is in the batch, nor on the place in it."""
     places, _ = on_curves(SHAPES, noise=0.1)

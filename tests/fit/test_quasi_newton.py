@@ -74,6 +74,7 @@ def test_as_few_steps_as_scipy_takes():
     np.testing.assert_allclose(min(losses), 1, rtol=1e-6)
 
 
+@pytest.mark.cpu_only(reason="to the last bit, of two programs")
 def test_units_of_the_loss_play_no_part():
     one, losses, _ = descend(rosenbrock, default([-1.2, 1.0]), 20)
     other, scaled, _ = descend(lambda x: 1024 * rosenbrock(x), default([-1.2, 1.0]), 20)

@@ -44,6 +44,7 @@ def test_within_a_loop():
     np.testing.assert_array_equal(jax.lax.scan(step, jnp.ones(2), length=3)[1][:, 0], [3, 9, 27])
 
 
+@pytest.mark.cpu_only(reason="accelerators hand over single precision in a context: that is an error, see below")
 def test_double_precision_as_a_context():
     with jax.enable_x64(True):
         x = jnp.asarray([1 / 3], dtype=float)

@@ -160,7 +160,9 @@ def test_graph_of_a_combination_is_built_once(cells, monkeypatch):
     o = ConnectivityKernel(cells, conn_key="other").compute_transition_matrix()
     built = []
     build = graph_data.graph_and_layout
-    monkeypatch.setattr(graph_data, "graph_and_layout", lambda *args: built.append(args) or build(*args))
+    monkeypatch.setattr(
+        graph_data, "graph_and_layout", lambda *args, **options: built.append(args) or build(*args, **options)
+    )
     one_graph = 0.8 * v + 0.2 * c
     assert one_graph.graph is v.graph
     one_graph.add_projection()

@@ -16,7 +16,7 @@ next_cell = jax.jit(_next_cell)
 
 
 def slot_table(matrix):
-    return _slot_table(matrix.graph.rows, matrix.graph.columns, matrix.values)
+    return _slot_table(matrix.graph.pattern, matrix.values)
 
 
 def simulate(matrix, start, n_steps, key=KEY, **kwargs):

@@ -13,6 +13,7 @@ from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.graph._blocks import BLOCK_BYTES
 from jaxvelo.transitions import MODELS, Connectivity, Features, Velocity
 
+pytestmark = pytest.mark.cpu_only(reason="the bound is that of programs for a CPU")
 N_CELLS, N_GENES, N_NEIGHBORS = 8000, 300, 30
 
 
