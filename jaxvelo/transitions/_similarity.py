@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
-from jaxvelo.graph import Pattern, map_rows
+from jaxvelo.graph import Halo, Pattern, map_rows
 from jaxvelo.graph._blocks import of_neighbors, of_own_cells
-from jaxvelo.graph._halo import Halo
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._inner_product import InnerProduct, safe_divide, safe_sqrt
 
