@@ -18,12 +18,19 @@ from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.genes import chosen_genes, velocity_genes
 from jaxvelo.configuration import logger
 from jaxvelo.graph import NeighborGraph
+from jaxvelo.graph._aligned import aligned, is_aligned
 from jaxvelo.graph._buckets import next_size
 from jaxvelo.transitions import Features
+
+LARGE = 1 << 29
+"""Bytes from which on an array is not padded, as compiling a program for its very shape takes less than a copy. If it
+is aligned (:mod:`jaxvelo.graph._aligned`), of the right type, and all its genes are in use, it is used where it is."""
 
 
 class FeatureData:
     """Expression and velocity on the genes that are used.
+
+    Large arrays are not copied where that can be: while these data are in use, such arrays must not be changed.
 
     Parameters
     ----------
@@ -100,7 +107,8 @@ class FeatureData:
             <jaxvelo.graph.NeighborGraph.halo>`; otherwise each gets all.
         """
         x, v = self._padded if pad else (np.ascontiguousarray(self.x), np.ascontiguousarray(self.v))
-        n_genes = np.asarray(self.x.shape[1], np.int32) if pad else None
+        is_padded = pad and x.shape != self.x.shape
+        n_genes = np.asarray(self.x.shape[1], np.int32) if is_padded or (pad and x.nbytes < LARGE) else None
         mesh = None if graph is None else graph.pattern.mesh
         everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())
         if shared and graph is not None and graph.halo is not None:
@@ -172,9 +180,17 @@ def selected_genes(adata: AnnData, vkey: str | None, subset: Any, n_genes: int) 
 
 
 def _padded_columns(array, columns: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Copy the columns into an array of a size of the ladder, padded by zeros, which the device can use as it is."""
+    """Copy the columns into an array of a size of the ladder, padded by zeros, which the device can use as it is.
+
+    A large array is not padded; it is returned itself if the device can use it.
+    """
     n_cells, n_genes = array.shape[0], len(columns)
-    padded = aligned((next_size(n_cells), next_size(n_genes)), dtype)
+    is_large = n_cells * n_genes * dtype.itemsize >= LARGE
+    if is_large and isinstance(array, np.ndarray) and array.dtype == dtype and n_genes == array.shape[1]:
+        if is_aligned(array):
+            return array
+        logger.debug("Copying an array of %.1f GB, as it does not start where JAX needs it", array.nbytes / 1e9)
+    padded = aligned((n_cells, n_genes) if is_large else (next_size(n_cells), next_size(n_genes)), dtype)
     if not isinstance(array, np.ndarray):
         padded[:n_cells, :n_genes] = sp.csr_matrix(array)[:, columns].toarray()
     elif array.dtype == dtype and n_genes:
@@ -188,16 +204,10 @@ def _padded_columns(array, columns: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return padded
 
 
-def aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """Empty array that starts at a multiple of 64 bytes: JAX takes such an array without a copy on a CPU."""
-    n_bytes = shape[0] * shape[1] * dtype.itemsize
-    raw = np.empty(n_bytes + 64, dtype=np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + n_bytes].view(dtype).reshape(shape)
-
-
 def _check_expression(x: np.ndarray, where: str) -> None:
-    if not np.isfinite(x).all():
+    with np.errstate(invalid="ignore", over="ignore"):
+        surely_finite = np.isfinite(x.sum(axis=0)).all()  # without an array of booleans as large
+    if not surely_finite and not np.isfinite(x).all():
         cells, genes = np.nonzero(~np.isfinite(x))
         raise ValueError(
             f"Expected finite expression in `{where}`, found {len(cells)} values that are not, the first in cell "

@@ -15,13 +15,13 @@ from jaxvelo.annotated.arrays import find_array, place_of
 from jaxvelo.annotated.disk_arrays import GatheredRows, check_readable, is_on_disk, read_in_ranges, row_ranges
 from jaxvelo.annotated.feature_data import (
     FeatureData,
-    aligned,
     check_together,
     check_valid,
     name_of_features,
     selected_genes,
 )
 from jaxvelo.graph import NeighborGraph
+from jaxvelo.graph._aligned import aligned
 from jaxvelo.graph._buckets import next_size
 from jaxvelo.graph._row_blocks import RowBlock
 from jaxvelo.transitions import Features

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from jaxvelo.datasets._fate_tree import (
     FateTree,
     fate_tree,
 )
+from jaxvelo.datasets._growing_file import checked_path, growing_file
 from jaxvelo.datasets._splicing_state import splicing_state
 from jaxvelo.datasets._tree_map import expression_path, tree_map
 
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 TRUNK_COLORS = ("#8fb996", "#f2b36d")
+# Values (cells times genes) of a block, and of one whose intermediate results stay in the processor's cache.
+BLOCK_VALUES, CACHED_VALUES = 1 << 22, 1 << 13
 FATE_COLORS = ("#3b76af", "#c8553d", "#7a5195", "#2a9d8f", "#e9c46a", "#ef7fae", "#8c6d46", "#5c677d")
 
 
@@ -42,6 +48,8 @@ def simulate(
     dispersion: float = 0.1,
     depth_spread: float = 0.25,
     seed: int = 0,
+    true_layers: bool = True,
+    path: str | Path | None = None,
 ) -> AnnData:
     r"""Simulate cells on a branching splicing process of which everything is known.
 
@@ -86,11 +94,18 @@ def simulate(
         Standard deviation of the logarithm of the cells' sequencing depth.
     seed
         Seed of :func:`numpy.random.default_rng`; same seed, same data.
+    true_layers
+        Whether to keep the three layers of the truth. They are dense, 12 bytes for each cell and gene; without them
+        everything else is the same.
+    path
+        File to write the data to, block by block, for data that are larger than the memory. Its ending is ``.h5ad`` or
+        ``.zarr`` (version 3 of that format). It is replaced if it is there, once the new one is complete.
 
     Returns
     -------
     AnnData
-        With ``X`` equal to the spliced counts, and
+        Without ``X`` and layers if there is a ``path``: these are in the file, with all else. Otherwise with ``X``
+        equal to the spliced counts, and
 
         - ``layers["spliced"]``, ``layers["unspliced"]``: counts, CSR, float32;
         - ``layers["true_spliced"]``, ``layers["true_unspliced"]``: molecules per cell without any noise, and
@@ -115,7 +130,9 @@ def simulate(
     Raises
     ------
     ValueError
-        If an argument is out of range.
+        If an argument is out of range, or ``path`` has another ending.
+    OSError
+        If the file cannot be written.
 
     References
     ----------
@@ -124,6 +141,7 @@ def simulate(
     """
     lineages = fate_tree(n_branches, tree, fractions)
     _check_simulation(n_cells, n_genes, lineages, unspliced_fraction, counts_per_gene, dispersion, depth_spread)
+    file = None if path is None else checked_path(path)
     import pandas as pd
     from anndata import AnnData
 
@@ -135,16 +153,8 @@ def simulate(
 
     lineage = rng.permutation(lineages.fates_of_cells(n_cells))
     time = _even_times(rng, lineage)
-    unspliced, spliced = splicing_state(time[:, None], alpha, beta, gamma, on.T[lineage], off.T[lineage])
-
-    depth = rng.lognormal(0.0, depth_spread, n_cells) * counts_per_gene / np.mean(unspliced + spliced)
-    layers = {
-        "spliced": _counts(rng, depth[:, None] * spliced, dispersion),
-        "unspliced": _counts(rng, depth[:, None] * unspliced, dispersion),
-        "true_spliced": spliced.astype(np.float32),
-        "true_unspliced": unspliced.astype(np.float32),
-        "true_velocity": (beta * unspliced - gamma * spliced).astype(np.float32),
-    }
+    molecules = _Molecules(time, lineage, alpha, beta, gamma, on, off)
+    depth = rng.lognormal(0.0, depth_spread, n_cells) * counts_per_gene / molecules.mean()
 
     fates, branches = lineages.fates, lineages.branches
     branch = lineages.branch_of(time, lineage)
@@ -176,16 +186,9 @@ def simulate(
     if tree is not None:
         asked["tree"] = repr(tree)
         asked["branching_times"] = {b.name: b.end for b in branches if len(b.fates) > 1}
-    return AnnData(
-        X=layers["spliced"].copy(),
-        layers=layers,
+    adata = AnnData(
         obs=obs,
         var=var,
-        obsm={
-            "X_umap": tree_map(rng, progress, lineage, lineages, n_dims=2),
-            "X_umap3d": tree_map(rng, progress, lineage, lineages, n_dims=3),
-            "true_fate_probabilities": lineages.fate_probabilities()[branch],
-        },
         varm={"true_on": on, "true_off": off},
         uns={
             "clusters_colors": [*TRUNK_COLORS, *map(_color, branches)],
@@ -201,6 +204,73 @@ def simulate(
             },
         },
     )
+    layers = _layers(rng, molecules, depth, dispersion, true_layers)
+
+    def of_cells() -> dict[str, np.ndarray]:
+        return {
+            "X_umap": tree_map(rng, progress, lineage, lineages, n_dims=2),
+            "X_umap3d": tree_map(rng, progress, lineage, lineages, n_dims=3),
+            "true_fate_probabilities": lineages.fate_probabilities()[branch],
+        }
+
+    if file is None:
+        parts: dict[str, list[Any]] = {}
+        for name, rows in layers:
+            parts.setdefault(name, []).append(rows)
+        for name in list(parts):
+            rows = parts.pop(name)
+            adata.layers[name] = sp.vstack(rows, format="csr") if sp.issparse(rows[0]) else np.concatenate(rows)
+        adata.X = adata.layers["spliced"].copy()
+        adata.obsm.update(of_cells())
+        return adata
+    with growing_file(file, adata) as growing:
+        for name, rows in layers:
+            growing.append(f"layers/{name}", rows)
+            if name == "spliced":
+                growing.append("X", rows)
+        adata.obsm.update(of_cells())
+        growing.write("obsm", dict(adata.obsm))
+    return adata
+
+
+@dataclass(frozen=True)
+class _Molecules:
+    """Molecules of the cells, which are computed anew whenever they are asked for."""
+
+    time: Float[np.ndarray, " cells"]
+    lineage: Int[np.ndarray, " cells"]
+    alpha: Float[np.ndarray, " genes"]
+    beta: Float[np.ndarray, " genes"]
+    gamma: Float[np.ndarray, " genes"]
+    on: Float[np.ndarray, "genes fates"]
+    off: Float[np.ndarray, "genes fates"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.time), len(self.alpha)
+
+    def of(self, cells: slice) -> tuple[Float[np.ndarray, "some genes"], Float[np.ndarray, "some genes"]]:
+        """Give unspliced and spliced molecules of a slice of the cells."""
+        time, lineage = self.time[cells], self.lineage[cells]
+        on, off = self.on.T, self.off.T
+        unspliced, spliced = (np.empty((len(time), len(self.alpha))) for _ in range(2))
+        for rows in _blocks(unspliced.shape, CACHED_VALUES):
+            of = lineage[rows]
+            unspliced[rows], spliced[rows] = splicing_state(
+                time[rows, None], self.alpha, self.beta, self.gamma, on[of], off[of]
+            )
+        return unspliced, spliced
+
+    def mean(self) -> float:
+        """Mean number of molecules of a cell and gene, summed cell by cell so that it depends on no block."""
+        sums = np.concatenate([np.add(*self.of(cells)).sum(axis=1) for cells in _blocks(self.shape, BLOCK_VALUES)])
+        return float(np.mean(sums)) / len(self.alpha)
+
+
+def _blocks(shape: tuple[int, ...], n_values: int) -> list[slice]:
+    """Slices of rows with about so many values each."""
+    n_rows = max(1, n_values // shape[1])
+    return [slice(start, min(start + n_rows, shape[0])) for start in range(0, shape[0], n_rows)]
 
 
 def _check_simulation(
@@ -279,11 +349,44 @@ def _even_times(rng: np.random.Generator, lineage: Int[np.ndarray, " cells"]) ->
     return time
 
 
-def _counts(rng: np.random.Generator, mean: Float[np.ndarray, "cells genes"], dispersion: float) -> sp.csr_matrix:
-    """Draw negative binomial counts with variance mean + dispersion mean²."""
-    if dispersion > 0:
-        mean = mean * rng.gamma(1 / dispersion, dispersion, mean.shape)
-    return sp.csr_matrix(rng.poisson(mean).astype(np.float32))
+def _layers(
+    rng: np.random.Generator, molecules: _Molecules, depth: np.ndarray, dispersion: float, true_layers: bool
+) -> Iterator[tuple[str, Any]]:
+    """Give the next rows of each layer, and its name. The generator is used up to the last of them."""
+
+    def spliced(cells: slice) -> Float[np.ndarray, "some genes"]:
+        return depth[cells, None] * molecules.of(cells)[1]
+
+    def unspliced(cells: slice) -> Float[np.ndarray, "some genes"]:
+        return depth[cells, None] * molecules.of(cells)[0]
+
+    for name, mean in (("spliced", spliced), ("unspliced", unspliced)):
+        for rows in _counts(rng, mean, molecules.shape, dispersion):
+            yield name, rows
+    for cells in _blocks(molecules.shape, BLOCK_VALUES) if true_layers else ():
+        u, s = molecules.of(cells)
+        yield "true_spliced", s.astype(np.float32)
+        yield "true_unspliced", u.astype(np.float32)
+        yield "true_velocity", (molecules.beta * u - molecules.gamma * s).astype(np.float32)
+
+
+def _counts(
+    rng: np.random.Generator,
+    mean_of: Callable[[slice], Float[np.ndarray, "some genes"]],
+    shape: tuple[int, int],
+    dispersion: float,
+) -> Iterator[sp.csr_matrix]:
+    """Draw negative binomial counts with variance mean + dispersion mean², block by block."""
+    blocks = _blocks(shape, BLOCK_VALUES)
+    noise = copy.deepcopy(rng)
+    # The noise of all cells is drawn before the first count. It is drawn twice, and not kept.
+    for cells in blocks if dispersion > 0 else ():
+        rng.gamma(1 / dispersion, dispersion, (cells.stop - cells.start, shape[1]))
+    for cells in blocks:
+        mean = mean_of(cells)
+        if dispersion > 0:
+            mean *= noise.gamma(1 / dispersion, dispersion, mean.shape)
+        yield sp.csr_matrix(rng.poisson(mean).astype(np.float32))
 
 
 def _color(branch: Branch) -> str:

@@ -7,6 +7,11 @@ results are float32, as scVelo stores them; half a ulp of a weight is far below 
 import numpy as np
 import scipy.sparse as sp
 
+from jaxvelo.graph._aligned import aligned
+
+# Numbers of dense counts at a time: half a gigabyte.
+MOST_NUMBERS = 1 << 27
+
 Matrix = np.ndarray | sp.spmatrix | sp.sparray
 
 
@@ -55,7 +60,15 @@ def first_moments(weights: sp.csr_matrix, counts: Matrix) -> np.ndarray:
         Dense array of shape (cells, genes), float32, in the units of the counts.
     """
     # The result is dense in any case, and sparse times dense is several times faster than sparse times sparse.
-    return np.asarray(weights @ _dense(counts), dtype=np.float32)
+    n_cells, n_genes = weights.shape[0], counts.shape[1]  # type: ignore[attr-defined] # of SciPy's bases
+    n_at_once = max(64, MOST_NUMBERS // max(n_cells, 1))
+    if n_genes <= n_at_once:
+        return np.asarray(weights @ _dense(counts), dtype=np.float32)
+    means = aligned((n_cells, n_genes), np.float32)
+    for first in range(0, n_genes, n_at_once):
+        genes = slice(first, first + n_at_once)
+        means[:, genes] = weights @ _dense(counts[:, genes])  # type: ignore[index] # of SciPy's bases
+    return means
 
 
 def second_moments(weights: sp.csr_matrix, spliced: Matrix, unspliced: Matrix) -> tuple[np.ndarray, np.ndarray]:

@@ -230,7 +230,7 @@ def velocity(
         genes = chosen(fit, s, u, part.label)
         dtype = np.result_type(spliced.dtype, np.float32)
         columns = {"gamma": ratio.astype(dtype), "offset": np.array(fit.offset, dtype=dtype)}
-        layers = {vkey: np.array(fit.residual, dtype=dtype)}
+        layers = {vkey: np.require(fit.residual, dtype, "W")}
 
         if mode == "stochastic":
             fitted = genes if genes.any() else np.ones_like(genes)

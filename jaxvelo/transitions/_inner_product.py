@@ -8,6 +8,9 @@ from jaxtyping import Array, Float
 
 from jaxvelo.transitions._features import Features
 
+# Expression; its mean over genes and what remains of its weighted mean, where these are to be taken off.
+Expression = tuple[Array, Array | None, Array | None]
+
 
 class InnerProduct(eqx.Module):
     r"""Inner product over genes, arranged so that its sums over neighbours are plain.
@@ -48,16 +51,34 @@ class InnerProduct(eqx.Module):
         total = count if weights is None else jnp.sum(weights)
         return cls(is_gene, count, weights, total, center)
 
-    def expression(self, x: Float[Array, " genes"]) -> tuple[Float[Array, " genes"], Float[Array, ""] | None]:
-        """Centred expression of a cell, whose differences are centred displacements, and its remaining weighted mean.
+    def expression(self, x: Float[Array, " genes"]) -> Expression:
+        """Expression of a cell, with what centring takes off: that is left to the displacements, without a copy of x.
 
         The unweighted mean is taken off first: then the remaining one is small, and subtracting its square in
         :meth:`norms` does not cancel in float32. It is ``None`` where nothing remains.
         """
         if not self.center:
-            return x, None
-        x = (x - jnp.sum(x) / self.count) * self.is_gene
-        return x, None if self.weights is None else safe_divide(x @ self.weights, self.total)
+            return x, None, None
+        mean = jnp.sum(x) / self.count
+        if self.weights is None:
+            return x, mean, None
+        return x, mean, safe_divide(((x - mean) * self.is_gene) @ self.weights, self.total)
+
+    def displacements(
+        self, own: Expression, others: Expression
+    ) -> tuple[Float[Array, "neighbors genes"], Float[Array, " neighbors"] | None]:
+        """Displacements of a cell to its neighbours, centred, and what remains of their weighted means.
+
+        Parameters
+        ----------
+        own, others
+            Of the cell and its neighbours, as :meth:`expression` gives them.
+        """
+        (x, mean, rest), (x_others, mean_of_others, rest_of_others) = own, others
+        delta = x_others - x[None]
+        if mean is not None and mean_of_others is not None:
+            delta = (delta - (mean_of_others - mean)[:, None]) * self.is_gene[None]
+        return delta, None if rest is None or rest_of_others is None else rest_of_others - rest
 
     def velocity(self, v: Float[Array, " genes"]) -> tuple[Float[Array, " genes"], Float[Array, ""]]:
         """Velocity :math:`u` of a cell as it enters the sums, and its norm, zero for a velocity without direction."""
@@ -81,21 +102,6 @@ class InnerProduct(eqx.Module):
             return safe_sqrt(jnp.einsum("kg,kg->k", delta, delta))
         squared = jnp.einsum("kg,kg->k", delta * self.weights[None], delta)
         return safe_sqrt(squared if mean is None else jnp.maximum(squared - self.total * mean**2, 0))
-
-
-def displacements(
-    own: tuple[Float[Array, " genes"], Float[Array, ""] | None],
-    others: tuple[Float[Array, "neighbors genes"], Float[Array, " neighbors"] | None],
-) -> tuple[Float[Array, "neighbors genes"], Float[Array, " neighbors"] | None]:
-    """Displacements of a cell to its neighbours, and what remains of their weighted means.
-
-    Parameters
-    ----------
-    own, others
-        Of the cell and its neighbours, as :meth:`InnerProduct.expression` gives them.
-    """
-    (x, mean), (x_others, mean_of_others) = own, others
-    return x_others - x[None], None if mean is None or mean_of_others is None else mean_of_others - mean
 
 
 def _without_rounding(squared_norm: Array, size: Array) -> Array:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from jaxvelo.graph import Pattern, map_rows
 from jaxvelo.graph._normalized_rows import uniform
 from jaxvelo.transitions._features import Features
-from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide, safe_sqrt
+from jaxvelo.transitions._inner_product import InnerProduct, safe_divide, safe_sqrt
 from jaxvelo.transitions._similarity import SIMILARITIES, Similarity, scaled_by_weights, slot_bytes
 from jaxvelo.transitions._softmax import scales_of_rows, softmax
 
@@ -65,7 +65,7 @@ def monte_carlo_probabilities(
 def _built_in(normalize: bool):
     def of_row(product: InnerProduct, noise: Array, own, others, row, column, edge, scale, mean, variance):
         weights = product.is_gene if product.weights is None else product.weights
-        delta, delta_mean = displacements(own, others)
+        delta, delta_mean = product.displacements(own, others)
         u, n = product.velocity(mean)
         spread = safe_sqrt(variance) * weights
         logits = jnp.einsum("kg,g->k", delta, u)[:, None] + jnp.einsum("kg,sg->ks", delta * spread[None], noise)

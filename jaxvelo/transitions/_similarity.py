@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
-from jaxvelo.graph import Pattern, map_rows
+from jaxvelo.graph import Halo, Pattern, map_rows
 from jaxvelo.graph._blocks import of_neighbors, of_own_cells
 from jaxvelo.transitions._features import Features
-from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide, safe_sqrt
+from jaxvelo.transitions._inner_product import InnerProduct, safe_divide, safe_sqrt
 
 Similarity = str | Callable[[Float[Array, " genes"], Float[Array, "neighbors genes"]], Float[Array, " neighbors"]]
 
@@ -56,36 +57,68 @@ def _built_in(similarity: str, features: Features, gene_weights, pattern: Patter
     center, normalize = SIMILARITIES[similarity]
     product = InnerProduct.over_genes(features, gene_weights, center)
     x = jax.vmap(product.expression)(features.x)
-    u, norms = jax.vmap(product.velocity)(features.v)
-
-    def forward(product, own, others, u):
-        delta, mean = displacements(own, others)
-        return jnp.einsum("kg,g->k", delta, u), product.norms(delta, mean) if normalize else None
-
-    def backward(product, own, others):
-        (own, _), (others, u) = own, others
-        delta, mean = displacements(own, others)
-        return -jnp.einsum("kg,kg->k", delta, u), product.norms(delta, mean) if normalize else None
-
-    options: Any = {"slot_bytes": slot_bytes(features), "halo": features.halo}
-    # Only the sums over genes stand in the loop: every further step there costs as often as there are blocks.
+    lengths: Any
     if transpose:
+        u, norms = jax.vmap(product.velocity)(features.v)
+
+        def backward(product, own, others):
+            (own, _), (others, u) = own, others
+            delta, mean = product.displacements(own, others)
+            return -jnp.einsum("kg,kg->k", delta, u), product.norms(delta, mean) if normalize else None
+
+        # Only the sums over genes stand in the loop: every further step there costs as often as there are blocks.
+        options: Any = {"slot_bytes": slot_bytes(features), "halo": features.halo}
         logits, lengths = map_rows(Partial(backward, product), pattern, (x, u), **options)
+        speeds = of_neighbors(pattern, norms, features.halo) if normalize else ()
+    elif pattern.mesh is None:
+        logits, lengths, speeds = _forward(product, x, features.v, pattern, normalize)
     else:
-        logits, lengths = map_rows(
-            Partial(forward, product), pattern, x, of_own_cells(pattern, u, features.halo), **options
-        )
+        logits, lengths, speeds = _forward_at_once(product, x, features.v, pattern, normalize, features.halo)
     if not normalize:
         return tuple(jnp.where(edge, logit, 0) for logit, edge in zip(logits, mask, strict=True)), mask
-    if transpose:
-        speeds = of_neighbors(pattern, norms, features.halo)
-    else:
-        speeds = tuple(own[:, None] for own in of_own_cells(pattern, norms, features.halo))
     lengths = tuple(length * speed for length, speed in zip(lengths, speeds, strict=True))
     return (
         tuple(jnp.where(e, safe_divide(logit, n), 0) for logit, n, e in zip(logits, lengths, mask, strict=True)),
         tuple(edge & (n > 0) for n, edge in zip(lengths, mask, strict=True)),
     )
+
+
+@eqx.filter_custom_jvp
+def _forward(product: InnerProduct, x: Any, v: Array, pattern: Pattern, normalize: bool) -> Any:
+    """Inner products of velocities and displacements, lengths of the displacements, and norms of the velocities.
+
+    The velocities are centred where they are needed, block by block, so that there is no copy of them.
+    """
+
+    def of_row(product, v, own, others, row):
+        delta, mean = product.displacements(own, others)
+        u, norm = product.velocity(v[row])
+        lengths = (product.norms(delta, mean), norm[None]) if normalize else (None, None)
+        return jnp.einsum("kg,g->k", delta, u), *lengths
+
+    return map_rows(Partial(of_row, product, v), pattern, x, pattern.rows, slot_bytes=_bytes_of_row(v))
+
+
+@_forward.def_jvp
+def _forward_and_tangents(primals: Any, tangents: Any) -> Any:
+    """The same with derivatives: each block would have a gradient of the size of all velocities."""
+    return eqx.filter_jvp(_forward_at_once, primals, tangents)
+
+
+def _forward_at_once(
+    product: InnerProduct, x: Any, v: Array, pattern: Pattern, normalize: bool, halo: Halo | None = None
+) -> Any:
+    """What :func:`_forward` gives, with velocities that are centred, and brought to the rows, all at once."""
+    u, norms = jax.vmap(product.velocity)(v)
+
+    def of_row(product, own, others, u):
+        delta, mean = product.displacements(own, others)
+        return jnp.einsum("kg,g->k", delta, u), product.norms(delta, mean) if normalize else None
+
+    options: Any = {"slot_bytes": _bytes_of_row(v), "halo": halo}
+    logits, lengths = map_rows(Partial(of_row, product), pattern, x, of_own_cells(pattern, u, halo), **options)
+    speeds = tuple(own[:, None] if normalize else None for own in of_own_cells(pattern, norms, halo))
+    return logits, lengths, speeds
 
 
 def _custom(similarity, features: Features, gene_weights, pattern: Pattern, mask, transpose: bool) -> Logits:
@@ -119,4 +152,8 @@ def scaled_by_weights(
 
 def slot_bytes(features: Features) -> int:
     """Bytes of one neighbour's displacement."""
-    return features.x.shape[1] * features.x.dtype.itemsize
+    return _bytes_of_row(features.x)
+
+
+def _bytes_of_row(x: Array) -> int:
+    return x.shape[1] * x.dtype.itemsize

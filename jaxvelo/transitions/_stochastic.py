@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from jaxvelo.graph import Pattern, map_rows
 from jaxvelo.graph._normalized_rows import uniform
 from jaxvelo.transitions._features import Features
-from jaxvelo.transitions._inner_product import InnerProduct, displacements, safe_divide
+from jaxvelo.transitions._inner_product import InnerProduct, safe_divide
 from jaxvelo.transitions._similarity import SIMILARITIES, Similarity, scaled_by_weights, slot_bytes
 from jaxvelo.transitions._softmax import scales_of_rows, softmax
 
@@ -75,7 +75,7 @@ def stochastic_probabilities(
 
 def _built_in(normalize: bool):
     def of_row(product: InnerProduct, own, others, row, column, edge, scale, mean, variance):
-        delta, delta_mean = displacements(own, others)
+        delta, delta_mean = product.displacements(own, others)
         u, n = product.velocity(mean)
         weighted = _weighted(product, delta, delta_mean)
         if normalize:

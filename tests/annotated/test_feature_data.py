@@ -6,7 +6,13 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from jaxvelo import datasets, pp, tl
+from jaxvelo.annotated import feature_data
 from jaxvelo.annotated.feature_data import FeatureData
+from jaxvelo.dynamics import _moments
+from jaxvelo.graph._aligned import aligned
+from jaxvelo.graph._blocks import on_cpu
+from jaxvelo.graph._buckets import next_size
 from tests.annotated.six_cells import MASK, N
 from tests.snapshot import unchanged
 
@@ -111,3 +117,45 @@ def test_what_does_not_belong_together(cells):
     cells.obsm["other"] = np.ones((N, 2))
     with pytest.raises(ValueError, match=r"same shape, found \(6, 3\) in `adata.obsm\['X_pca'\]` and \(6, 2\)"):
         FeatureData(cells, "obsm", "X_pca", "other")
+
+
+@pytest.mark.skipif(not on_cpu(), reason="other devices have a memory of their own")
+def test_large_arrays_are_used_where_they_are(cells, monkeypatch, logged):
+    """All genes, of the right type, where JAX needs them: no copy, no padding."""
+    dtype = jnp.result_type(float)
+    for key in ("Ms", "velocity"):
+        layer = aligned((N, N), dtype)
+        layer[:] = cells.layers[key]
+        cells.layers[key] = layer
+    assert FeatureData(cells).features().x.shape == (next_size(N), next_size(N))
+    monkeypatch.setattr(feature_data, "LARGE", 1)
+    data = FeatureData(cells)
+    features = data.features()
+    assert features.n_genes is None
+    for found, key in ((features.x, "Ms"), (features.v, "velocity")):
+        assert found.unsafe_buffer_pointer() == cells.layers[key].ctypes.data
+    assert not logged()
+
+    # A choice of genes, or another type, is a copy.
+    chosen = FeatureData(cells, gene_subset=MASK).features()
+    np.testing.assert_array_equal(chosen.x, cells.layers["Ms"][:, MASK])
+    cells.layers["Ms"] = np.concatenate([np.zeros(1, dtype), cells.layers["Ms"].ravel()])[1:].reshape(N, N)
+    copied = FeatureData(cells).features()
+    np.testing.assert_array_equal(copied.x, cells.layers["Ms"])
+    assert copied.x.unsafe_buffer_pointer() != cells.layers["Ms"].ctypes.data
+    assert "does not start where JAX needs it" in logged()
+
+
+@pytest.mark.any_precision
+@pytest.mark.skipif(not on_cpu(), reason="other devices have a memory of their own")
+def test_moments_and_velocities_are_made_where_jax_can_use_them(monkeypatch):
+    adata = datasets.simulate(60, 70)
+    pp.neighbors(adata, n_neighbors=8, use_rep="X")
+    monkeypatch.setattr(_moments, "MOST_NUMBERS", 1)  # as if there were many
+    monkeypatch.setattr(feature_data, "LARGE", 1)
+    pp.moments(adata, enforce=True)
+    tl.velocity(adata, mode="stochastic")
+    del adata.var["velocity_genes"]
+    features = FeatureData(adata).features()
+    assert features.x.unsafe_buffer_pointer() == adata.layers["Ms"].ctypes.data
+    assert features.v.unsafe_buffer_pointer() == adata.layers["velocity"].ctypes.data

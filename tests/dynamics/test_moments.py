@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from jaxvelo.dynamics import first_moments, neighborhood_weights, second_moments
+from jaxvelo.dynamics import _moments, first_moments, neighborhood_weights, second_moments
+from jaxvelo.graph._aligned import is_aligned
 
 
 def neighborhoods(graph):
@@ -64,3 +65,16 @@ def test_moments(graph, form, dtype):
     np.testing.assert_allclose(ss, expected["ss"], rtol=1e-6)
     np.testing.assert_allclose(us, expected["us"], rtol=1e-6)
     assert ss.dtype == us.dtype == np.float32
+
+
+@pytest.mark.any_precision
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, sp.csc_matrix])
+def test_many_genes_are_taken_some_at_a_time(monkeypatch, form):
+    rng = np.random.default_rng(0)
+    weights = neighborhood_weights(sp.random(50, 50, 0.2, format="csr", random_state=rng))
+    counts = rng.poisson(0.5, (50, 150)).astype(np.float32)
+    at_once = first_moments(weights, form(counts))
+    monkeypatch.setattr(_moments, "MOST_NUMBERS", 1)
+    in_blocks = first_moments(weights, form(counts))
+    np.testing.assert_array_equal(in_blocks, at_once)
+    assert is_aligned(in_blocks)

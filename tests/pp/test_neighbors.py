@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 import jaxvelo as jv
 from jaxvelo.graph import fuzzy_connectivities
 from jaxvelo.pp import _neighbor_search as search
+from jaxvelo.pp import _principal_components
 from tests.snapshot import unchanged
 
 pytestmark = pytest.mark.any_precision
@@ -296,6 +297,19 @@ class TestPrincipalComponents:
         np.testing.assert_allclose(adata.uns["pca"]["variance_ratio"], s[:6] ** 2 / np.sum(s**2), rtol=1e-8)
         assert adata.uns["neighbors"]["params"]["n_pcs"] == 6
         np.testing.assert_allclose(stored(adata), sorted_distances(adata.obsm["X_pca"], 7), rtol=1e-5)
+
+    def test_both_ways_give_the_same(self):
+        """By the covariances of few genes, and by products with a sparse matrix of many."""
+        adata = self.without(sparse=True)
+        x = adata.X.astype(np.float64)
+        mean = np.asarray(x.mean(axis=0)).ravel()
+        (sizes, vectors), (others, of_others) = (
+            by(adata.X, mean, 6, 0)
+            for by in (_principal_components._of_covariances, _principal_components._of_products)
+        )
+        np.testing.assert_allclose(np.sort(sizes), np.sort(others), rtol=1e-10)
+        alike = np.abs(vectors[:, np.argsort(sizes)].T @ of_others[:, np.argsort(others)])
+        np.testing.assert_allclose(alike, np.eye(6), atol=1e-8)
 
     @pytest.mark.filterwarnings("ignore")
     def test_equal_scanpys(self):

@@ -102,7 +102,8 @@ def program(pattern, edges, features):
 
 text = jax.jit(program).lower(graph.pattern, graph.edges["connectivities"], features).compile().as_text()
 assert "while" in text
-assert sum(np.prod(shape) * n_pairs for shape, n_pairs in sent(text)) == graph.halo.n_sent * n_genes
+# Expression, and the mean of each cell.
+assert sum(np.prod(shape) * n_pairs for shape, n_pairs in sent(text)) == graph.halo.n_sent * (n_genes + 1)
 # With all values on each device, nothing is sent but counts for the softmax scale; nor in a product with the transpose.
 graph = graph_on(4, False)
 features = Features(jnp.asarray(x), jnp.asarray(v))

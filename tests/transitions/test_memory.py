@@ -1,5 +1,7 @@
 """The memory bound: no array of (cells, neighbours, genes), in values and gradients."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -47,6 +49,16 @@ def test_value(problem, model):
     )
     assert used <= bound(graph, x, copies=6)
     assert used < 0.5 * N_CELLS * N_NEIGHBORS * N_GENES * x.dtype.itemsize
+
+
+@pytest.mark.parametrize("similarity", ["correlation", "cosine", "dot_product"])
+def test_the_deterministic_model_copies_neither_expression_nor_velocity(problem, similarity):
+    """Not even to centre them: a kernel needs what it gets, what it gives, and some numbers for each slot."""
+    graph, x, v = problem
+    graph = NeighborGraph(dataclasses.replace(graph.pattern, block_bytes=1 << 18), graph.position, graph.edges)
+    velocity = Velocity(similarity=similarity)
+    used = temporary_bytes(lambda g, x, v: velocity(g, {"velocity": Features(x, v)}).values, graph, x, v)
+    assert used < 0.5 * x.nbytes
 
 
 @pytest.mark.parametrize("model", ["deterministic", "stochastic"])

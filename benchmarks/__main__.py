@@ -1,0 +1,121 @@
+"""All benchmarks, or some, in one run: numbers to ``benchmarks/results``, and tables of the newest ones.
+
+Usage: ``python -m benchmarks [--only GROUP,...] [--peers DIR] [--tables] [argument of a group ...]``
+
+Each group is a module of this package that can also be run by itself; further arguments, such as ``--cells 3000,10000``
+after ``--only growth``, go to it. ``results/GROUP.json`` has its numbers and its table, with the machine, the versions
+and the commit; ``results/README.md`` shows the tables and pictures of all groups. ``--tables`` only writes that page.
+``DIR`` is a virtual environment with CellRank, scVelo and scvelo-rs; without it, what needs them is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import records
+
+
+@dataclass(frozen=True)
+class Group:
+    """How a group of benchmarks is run, and what it can be asked for."""
+
+    title: str
+    peers: str = "none"  # or "optional", "required"
+    numbers: bool = True
+    figure: bool = False
+    file: bool = False
+
+
+GROUPS = {
+    "growth": Group("From counts to fates as the cells grow", peers="optional", figure=True),
+    "neighbors": Group("Neighbours", peers="optional", numbers=False),
+    "kernels": Group("Kernels, walks and projection", peers="required"),
+    "estimators": Group("From a transition matrix to fates", peers="optional"),
+    "dynamics": Group("The dynamical model", peers="required"),
+    "fates": Group("Fates against known ones", figure=True),
+    "fit": Group("Fitted kernels", figure=True),
+    "terminal_states": Group("Terminal states against known ends", numbers=False),
+    "accelerator": Group("The default device against the CPU", file=True),
+}
+REFERENCE = Path("reference") / "pancreas_velocity.h5ad"
+
+
+def run(name: str, peers: Path | None, further: list[str]) -> None:
+    """Run a group in a process of its own, and write its record."""
+    group = GROUPS[name]
+    command = [sys.executable, "-m", f"benchmarks.{name}"]
+    if group.file:
+        command.append(str(Path(os.environ["JAXVELO_SHARED"]) / REFERENCE))
+    if peers is not None and group.peers != "none":
+        command += ["--peers", str(peers)]
+    records.RESULTS.mkdir(exist_ok=True)
+    if group.figure:
+        command += ["--figure", str(_picture(name))]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "numbers.json"
+        known = records.read(name)
+        if group.numbers:
+            command += ["--json", str(file)]
+            if known is not None:  # parts that are not run now are kept
+                file.write_text(json.dumps(known["numbers"]))
+        done = subprocess.run([*command, *further], cwd=records.ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        numbers = json.loads(file.read_text()) if group.numbers else None
+    records.write(name, numbers, done.stdout.strip())
+
+
+def page() -> str:
+    """Tables and pictures of the newest results of all groups."""
+    lines = ["# Results of the benchmarks", "", "Written by `python -m benchmarks`.", ""]
+    for name, group in GROUPS.items():
+        record = records.read(name)
+        if record is None:
+            continue
+        lines += [f"## {group.title}", "", f"`python -m benchmarks.{name}`: {records.line(record)}.", ""]
+        lines += [record["table"], ""]
+        if _picture(name).exists():
+            lines += [f"![{group.title}]({_picture(name).name})", ""]
+    return "\n".join(lines)
+
+
+def _picture(name: str) -> Path:
+    return records.RESULTS / f"{name}.png"
+
+
+def main() -> None:
+    """Run the groups, one after the other; one that fails does not keep the others from running."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", help=f"comma-separated groups of {', '.join(GROUPS)}")
+    parser.add_argument("--peers", type=Path, help="virtual environment with CellRank, scVelo and scvelo-rs")
+    parser.add_argument("--tables", action="store_true", help="measure nothing, write the page of tables")
+    arguments, further = parser.parse_known_args()
+    names = arguments.only.split(",") if arguments.only else list(GROUPS)
+    unknown = sorted(set(names) - set(GROUPS))
+    if unknown:
+        parser.error(f"there are no groups {unknown}; there are {', '.join(GROUPS)}")
+    if further and len(names) > 1:
+        parser.error(f"{further} belong to one group: name it as --only")
+    failed = []
+    for name in () if arguments.tables else names:
+        if GROUPS[name].peers == "required" and arguments.peers is None:
+            print(f"left out {name}, which needs --peers", file=sys.stderr)
+            continue
+        print(f"running {name}", file=sys.stderr)
+        try:
+            run(name, arguments.peers, further)
+        except subprocess.CalledProcessError as error:
+            failed.append(f"{name} (exit status {error.returncode})")
+    records.RESULTS.mkdir(exist_ok=True)
+    (records.RESULTS / "README.md").write_text(page())
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Every step from counts to fates, once, in jaxvelo: a line of JSON for each on standard output.
+
+Usage: ``python -m benchmarks.our_growth simulate CELLS GENES FILE.h5ad`` or ``... steps FILE.h5ad``
+"""
+
+from __future__ import annotations
+
+import sys
+
+import anndata
+import jax
+import numpy as np
+
+import jaxvelo as jv
+from benchmarks.step_costs import step
+
+N_NEIGHBORS, N_STATES = 30, 4
+LATE = 0.98
+
+
+def steps(file: str) -> None:
+    """Read the counts and go all the way. Times are those of first calls, with what is compiled."""
+    adata = step("read", lambda: anndata.read_h5ad(file))
+    step("normalise", lambda: jv.pp.filter_and_normalize(adata))
+    step("principal components and neighbours", lambda: jv.pp.neighbors(adata, n_neighbors=N_NEIGHBORS))
+    step("moments", lambda: jv.pp.moments(adata))
+    step("velocity, deterministic", lambda: jv.tl.velocity(adata, mode="deterministic"))
+    step("velocity, stochastic", lambda: jv.tl.velocity(adata, vkey="stochastic", mode="stochastic"))
+    for key in ("stochastic", "variance_stochastic"):
+        del adata.layers[key]
+    adata.var["velocity_genes"] = True  # all of them, so that every size has as many
+    velocity = step("velocity kernel", lambda: jv.kernels.VelocityKernel(adata).compute_transition_matrix())
+    step("velocity kernel, once more", velocity.compute_transition_matrix)
+    similar = step("connectivity kernel", lambda: jv.kernels.ConnectivityKernel(adata).compute_transition_matrix())
+    both = step("combination", lambda: (0.8 * velocity + 0.2 * similar).compute_transition_matrix())
+    step("projection", lambda: both.add_projection("umap"))
+    step("fates", lambda: fates(jv.estimators.GPCCA(both), adata))
+    step("macrostates", lambda: jv.estimators.GPCCA(both).compute_macrostates(N_STATES, cluster_key="clusters"))
+
+
+def fates(estimator, adata: anndata.AnnData) -> None:
+    """Fates of all cells, where the last cells of each lineage are terminal; for any package with these names."""
+    hours, lineage = adata.obs["true_time"].to_numpy(), adata.obs["lineage"].to_numpy()
+    late = hours > LATE * hours.max()
+    ends = {name: adata.obs_names[late & (lineage == name)].tolist() for name in np.unique(lineage)}
+    estimator.set_terminal_states(ends)
+    estimator.compute_fate_probabilities()
+
+
+def simulate(n_cells: str, n_genes: str, file: str) -> None:
+    """Write counts."""
+    step("simulate", lambda: jv.datasets.simulate(int(n_cells), int(n_genes), true_layers=False, path=file))
+
+
+if __name__ == "__main__":
+    jv.settings.verbosity = "error"
+    jax.block_until_ready(jax.numpy.zeros(1))  # the device's start is nobody's step
+    {"simulate": simulate, "steps": steps}[sys.argv[1]](*sys.argv[2:])
