@@ -70,7 +70,9 @@ def principal_components(matrix: Any, n_components: int, seed: int = 0) -> Princ
     size, right = vectors(x, mean, n_components, seed)
     order = np.argsort(-size)
     size, right = size[order], _with_signs(right[:, order])
-    coordinates = (x @ right - mean @ right).astype(np.float32)
+    coordinates = np.empty((n_cells, n_components), dtype=np.float32)
+    for rows in _blocks_of_rows(x):  # of all at once, the product would take a copy in double precision
+        coordinates[rows] = x[rows] @ right - mean @ right
     variance = size**2 / (n_cells - 1)
     return PrincipalComponents(coordinates, right, variance, variance / total)
 
@@ -114,12 +116,17 @@ def principal_components_in_blocks(
     return PrincipalComponents(coordinates, loadings, variance, variance / whole)
 
 
+def _blocks_of_rows(x: Any) -> Iterator[slice]:
+    """Give the numbers of the rows, some at a time."""
+    n_rows = max(1, BLOCK // x.shape[1])
+    return (slice(start, start + n_rows) for start in range(0, x.shape[0], n_rows))
+
+
 def _dense_rows(x: Any) -> Iterator[Float[np.ndarray, "some genes"]]:
     """Give the rows, some at a time, dense and in double precision."""
-    n_rows = max(1, BLOCK // x.shape[1])
-    for start in range(0, x.shape[0], n_rows):
-        rows = x[start : start + n_rows]
-        yield (rows.toarray() if sp.issparse(rows) else rows).astype(np.float64)
+    for rows in _blocks_of_rows(x):
+        block = x[rows]
+        yield (block.toarray() if sp.issparse(block) else block).astype(np.float64)
 
 
 def _of_covariances(

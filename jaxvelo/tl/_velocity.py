@@ -265,6 +265,8 @@ def velocity(
     result = adata.copy() if copy else adata
     for key in found[0].layers:
         result.layers[key] = _joined(adata, key, parts, [of_part.layers[key] for of_part in found])
+    fitted_cells = np.any([part.cells for part in parts], axis=0)  # the others keep what they have
+    others = [(cells[fitted_cells[cells]], genes) for cells, genes in others]
     _set_to_zero(result, (vkey,), others, np.ones(adata.n_vars, dtype=bool))
     _write_columns(result, vkey, parts, found)
     perc_written = list(percentiles) if isinstance(percentiles, tuple) else percentiles

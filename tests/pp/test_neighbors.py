@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+import tracemalloc
 
 import anndata as ad
 import numpy as np
@@ -310,6 +311,24 @@ class TestPrincipalComponents:
         np.testing.assert_allclose(np.sort(sizes), np.sort(others), rtol=1e-10)
         alike = np.abs(vectors[:, np.argsort(sizes)].T @ of_others[:, np.argsort(others)])
         np.testing.assert_allclose(alike, np.eye(6), atol=1e-8)
+
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_memory(self, sparse, monkeypatch):
+        """There is no copy in double precision, but of some rows at a time; how many changes nothing."""
+        rng = np.random.default_rng(0)
+        x = (rng.random((20_000, 30), dtype=np.float32) + 3) * np.linspace(1, 2, 30, dtype=np.float32)
+        matrix = sp.csr_matrix(x) if sparse else x
+        at_once = _principal_components.principal_components(matrix, 3)
+        monkeypatch.setattr(_principal_components, "BLOCK", 1 << 14)
+        tracemalloc.start()
+        try:
+            found = _principal_components.principal_components(matrix, 3)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < x.nbytes
+        for a, b in zip(found, at_once, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-6)
 
     @pytest.mark.filterwarnings("ignore")
     def test_equal_scanpys(self):

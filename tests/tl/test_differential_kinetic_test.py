@@ -199,6 +199,16 @@ def test_genes_of_gradual_transcription_keep_their_velocity(tested):
         assert (found[~late, :4] != 0).any(axis=0).all()
 
 
+def test_cells_of_groups_that_are_not_asked_for_keep_their_velocity(tested):
+    """Whatever their kinetics are."""
+    tested.layers["velocity"] = np.ones(tested.shape, dtype=np.float32)
+    late = (tested.obs["clusters"] == "late").to_numpy()
+    found = velocities(tested, mode="deterministic", groups="late", diff_kinetics="mine")["velocity"]
+    assert (found[~late] == 1).all()
+    assert not found[late, 0].any()
+    assert found[late, 1].any()
+
+
 def test_of_fewer_cells(tested):
     """A group that has lost its cells says nothing of the others."""
     few = tested[tested.obs["clusters"] != "middle"].copy()
