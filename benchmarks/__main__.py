@@ -42,6 +42,7 @@ GROUPS = {
     "fates": Group("Fates against known ones", figure=True),
     "fit": Group("Fitted kernels", figure=True),
     "terminal_states": Group("Terminal states against known ends", numbers=False),
+    "devices": Group("One kernel on several simulated devices"),
     "accelerator": Group("The default device against the CPU", file=True),
 }
 REFERENCE = Path("reference") / "pancreas_velocity.h5ad"
@@ -105,6 +106,9 @@ def main() -> None:
     for name in () if arguments.tables else names:
         if GROUPS[name].peers == "required" and arguments.peers is None:
             print(f"left out {name}, which needs --peers", file=sys.stderr)
+            continue
+        if GROUPS[name].file and "JAXVELO_SHARED" not in os.environ:
+            print(f"left out {name}, which needs the data under JAXVELO_SHARED", file=sys.stderr)
             continue
         print(f"running {name}", file=sys.stderr)
         try:

@@ -1,8 +1,8 @@
 """One kernel on several simulated devices: how even the work is, what is sent between them, and that it is the same.
 
-Usage: ``python -m benchmarks.devices [--cells 20000] [--genes 200] [--neighbors 30] [--devices 2,4,8]``
+Usage: ``python -m benchmarks.devices [--cells 20000] [--genes 200] [--neighbors 30] [--devices 2,4,8] [--json FILE]``
 
-The cells are points along a tree of four branches in 20 dimensions, with noise in five. Prints JSON.
+The cells are points along a tree of four branches in 20 dimensions, with noise in five.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,25 @@ def tree_graph(n_cells: int, n_neighbors: int, rng: np.random.Generator) -> sp.c
     return sp.csr_matrix(graph.maximum(graph.T))
 
 
+def table(found: list[dict[str, Any]]) -> str:
+    """One line for each number, one column for each number of devices."""
+
+    def line(name: str) -> str:
+        numbers = (point[name] for point in found)
+        return " | ".join([f"| {name}", *(f"{x:.3g}" if isinstance(x, float) else f"{x:,}" for x in numbers)]) + " |"
+
+    heading, *others = map(line, found[0])
+    return "\n".join([heading, "|---|" + "---|" * len(found), *others])
+
+
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure, write the results, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=20_000)
     parser.add_argument("--genes", type=int, default=200)
     parser.add_argument("--neighbors", type=int, default=30)
     parser.add_argument("--devices", default="2,4,8")
+    parser.add_argument("--json", type=Path, help="write all numbers here")
     arguments = parser.parse_args()
     numbers = [int(number) for number in arguments.devices.split(",")]
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={max(numbers)}"
@@ -91,7 +104,9 @@ def main() -> None:
                 "seconds to build the graph (processor)": built,
             }
         )
-    print(json.dumps(found, indent=1))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1))
+    print(table(found))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def measure(command: list[str], minutes: float) -> dict[str, Any]:
         errors.seek(0)
         if code:
             last = errors.read().strip().splitlines()[-1:]
-            ended = f"signal {-code}" if code < 0 else " ".join(last)[:200]
+            ended = f"signal {-code}" if code < 0 else " ".join(last)[:200] or f"exit status {code}"
         lines = [line for line in out.read().splitlines() if line.startswith('{"step"')]
     costs = [json.loads(line) for line in lines]
     return {"steps": {cost.pop("step"): cost for cost in costs}, "ended": ended}
@@ -110,13 +110,13 @@ def draw(numbers: dict[str, Any], file: Path) -> None:
 
     points = _points(numbers)
     figure, axes = plt.subplots(1, len(points), figsize=(5.5 * len(points), 4.5), sharey=True, squeeze=False)
-    names = list(by_step(points[0][1], "wall"))
+    names = list(dict.fromkeys(name for _, of_sizes in points for name in by_step(of_sizes, "wall")))
     all_sizes = sorted({int(size) for _, of_sizes in points for size in of_sizes})
     for axis, (who, of_sizes) in zip(axes[0], points, strict=True):
         for name, costs in by_step(of_sizes, "wall").items():
             sizes = sorted(costs)
-            color = f"C{names.index(name) % 10}" if name in names else "0.5"
-            style = "-o" if names.index(name) < 10 else "--s"
+            number = names.index(name)
+            color, style = f"C{number % 10}", "-o" if number < 10 else "--s"
             axis.loglog(sizes, [costs[size] for size in sizes], style, color=color, label=name, markersize=4)
         axis.set(title=who, xlabel="cells", xlim=(0.8 * all_sizes[0], 1.25 * all_sizes[-1]))
         axis.set_xticks(all_sizes, [f"{size:,}" for size in all_sizes])

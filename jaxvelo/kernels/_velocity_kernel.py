@@ -65,6 +65,9 @@ class VelocityKernel(NeighborKernel):
     Notes
     -----
     What differs from CellRank is listed in :mod:`jaxvelo.transitions.velocity`.
+
+    Layers of half a gigabyte or more are not copied where JAX can use them as they are: put new arrays in their place
+    rather than change their numbers while the kernel is in use. What was computed before stays as it is.
     """
 
     parameters_of_cells: ClassVar[tuple[str, ...]] = ("softmax_scale",)
