@@ -71,8 +71,8 @@ def principal_components(matrix: Any, n_components: int, seed: int = 0) -> Princ
     order = np.argsort(-size)
     size, right = size[order], _with_signs(right[:, order])
     coordinates = np.empty((n_cells, n_components), dtype=np.float32)
-    for rows in _blocks_of_rows(x):  # of all at once, the product would take a copy in double precision
-        coordinates[rows] = x[rows] @ right - mean @ right
+    for some in _blocks_of_rows(x):  # of all at once, the product would take a copy in double precision
+        coordinates[some] = x[some] @ right - mean @ right
     variance = size**2 / (n_cells - 1)
     return PrincipalComponents(coordinates, right, variance, variance / total)
 
