@@ -163,6 +163,25 @@ def test_hessian_of_the_softmax_scale(model):
     np.testing.assert_allclose(float(second), float(expected), rtol=1e-6)
 
 
+@needs_float64
+def test_second_derivatives_by_weights_expression_and_velocity():
+    """Along one direction, in both orders, for several points at once."""
+    x, v, arguments = problem("asymmetric")
+    rng = np.random.default_rng(2)
+    at = velocity_of("deterministic", "correlation"), x, v
+    along = jax.tree.map(lambda leaf: default(rng.normal(size=leaf.shape)), at)
+
+    def moved(step):
+        return outcome(jax.tree.map(lambda leaf, by: leaf + step * by, at, along), *arguments)
+
+    functions = jax.grad(moved), jax.jacfwd(jax.grad(moved)), jax.grad(jax.jacfwd(moved))
+    slopes, second, swapped = jax.jit(lambda steps: [jax.vmap(f)(steps) for f in functions])(
+        jnp.array([-1e-4, 0, 1e-4])
+    )
+    np.testing.assert_allclose(second, swapped, rtol=1e-10)
+    np.testing.assert_allclose(second[1], (slopes[2] - slopes[0]) / 2e-4, rtol=1e-5)
+
+
 def test_an_ensemble_of_scales():
     x, v, (graph, _, _) = problem("symmetric")
     scales = jnp.asarray([0.5, 2.0, 7.0])
