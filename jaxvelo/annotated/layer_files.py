@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 from anndata.io import sparse_dataset
 
+import jaxvelo
 from jaxvelo.annotated.disk_arrays import file_of
 from jaxvelo.annotated.memory_limit import format_bytes
 from jaxvelo.configuration import logger, settings
@@ -90,7 +91,8 @@ class LayerFile:
     ):
         self._n_stored = n_stored
         self._key, self._shape, self._dtype = key, shape, np.dtype(dtype)
-        text = json.dumps([key, list(shape), self._dtype.str, origin], sort_keys=True)
+        # Of another version: a layer may be computed otherwise there.
+        text = json.dumps([jaxvelo.__version__, key, list(shape), self._dtype.str, origin], sort_keys=True)
         self._origin = hashlib.sha256(text.encode()).hexdigest()
         name = key.replace(os.sep, "_")
         self._path = folder / f"{name}.h5"

@@ -163,7 +163,8 @@ def normalized_on_disk(adata: AnnData, choices: Choices) -> AnnData:
             written[name] = matrix
             continue
         factor = checksum(factors[name]) if name in factors else None
-        origin = ["normalized", identity_of(matrix), factor, checksum(genes), name == "X" and takes_logarithm]
+        logarithm = name == "X" and takes_logarithm
+        origin = ["normalized", identity_of(matrix, _place(name)), factor, checksum(genes), logarithm]
         read = partial(_pieces, matrix, name, is_count=name in matrices)
         written[name] = _write(folder, name, read, partial(transform, name), matrix, genes, origin)
     shell = AnnData(
