@@ -194,6 +194,14 @@ def test_components_and_neighbors_as_in_memory(form, tmp_path):
 
 
 @pytest.mark.any_precision
+def test_covariances_that_do_not_fit_are_not_begun(tmp_path, monkeypatch):
+    backed = jv.read(written(cells_on_a_ring(150, 60), tmp_path / "ring.h5ad"), backed=True)
+    monkeypatch.setattr("jaxvelo.pp._neighbors.free_memory", lambda: 80_000)
+    with pytest.raises(ValueError, match=r"covariances of 60 genes.*84.4 KiB, found 78.1 KiB free. Mark fewer genes"):
+        jv.pp.neighbors(backed, 8)
+
+
+@pytest.mark.any_precision
 def test_arrays_of_dask(in_memory, its_kernel, tmp_path):
     dask = pytest.importorskip("dask.array")
     adata = in_memory.copy()

@@ -126,7 +126,7 @@ def checked_path(path: Any) -> Path:
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"Expected `path` to be a path, found `{type(path).__name__}`.")
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix not in FORMATS:
         raise ValueError(f"Expected `path` to end in {' or '.join(FORMATS)}, found `{path}`.")
     if not path.parent.is_dir():

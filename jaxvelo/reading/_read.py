@@ -39,9 +39,9 @@ def read(path: str | os.PathLike, backed: bool = False) -> AnnData:
         out. :func:`jaxvelo.pp.filter_and_normalize`, :func:`jaxvelo.pp.neighbors`, :func:`jaxvelo.pp.moments`, the
         steady-state models of :func:`jaxvelo.tl.velocity` and :class:`jaxvelo.kernels.VelocityKernel` read them in
         blocks, and write new layers to files beside this one. It goes fastest where rows are one after another in the
-        file, not compressed. Such an object cannot be copied (``adata.copy()``), but chosen from, loaded
-        (``adata[cells, genes].to_memory()``) and written to another path. Never write it to the zarr that it reads:
-        anndata removes what is there before it reads it.
+        file, not compressed. Such an object cannot be copied (``adata.copy()``); what is chosen of it
+        (``adata[cells, genes]``) is read into memory where it is used; and it can be written to another path. Never
+        write it to the zarr that it reads: anndata removes what is there before it reads it.
 
     Returns
     -------
