@@ -222,6 +222,18 @@ def test_arrays_of_dask(in_memory, its_kernel, tmp_path):
 
 
 @pytest.mark.any_precision
+def test_normalization_keeps_raw(tmp_path, monkeypatch):
+    dask = pytest.importorskip("dask.array")
+    monkeypatch.setattr(jv.settings, "_layerdir", tmp_path)
+    adata = cells_on_a_ring(raw=True)
+    adata.raw = adata.copy()
+    adata.X = dask.from_array(adata.X.toarray(), chunks=(50, 20))
+    jv.pp.filter_and_normalize(adata, n_top_genes=9)
+    assert adata.n_vars == 9
+    assert adata.raw.shape == (120, 20)
+
+
+@pytest.mark.any_precision
 def test_genes_whose_velocity_is_not_finite_are_left_out(in_memory, tmp_path, logged):
     adata = in_memory.copy()
     adata.layers["velocity"][5, 3] = np.nan

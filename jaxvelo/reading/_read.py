@@ -155,8 +155,12 @@ def _read_zarr(path: Path, open_group, backed: bool) -> AnnData:
         raise _damaged(path, error) from error
     if "mod" in keys or not {"obs", "var"} <= keys:
         raise ValueError(about_zarr(path, keys, children))
-    if backed:
-        logger.warning("Write these data to another path than `%s`: written there, they would be lost unread", path)
+    if backed and path.is_dir():
+        logger.warning(
+            "Do not write these data to `%s` itself, as by `adata.write_zarr`: what is there is removed before it is "
+            "read. Write them to another path",
+            path,
+        )
     try:
         return read_backed(group) if backed else anndata.io.read_zarr(group)
     except Exception as error:
