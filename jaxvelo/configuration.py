@@ -57,6 +57,7 @@ class Settings:
         (CellRank's and scVelo's is ``./figures``). It is made when the first picture is saved.
     layerdir
         Folder for layers that are computed of layers on disk; :obj:`None`, the default, for a folder beside their file.
+        Layers of one key replace each other there: each data set needs a folder of its own.
     figure_params
         How pictures look where a call does not say otherwise; changed by :meth:`set_figure_params`.
     mesh

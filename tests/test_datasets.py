@@ -594,6 +594,19 @@ def test_data_in_a_file_are_those_in_memory_whatever_the_block(tmp_path, monkeyp
     assert not [layer for layer in read(tmp_path / name).layers if layer is not None and layer.startswith("true")]
 
 
+@pytest.mark.any_precision
+def test_what_was_there_is_replaced_whatever_it_was(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").write_text("kept")
+    (tmp_path / "link.zarr").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "file.zarr").write_text("a file")
+    for name in ("link.zarr", "file.zarr"):
+        datasets.simulate(20, 20, true_layers=False, path=tmp_path / name)
+        assert anndata.io.read_zarr(tmp_path / name).shape == (20, 20)
+    assert (tmp_path / "elsewhere" / "kept").read_text() == "kept"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["elsewhere", "file.zarr", "link.zarr"]
+
+
 def test_a_simulation_that_fails_leaves_the_file_that_was_there(tmp_path, monkeypatch):
     path = tmp_path / "cells.h5ad"
     datasets.simulate(60, 20, true_layers=False, path=path)

@@ -12,6 +12,8 @@ import pytest
 import scipy.sparse as sp
 
 import jaxvelo as jv
+from jaxvelo.annotated.count_proportions import count_proportions
+from jaxvelo.annotated.disk_arrays import is_on_disk
 from tests.layers_on_disk import cells_on_a_ring, written
 
 SMALL = "40 kB"
@@ -134,6 +136,45 @@ def test_counts_are_normalized_as_in_memory(name, form, tmp_path):
 
 
 @pytest.mark.any_precision
+def test_what_is_taken_up_again_is_of_the_same(in_memory, tmp_path):
+    adata = jv.read(written(in_memory, tmp_path / "ring.h5ad"), backed=True)
+    for mode in ("stochastic", "deterministic", "stochastic"):  # of the first, the second moments stay
+        jv.tl.velocity(adata, mode=mode)
+    for key in ("velocity", "variance_velocity"):
+        np.testing.assert_array_equal(adata.layers[key][:], in_memory.layers[key])
+
+    path = written(cells_on_a_ring(raw=True), tmp_path / "raw.h5ad")
+    first, second = (jv.read(path, backed=True) for _ in range(2))
+    jv.pp.filter_and_normalize(first, counts_per_cell_after=1e4)
+    jv.pp.filter_and_normalize(second)
+    for cells in (first, second):  # each of its own counts, though they are written to the same files
+        jv.pp.moments(cells)
+        expected = cells.to_memory()
+        jv.pp.moments(expected, enforce=False)
+        np.testing.assert_array_equal(cells.layers["Ms"][:], expected.layers["Ms"])
+
+
+@pytest.mark.any_precision
+def test_tools_that_need_some_rows_or_none_copy_nothing(in_memory, tmp_path):
+    adata = in_memory.copy()
+    del adata.obsp["connectivities"]
+    jv.pp.neighbors(adata, 8)
+    adata.obsm["X_umap"] = adata.X[:, :2].toarray()
+    adata.obs["clusters"] = pd.Categorical(["a", "b"] * 60)
+    backed = jv.read(written(adata, tmp_path / "ring.h5ad"), backed=True)
+    for cells in (adata, backed):
+        jv.tl.velocity_graph(cells)
+        jv.tl.velocity_embedding(cells)
+    np.testing.assert_allclose(backed.obsm["velocity_umap"], adata.obsm["velocity_umap"], rtol=0, atol=1e-5)
+    found, expected = (count_proportions(cells)[0] for cells in (backed, adata))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"Expected `adata` in memory to copy it, found .*velocity"):
+        jv.tl.velocity_graph(backed, copy=True)
+    kept = jv.estimators.GPCCA(jv.kernels.ConnectivityKernel(backed).compute_transition_matrix()).to_adata()
+    assert is_on_disk(kept.X)
+
+
+@pytest.mark.any_precision
 @pytest.mark.parametrize("form", ["sparse", "dense"])
 def test_components_and_neighbors_as_in_memory(form, tmp_path):
     adata = cells_on_a_ring(150, 60)
@@ -150,6 +191,14 @@ def test_components_and_neighbors_as_in_memory(form, tmp_path):
         (backed.obsp["connectivities"].toarray(), adata.obsp["connectivities"].toarray()),
     ):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.any_precision
+def test_covariances_that_do_not_fit_are_not_begun(tmp_path, monkeypatch):
+    backed = jv.read(written(cells_on_a_ring(150, 60), tmp_path / "ring.h5ad"), backed=True)
+    monkeypatch.setattr("jaxvelo.pp._neighbors.free_memory", lambda: 80_000)
+    with pytest.raises(ValueError, match=r"covariances of 60 genes.*84.4 KiB, found 78.1 KiB free. Mark fewer genes"):
+        jv.pp.neighbors(backed, 8)
 
 
 @pytest.mark.any_precision
@@ -170,6 +219,18 @@ def test_arrays_of_dask(in_memory, its_kernel, tmp_path):
     finally:
         jv.settings.layerdir = None
     np.testing.assert_array_equal(adata.layers["Ms"][:], in_memory.layers["Ms"])
+
+
+@pytest.mark.any_precision
+def test_normalization_keeps_raw(tmp_path, monkeypatch):
+    dask = pytest.importorskip("dask.array")
+    monkeypatch.setattr(jv.settings, "_layerdir", tmp_path)
+    adata = cells_on_a_ring(raw=True)
+    adata.raw = adata.copy()
+    adata.X = dask.from_array(adata.X.toarray(), chunks=(50, 20))
+    jv.pp.filter_and_normalize(adata, n_top_genes=9)
+    assert adata.n_vars == 9
+    assert adata.raw.shape == (120, 20)
 
 
 @pytest.mark.any_precision
@@ -223,7 +284,7 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(in_memory, tmp_path):
     assert "negative.h5ad" in backed.layers["Ms"].file.filename, "neither layer is replaced"
 
     backed = jv.read(written(in_memory, tmp_path / "ring.h5ad"), backed=True)
-    with pytest.raises(ValueError, match="Expected `adata` in memory with `copy=True`"):
+    with pytest.raises(ValueError, match="Expected `adata` in memory to copy it"):
         jv.pp.moments(backed, copy=True)
     backed.obs["clusters"] = ["a"] * 60 + ["b"] * 60
     with pytest.raises(ValueError, match="Expected moments in memory to fit groups"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
 from jaxtyping import Float, Int
 
+from jaxvelo.annotated.disk_arrays import is_on_disk, read_in_ranges
 from jaxvelo.annotated.entries import layer_names
 from jaxvelo.annotated.groups import group_codes
 from jaxvelo.configuration import logger
@@ -127,9 +129,16 @@ def _cell_sizes(adata: AnnData, names: list[str]) -> Float[np.ndarray, "cells la
         column[:] = (
             adata.obs[stored[name]].to_numpy(dtype=float, na_value=np.nan)
             if name in stored
-            else np.ravel(adata.layers[name].sum(axis=1))
+            else np.concatenate([np.ravel(rows.sum(axis=1)) for rows in _rows(adata.layers[name], name)])
         )
     known = np.asarray(np.isfinite(sizes).all(axis=1))
     if not known.all():
         logger.warning("Leaving out %d cells whose counts of %s are not finite", int((~known).sum()), names)
     return np.where(known[:, None], sizes, 0.0)
+
+
+def _rows(layer: Any, name: str) -> Iterator[Any]:
+    """All rows, at once where they are in memory."""
+    if not is_on_disk(layer):
+        return iter([layer])
+    return (rows for _, rows in read_in_ranges(layer, f"adata.layers[{name!r}]"))

@@ -17,8 +17,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 from anndata.abc import CSCDataset, CSRDataset
 
+from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.checksums import checksum
-from jaxvelo.annotated.counts import stored_values
 from jaxvelo.annotated.entries import layer_names
 
 PIECE = 1 << 25
@@ -42,28 +42,50 @@ def _is_dask(array: Any) -> bool:
 
 def file_of(array: Any) -> Path | None:
     """File, or folder, in which a matrix is; None where that is not known."""
-    if isinstance(array, CSRDataset | CSCDataset | _SparseRows):
-        array = array.group
+    array = _stored(array)
     if hasattr(array, "file"):  # of HDF5
-        return Path(os.fsdecode(array.file.filename))
-    root = getattr(getattr(array, "store", None), "root", None)  # of zarr in a folder
-    return None if root is None else Path(root)
+        found: Any = os.fsdecode(array.file.filename)
+    else:  # of zarr: a folder, or a zip file
+        store = getattr(array, "store", None)
+        found = getattr(store, "root", None) or getattr(store, "path", None)
+    # What is read from elsewhere, as from an address, has a name that is no path.
+    return Path(found) if isinstance(found, str | os.PathLike) and os.path.exists(found) else None
 
 
-def identity_of(array: Any) -> list[Any]:
-    """What tells a matrix on disk from another, or from itself before its file was changed; as JSON takes it."""
-    what = [list(array.shape), str(array.dtype), str(getattr(getattr(array, "group", array), "name", None))]
-    path = file_of(array)
-    if not is_on_disk(array):
-        return [*what, checksum(stored_values(array))]
+def _stored(array: Any) -> Any:
+    """The array, or the group of a sparse matrix, in its file."""
+    return array.group if isinstance(array, CSRDataset | CSCDataset | _SparseRows) else array
+
+
+def identity_of(array: Any, where: str) -> list[Any]:
+    """What tells a matrix from another, or from itself before it was changed; as JSON takes it.
+
+    Of a matrix in a file that is its place, the time and size of the file, and the origin that a layer of
+    :mod:`jaxvelo.annotated.layer_files` bears. All others are read, and told by their values: the name of an array of
+    dask stays what it is where the file changes that the array reads.
+    """
+    what = [list(array.shape), str(array.dtype)]
+    path, stored = file_of(array), _stored(array)
     if path is None:
-        return what
+        matrix = array.tocsr() if sp.issparse(array) else array
+        return [*what, [checksum(*_parts(piece)) for _, piece in read_in_ranges(matrix, where)]]
+    what += [str(stored.name), str(stored.attrs.get("origin")), str(path.resolve())]
     if path.is_dir():  # zarr: the description of the array changes with it, and chunks by their times
-        inner = path / getattr(getattr(array, "group", array), "path", "")
-        changed = [entry.stat().st_mtime_ns for entry in sorted(inner.rglob("*")) if entry.is_file()]
-        return [*what, str(path.resolve()), len(changed), max(changed, default=0)]
+        files = [entry.stat() for entry in sorted((path / stored.path).rglob("*")) if entry.is_file()]
+        return [*what, checksum(np.array([[status.st_size, status.st_mtime_ns] for status in files], dtype=np.int64))]
     status = path.stat()
-    return [*what, str(path.resolve()), status.st_size, status.st_mtime_ns]
+    if hasattr(stored, "file"):
+        if stored.file.mode != "r":
+            stored.file.flush()  # what has been changed shows in the file's time then
+        if stored.file.driver == "sec2":
+            # Of the file that is read: another may have taken its name since it was opened.
+            status = os.fstat(stored.file.id.get_vfd_handle())
+    return [*what, status.st_size, status.st_mtime_ns]
+
+
+def _parts(matrix: Any) -> tuple[Any, ...]:
+    """Arrays that make a matrix."""
+    return (matrix.data, matrix.indices, matrix.indptr) if sp.issparse(matrix) else (np.asarray(matrix),)
 
 
 def require_no_copy(adata: AnnData, copy: bool) -> None:
@@ -74,7 +96,7 @@ def require_no_copy(adata: AnnData, copy: bool) -> None:
     on_disk += ["X"] if is_on_disk(adata.X) else []
     if on_disk:
         raise ValueError(
-            f"Expected `adata` in memory with `copy=True`, found {on_disk} on disk. Leave `copy` out, or load all as "
+            f"Expected `adata` in memory to copy it, found {on_disk} on disk. Leave the copy out, or load all as "
             "`adata.to_memory()`."
         )
 
@@ -115,6 +137,12 @@ def _read(array: Any, index: Any, n_rows: int, where: str) -> np.ndarray | sp.cs
             f"Could not read {n_rows} rows of `{where}` from `{file_of(array)}`: {' '.join(str(error).split())}. The "
             "file is damaged or was cut off, or its disk is gone: copy it anew. What was computed is kept."
         ) from error
+
+
+def read_any_rows(array: Any, cells: np.ndarray, where: str) -> np.ndarray:
+    """Return the rows of some cells, in any order and as often as they are named, dense."""
+    sorted_cells, places = np.unique(cells, return_inverse=True)
+    return dense(read_rows(array, sorted_cells, where))[places]
 
 
 class _SparseRows:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+import jaxvelo
+
 
 class GeneRecord:
     """Numbers of the genes that are done, the first ones.
@@ -30,11 +32,16 @@ class GeneRecord:
     ----------
     columns
         The numbers: arrays of shape (genes that are done,), none before the first ones.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
     """
 
     def __init__(self, folder: Path, name: str, origin: Any):
         self._path = folder / f".{name.replace(os.sep, '_')}.partial.npz"
-        self._origin = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
+        self._origin = hashlib.sha256(json.dumps([jaxvelo.__version__, origin], sort_keys=True).encode()).hexdigest()
         self.columns: list[np.ndarray] = []
         try:
             with open(self._path, "rb") as file, np.load(file, allow_pickle=False) as noted:
@@ -52,12 +59,18 @@ class GeneRecord:
         """Note the numbers of the next genes, in one step."""
         before = self.columns or [column[:0] for column in columns]
         self.columns = [np.concatenate(both) for both in zip(before, columns, strict=True)]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(".new")
-        with open(temporary, "wb") as file:
-            arrays: dict[str, Any] = {f"column {i}": column for i, column in enumerate(self.columns)}
-            np.savez(file, origin=np.array(self._origin), **arrays)
-        os.replace(temporary, self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                arrays: dict[str, Any] = {f"column {i}": column for i, column in enumerate(self.columns)}
+                np.savez(file, origin=np.array(self._origin), **arrays)
+            os.replace(temporary, self._path)
+        except OSError as error:
+            raise OSError(
+                f"Could not note the fits of genes in the folder `{self._path.parent}`: {error}. Make room there, or "
+                "set `jaxvelo.settings.layerdir` to another folder."
+            ) from error
 
     def remove(self) -> None:
         """Remove the file, as all is done."""

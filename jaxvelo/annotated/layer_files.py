@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 from anndata.io import sparse_dataset
 
+import jaxvelo
 from jaxvelo.annotated.disk_arrays import file_of
 from jaxvelo.annotated.memory_limit import format_bytes
 from jaxvelo.configuration import logger, settings
@@ -90,9 +91,10 @@ class LayerFile:
     ):
         self._n_stored = n_stored
         self._key, self._shape, self._dtype = key, shape, np.dtype(dtype)
-        text = json.dumps([key, list(shape), self._dtype.str, origin], sort_keys=True)
+        # Of another version: a layer may be computed otherwise there.
+        text = json.dumps([jaxvelo.__version__, key, list(shape), self._dtype.str, origin], sort_keys=True)
         self._origin = hashlib.sha256(text.encode()).hexdigest()
-        name = key.replace(os.sep, "_")
+        self._name = name = key.replace("/", "_")  # which would be a folder, and a group in the file
         self._path = folder / f"{name}.h5"
         self._partial, self._record = folder / f".{name}.partial.h5", folder / f".{name}.partial.json"
         self._file: h5py.File | None = None
@@ -121,7 +123,7 @@ class LayerFile:
     def write(self, cells: np.ndarray, values: Any, position: int) -> None:
         """Write the rows of cells, in increasing order, and note how far this is; of a sparse layer, the next rows."""
         assert self._file is not None
-        stored, first = self._file["layers"][self._key], int(cells[0])
+        stored, first = self._file["layers"][self._name], int(cells[0])
         try:
             if self._n_stored is None:
                 whole = int(cells[-1]) - first + 1 == len(cells)
@@ -174,7 +176,7 @@ class LayerFile:
         create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         create.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         n_rows, n_columns = self._shape
-        parts: dict[str, tuple[tuple[int, ...], Any]] = {self._key: (self._shape, self._dtype)}
+        parts: dict[str, tuple[tuple[int, ...], Any]] = {self._name: (self._shape, self._dtype)}
         if self._n_stored is not None:
             indices = np.int32 if n_columns < 2**31 else np.int64
             parts = {
@@ -189,7 +191,7 @@ class LayerFile:
                 group = file.create_group("layers")
                 group.attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
                 if self._n_stored is not None:
-                    group = group.create_group(self._key)
+                    group = group.create_group(self._name)
                     encoding = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": self._shape}
                     group.attrs.update({**encoding, "origin": self._origin})
                 for name, (shape, dtype) in parts.items():
@@ -217,7 +219,7 @@ class LayerFile:
     def _finished(self) -> Any:
         """The layer, if it is there and of the same origin."""
         try:
-            found = h5py.File(self._path, "r")["layers"][self._key]
+            found = h5py.File(self._path, "r")["layers"][self._name]
         except (OSError, KeyError):
             return None
         if found.attrs.get("origin") != self._origin:

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Float, Int
 
-from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.disk_arrays import read_any_rows
 from jaxvelo.annotated.entries import stored_parameters
 from jaxvelo.annotated.genes import velocity_genes
 from jaxvelo.configuration import logger
@@ -56,8 +56,11 @@ def _agreement(adata: AnnData, vkey: str, graph: sp.csr_matrix) -> float:
     stored, plain, of_roots = [], [], []
     for cell in _spread(np.flatnonzero(np.diff(graph.indptr)), N_CELLS):
         edges = _spread(np.arange(graph.indptr[cell], graph.indptr[cell + 1]), N_EDGES)
-        v = dense(adata.layers[vkey][[cell]]).astype(np.float64)[0]
-        x = dense(adata.layers["Ms"][[cell, *graph.indices[edges]]]).astype(np.float64)
+        v, x = (
+            read_any_rows(adata.layers[key], np.array(cells), f"adata.layers[{key!r}]").astype(np.float64)
+            for key, cells in ((vkey, [cell]), ("Ms", [cell, *graph.indices[edges]]))
+        )
+        v = v[0]
         used = genes & np.isfinite(v)
         v, displacements = v[used], x[1:, used] - x[0, used]
         stored.append(graph.data[edges])

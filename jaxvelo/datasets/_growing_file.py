@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +92,10 @@ def growing_file(path: Path, adata: AnnData) -> Iterator[GrowingFile]:
         temporary = Path(folder) / path.name
         with _root(temporary) as root:
             yield GrowingFile(root, adata)
-        if path.is_dir():
-            shutil.rmtree(path)
+        # A folder cannot be replaced in one step: what was there is removed when the new one is in its place.
+        if path.is_dir() or temporary.is_dir():
+            with suppress(FileNotFoundError):
+                os.replace(path, Path(folder) / "former")
         os.replace(temporary, path)
 
 
@@ -125,7 +126,7 @@ def checked_path(path: Any) -> Path:
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"Expected `path` to be a path, found `{type(path).__name__}`.")
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix not in FORMATS:
         raise ValueError(f"Expected `path` to end in {' or '.join(FORMATS)}, found `{path}`.")
     if not path.parent.is_dir():

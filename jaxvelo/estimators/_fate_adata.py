@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.disk_arrays import is_on_disk
 from jaxvelo.annotated.fate_keys import FateKeys
 from jaxvelo.estimators._fate_entries import RESULTS, write_results
 from jaxvelo.estimators._fate_results import FateResults
@@ -55,7 +56,7 @@ def keep_attributes(made: AnnData, adata: AnnData, keep: Any, copy: Any) -> None
         raise ValueError(f"Expected `keep` to name attributes {listed(ATTRIBUTES)}, found {listed(unknown)}.")
     for name, chosen in wanted.items():
         if name == "X":
-            made.X = copying.deepcopy(adata.X) if name in copied else adata.X
+            made.X = _copied(adata.X) if name in copied else adata.X
         elif name == "raw":
             made.raw = None if adata.raw is None else adata.raw.to_adata()
         elif chosen is not False:
@@ -76,4 +77,9 @@ def _keep_entries(made: Any, source: Any, chosen: Any, where: str, copy: bool) -
         raise KeyError(f"Expected keys of `{where}`, found {listed(missing)} not there. There are {listed(known)}.")
     for key in keys:
         if key not in made:
-            made[key] = copying.deepcopy(source[key]) if copy else source[key]
+            made[key] = _copied(source[key]) if copy else source[key]
+
+
+def _copied(array: Any) -> Any:
+    """What is on disk stays there, as it is not changed there."""
+    return array if is_on_disk(array) else copying.deepcopy(array)

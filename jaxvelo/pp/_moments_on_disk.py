@@ -79,7 +79,7 @@ def moments_to_disk(
     n_genes = counts.shape[1]
     dtype = counts.dtype if counts.dtype.kind == "f" and counts.dtype.itemsize > 2 else np.dtype(np.float32)
     dtype = dtype.newbyteorder("=")
-    origin = ["moments", identity_of(counts), checksum(weights.indptr, weights.indices)]
+    origin = ["moments", identity_of(counts, _place(name)), checksum(weights.indptr, weights.indices)]
     layer = LayerFile(layer_folder(folder_of), key, counts.shape, np.float32, origin)
     if layer.is_whole:
         return layer.finish()

@@ -25,6 +25,7 @@ from jaxvelo.annotated.disk_arrays import (
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.genes import highly_variable_genes
 from jaxvelo.annotated.graphs import write_graphs
+from jaxvelo.annotated.memory_limit import format_bytes, free_memory
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.graph import fuzzy_connectivities
 from jaxvelo.pp._neighbor_search import find_neighbors
@@ -274,9 +275,21 @@ def _compute_components(
     n_genes = int(genes.sum())
     with timed(f"Found no principal components: computing {n_components} of {n_genes} genes"):
         if is_on_disk(x):
+            _check_covariances(n_genes)
             return principal_components_in_blocks(partial(_blocks, x, genes), adata.n_obs, n_genes, n_components), genes
         chosen = matrix if genes.all() else matrix[:, genes]
         return principal_components(chosen, n_components, seed), genes
+
+
+def _check_covariances(n_genes: int) -> None:
+    """Raise a ValueError if there is no memory for covariances of the genes, those of a block, and eigenvectors."""
+    needed, free = 3 * 8 * n_genes**2, free_memory()
+    if needed > free:
+        raise ValueError(
+            f"Expected memory for the covariances of {n_genes} genes of `adata.X` on disk, {format_bytes(needed)}, "
+            f"found {format_bytes(free)} free. Mark fewer genes in `adata.var['highly_variable']`, as by "
+            "`jaxvelo.pp.filter_and_normalize(adata, n_top_genes=2000)`."
+        )
 
 
 def _blocks(x: Any, genes: np.ndarray) -> Iterator[tuple[slice, Any]]:

@@ -163,9 +163,11 @@ def normalized_on_disk(adata: AnnData, choices: Choices) -> AnnData:
             written[name] = matrix
             continue
         factor = checksum(factors[name]) if name in factors else None
-        origin = ["normalized", identity_of(matrix), factor, checksum(genes), name == "X" and takes_logarithm]
+        logarithm = name == "X" and takes_logarithm
+        origin = ["normalized", identity_of(matrix, _place(name)), factor, checksum(genes), logarithm]
         read = partial(_pieces, matrix, name, is_count=name in matrices)
         written[name] = _write(folder, name, read, partial(transform, name), matrix, genes, origin)
+    kept = adata.raw
     shell = AnnData(
         obs=obs,
         var=adata.var,
@@ -174,6 +176,7 @@ def normalized_on_disk(adata: AnnData, choices: Choices) -> AnnData:
         varm=dict(adata.varm),
         obsp=dict(adata.obsp),
         varp=dict(adata.varp),
+        raw=None if kept is None else {"X": kept.X, "var": kept.var, "varm": dict(kept.varm)},
     )
     result = shell[:, genes].copy()
     for name in ("means", "dispersions", "dispersions_norm", "highly_variable"):

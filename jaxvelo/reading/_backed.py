@@ -29,7 +29,7 @@ def read_backed(group: Any) -> AnnData:
     # Sparse matrices first come as groups.
     layers = {name: _on_disk(group["layers"][name]) for name in group["layers"]} if "layers" in group else {}
     x = _on_disk(group["X"]) if "X" in group else None
-    if "raw" in group:
+    if "raw" in group and group["raw"].attrs.get("encoding-type") != "null":
         logger.info("Leaving out `raw`: it is not read with `backed=True`")
     adata = AnnData(x, **in_memory)
     for name, layer in layers.items():

@@ -36,9 +36,12 @@ def read(path: str | os.PathLike, backed: bool = False) -> AnnData:
     backed
         Whether ``X`` and the layers stay on disk, for data that do not fit in memory: they are arrays of h5py or zarr,
         or sparse matrices on disk, of a file that stays open for reading. All else is read but ``raw``, which is left
-        out. :func:`jaxvelo.pp.moments`, the steady-state models of :func:`jaxvelo.tl.velocity` and
-        :class:`jaxvelo.kernels.VelocityKernel` read them in blocks, and write new layers to files beside this one. It
-        goes fastest where rows are one after another in the file, not compressed.
+        out. :func:`jaxvelo.pp.filter_and_normalize`, :func:`jaxvelo.pp.neighbors`, :func:`jaxvelo.pp.moments`, the
+        steady-state models of :func:`jaxvelo.tl.velocity` and :class:`jaxvelo.kernels.VelocityKernel` read them in
+        blocks, and write new layers to files beside this one. It goes fastest where rows are one after another in the
+        file, not compressed. Such an object cannot be copied (``adata.copy()``); what is chosen of it
+        (``adata[cells, genes]``) is read into memory where it is used; and it can be written to another path. Never
+        write it to the zarr that it reads: anndata removes what is there before it reads it.
 
     Returns
     -------
@@ -152,6 +155,12 @@ def _read_zarr(path: Path, open_group, backed: bool) -> AnnData:
         raise _damaged(path, error) from error
     if "mod" in keys or not {"obs", "var"} <= keys:
         raise ValueError(about_zarr(path, keys, children))
+    if backed and path.is_dir():
+        logger.warning(
+            "Do not write these data to `%s` itself, as by `adata.write_zarr`: what is there is removed before it is "
+            "read. Write them to another path",
+            path,
+        )
     try:
         return read_backed(group) if backed else anndata.io.read_zarr(group)
     except Exception as error:

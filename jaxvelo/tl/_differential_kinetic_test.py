@@ -10,6 +10,7 @@ import numpy as np
 from anndata import AnnData
 from jaxtyping import Bool
 
+from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.fit_columns import FIT_FIRST, read_kinetics
 from jaxvelo.annotated.genes import chosen_genes
@@ -99,7 +100,7 @@ def differential_kinetic_test(
     ----------
     Bergen et al. (2020), Methods: testing for differential kinetics.
     """
-    require_anndata(adata)
+    require_no_copy(require_anndata(adata), copy)
     groupby, groups, codes = compared_groups(adata, groupby)
     kinetics, fitted = read_kinetics(adata)
     genes = _tested(adata, var_names, fitted)

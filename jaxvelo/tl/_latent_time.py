@@ -12,6 +12,7 @@ from anndata import AnnData
 from jaxtyping import Float, Int
 
 from jaxvelo.annotated.arguments import check_integer, is_number, listed
+from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.entries import require_anndata, require_key
 from jaxvelo.annotated.fit_columns import read_times
 from jaxvelo.annotated.graphs import graph_key, read_graph
@@ -142,7 +143,7 @@ def latent_time(
     ----------
     Bergen et al. (2020), Methods, gene-shared latent time.
     """
-    require_anndata(adata)
+    require_no_copy(require_anndata(adata), copy)
     check_integer("n_iterations", n_iterations, 0)
     options = _Options(min_likelihood, min_confidence, min_corr_diffusion, weight_diffusion, t_max, n_iterations)
     found = _computed(_read(adata, vkey, root_key, end_key, neighbors_key, options), options)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from jaxvelo.annotated.arguments import check_integer
 from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.entries import read_numbers, require_anndata, require_key
 from jaxvelo.annotated.fit_columns import FIT_FIRST, read_kinetics
 from jaxvelo.annotated.graphs import read_neighbor_graph
@@ -85,7 +86,7 @@ def rank_dynamical_genes(
     ----------
     Bergen et al. (2020). Benjamini & Hochberg (1995), Controlling the false discovery rate.
     """
-    require_anndata(adata)
+    require_no_copy(require_anndata(adata), copy)
     check_integer("n_genes", n_genes, 1)
     groupby, groups, codes = compared_groups(adata, groupby)
     kinetics, fitted = read_kinetics(adata)

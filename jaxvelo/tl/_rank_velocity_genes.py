@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from jaxvelo.annotated.arguments import check_integer, is_number
 from jaxvelo.annotated.arrays import read_array
 from jaxvelo.annotated.counts import check_finite, readable
+from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.entries import read_numbers, require_anndata
 from jaxvelo.annotated.genes import velocity_genes
 from jaxvelo.annotated.parts import compared_groups
@@ -109,7 +110,7 @@ def rank_velocity_genes(
     ----------
     Bergen et al. (2020). Benjamini & Hochberg (1995), Controlling the false discovery rate.
     """
-    require_anndata(adata)
+    require_no_copy(require_anndata(adata), copy)
     check_integer("n_genes", n_genes, 1)
     limits = {
         "min_counts": min_counts,

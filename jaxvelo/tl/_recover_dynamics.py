@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
 from jaxvelo.annotated.arguments import check_integer, is_number
+from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.dynamical_fit import StoredFit, read_stored_fit, write_fit
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.fit_columns import (
@@ -193,7 +194,7 @@ def recover_dynamics(
     ----------
     Bergen et al. (2020), Generalizing RNA velocity to transient cell states through dynamical modeling.
     """
-    require_anndata(adata)
+    require_no_copy(require_anndata(adata), copy)
     options = _options(n_top_genes, max_iter, t_max, fit_scaling, standard_errors, memory)
     ignore_arguments(n_jobs=n_jobs, backend=backend)
     fit = _fitted(_read(adata, var_names, neighbors_key), options, show_progress_bar)

@@ -98,7 +98,8 @@ def steady_states_on_disk(
         if needed > for_pieces_and_blocks(budget)[1]:
             raise BudgetTooSmall(needed)
     folder = layer_folder(list(layers.values()))
-    origin: list[Any] = [[identity_of(layer) for layer in layers.values()], options, str(jnp.result_type(float))]
+    identities = [identity_of(layer, _place(name)) for name, layer in layers.items()]
+    origin: list[Any] = [identities, options, str(jnp.result_type(float))]
     records = [GeneRecord(folder, f"{vkey}_deterministic", origin)]
     fit, largest = _deterministic(layers, options, records[0], budget)
     genes = choose(fit, *largest)
@@ -117,7 +118,8 @@ def steady_states_on_disk(
             values[fitted] = found
             columns[name] = values.astype(dtype)
     columns |= {"qreg_ratio": ratio.astype(dtype), "r2": np.asarray(fit.r2).astype(np.float64), "genes": genes}
-    written = _Residuals(layers, slope, offset, offset2, fitted, weights, dtype).write(folder, vkey, budget)
+    residuals = _Residuals(layers, slope, offset, offset2, fitted, weights, dtype)
+    written = residuals.write(folder, vkey, identities, budget)
     for record in records:
         record.remove()
     return columns, written
@@ -222,24 +224,24 @@ class _Residuals:
         self._of_fitted = slope[None, fitted], offset[None, fitted], offset2[None, fitted]
         self._fitted, self._weights = fitted, weights
 
-    def write(self, folder: Path, vkey: str, budget: int) -> dict[str, Any]:
-        """Write the velocities, and of the second moments those, to files."""
+    def write(self, folder: Path, vkey: str, identities: list[Any], budget: int) -> dict[str, Any]:
+        """Write the velocities, and of the second moments those, to files; identities tell the layers."""
         keys = [vkey] if self._weights is None else [vkey, f"variance_{vkey}"]
         fit = [checksum(*map(np.ascontiguousarray, (self._slope, self._offset, self._of_fitted[2], self._fitted)))]
         graph = [] if self._weights is None else [checksum(self._weights.indptr, self._weights.indices)]
-        origin = ["velocity", *fit, *graph, [identity_of(layer) for layer in self._layers.values()]]
+        origin = ["velocity", *fit, *graph, identities]
         shape = self._layers["Ms"].shape
         files = [LayerFile(folder, key, shape, self._dtype, origin) for key in keys]
-        unfinished = [file for file in files if not file.is_whole]
-        if unfinished:
+        if not all(file.is_whole for file in files):
             try:
-                self._write_rows(unfinished, budget)
+                self._write_rows(files, budget)
             finally:
-                for file in unfinished:
+                for file in files:
                     file.close()
         return {key: file.finish() for key, file in zip(keys, files, strict=True)}
 
     def _write_rows(self, files: list[LayerFile], budget: int) -> None:
+        """Write those of the files that are not whole, of the velocities and, if they are there, of the second ones."""
         n_cells, n_genes = self._layers["Ms"].shape
         piece, for_blocks = for_pieces_and_blocks(budget)
         readers = {
@@ -262,11 +264,12 @@ class _Residuals:
             graph, order = sp.csr_matrix((n_cells, n_cells)), np.arange(n_cells)
         else:
             graph, order = self._weights, near_order(self._weights)
-        start = min(file.position for file in files)
+        start = min(file.position for file in files if not file.is_whole)
         n_bytes = _bytes_of_rows(n_genes, 0 if self._weights is None else len(self._fitted))
         for block, rows in read_ahead(read, row_blocks(graph, order, n_bytes, for_blocks, start)):
-            for file, values in zip(files, self._of_block(block, rows)[-len(files) :], strict=True):
-                file.write(block.own, values, block.end)
+            for file, values in zip(files, self._of_block(block, rows), strict=True):
+                if not file.is_whole:
+                    file.write(block.own, values, block.end)
 
     def _of_block(self, block: RowBlock, rows: dict[str, np.ndarray]) -> list[np.ndarray]:
         s, u = (default_floats(rows[name]) for name in MOMENTS)

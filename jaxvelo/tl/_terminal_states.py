@@ -11,6 +11,7 @@ from anndata import AnnData
 from jaxtyping import Float
 
 from jaxvelo.annotated.arguments import is_number
+from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.graphs import graph_key
 from jaxvelo.annotated.neighbors import read_neighbors, warn_about_isolated
@@ -118,7 +119,7 @@ def terminal_states(
     ----------
     Bergen et al. (2020), Methods: root cells and end points.
     """
-    require_anndata(adata)
+    require_no_copy(require_anndata(adata), copy)
     if not is_number(eps) or not 0 < eps < 1:
         raise ValueError(f"Expected `eps` to be above 0 and below 1, found `{eps!r}`.")
     parts = parts_of(adata, groupby, groups)

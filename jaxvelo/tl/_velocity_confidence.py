@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 
+from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.feature_data import FeatureData
 from jaxvelo.annotated.graphs import graph_key
@@ -66,7 +67,7 @@ def velocity_confidence(
     ----------
     Bergen et al. (2020), Methods, confidence of velocities.
     """
-    require_anndata(adata)
+    require_no_copy(require_anndata(adata), copy)
     neighbors = read_neighbors(adata, "distances", neighbors_key=neighbors_key)
     v = FeatureData(adata, "layers", vkey, vkey).v
     warn_about_isolated(neighbors, graph_key(adata, "distances", neighbors_key), "their confidence is 0")

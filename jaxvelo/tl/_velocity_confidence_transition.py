@@ -7,6 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
+from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.feature_data import FeatureData
 from jaxvelo.annotated.velocity_arrows import signed_transitions
@@ -64,7 +65,7 @@ def velocity_confidence_transition(
     ----------
     Bergen et al. (2020), Methods, confidence of velocities.
     """
-    require_anndata(adata)
+    require_no_copy(require_anndata(adata), copy)
     if not is_positive(scale):
         raise ValueError(f"Expected `scale` to be a positive number, found `{scale!r}`.")
     data = FeatureData(adata, "layers", "Ms", vkey)

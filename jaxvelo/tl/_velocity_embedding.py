@@ -6,6 +6,7 @@ from typing import Any
 
 from anndata import AnnData
 
+from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.embeddings import default_basis
 from jaxvelo.annotated.entries import require_anndata, stored_parameters
 from jaxvelo.annotated.velocity_arrows import velocity_arrows
@@ -90,7 +91,7 @@ def velocity_embedding(
     ----------
     La Manno et al. (2018), Bergen et al. (2020), Methods: projection into the embedding.
     """
-    require_anndata(adata)
+    require_no_copy(require_anndata(adata), copy)
     basis = default_basis(adata) if basis is None else basis.removeprefix("X_")
     with timed(f"Projecting `{vkey}` onto `{basis}`"):
         arrows = velocity_arrows(

@@ -14,6 +14,7 @@ from anndata import AnnData
 from jaxtyping import Array, Float
 
 from jaxvelo.annotated.arguments import check_integer
+from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.entries import require_anndata, stored_parameters
 from jaxvelo.annotated.feature_data import FeatureData
 from jaxvelo.annotated.graphs import graph_key
@@ -114,7 +115,7 @@ def velocity_graph(
     ----------
     Bergen et al. (2020), Methods: cosine similarities, eq. 8.
     """
-    require_anndata(adata)
+    require_no_copy(require_anndata(adata), copy)
     ignore_arguments(n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar)
     asked = read_directions(
         adata, vkey, xkey, n_neighbors, n_recurse_neighbors, sqrt_transform, gene_subset, mode_neighbors, neighbors_key

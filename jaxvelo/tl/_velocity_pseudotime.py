@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotated.arguments import check_integer, is_number
+from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.graphs import read_neighbor_graph
 from jaxvelo.annotated.marked_cells import cell_at, highest_around, is_informative, number_at, score_at
@@ -112,7 +113,7 @@ def velocity_pseudotime(
     ----------
     Haghverdi et al. (2016); Bergen et al. (2020), Methods.
     """
-    require_anndata(adata)
+    require_no_copy(require_anndata(adata), copy)
     check_integer("n_dcs", n_dcs, 2)
     if not is_number(power) or not 0 < power < np.inf:
         raise ValueError(f"Expected `power` to be a positive number, found `{power!r}`.")

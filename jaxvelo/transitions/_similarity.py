@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxvelo.graph import Halo, Pattern, map_rows
 from jaxvelo.graph._blocks import of_neighbors, of_own_cells
+from jaxvelo.graph._precision import full_precision
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._inner_product import InnerProduct, safe_divide, safe_sqrt
 
@@ -100,6 +101,7 @@ def _forward(product: InnerProduct, x: Any, v: Array, pattern: Pattern, normaliz
 
 
 @_forward.def_jvp
+@full_precision
 def _forward_and_tangents(primals: Any, tangents: Any) -> Any:
     """The same with derivatives: each block would have a gradient of the size of all velocities."""
     return eqx.filter_jvp(_forward_at_once, primals, tangents)

@@ -1,5 +1,7 @@
 """Rows and columns of matrices on disk, in all forms in which AnnData has them."""
 
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -90,14 +92,54 @@ def test_rows_of_the_block_before_are_not_read_again(values):
 
 
 def test_a_matrix_is_known_again_until_its_file_changes(values, tmp_path):
-    for form in ("h5 in one piece", "zarr", "zarr sparse", "memory"):
-        before = identity_of(as_form(values, form, tmp_path))
-        same = as_form(values, form, tmp_path) if form == "memory" else None
-        if same is not None:
-            assert identity_of(same) == before
-            assert identity_of(values + 1) != before
-        else:
-            assert identity_of(as_form(values + 1, form, tmp_path)) != before
+    for form in FORMS:
+        array = as_form(values, form, tmp_path)
+        before = identity_of(array, "X")
+        assert identity_of(array, "X") == before
+        del array  # and its file is closed
+        assert identity_of(as_form(values[::-1], form, tmp_path), "X") != before
+
+
+def test_a_file_that_another_replaced_is_what_it_was(values, tmp_path):
+    former = as_form(values, "h5 in one piece", tmp_path)
+    before = identity_of(former, "X")
+    (tmp_path / "new").mkdir()
+    as_form(values + 1, "h5 in one piece", tmp_path / "new").file.close()
+    os.replace(tmp_path / "new" / "a.h5ad", tmp_path / "a.h5ad")
+    assert identity_of(former, "X") == before
+    with h5py.File(tmp_path / "a.h5ad") as file:
+        assert identity_of(file["x"], "X") != before
+
+
+def test_changes_that_are_not_in_the_file_yet_are_seen(values, tmp_path):
+    as_form(values, "h5 in chunks", tmp_path).file.close()
+    with h5py.File(tmp_path / "a.h5ad", "r+") as file:
+        before = identity_of(file["x"], "X")
+        file["x"][0, 0] = 3
+        assert identity_of(file["x"], "X") != before
+
+
+def test_an_array_of_dask_is_told_by_what_it_reads(values, tmp_path):
+    dask = pytest.importorskip("dask.array")
+
+    def array():
+        return dask.from_zarr(str(tmp_path / "a.zarr"), "x")
+
+    as_form(values, "zarr", tmp_path)
+    name, before = array().name, identity_of(array(), "X")
+    as_form(values + 1, "zarr", tmp_path)
+    assert array().name == name, "else the name would tell"
+    assert identity_of(array(), "X") != before
+
+
+def test_zarr_in_a_zip_file_is_known_by_that(values, tmp_path):
+    with zarr.storage.ZipStore(tmp_path / "a.zarr.zip", mode="w") as store:
+        write_elem(zarr.open_group(store, mode="w", zarr_format=3), "x", values)
+    array = zarr.open_group(zarr.storage.ZipStore(tmp_path / "a.zarr.zip", mode="r"), mode="r")["x"]
+    assert file_of(array) == tmp_path / "a.zarr.zip"
+    before = identity_of(array, "X")
+    os.utime(tmp_path / "a.zarr.zip", (0, 0))
+    assert identity_of(array, "X") != before
 
 
 def test_unreadable_matrices_say_why(values, tmp_path):

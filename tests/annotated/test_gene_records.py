@@ -30,3 +30,9 @@ def test_what_is_done_is_found_again_if_it_is_of_the_same(tmp_path):
 def test_a_damaged_record_means_to_begin_anew(tmp_path, content):
     (tmp_path / ".velocity.partial.npz").write_bytes(content)
     assert GeneRecord(tmp_path, "velocity", []).n_done == 0
+
+
+def test_a_folder_that_must_not_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"Could not note the fits of genes in the folder `.*file`.*layerdir"):
+        GeneRecord(tmp_path / "file", "velocity", []).add(np.arange(3.0))

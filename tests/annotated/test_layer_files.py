@@ -7,6 +7,7 @@ import signal
 import h5py
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from anndata.io import read_elem
 
 from jaxvelo import settings
@@ -122,3 +123,11 @@ def test_layers_stand_beside_the_file_or_where_one_says(tmp_path):
     assert layer_folder([VALUES]) == tmp_path
     with pytest.raises(TypeError, match="`layerdir`"):
         settings.layerdir = 3
+
+
+@pytest.mark.parametrize("n_stored", [None, 0])
+def test_a_key_may_have_a_slash(tmp_path, n_stored):
+    layer = LayerFile(tmp_path, "a/b", (1, 2), np.float32, [], n_stored)
+    layer.write(np.arange(1), np.zeros((1, 2)) if n_stored is None else sp.csr_matrix((1, 2)), 1)
+    assert layer.finish().shape == (1, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["a_b.h5"]
