@@ -324,7 +324,7 @@ def _label(ax: Any, name: str, note: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     lines = textwrap.wrap(note, 42)
-    ax.set_title(name, color=INK, fontsize=text_size(12), pad=6 + 10 * len(lines))
+    ax.set_title(name, color=INK, fontsize=text_size(12), pad=3 + 13 * len(lines))
     if lines:
         note = "\n".join(lines)
         ax.text(0.5, 1.02, note, transform=ax.transAxes, ha="center", va="bottom", fontsize=8, color=STEADY, gid="note")
