@@ -21,7 +21,7 @@ from jaxvelo.annotated.feature_data import (
     selected_genes,
 )
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.graph._aligned import aligned
+from jaxvelo.graph._aligned import empty_aligned
 from jaxvelo.graph._buckets import next_size
 from jaxvelo.graph._row_blocks import RowBlock
 from jaxvelo.transitions import Features
@@ -163,7 +163,7 @@ class FeatureReader:
 
     def _padded(self, n_rows: int, n_genes: int, n_used: int) -> np.ndarray:
         """Array for rows, which the device can use as it is, zero where it is not filled."""
-        array = aligned((n_rows, n_genes), self._dtype)
+        array = empty_aligned((n_rows, n_genes), self._dtype)
         array[n_used:] = 0
         array[:, self._n_genes :] = 0
         return array
