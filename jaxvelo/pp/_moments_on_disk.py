@@ -24,7 +24,7 @@ from jaxvelo.annotated.disk_arrays import (
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
 from jaxvelo.annotated.memory_limit import for_pieces_and_blocks, within
 from jaxvelo.dynamics import first_moments
-from jaxvelo.graph._row_blocks import RowBlock, near_order, read_ahead, row_blocks
+from jaxvelo.graph._row_blocks import RowBlock, near_order, read_ahead, row_blocks, rows_among
 from jaxvelo.pp._count_layers import LAYERS, checked_layer, report, states_of_layers
 
 
@@ -97,16 +97,12 @@ def moments_to_disk(
         cells = np.sort(block.gathered)
         return cells, rows.read(cells, rows.empty(len(cells)))
 
-    order = near_order(weights)
-    local = np.zeros(len(order), dtype=weights.indices.dtype)
-    blocks = row_blocks(weights, order, n_bytes, for_blocks, layer.position)
+    blocks = row_blocks(weights, near_order(weights), n_bytes, for_blocks, layer.position)
     try:
         with within(budget):
             for block, (cells, gathered) in read_ahead(read, blocks):
-                own = weights[block.own]
-                local[cells] = np.arange(len(cells))
-                means = sp.csr_matrix((own.data, local[own.indices], own.indptr), shape=(len(block.own), len(cells)))
-                layer.write(block.own, first_moments(means, gathered), block.end)
+                means = first_moments(rows_among(weights, block.own, cells), gathered)
+                layer.write(block.own, means, block.end)
     finally:
         layer.close()
     return layer.finish()

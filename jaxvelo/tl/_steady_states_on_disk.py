@@ -28,7 +28,7 @@ from jaxvelo.dynamics import (
     steady_residual_of_second_moments,
     stochastic_steady_state,
 )
-from jaxvelo.graph._row_blocks import BudgetTooSmall, RowBlock, near_order, read_ahead, row_blocks
+from jaxvelo.graph._row_blocks import BudgetTooSmall, RowBlock, near_order, read_ahead, row_blocks, rows_among
 from jaxvelo.tl._velocity_genes import checked_counts, default_floats, find_counts, fit_steady_state
 
 MOMENTS, COUNTS = ("Ms", "Mu"), ("spliced", "unspliced")
@@ -215,7 +215,7 @@ class _Residuals:
     def write(self, folder: Path, vkey: str, identities: list[Any], budget: int) -> dict[str, Any]:
         """Write the velocities, and of the second moments those, to files; identities tell the layers."""
         keys = [vkey] if self._weights is None else [vkey, f"variance_{vkey}"]
-        fit = [checksum(*map(np.ascontiguousarray, (self._slope, self._offset, self._of_fitted[2], self._fitted)))]
+        fit = [checksum(self._slope, self._offset, self._of_fitted[2], self._fitted)]
         graph = [] if self._weights is None else [checksum(self._weights.indptr, self._weights.indices)]
         origin = ["velocity", *fit, *graph, identities]
         shape = self._layers["Ms"].shape
@@ -264,9 +264,7 @@ class _Residuals:
         residual = steady_residual(s, u, self._slope, self._offset).astype(self._dtype)
         if self._weights is None:
             return [residual]
-        own, cells = self._weights[block.own], np.sort(block.gathered)
-        places = np.searchsorted(cells, own.indices)
-        local = sp.csr_matrix((own.data, places, own.indptr), shape=(len(block.own), len(cells)))
+        local = rows_among(self._weights, block.own, np.sort(block.gathered))
         ss, us = map(default_floats, second_moments(local, rows["spliced"], rows["unspliced"]))
         slope, offset, offset2 = self._of_fitted
         s, u = s[:, self._fitted], u[:, self._fitted]
