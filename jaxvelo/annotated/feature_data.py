@@ -204,10 +204,14 @@ def _padded_columns(array, columns: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return padded
 
 
-def _check_expression(x: np.ndarray, where: str) -> None:
+def surely_finite(values: np.ndarray) -> bool:
+    """Whether the sum of values is finite, so that all are; found without an array of booleans as large as theirs."""
     with np.errstate(invalid="ignore", over="ignore"):
-        surely_finite = np.isfinite(x.sum(axis=0)).all()  # without an array of booleans as large
-    if not surely_finite and not np.isfinite(x).all():
+        return bool(np.isfinite(values.sum()))
+
+
+def _check_expression(x: np.ndarray, where: str) -> None:
+    if not surely_finite(x) and not np.isfinite(x).all():
         cells, genes = np.nonzero(~np.isfinite(x))
         raise ValueError(
             f"Expected finite expression in `{where}`, found {len(cells)} values that are not, the first in cell "

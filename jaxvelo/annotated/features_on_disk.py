@@ -19,6 +19,7 @@ from jaxvelo.annotated.feature_data import (
     check_valid,
     name_of_features,
     selected_genes,
+    surely_finite,
 )
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.graph._aligned import empty_aligned
@@ -153,9 +154,7 @@ class FeatureReader:
         self._v.read(v_cells, v)
         for rows in row_ranges(len(block.own), v.itemsize * n_genes):
             found = v[: len(block.own)][rows, : self._n_genes]
-            with np.errstate(invalid="ignore", over="ignore"):
-                suspicious = not np.isfinite(found.sum())
-            if suspicious:
+            if not surely_finite(found):
                 finite = np.isfinite(found)
                 self.valid &= finite.all(axis=0)
                 self.empty[block.own[rows]] = ~finite.any(axis=1)
@@ -171,9 +170,7 @@ class FeatureReader:
     def _check_expression(self, piece: Any) -> Any:
         values = piece.data if sp.issparse(piece) else piece
         if values.dtype.kind == "f":
-            with np.errstate(invalid="ignore", over="ignore"):
-                suspicious = not np.isfinite(values.sum())
-            bad = int(np.count_nonzero(~np.isfinite(values))) if suspicious else 0
+            bad = 0 if surely_finite(values) else int(np.count_nonzero(~np.isfinite(values)))
             if bad:
                 raise ValueError(
                     f"Expected finite expression in `{self._x_place}`, found {bad} values that are not among the first "
