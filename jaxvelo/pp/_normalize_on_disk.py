@@ -34,10 +34,16 @@ from jaxvelo.annotated.entries import layer_names
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
 from jaxvelo.configuration import logger
 from jaxvelo.pp._count_layers import COUNT_LAYERS, LAYERS, MEND_COUNTS, initial_size, size_key
-from jaxvelo.pp._count_matrices import chosen_to_normalize, holds_counts, note_logarithms, read_counts, states_of
+from jaxvelo.pp._count_matrices import (
+    chosen_to_normalize,
+    holds_counts,
+    note_logarithms,
+    read_counts,
+    require_cells_and_genes,
+    states_of,
+)
 from jaxvelo.pp._gene_filter import passing, shared_counts
 from jaxvelo.pp._highly_variable_genes import mark_highly_variable, ranked_by_dispersion, sums_of_genes
-from jaxvelo.pp._in_place import require_in_memory
 
 Transform = Callable[[Any, slice], Any]
 
@@ -70,9 +76,7 @@ def normalized_on_disk(adata: AnnData, choices: Choices) -> AnnData:
     In memory are some numbers of each cell and of each gene, and the rows that are read at a time. What changes is
     written to files, sparse where it was sparse. What X and the layers hold is told from evenly spaced cells.
     """
-    require_in_memory(adata)
-    if 0 in adata.shape:
-        raise ValueError(f"Expected cells and genes in `adata`, found {adata.n_obs} cells and {adata.n_vars} genes.")
+    require_cells_and_genes(adata)
     names = dict.fromkeys([*(name for name in COUNT_LAYERS if name in adata.layers), *choices.targets])
     matrices: dict[str, Any] = {name: adata.layers[name] for name in names}
     if adata.X is not None:
