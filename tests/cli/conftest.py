@@ -1,5 +1,8 @@
 """Runs of the command on a small simulation; few shapes, so that little is compiled."""
 
+import hashlib
+from pathlib import Path
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -51,6 +54,13 @@ class Outcome:
 
 
 @pytest.fixture
+def raw(tmp_path) -> Path:
+    """File of :func:`raw_counts`."""
+    raw_counts().write_h5ad(tmp_path / "cells.h5ad")
+    return tmp_path / "cells.h5ad"
+
+
+@pytest.fixture
 def cells() -> ad.AnnData:
     return raw_counts()
 
@@ -91,6 +101,10 @@ def all_results(tmp_path_factory) -> ad.AnnData:
 @pytest.fixture
 def results(all_results) -> ad.AnnData:
     return all_results.copy()
+
+
+def checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def same(a, b) -> bool:

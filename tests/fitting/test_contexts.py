@@ -23,7 +23,7 @@ PROGRAM = """
     from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
     from jaxvelo.fitting import _fit_kernel
     from tests.fitting.known_fates import make_known
-    from tests.tl.test_recover_dynamics import moments
+    from tests.tl.come_and_go import moments
 
     _dynamical_model.n_workers = lambda: 2
     seen = set()

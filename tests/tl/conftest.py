@@ -3,6 +3,7 @@
 import pytest
 
 from jaxvelo import tl
+from tests.tl.come_and_go import moments
 from tests.trajectory import simulated
 
 
@@ -18,3 +19,17 @@ def with_velocity_graph():
 def adata(with_velocity_graph):
     """A copy that a test may change."""
     return with_velocity_graph.copy()
+
+
+@pytest.fixture(scope="module")
+def untouched():
+    """Cells whose genes come and go."""
+    return moments()
+
+
+@pytest.fixture(scope="module")
+def fitted(untouched):
+    """Half of these genes fitted."""
+    adata = untouched.copy()
+    tl.recover_dynamics(adata, "chosen", standard_errors=True, show_progress_bar=False)
+    return adata

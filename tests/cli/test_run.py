@@ -1,7 +1,6 @@
 """The command line, run in the process of the tests on a small simulation; few shapes, so that little is compiled."""
 
 import functools
-import hashlib
 import logging
 import re
 import subprocess
@@ -16,11 +15,11 @@ import pytest
 import scipy.sparse as sp
 
 import jaxvelo as jv
-from jaxvelo.cli import _demo, _pictures, main
+from jaxvelo.cli import _demo, main
 from jaxvelo.configuration import logger
+from tests.cli.conftest import N_CELLS, N_GENES, Outcome, checksum
 
 pytestmark = pytest.mark.usefixtures("optimized")
-N_CELLS, N_GENES = 150, 60
 PICTURES = ("stream.png", "grid.png", "random_walks.png", "proportions.png")
 DYNAMICS = ("phase_portraits.png", "latent_time.png")
 FATES = ("macrostates.png", "coarse_T.png", "fate_probabilities.png", "drivers_Fate_A.png", "drivers_Fate_B.png")
@@ -30,24 +29,12 @@ def simulate(seed: int = 0) -> ad.AnnData:
     return jv.datasets.simulate(n_cells=N_CELLS, n_genes=N_GENES, seed=seed)
 
 
-def checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def assert_is_picture(path: Path) -> None:
     import matplotlib.image
 
     picture = matplotlib.image.imread(path)
     assert min(picture.shape[:2]) > 100
     assert np.ptp(picture[..., :3]) > 0.5  # not an empty page
-
-
-class Outcome:
-    """What a command left behind."""
-
-    def __init__(self, status: int, capture):
-        self.status = status
-        self.out, self.err = capture.readouterr()
 
 
 @pytest.fixture(scope="module")
@@ -62,26 +49,6 @@ def demo(tmp_path_factory):
         assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
         report.seek(0)
         return out, report.read()
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Leave out the pictures, which take longer than all else."""
-    monkeypatch.setattr(_pictures, "draw", lambda pictures, out, written: None)
-
-
-@pytest.fixture
-def raw(tmp_path) -> Path:
-    """A user's file with the counts of the same cells as in ``demo``, their clusters and a UMAP."""
-    adata = simulate(seed=3)
-    file = ad.AnnData(
-        obs=adata.obs[["clusters"]],
-        var=adata.var[[]],
-        layers={key: adata.layers[key] for key in ("spliced", "unspliced")},
-        obsm={"X_umap": adata.obsm["X_umap"]},
-    )
-    file.write_h5ad(tmp_path / "cells.h5ad")
-    return tmp_path / "cells.h5ad"
 
 
 def test_demo_reports_what_it_does_and_finds_the_truth(demo):
@@ -206,7 +173,7 @@ def test_demo_finds_the_genes_of_the_branches(demo):
 def test_run_on_raw_counts_does_what_the_demo_does(raw, demo, tmp_path, capsys):
     before, modified = checksum(raw), raw.stat().st_mtime_ns
     out = tmp_path / "out"
-    result = Outcome(main(["run", str(raw), "--out", str(out), "--seed", "3"]), capsys)
+    result = Outcome(main(["run", str(raw), "--out", str(out), "--seed", "3"]), capsys.readouterr(), tmp_path)
     assert (result.status, result.err) == (0, "")
     assert checksum(raw) == before
     assert raw.stat().st_mtime_ns == modified
@@ -231,7 +198,9 @@ def test_run_on_raw_counts_does_what_the_demo_does(raw, demo, tmp_path, capsys):
 @pytest.mark.any_precision
 def test_run_with_a_steady_state_model(mode, raw, tmp_path, capsys):
     out = tmp_path / "out"
-    result = Outcome(main(["run", "--no-fates", str(raw), "--velocity-mode", mode, "--out", str(out)]), capsys)
+    result = Outcome(
+        main(["run", "--no-fates", str(raw), "--velocity-mode", mode, "--out", str(out)]), capsys.readouterr(), tmp_path
+    )
     assert (result.status, result.err) == (0, "")
     assert f"Computing velocities ({mode})" in result.out
     assert "Recovering" not in result.out
@@ -274,7 +243,7 @@ def one_cluster(adata):
 def test_run_on_odd_counts(spoil, warning, mode, raw, tmp_path, capsys):
     spoil(ad.read_h5ad(raw)).write_h5ad(raw)
     out = tmp_path / "out"
-    result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(out)]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(out)]), capsys.readouterr(), tmp_path)
     assert (result.status, result.err) == (0, "")
     if warning:
         assert re.search(f"WARNING: {warning}", result.out)
@@ -301,7 +270,9 @@ def test_run_on_counts_heeds_no_earlier_fit(raw, tmp_path, capsys):
     adata.uns["rank_dynamical_genes"] = adata.uns["rank_velocity_genes"] = {"params": {"groupby": "clusters"}}
     adata.var["fit_quality"] = 7.0  # which no fit writes
     adata.write_h5ad(raw)
-    result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(tmp_path / "out")]), capsys)
+    result = Outcome(
+        main(["run", "--no-fates", str(raw), "--out", str(tmp_path / "out")]), capsys.readouterr(), tmp_path
+    )
     assert (result.status, result.err) == (0, "")
     assert "Leaving out an earlier fit, as moments are new: velocity_genes, fit_alpha" in result.out
     written = ad.read_h5ad(tmp_path / "out" / "kernel.h5ad")
@@ -323,7 +294,9 @@ def fail(*_, **__):
 @pytest.mark.any_precision
 def test_run_without_a_dynamical_fit(raw, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jv.tl, "recover_dynamics", fail)
-    result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(tmp_path / "out")]), capsys)
+    result = Outcome(
+        main(["run", "--no-fates", str(raw), "--out", str(tmp_path / "out")]), capsys.readouterr(), tmp_path
+    )
     assert (result.status, result.err) == (0, "")
     assert "WARNING: The dynamical model cannot be fitted: taking the stochastic model instead. Expected" in result.out
     assert "Computing velocities (stochastic)" in result.out
@@ -335,7 +308,9 @@ def test_run_falls_back_if_no_fit_is_good_enough(raw, tmp_path, capsys, monkeypa
     velocity = jv.tl.velocity
     strict = functools.partial(velocity, min_likelihood=1e9)
     monkeypatch.setattr(jv.tl, "velocity", lambda a, mode: (strict if mode == "dynamical" else velocity)(a, mode=mode))
-    result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(tmp_path / "out")]), capsys)
+    result = Outcome(
+        main(["run", "--no-fates", str(raw), "--out", str(tmp_path / "out")]), capsys.readouterr(), tmp_path
+    )
     assert (result.status, result.err) == (0, "")
     assert "WARNING: Only 0 genes have a dynamical fit that is good enough: taking the stochastic model" in result.out
     written = ad.read_h5ad(tmp_path / "out" / "kernel.h5ad")
@@ -347,7 +322,7 @@ def test_run_falls_back_if_no_fit_is_good_enough(raw, tmp_path, capsys, monkeypa
 def test_run_goes_on_without_latent_time(raw, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jv.tl, "latent_time", fail)
     out = tmp_path / "out"
-    result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(out)]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(out)]), capsys.readouterr(), tmp_path)
     assert (result.status, result.err) == (0, "")
     assert "WARNING: Going on without a latent time: Expected genes" in result.out
     assert (out / "phase_portraits.png").exists()
@@ -373,7 +348,7 @@ def test_run_uses_velocities_that_are_there(demo, tmp_path, capsys):
         "--out",
         str(tmp_path / "out"),
     ]
-    result = Outcome(main(["run", "--no-fates", str(file), *options]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(file), *options]), capsys.readouterr(), tmp_path)
     assert (result.status, result.err) == (0, "")
     assert checksum(file) == before
     assert "Using the velocities in `layers['own']` with the expression in `layers['Ms']`" in result.out
@@ -395,7 +370,7 @@ def test_run_with_another_model_in_three_dimensions(demo, tmp_path, capsys):
     """Only with arrows on a grid, as there are no stream lines."""
     out = tmp_path / "out"
     options = ["--model", "stochastic", "--basis", "umap3d", "--start", "Progenitor", "--out", str(out)]
-    result = Outcome(main(["run", "--no-fates", str(demo[0] / "kernel.h5ad"), *options]), capsys)
+    result = Outcome(main(["run", "--no-fates", str(demo[0] / "kernel.h5ad"), *options]), capsys.readouterr(), tmp_path)
     assert (result.status, result.err) == (0, "")
     assert "Drawing in the embedding `umap3d`" in result.out
     assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *PICTURES[1:]])
@@ -415,7 +390,7 @@ def test_run_computes_umap_and_manages_without_clusters(raw, tmp_path, capsys):
     adata.write_h5ad(raw)
     out = tmp_path / "out"
     arguments = ["run", "--no-fates", str(raw), "--n-top-genes", "40", "--weight", "1", "--out", str(out)]
-    result = Outcome(main(arguments), capsys)
+    result = Outcome(main(arguments), capsys.readouterr(), tmp_path)
     assert (result.status, result.err) == (0, "")
     assert "Found no clusters" in result.out
     assert "Drawing in the embedding `umap`, which is computed" in result.out
@@ -441,163 +416,6 @@ def test_quiet_only_names_the_files_and_replaces_only_these(demo, tmp_path, caps
     assert (logger.handlers[0].stream, jv.settings.verbosity) == (stream, verbosity)
 
 
-def without_counts(adata, path):
-    del adata.layers["spliced"]
-    adata.write_h5ad(path)
-
-
-def velocity_alone(adata, path):
-    adata.layers["velocity"] = adata.layers.pop("unspliced").toarray()
-    del adata.layers["spliced"]
-    adata.write_h5ad(path)
-
-
-def velocity_without_graph(adata, path):
-    adata.layers["velocity"] = adata.layers.pop("unspliced").toarray()
-    adata.layers["Ms"] = adata.layers.pop("spliced").toarray()
-    adata.write_h5ad(path)
-
-
-def negative_counts(adata, path):
-    adata.layers["spliced"].data[0] = -1
-    adata.write_h5ad(path)
-
-
-def negative_graph(adata, path):
-    velocity_without_graph(adata, path)
-    adata.obsp["connectivities"] = -np.eye(adata.n_obs)
-    adata.write_h5ad(path)
-
-
-def few_cells(adata, path):
-    adata[:4].copy().write_h5ad(path)
-
-
-def measured_clusters(adata, path):
-    adata.obs["clusters"] = np.linspace(0, 1, adata.n_obs)
-    adata.write_h5ad(path)
-
-
-def truncated(adata, path):
-    path.write_bytes(path.read_bytes()[:3000])
-
-
-def text(adata, path):
-    path.write_text("cell,gene\n")
-
-
-def other_hdf5(adata, path):
-    with h5py.File(path, "w") as file:
-        file["matrix"] = np.zeros(3)
-
-
-def folder(adata, path):
-    path.unlink()
-    path.mkdir()
-
-
-@pytest.mark.parametrize(
-    ("spoil", "options", "message"),
-    [
-        (lambda adata, path: path.unlink(), [], r"There is no file `.*cells\.h5ad`"),
-        (folder, [], "found the folder"),
-        (text, [], "no HDF5 file"),
-        (other_hdf5, [], r"Expected a file in h5ad format with `obs` and `var`, found \['matrix'\]"),
-        (truncated, [], "Could not read|no HDF5 file|truncated"),
-        (
-            without_counts,
-            [],
-            r"Expected counts in the layers 'spliced' and 'unspliced', or velocities.*\['unspliced'\]",
-        ),
-        (velocity_alone, [], r"expression that belongs to the velocities in `layers\['Ms'\]`"),
-        (velocity_without_graph, [], r"Expected neighbours in `obsp\['connectivities'\]`"),
-        (negative_counts, [], r"at least zero in `adata\.layers\['spliced'\]`, found 1 negative"),
-        (negative_graph, [], "Expected non-negative weights in .*connectivities"),
-        (few_cells, [], "Expected at least 10 cells, found 4"),
-        (
-            measured_clusters,
-            ["--cluster-key", "clusters"],
-            r"Expected clusters in `obs\['clusters'\]`, found numbers of type float64",
-        ),
-        (
-            None,
-            ["--cluster-key", "leiden"],
-            r"Expected clusters in `obs\['leiden'\]`, found the columns \['clusters'\]",
-        ),
-        (None, ["--basis", "tsne"], r"Expected an embedding in `obsm\['X_tsne'\]`, found \['X_umap'\]"),
-        (None, ["--vkey", "speed"], r"Expected velocities in `layers\['speed'\]`, found the layers \['spliced'"),
-        (None, ["--xkey", "imputed"], r"Expected expression in `layers\['imputed'\]`"),
-        (None, ["--start", "Root"], r"Expected --start to be a cluster, found `Root`. There are \['Progenitor'"),
-        (None, ["--weight", "1.5"], "argument --weight: expected a number above 0 and up to 1, found `1.5`"),
-        (None, ["--weight", "0"], "argument --weight: expected a number above 0 and up to 1, found `0`"),
-        (None, ["--weight", "nan"], "argument --weight"),
-        (None, ["--weight", "half"], "argument --weight: .* found `half`"),
-        (None, ["--softmax-scale", "-1"], "argument --softmax-scale: expected a positive number, found `-1`"),
-        (None, ["--n-top-genes", "0"], "argument --n-top-genes: expected a positive whole number, found `0`"),
-        (None, ["--seed", "-3"], "argument --seed: expected a whole number"),
-        (None, ["--velocity-mode", "steady"], "argument --velocity-mode: invalid choice: 'steady'"),
-        (None, ["--model", "dynamical"], "argument --model: invalid choice: 'dynamical'"),
-        (None, ["--colour", "red"], "unrecognized arguments: --colour red"),
-    ],
-)
-@pytest.mark.any_precision
-def test_bad_input_is_told_in_one_line(spoil, options, message, raw, tmp_path, capsys):
-    if spoil is not None:
-        spoil(ad.read_h5ad(raw), raw)
-    out = tmp_path / "out"
-    result = Outcome(main(["run", "--no-fates", str(raw), *options, "--out", str(out)]), capsys)
-    assert result.status == 2
-    assert re.fullmatch(r"jaxvelo( run)?: error: [^\n]+\n", result.err)
-    assert re.search(message, result.err)
-    assert "Traceback" not in result.out
-    assert not list(out.glob("*"))
-
-
-@pytest.mark.any_precision
-def test_commands_are_required_and_known(capsys):
-    assert main([]) == 2
-    assert "COMMAND" in capsys.readouterr().err
-    assert main(["walk"]) == 2
-    assert "invalid choice: 'walk'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("command", ["demo", "run"])
-@pytest.mark.any_precision
-def test_folder_that_cannot_be_written(command, raw, tmp_path, capsys):
-    (tmp_path / "file").write_text("in the way")
-    out = tmp_path / "file" / "out"
-    arguments = [command] if command == "demo" else [command, str(raw)]
-    result = Outcome(main([*arguments, "--out", str(out)]), capsys)
-    assert result.status == 2
-    assert result.err == (
-        f"jaxvelo {command}: error: Cannot write to the folder `{out}`: Not a directory. Choose another one as --out.\n"
-    )
-
-
-@pytest.mark.any_precision
-def test_own_file_is_never_replaced(raw, capsys):
-    file = raw.rename(raw.with_name("kernel.h5ad"))
-    before = checksum(file)
-    result = Outcome(main(["run", "--no-fates", str(file), "--out", str(file.parent)]), capsys)
-    assert result.status == 2
-    assert "would be replaced by the result" in result.err
-    assert checksum(file) == before
-
-
-@pytest.mark.parametrize("missing", ["scanpy", "matplotlib"])
-@pytest.mark.any_precision
-def test_missing_extra_is_named(missing, raw, tmp_path, capsys, monkeypatch):
-    """Of scanpy, only the UMAP is needed, and only where there is no embedding."""
-    adata = ad.read_h5ad(raw)
-    del adata.obsm["X_umap"]
-    adata.write_h5ad(raw)
-    monkeypatch.setitem(sys.modules, missing, None)
-    result = Outcome(main(["run", "--no-fates", str(raw), "--out", str(tmp_path / "out")]), capsys)
-    assert result.status == 2
-    assert re.search(missing + r'.* Install it: pip install "jaxvelo\[tutorial\]"', result.err)
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.any_precision
 def test_failed_writing_leaves_no_half_file(demo, tmp_path, capsys, monkeypatch):
     (tmp_path / "kernel.h5ad").write_text("old")
@@ -608,20 +426,12 @@ def test_failed_writing_leaves_no_half_file(demo, tmp_path, capsys, monkeypatch)
 
     monkeypatch.setattr(ad.AnnData, "write_h5ad", fill_disk)
     file = str(demo[0] / "kernel.h5ad")
-    result = Outcome(main(["run", "--no-fates", file, "--out", str(tmp_path)]), capsys)
+    result = Outcome(main(["run", "--no-fates", file, "--out", str(tmp_path)]), capsys.readouterr(), tmp_path)
     assert result.status == 2
     assert "No space left on device" in result.err
     assert (tmp_path / "kernel.h5ad").read_text() == "old"
     # The transition matrix alone, as nothing that was computed may be lost.
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["kernel.h5ad", "kernel.npz", *PICTURES])
-
-
-@pytest.mark.any_precision
-def test_verbose_shows_where_an_error_came_from(raw, capsys):
-    result = Outcome(main(["run", "--no-fates", str(raw), "--cluster-key", "leiden", "--verbose"]), capsys)
-    assert result.status == 2
-    assert "Traceback" in result.out
-    assert result.err.count("\n") == 1
 
 
 @pytest.mark.any_precision
