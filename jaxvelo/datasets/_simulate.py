@@ -304,11 +304,16 @@ def _check_simulation(
             f"Expected `n_genes` to be at least {len(tree.branches) + 3} (one for each branch and three for the "
             f"trunk), found `{n_genes}`."
         )
+    check_counts(unspliced_fraction, counts_per_gene, dispersion=dispersion, depth_spread=depth_spread)
+
+
+def check_counts(unspliced_fraction: Any, counts_per_gene: Any, **spreads: Any) -> None:
+    """Raise if an argument makes no sense that says how many counts there are, and how they vary."""
     if not is_number(unspliced_fraction) or not 0 < unspliced_fraction < 1:
         raise ValueError(f"Expected `unspliced_fraction` to lie between 0 and 1, found `{unspliced_fraction!r}`.")
     if not is_number(counts_per_gene) or not 0 < counts_per_gene < np.inf:
         raise ValueError(f"Expected `counts_per_gene` to be positive, found `{counts_per_gene!r}`.")
-    for name, value in (("dispersion", dispersion), ("depth_spread", depth_spread)):
+    for name, value in spreads.items():
         if not is_number(value) or not 0 <= value < np.inf:
             raise ValueError(f"Expected `{name}` to be 0 or positive, found `{value!r}`.")
 
