@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotated.arrays import find_array, place_of
-from jaxvelo.annotated.disk_arrays import GatheredRows, check_readable, is_on_disk, read_in_ranges, row_ranges
+from jaxvelo.annotated.disk_arrays import PIECE, GatheredRows, check_readable, is_on_disk, read_in_ranges
 from jaxvelo.annotated.feature_data import (
     FeatureData,
     check_together,
@@ -21,6 +21,7 @@ from jaxvelo.annotated.feature_data import (
     selected_genes,
     surely_finite,
 )
+from jaxvelo.annotated.rows_at_a_time import rows_at_a_time
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.graph._aligned import empty_aligned
 from jaxvelo.graph._buckets import next_size
@@ -152,7 +153,7 @@ class FeatureReader:
         v = self._padded(n_velocities, n_genes, len(v_cells))
         self._x.read(gathered, x)
         self._v.read(v_cells, v)
-        for rows in row_ranges(len(block.own), v.itemsize * n_genes):
+        for rows in rows_at_a_time(len(block.own), v.itemsize * n_genes, PIECE):
             found = v[: len(block.own)][rows, : self._n_genes]
             if not surely_finite(found):
                 finite = np.isfinite(found)
