@@ -39,7 +39,7 @@ def steps(file: str) -> None:
 
 
 def fates(estimator, adata: anndata.AnnData) -> None:
-    """Fates of all cells, where the last cells of each lineage are terminal; for any package with these names."""
+    """Fates of all cells, where the last cells of each lineage are terminal."""
     hours, lineage = adata.obs["true_time"].to_numpy(), adata.obs["lineage"].to_numpy()
     late = hours > LATE * hours.max()
     ends = {name: adata.obs_names[late & (lineage == name)].tolist() for name in np.unique(lineage)}

@@ -55,6 +55,11 @@ def _known_type(dtype: np.dtype) -> np.dtype:
     return dtype.newbyteorder("=")
 
 
+def floating_type(dtype: np.dtype) -> np.dtype:
+    """Return the type in which counts are averaged: their own if it is floating, not of half precision."""
+    return dtype.newbyteorder("=") if dtype.kind == "f" and dtype.itemsize > 2 else np.dtype(np.float32)
+
+
 def check_finite(name: str, matrix: Any, remedy: str) -> None:
     """Raise a ValueError unless ``matrix``, called ``name`` to the user, holds finite numbers only."""
     values = stored_values(matrix)

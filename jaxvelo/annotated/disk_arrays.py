@@ -20,6 +20,7 @@ from anndata.abc import CSCDataset, CSRDataset
 from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.entries import layer_names
+from jaxvelo.annotated.rows_at_a_time import rows_at_a_time
 
 PIECE = 1 << 25
 """Bytes that are read at a time."""
@@ -176,16 +177,10 @@ def _opened(array: Any) -> Any:
     return _SparseRows(array) if isinstance(array, CSRDataset) else array
 
 
-def row_ranges(n_rows: int, row_bytes: int, n_bytes: int = PIECE) -> Iterator[slice]:
-    """Rows one after another, of so many bytes at a time."""
-    step = max(n_bytes // max(row_bytes, 1), 1)
-    return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
-
-
 def read_in_ranges(array: Any, where: str, piece: int = PIECE) -> Iterator[tuple[slice, np.ndarray | sp.csr_matrix]]:
     """All rows of a matrix, some at a time: which they are, and the rows."""
     array = _opened(array)
-    for rows in row_ranges(array.shape[0], 8 * array.shape[1], piece):
+    for rows in rows_at_a_time(array.shape[0], 8 * array.shape[1], piece):
         yield rows, _read(array, rows, rows.stop - rows.start, where)
 
 
@@ -203,7 +198,7 @@ def read_columns(
     # Arrays can be read from one column to another; of sparse rows, all is read.
     narrow = not (sp.issparse(array) or isinstance(array, _SparseRows))
     first, last = (int(columns[0]), int(columns[-1]) + 1) if narrow else (0, array.shape[1])
-    for rows in row_ranges(array.shape[0], 8 * (last - first), piece):
+    for rows in rows_at_a_time(array.shape[0], 8 * (last - first), piece):
         found = _read(array, (rows, slice(first, last)) if narrow else rows, rows.stop - rows.start, where)
         found = check(found[:, columns - first])
         found = found.toarray() if sp.issparse(found) else found
@@ -259,11 +254,11 @@ class GatheredRows:
         place = self._place[cells]
         row_bytes = max(n, self._array.shape[1]) * 8
         known = np.flatnonzero(place >= 0)
-        for piece in row_ranges(len(known), row_bytes, self._piece):
+        for piece in rows_at_a_time(len(known), row_bytes, self._piece):
             into[known[piece], :n] = self._rows[place[known[piece]], :n]
         new = np.flatnonzero(place < 0)
         new = new[np.argsort(cells[new], kind="stable")]
-        for piece in row_ranges(len(new), row_bytes, self._piece):
+        for piece in rows_at_a_time(len(new), row_bytes, self._piece):
             found = read_rows(self._array, cells[new[piece]], self._where)
             if self._columns is not None:
                 found = found[:, self._columns]

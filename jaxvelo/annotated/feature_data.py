@@ -18,7 +18,7 @@ from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.genes import chosen_genes, velocity_genes
 from jaxvelo.configuration import logger
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.graph._aligned import aligned, is_aligned
+from jaxvelo.graph._aligned import empty_aligned, is_aligned
 from jaxvelo.graph._buckets import next_size
 from jaxvelo.transitions import Features
 
@@ -190,7 +190,7 @@ def _padded_columns(array, columns: np.ndarray, dtype: np.dtype) -> np.ndarray:
         if is_aligned(array):
             return array
         logger.debug("Copying an array of %.1f GB, as it does not start where JAX needs it", array.nbytes / 1e9)
-    padded = aligned((n_cells, n_genes) if is_large else (next_size(n_cells), next_size(n_genes)), dtype)
+    padded = empty_aligned((n_cells, n_genes) if is_large else (next_size(n_cells), next_size(n_genes)), dtype)
     if not isinstance(array, np.ndarray):
         padded[:n_cells, :n_genes] = sp.csr_matrix(array)[:, columns].toarray()
     elif array.dtype == dtype and n_genes:
@@ -204,10 +204,14 @@ def _padded_columns(array, columns: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return padded
 
 
-def _check_expression(x: np.ndarray, where: str) -> None:
+def surely_finite(values: np.ndarray) -> bool:
+    """Whether the sum of values is finite, so that all are; found without an array of booleans as large as theirs."""
     with np.errstate(invalid="ignore", over="ignore"):
-        surely_finite = np.isfinite(x.sum(axis=0)).all()  # without an array of booleans as large
-    if not surely_finite and not np.isfinite(x).all():
+        return bool(np.isfinite(values.sum()))
+
+
+def _check_expression(x: np.ndarray, where: str) -> None:
+    if not surely_finite(x) and not np.isfinite(x).all():
         cells, genes = np.nonzero(~np.isfinite(x))
         raise ValueError(
             f"Expected finite expression in `{where}`, found {len(cells)} values that are not, the first in cell "

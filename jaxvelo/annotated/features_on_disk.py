@@ -12,16 +12,18 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotated.arrays import find_array, place_of
-from jaxvelo.annotated.disk_arrays import GatheredRows, check_readable, is_on_disk, read_in_ranges, row_ranges
+from jaxvelo.annotated.disk_arrays import PIECE, GatheredRows, check_readable, is_on_disk, read_in_ranges
 from jaxvelo.annotated.feature_data import (
     FeatureData,
     check_together,
     check_valid,
     name_of_features,
     selected_genes,
+    surely_finite,
 )
+from jaxvelo.annotated.rows_at_a_time import rows_at_a_time
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.graph._aligned import aligned
+from jaxvelo.graph._aligned import empty_aligned
 from jaxvelo.graph._buckets import next_size
 from jaxvelo.graph._row_blocks import RowBlock
 from jaxvelo.transitions import Features
@@ -151,11 +153,9 @@ class FeatureReader:
         v = self._padded(n_velocities, n_genes, len(v_cells))
         self._x.read(gathered, x)
         self._v.read(v_cells, v)
-        for rows in row_ranges(len(block.own), v.itemsize * n_genes):
+        for rows in rows_at_a_time(len(block.own), v.itemsize * n_genes, PIECE):
             found = v[: len(block.own)][rows, : self._n_genes]
-            with np.errstate(invalid="ignore", over="ignore"):
-                suspicious = not np.isfinite(found.sum())
-            if suspicious:
+            if not surely_finite(found):
                 finite = np.isfinite(found)
                 self.valid &= finite.all(axis=0)
                 self.empty[block.own[rows]] = ~finite.any(axis=1)
@@ -163,7 +163,7 @@ class FeatureReader:
 
     def _padded(self, n_rows: int, n_genes: int, n_used: int) -> np.ndarray:
         """Array for rows, which the device can use as it is, zero where it is not filled."""
-        array = aligned((n_rows, n_genes), self._dtype)
+        array = empty_aligned((n_rows, n_genes), self._dtype)
         array[n_used:] = 0
         array[:, self._n_genes :] = 0
         return array
@@ -171,9 +171,7 @@ class FeatureReader:
     def _check_expression(self, piece: Any) -> Any:
         values = piece.data if sp.issparse(piece) else piece
         if values.dtype.kind == "f":
-            with np.errstate(invalid="ignore", over="ignore"):
-                suspicious = not np.isfinite(values.sum())
-            bad = int(np.count_nonzero(~np.isfinite(values))) if suspicious else 0
+            bad = 0 if surely_finite(values) else int(np.count_nonzero(~np.isfinite(values)))
             if bad:
                 raise ValueError(
                     f"Expected finite expression in `{self._x_place}`, found {bad} values that are not among the first "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import zipfile
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-import jaxvelo
+from jaxvelo.annotated.checksums import digest
 
 
 class GeneRecord:
@@ -41,7 +39,7 @@ class GeneRecord:
 
     def __init__(self, folder: Path, name: str, origin: Any):
         self._path = folder / f".{name.replace(os.sep, '_')}.partial.npz"
-        self._origin = hashlib.sha256(json.dumps([jaxvelo.__version__, origin], sort_keys=True).encode()).hexdigest()
+        self._origin = digest(origin)
         self.columns: list[np.ndarray] = []
         try:
             with open(self._path, "rb") as file, np.load(file, allow_pickle=False) as noted:

@@ -9,7 +9,6 @@ what it is computed of: the same call, made again, goes on from there.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ import h5py
 import numpy as np
 from anndata.io import sparse_dataset
 
-import jaxvelo
+from jaxvelo.annotated.checksums import digest
 from jaxvelo.annotated.disk_arrays import file_of
 from jaxvelo.annotated.memory_limit import format_bytes
 from jaxvelo.configuration import logger, settings
@@ -91,9 +90,7 @@ class LayerFile:
     ):
         self._n_stored = n_stored
         self._key, self._shape, self._dtype = key, shape, np.dtype(dtype)
-        # Of another version: a layer may be computed otherwise there.
-        text = json.dumps([jaxvelo.__version__, key, list(shape), self._dtype.str, origin], sort_keys=True)
-        self._origin = hashlib.sha256(text.encode()).hexdigest()
+        self._origin = digest(key, list(shape), self._dtype.str, origin)
         self._name = name = key.replace("/", "_")  # which would be a folder, and a group in the file
         self._path = folder / f"{name}.h5"
         self._partial, self._record = folder / f".{name}.partial.h5", folder / f".{name}.partial.json"

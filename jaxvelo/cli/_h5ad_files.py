@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.whole_files import written_whole
 from jaxvelo.cli._writable import leave_out_unwritable as leave_out_unwritable
 from jaxvelo.configuration import logger
 from jaxvelo.reading import read
@@ -68,9 +68,5 @@ def prepare_folder(out: Path, keep: Path | None = None) -> None:
 
 def write_h5ad(adata: AnnData, path: Path) -> None:
     """Write under a temporary name and rename, so that no half-written file is ever seen."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
+    with written_whole(path) as temporary:
         adata.write_h5ad(temporary, compression="lzf")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
+
+from jaxvelo.annotated.whole_files import written_whole
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -88,15 +89,13 @@ def growing_file(path: Path, adata: AnnData) -> Iterator[GrowingFile]:
     adata
         What the file holds besides.
     """
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        temporary = Path(folder) / path.name
+    with written_whole(path) as temporary:
         with _root(temporary) as root:
             yield GrowingFile(root, adata)
         # A folder cannot be replaced in one step: what was there is removed when the new one is in its place.
         if path.is_dir() or temporary.is_dir():
             with suppress(FileNotFoundError):
-                os.replace(path, Path(folder) / "former")
-        os.replace(temporary, path)
+                os.replace(path, temporary.parent / "former")
 
 
 @contextmanager

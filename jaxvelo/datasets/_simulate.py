@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from jaxvelo.annotated.arguments import is_number
+from jaxvelo.annotated.rows_at_a_time import rows_at_a_time
 from jaxvelo.datasets._fate_tree import (
     BRANCHING,
     COMMITTED,
@@ -254,7 +255,7 @@ class _Molecules:
         time, lineage = self.time[cells], self.lineage[cells]
         on, off = self.on.T, self.off.T
         unspliced, spliced = (np.empty((len(time), len(self.alpha))) for _ in range(2))
-        for rows in _blocks(unspliced.shape, CACHED_VALUES):
+        for rows in rows_at_a_time(*unspliced.shape, CACHED_VALUES):
             of = lineage[rows]
             unspliced[rows], spliced[rows] = splicing_state(
                 time[rows, None], self.alpha, self.beta, self.gamma, on[of], off[of]
@@ -263,14 +264,9 @@ class _Molecules:
 
     def mean(self) -> float:
         """Mean number of molecules of a cell and gene, summed cell by cell so that it depends on no block."""
-        sums = np.concatenate([np.add(*self.of(cells)).sum(axis=1) for cells in _blocks(self.shape, BLOCK_VALUES)])
+        blocks = rows_at_a_time(*self.shape, BLOCK_VALUES)
+        sums = np.concatenate([np.add(*self.of(cells)).sum(axis=1) for cells in blocks])
         return float(np.mean(sums)) / len(self.alpha)
-
-
-def _blocks(shape: tuple[int, ...], n_values: int) -> list[slice]:
-    """Slices of rows with about so many values each."""
-    n_rows = max(1, n_values // shape[1])
-    return [slice(start, min(start + n_rows, shape[0])) for start in range(0, shape[0], n_rows)]
 
 
 def _check_simulation(
@@ -304,11 +300,16 @@ def _check_simulation(
             f"Expected `n_genes` to be at least {len(tree.branches) + 3} (one for each branch and three for the "
             f"trunk), found `{n_genes}`."
         )
+    check_counts(unspliced_fraction, counts_per_gene, dispersion=dispersion, depth_spread=depth_spread)
+
+
+def check_counts(unspliced_fraction: Any, counts_per_gene: Any, **spreads: Any) -> None:
+    """Raise if an argument makes no sense that says how many counts there are, and how they vary."""
     if not is_number(unspliced_fraction) or not 0 < unspliced_fraction < 1:
         raise ValueError(f"Expected `unspliced_fraction` to lie between 0 and 1, found `{unspliced_fraction!r}`.")
     if not is_number(counts_per_gene) or not 0 < counts_per_gene < np.inf:
         raise ValueError(f"Expected `counts_per_gene` to be positive, found `{counts_per_gene!r}`.")
-    for name, value in (("dispersion", dispersion), ("depth_spread", depth_spread)):
+    for name, value in spreads.items():
         if not is_number(value) or not 0 <= value < np.inf:
             raise ValueError(f"Expected `{name}` to be 0 or positive, found `{value!r}`.")
 
@@ -363,7 +364,7 @@ def _layers(
     for name, mean in (("spliced", spliced), ("unspliced", unspliced)):
         for rows in _counts(rng, mean, molecules.shape, dispersion):
             yield name, rows
-    for cells in _blocks(molecules.shape, BLOCK_VALUES) if true_layers else ():
+    for cells in rows_at_a_time(*molecules.shape, BLOCK_VALUES) if true_layers else ():
         u, s = molecules.of(cells)
         yield "true_spliced", s.astype(np.float32)
         yield "true_unspliced", u.astype(np.float32)
@@ -377,7 +378,7 @@ def _counts(
     dispersion: float,
 ) -> Iterator[sp.csr_matrix]:
     """Draw negative binomial counts with variance mean + dispersion mean², block by block."""
-    blocks = _blocks(shape, BLOCK_VALUES)
+    blocks = list(rows_at_a_time(*shape, BLOCK_VALUES))
     noise = copy.deepcopy(rng)
     # The noise of all cells is drawn before the first count. It is drawn twice, and not kept.
     for cells in blocks if dispersion > 0 else ():

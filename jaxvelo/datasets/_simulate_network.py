@@ -8,11 +8,10 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from jaxvelo.annotated.arguments import is_number
 from jaxvelo.datasets._fate_tree import INTERMEDIATE, PROGENITOR
 from jaxvelo.datasets._network_trajectories import STEP, Kinetics, NetworkState, levels, network_trajectories, signal
 from jaxvelo.datasets._regulatory_network import RegulatoryNetwork, backbone_of, n_factors, regulatory_network
-from jaxvelo.datasets._simulate import FATE_COLORS, TRUNK_COLORS
+from jaxvelo.datasets._simulate import FATE_COLORS, TRUNK_COLORS, check_counts
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -332,9 +331,4 @@ def _check_network(
             raise ValueError(f"Expected `{name}` to be at least {least} ({why}), found `{value}`.")
     if n_simulations > n_cells:
         raise ValueError(f"Expected `n_simulations` to be at most `n_cells` ({n_cells}), found `{n_simulations}`.")
-    if not is_number(unspliced_fraction) or not 0 < unspliced_fraction < 1:
-        raise ValueError(f"Expected `unspliced_fraction` to lie between 0 and 1, found `{unspliced_fraction!r}`.")
-    if not is_number(counts_per_gene) or not 0 < counts_per_gene < np.inf:
-        raise ValueError(f"Expected `counts_per_gene` to be positive, found `{counts_per_gene!r}`.")
-    if not is_number(depth_spread) or not 0 <= depth_spread < np.inf:
-        raise ValueError(f"Expected `depth_spread` to be 0 or positive, found `{depth_spread!r}`.")
+    check_counts(unspliced_fraction, counts_per_gene, depth_spread=depth_spread)

@@ -7,7 +7,7 @@ results are float32, as scVelo stores them; half a ulp of a weight is far below 
 import numpy as np
 import scipy.sparse as sp
 
-from jaxvelo.graph._aligned import aligned
+from jaxvelo.graph._aligned import empty_aligned
 
 # Numbers of dense counts at a time: half a gigabyte.
 MOST_NUMBERS = 1 << 27
@@ -64,7 +64,7 @@ def first_moments(weights: sp.csr_matrix, counts: Matrix) -> np.ndarray:
     n_at_once = max(64, MOST_NUMBERS // max(n_cells, 1))
     if n_genes <= n_at_once:
         return np.asarray(weights @ _dense(counts), dtype=np.float32)
-    means = aligned((n_cells, n_genes), np.float32)
+    means = empty_aligned((n_cells, n_genes), np.float32)
     for first in range(0, n_genes, n_at_once):
         genes = slice(first, first + n_at_once)
         means[:, genes] = weights @ _dense(counts[:, genes])  # type: ignore[index] # of SciPy's bases

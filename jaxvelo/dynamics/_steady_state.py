@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxvelo.graph._aligned import aligned
+from jaxvelo.graph._aligned import empty_aligned
 from jaxvelo.order_statistic import order_statistic
 
 # Numbers in one array of a block of genes, on the host.
@@ -196,7 +196,7 @@ def _over_genes(
     for genes in blocks:
         # Sums along contiguous cells are in pairs, and as precise as the compiled ones.
         found = fit(*(np.ascontiguousarray(moment[:, genes].T) for moment in moments), *options)
-        results = results or [aligned((*values.T.shape[:-1], n_genes), values.dtype) for values in found]
+        results = results or [empty_aligned((*values.T.shape[:-1], n_genes), values.dtype) for values in found]
         for result, values in zip(results, found, strict=True):
             result[..., genes] = values.T
     return tuple(results)

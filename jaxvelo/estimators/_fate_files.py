@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import zipfile
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from anndata import AnnData
 
 from jaxvelo import kernels
+from jaxvelo.annotated.whole_files import written_whole
 from jaxvelo.kernels import KernelExpression
 from jaxvelo.kernels._storage import write_kernel
 
@@ -20,14 +20,15 @@ KERNEL, RESULTS = "kernel_file", "results_file"
 
 def write_file(path: Path, kernel: KernelExpression, results: AnnData, write_adata: bool) -> None:
     """Write a kernel, and results that are in an AnnData object of their own, to one file, replaced if it is there."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
-        folder = Path(name)
+    with written_whole(path) as temporary:
+        folder = temporary.parent
         write_kernel(kernel, folder / "kernel.npz", write_adata)
         results.write_h5ad(folder / "results.h5ad", compression="gzip", convert_strings_to_categoricals=False)
-        parts = {KERNEL: "kernel.npz", RESULTS: "results.h5ad"}
-        with open(folder / "estimator.npz", "wb") as file:
-            np.savez(file, **{key: np.fromfile(folder / part, dtype=np.uint8) for key, part in parts.items()})  # type: ignore[arg-type]
-        os.replace(folder / "estimator.npz", path)
+        files = {KERNEL: "kernel.npz", RESULTS: "results.h5ad"}
+        # Read before the file is opened, which may have the name of one of them.
+        parts = {key: np.fromfile(folder / name, dtype=np.uint8) for key, name in files.items()}
+        with open(temporary, "wb") as file:
+            np.savez(file, **parts)  # type: ignore[arg-type]
 
 
 def read_file(path: Path, adata: AnnData | None, copy: bool) -> tuple[KernelExpression, AnnData]:

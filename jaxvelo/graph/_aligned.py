@@ -6,7 +6,7 @@ BYTES = 64
 """JAX takes an array that starts at a multiple of so many bytes without a copy, on a CPU. NumPy's large ones do not."""
 
 
-def aligned(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
+def empty_aligned(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
     """Empty array that JAX takes without a copy on a CPU."""
     dtype = np.dtype(dtype)
     n_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

@@ -36,7 +36,7 @@ def _cut(graph: sp.csr_matrix, cells: np.ndarray, sizes: list[int]) -> list[np.n
     if len(sizes) == 1 or not len(cells):
         return [cells] * len(sizes)
     half = len(sizes) // 2
-    order, n_left = _near_order(graph), sum(sizes[:half])
+    order, n_left = _smoothed_order(graph), sum(sizes[:half])
     parts = []
     for chosen, of_part in ((order[:n_left], sizes[:half]), (order[n_left:], sizes[half:])):
         own = np.sort(chosen)
@@ -45,7 +45,7 @@ def _cut(graph: sp.csr_matrix, cells: np.ndarray, sizes: list[int]) -> list[np.n
     return parts
 
 
-def _near_order(graph: sp.csr_matrix) -> np.ndarray:
+def _smoothed_order(graph: sp.csr_matrix) -> np.ndarray:
     """Order of the cells in which neighbours are near; of a symmetric graph with weights."""
     n_cells = graph.shape[0]
     share = 1 / np.maximum(np.asarray(graph.sum(axis=1)).ravel(), 1)

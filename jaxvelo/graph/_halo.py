@@ -58,6 +58,10 @@ class Halo(eqx.Module):
         of_cells
             Values whose first axis are the cells. Of an array on the host, no more is copied than the devices of this
             process get.
+
+        Returns
+        -------
+        Values in the order of :attr:`cells`, shape ``(rows, ...)``, each device with those of its own rows.
         """
         sharding = NamedSharding(self.mesh, PartitionSpec(self.mesh.axis_names))
         if not isinstance(of_cells, np.ndarray):
@@ -74,6 +78,11 @@ class Halo(eqx.Module):
         ----------
         of_cells
             Arrays in the order of :meth:`place`, in a tree.
+
+        Returns
+        -------
+        A tree of arrays that are longer: each device has the values of its own cells, those that it receives in the
+        first round, and so on, where :attr:`rows` and :attr:`columns` find them.
         """
         axes = self.mesh.axis_names
         by_row = PartitionSpec(axes)
@@ -91,7 +100,17 @@ class Halo(eqx.Module):
         return jax.shard_map(on_device, mesh=self.mesh, in_specs=by_row, out_specs=by_row)(of_cells, self.sent)
 
     def of_rows(self, of_cells: Array) -> tuple[Array, ...]:
-        """Values of each row's own cell, bucket by bucket."""
+        """Values of each row's own cell, bucket by bucket.
+
+        Parameters
+        ----------
+        of_cells
+            An array in the order of :meth:`place`.
+
+        Returns
+        -------
+        One array for each bucket, shape ``(rows, ...)``.
+        """
         by_row = PartitionSpec(self.mesh.axis_names)
 
         def on_device(own):

@@ -138,6 +138,28 @@ def row_blocks(
         yield RowBlock(own, np.flatnonzero(is_gathered), start)
 
 
+def rows_among(matrix: sp.csr_matrix, own: Int[np.ndarray, " own"], cells: Int[np.ndarray, " some"]) -> sp.csr_matrix:
+    """Rows of a matrix of cells and cells, with columns for some cells: all that the rows have entries of.
+
+    Parameters
+    ----------
+    matrix
+        Matrix of shape (cells, cells).
+    own
+        Cells of the rows.
+    cells
+        Cells of the columns, each once; others than those of the entries, too.
+
+    Returns
+    -------
+    Matrix of shape (own, some), whose entries are in the order in which they are in the whole one.
+    """
+    rows = matrix[own]
+    place = np.empty(matrix.shape[1], dtype=matrix.indices.dtype)
+    place[cells] = np.arange(len(cells), dtype=place.dtype)
+    return sp.csr_matrix((rows.data, place[rows.indices], rows.indptr), shape=(len(own), len(cells)))
+
+
 def _most(n_bytes: Callable[[int], Any], budget: int, limit: int) -> int:
     """Largest number up to a limit whose bytes are within the budget."""
     low, high = 0, limit

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from anndata import AnnData
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.names import text_of
+from jaxvelo.annotated.whole_files import written_whole
 from jaxvelo.configuration import logger
 
 
@@ -51,16 +51,15 @@ def write_file(
     for name, matrix in matrices.items():
         if matrix is not None:
             arrays |= {f"{name}/{part}": getattr(matrix, part) for part in ("data", "indices", "indptr")}
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+    with written_whole(path) as temporary:
         if write_adata:
             # Writing a backed object would tie it to the new file.
             adata = adata.to_memory() if adata.isbacked else adata
-            adata.write_h5ad(Path(folder) / "adata.h5ad", convert_strings_to_categoricals=False)
-            arrays["adata"] = np.fromfile(Path(folder) / "adata.h5ad", dtype=np.uint8)
-        temporary = Path(folder) / "kernel.npz"
+            stored = temporary.parent / "adata.h5ad"
+            adata.write_h5ad(stored, convert_strings_to_categoricals=False)
+            arrays["adata"] = np.fromfile(stored, dtype=np.uint8)
         with open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)
 
 
 def read_file(

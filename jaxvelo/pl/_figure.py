@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxvelo.annotated.whole_files import written_whole
 from jaxvelo.configuration import is_positive, is_size, settings
 
 if TYPE_CHECKING:
@@ -207,11 +208,10 @@ def save_figure(figure: Any, path: Path, dpi: float | None) -> None:
     """Write a figure under a temporary name and rename it, so that no half-written file is ever seen."""
     params = settings.figure_params
     style = {"transparent": True} if params.transparent else {"facecolor": figure.get_facecolor()}
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, dpi=dpi or params.dpi_save, bbox_inches="tight", **style)
-        os.replace(temporary, path)
+        with written_whole(path) as temporary:
+            figure.savefig(temporary, dpi=dpi or params.dpi_save, bbox_inches="tight", **style)
     except OSError as error:
         raise type(error)(f"Expected to write the picture to `{path}`, but: {error}. Name another file.") from error
     except ValueError as error:  # such as too many pixels
@@ -220,8 +220,6 @@ def save_figure(figure: Any, path: Path, dpi: float | None) -> None:
             f"Expected a picture that `{path.suffix}` can hold, found {width:g} x {height:g} inches at "
             f"{dpi or params.dpi_save:g} dots per inch: {error} Choose a smaller `figsize` or `dpi`."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def finish_figure(figure: Any, path: Path | None, dpi: float | None, show: bool | None) -> Any:

@@ -21,8 +21,13 @@ MEND_COUNTS = "Put counts there, from before any scaling or centering, with zero
 def read_layer(adata: AnnData, name: str) -> Any:
     """Return a layer of counts, checked, or say that it is missing."""
     remedy = "Read the data from a file with spliced and unspliced counts, or store them under that key."
+    return checked_layer(require_key(adata.layers, name, "adata.layers", remedy), name)
+
+
+def checked_layer(matrix: Any, name: str) -> Any:
+    """Counts of a layer, as they can be calculated with, or an error that says what is wrong with them."""
     where = f"adata.layers[{name!r}]"
-    counts = readable(where, require_key(adata.layers, name, "adata.layers", remedy))
+    counts = readable(where, matrix)
     check_non_negative(where, counts, MEND_COUNTS)
     return counts
 

@@ -34,11 +34,16 @@ class Counts(NamedTuple):
         return self.x if name == "X" else self.layers[name]
 
 
-def read_counts(adata: AnnData, names: Iterable[str] = ()) -> Counts:
-    """Read the layers of counts that there are, the ones named, and X."""
+def require_cells_and_genes(adata: AnnData) -> None:
+    """Raise a ValueError if there are none, or if the object is backed by a file."""
     require_in_memory(adata)
     if 0 in adata.shape:
         raise ValueError(f"Expected cells and genes in `adata`, found {adata.n_obs} cells and {adata.n_vars} genes.")
+
+
+def read_counts(adata: AnnData, names: Iterable[str] = ()) -> Counts:
+    """Read the layers of counts that there are, the ones named, and X."""
+    require_cells_and_genes(adata)
     there = [name for name in COUNT_LAYERS if name in adata.layers]
     layers = {name: read_layer(adata, name) for name in dict.fromkeys([*there, *names])}
     if not set(LAYERS) <= set(layers):

@@ -53,10 +53,7 @@ def highly_variable_genes(logarithms: Any, n_top_genes: int, flavor: str) -> pd.
     ----------
     Satija et al. (2015), Nature Biotechnology 33, 495; Zheng et al. (2017), Nature Communications 8, 14049.
     """
-    n_cells = logarithms.shape[0]
-    if n_cells < 2:
-        raise ValueError(f"Expected at least 2 cells to look for highly variable genes, found {n_cells}.")
-    return ranked_by_dispersion(*sums_of_genes(logarithms, flavor), n_cells, n_top_genes, flavor)
+    return ranked_by_dispersion(*sums_of_genes(logarithms, flavor), logarithms.shape[0], n_top_genes, flavor)
 
 
 def sums_of_genes(logarithms: Any, flavor: str) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +70,9 @@ def sums_of_genes(logarithms: Any, flavor: str) -> tuple[np.ndarray, np.ndarray]
 def ranked_by_dispersion(
     total: np.ndarray, total_of_squares: np.ndarray, n_cells: int, n_top_genes: int, flavor: str
 ) -> pd.DataFrame:
-    """Result of :func:`highly_variable_genes` by the sums of :func:`sums_of_genes`."""
+    """Result of :func:`highly_variable_genes`, or its error, by the sums of :func:`sums_of_genes`."""
+    if n_cells < 2:
+        raise ValueError(f"Expected at least 2 cells to look for highly variable genes, found {n_cells}.")
     mean, mean_square = total / n_cells, total_of_squares / n_cells
     variance = (mean_square - mean**2) * n_cells / (n_cells - 1)
     expressed = mean > 0

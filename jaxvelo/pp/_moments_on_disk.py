@@ -10,8 +10,9 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
+from jaxvelo.annotated.arrays import place_of
 from jaxvelo.annotated.checksums import checksum
-from jaxvelo.annotated.counts import check_non_negative, readable
+from jaxvelo.annotated.counts import floating_type
 from jaxvelo.annotated.disk_arrays import (
     GatheredRows,
     check_readable,
@@ -23,8 +24,8 @@ from jaxvelo.annotated.disk_arrays import (
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
 from jaxvelo.annotated.memory_limit import for_pieces_and_blocks, within
 from jaxvelo.dynamics import first_moments
-from jaxvelo.graph._row_blocks import RowBlock, near_order, read_ahead, row_blocks
-from jaxvelo.pp._count_layers import LAYERS, MEND_COUNTS, report, states_of_layers
+from jaxvelo.graph._row_blocks import RowBlock, near_order, read_ahead, row_blocks, rows_among
+from jaxvelo.pp._count_layers import LAYERS, checked_layer, report, states_of_layers
 
 
 def counts_on_disk(adata: AnnData) -> bool:
@@ -35,7 +36,8 @@ def counts_on_disk(adata: AnnData) -> bool:
 def require_normalized(adata: AnnData, enforce: bool | None) -> None:
     """Raise a ValueError if counts on disk are raw, as far as evenly spaced cells tell."""
     cells = evenly_spaced(adata.n_obs)
-    layers = {name: checked(read_rows(adata.layers[name], cells, _place(name)), name) for name in LAYERS}
+    found = {name: read_rows(adata.layers[name], cells, place_of(name, "layers")) for name in LAYERS}
+    layers = {name: checked_layer(rows, name) for name, rows in found.items()}
     if enforce is None:
         states = states_of_layers(adata, layers, cells)
         if any(state.kind != "normalized" for state in states.values()):
@@ -75,16 +77,16 @@ def moments_to_disk(
     ValueError
         If the budget is too small, or counts are negative or not finite.
     """
-    check_readable(counts, _place(name))
+    where = place_of(name, "layers")
+    check_readable(counts, where)
     n_genes = counts.shape[1]
-    dtype = counts.dtype if counts.dtype.kind == "f" and counts.dtype.itemsize > 2 else np.dtype(np.float32)
-    dtype = dtype.newbyteorder("=")
-    origin = ["moments", identity_of(counts, _place(name)), checksum(weights.indptr, weights.indices)]
+    dtype = floating_type(counts.dtype)
+    origin = ["moments", identity_of(counts, where), checksum(weights.indptr, weights.indices)]
     layer = LayerFile(layer_folder(folder_of), key, counts.shape, np.float32, origin)
     if layer.is_whole:
         return layer.finish()
     piece, for_blocks = for_pieces_and_blocks(budget)
-    rows = GatheredRows(counts, _place(name), dtype, check=partial(checked, name=name), piece=piece)
+    rows = GatheredRows(counts, where, dtype, check=partial(checked_layer, name=name), piece=piece)
 
     def n_bytes(n_own, n_gathered):
         # The rows of two blocks, one of which is being read; the means, in the type of the counts and in single
@@ -95,27 +97,12 @@ def moments_to_disk(
         cells = np.sort(block.gathered)
         return cells, rows.read(cells, rows.empty(len(cells)))
 
-    order = near_order(weights)
-    local = np.zeros(len(order), dtype=weights.indices.dtype)
-    blocks = row_blocks(weights, order, n_bytes, for_blocks, layer.position)
+    blocks = row_blocks(weights, near_order(weights), n_bytes, for_blocks, layer.position)
     try:
         with within(budget):
             for block, (cells, gathered) in read_ahead(read, blocks):
-                own = weights[block.own]
-                local[cells] = np.arange(len(cells))
-                means = sp.csr_matrix((own.data, local[own.indices], own.indptr), shape=(len(block.own), len(cells)))
-                layer.write(block.own, first_moments(means, gathered), block.end)
+                means = first_moments(rows_among(weights, block.own, cells), gathered)
+                layer.write(block.own, means, block.end)
     finally:
         layer.close()
     return layer.finish()
-
-
-def checked(matrix: Any, name: str) -> Any:
-    """Counts that were read, as they can be calculated with, or an error that says what is wrong with them."""
-    matrix = readable(_place(name), matrix)
-    check_non_negative(_place(name), matrix, MEND_COUNTS)
-    return matrix
-
-
-def _place(name: str) -> str:
-    return f"adata.layers[{name!r}]"

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
+from jaxvelo.annotated.arrays import place_of
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.counts import (
     cell_sizes,
@@ -33,10 +34,16 @@ from jaxvelo.annotated.entries import layer_names
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
 from jaxvelo.configuration import logger
 from jaxvelo.pp._count_layers import COUNT_LAYERS, LAYERS, MEND_COUNTS, initial_size, size_key
-from jaxvelo.pp._count_matrices import chosen_to_normalize, holds_counts, note_logarithms, read_counts, states_of
+from jaxvelo.pp._count_matrices import (
+    chosen_to_normalize,
+    holds_counts,
+    note_logarithms,
+    read_counts,
+    require_cells_and_genes,
+    states_of,
+)
 from jaxvelo.pp._gene_filter import passing, shared_counts
 from jaxvelo.pp._highly_variable_genes import mark_highly_variable, ranked_by_dispersion, sums_of_genes
-from jaxvelo.pp._in_place import require_in_memory
 
 Transform = Callable[[Any, slice], Any]
 
@@ -69,15 +76,13 @@ def normalized_on_disk(adata: AnnData, choices: Choices) -> AnnData:
     In memory are some numbers of each cell and of each gene, and the rows that are read at a time. What changes is
     written to files, sparse where it was sparse. What X and the layers hold is told from evenly spaced cells.
     """
-    require_in_memory(adata)
-    if 0 in adata.shape:
-        raise ValueError(f"Expected cells and genes in `adata`, found {adata.n_obs} cells and {adata.n_vars} genes.")
+    require_cells_and_genes(adata)
     names = dict.fromkeys([*(name for name in COUNT_LAYERS if name in adata.layers), *choices.targets])
     matrices: dict[str, Any] = {name: adata.layers[name] for name in names}
     if adata.X is not None:
         matrices["X"] = adata.X
     for name, matrix in matrices.items():
-        check_readable(matrix, _place(name))
+        check_readable(matrix, place_of(name, "layers"))
     statistics = _Statistics(matrices, adata.shape)
     x_is_spliced = "spliced" in matrices and statistics.is_zero.get("X", True)
     if x_is_spliced:
@@ -93,7 +98,7 @@ def normalized_on_disk(adata: AnnData, choices: Choices) -> AnnData:
         obs=adata.obs.iloc[cells],
         var=adata.var[[]],
         uns={"log1p": adata.uns["log1p"]} if "log1p" in adata.uns else {},
-        layers={name: read_rows(matrices[name], cells, _place(name)) for name in names},
+        layers={name: read_rows(matrices[name], cells, place_of(name, "layers")) for name in names},
     )
     states = states_of(sample, read_counts(sample, choices.targets))
     raw, chosen = chosen_to_normalize(states, choices.targets, choices.enforce)
@@ -164,7 +169,7 @@ def normalized_on_disk(adata: AnnData, choices: Choices) -> AnnData:
             continue
         factor = checksum(factors[name]) if name in factors else None
         logarithm = name == "X" and takes_logarithm
-        origin = ["normalized", identity_of(matrix, _place(name)), factor, checksum(genes), logarithm]
+        origin = ["normalized", identity_of(matrix, place_of(name, "layers")), factor, checksum(genes), logarithm]
         read = partial(_pieces, matrix, name, is_count=name in matrices)
         written[name] = _write(folder, name, read, partial(transform, name), matrix, genes, origin)
     kept = adata.raw
@@ -219,20 +224,17 @@ class _Statistics:
         return self._totals[name]
 
 
-def _place(name: str) -> str:
-    return "adata.X" if name == "X" else f"adata.layers[{name!r}]"
-
-
 def _pieces(
     matrix: Any, name: str, is_count: bool = True, x_may_be_negative: bool = True
 ) -> Iterator[tuple[slice, Any]]:
     """Rows of a matrix, some at a time, checked where they are counts."""
-    for rows, found in read_in_ranges(matrix, _place(name)):
-        piece = readable(_place(name), found)
+    where = place_of(name, "layers")
+    for rows, found in read_in_ranges(matrix, where):
+        piece = readable(where, found)
         if name == "X" and x_may_be_negative:
-            check_finite(_place(name), piece, MEND_COUNTS)
+            check_finite(where, piece, MEND_COUNTS)
         elif is_count:
-            check_non_negative(_place(name), piece, MEND_COUNTS)
+            check_non_negative(where, piece, MEND_COUNTS)
         yield rows, piece
 
 
@@ -246,8 +248,8 @@ def _write(
     origin: Sequence[Any],
 ) -> Any:
     """Write what is made of the rows of a matrix to a file: sparse if they are."""
-    first = read_rows(matrix, np.arange(1), _place(name))
-    example = transform(readable(_place(name), first), slice(0, 1))
+    where = place_of(name, "layers")
+    example = transform(readable(where, read_rows(matrix, np.arange(1), where)), slice(0, 1))
     n_stored = None
     if sp.issparse(example):
         n_stored = sum(int(sp.csr_matrix(piece[:, genes]).nnz) for _, piece in read())

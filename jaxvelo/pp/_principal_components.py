@@ -11,6 +11,8 @@ import scipy.sparse as sp
 from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, svds
 
+from jaxvelo.annotated.rows_at_a_time import rows_at_a_time
+
 ROUNDING = 1e-14
 BLOCK = 1 << 22
 """Dense numbers at a time."""
@@ -71,7 +73,8 @@ def principal_components(matrix: Any, n_components: int, seed: int = 0) -> Princ
     order = np.argsort(-size)
     size, right = size[order], _with_signs(right[:, order])
     coordinates = np.empty((n_cells, n_components), dtype=np.float32)
-    for some in _blocks_of_rows(x):  # of all at once, the product would take a copy in double precision
+    # Of all at once, the product would take a copy in double precision.
+    for some in rows_at_a_time(n_cells, n_genes, BLOCK):
         coordinates[some] = x[some] @ right - mean @ right
     variance = size**2 / (n_cells - 1)
     return PrincipalComponents(coordinates, right, variance, variance / total)
@@ -116,15 +119,9 @@ def principal_components_in_blocks(
     return PrincipalComponents(coordinates, loadings, variance, variance / whole)
 
 
-def _blocks_of_rows(x: Any) -> Iterator[slice]:
-    """Give the numbers of the rows, some at a time."""
-    n_rows = max(1, BLOCK // x.shape[1])
-    return (slice(start, start + n_rows) for start in range(0, x.shape[0], n_rows))
-
-
 def _dense_rows(x: Any) -> Iterator[Float[np.ndarray, "some genes"]]:
     """Give the rows, some at a time, dense and in double precision."""
-    for rows in _blocks_of_rows(x):
+    for rows in rows_at_a_time(x.shape[0], x.shape[1], BLOCK):
         block = x[rows]
         yield (block.toarray() if sp.issparse(block) else block).astype(np.float64)
 

@@ -13,10 +13,10 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
+from jaxvelo.annotated.arrays import place_of
 from jaxvelo.annotated.checksums import checksum
-from jaxvelo.annotated.counts import check_non_negative, readable
+from jaxvelo.annotated.counts import floating_type
 from jaxvelo.annotated.disk_arrays import GatheredRows, check_readable, identity_of, is_on_disk, read_columns
-from jaxvelo.annotated.entries import require_key
 from jaxvelo.annotated.gene_records import GeneRecord
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
 from jaxvelo.annotated.memory_limit import for_pieces_and_blocks, within
@@ -28,8 +28,8 @@ from jaxvelo.dynamics import (
     steady_residual_of_second_moments,
     stochastic_steady_state,
 )
-from jaxvelo.graph._row_blocks import BudgetTooSmall, RowBlock, near_order, read_ahead, row_blocks
-from jaxvelo.tl._velocity_genes import default_floats, fit_steady_state
+from jaxvelo.graph._row_blocks import BudgetTooSmall, RowBlock, near_order, read_ahead, row_blocks, rows_among
+from jaxvelo.tl._velocity_genes import checked_counts, default_floats, find_counts, fit_steady_state
 
 MOMENTS, COUNTS = ("Ms", "Mu"), ("spliced", "unspliced")
 
@@ -98,7 +98,7 @@ def steady_states_on_disk(
         if needed > for_pieces_and_blocks(budget)[1]:
             raise BudgetTooSmall(needed)
     folder = layer_folder(list(layers.values()))
-    identities = [identity_of(layer, _place(name)) for name, layer in layers.items()]
+    identities = [identity_of(layer, place_of(name, "layers")) for name, layer in layers.items()]
     origin: list[Any] = [identities, options, str(jnp.result_type(float))]
     records = [GeneRecord(folder, f"{vkey}_deterministic", origin)]
     fit, largest = _deterministic(layers, options, records[0], budget)
@@ -126,21 +126,9 @@ def steady_states_on_disk(
 
 
 def _layer(adata: AnnData, name: str) -> Any:
-    origin = "Compute it with `jaxvelo.pp.moments(adata)`." if name in MOMENTS else "Store the counts there."
-    layer = require_key(adata.layers, name, "adata.layers", origin)
-    check_readable(layer, _place(name))
+    layer = find_counts(adata, name)
+    check_readable(layer, place_of(name, "layers"))
     return layer
-
-
-def _place(name: str) -> str:
-    return f"adata.layers[{name!r}]"
-
-
-def _checked(matrix: Any, name: str) -> Any:
-    origin = "Compute it with `jaxvelo.pp.moments(adata)`." if name in MOMENTS else "Store the counts there."
-    matrix = readable(_place(name), matrix)
-    check_non_negative(_place(name), matrix, f"{origin} Leave out the genes or cells that are not finite or negative.")
-    return matrix
 
 
 def _bytes_of_gene(n_cells: int, stochastic: bool) -> int:
@@ -204,7 +192,7 @@ def _stochastic(
 
 def _read(layers: dict[str, Any], name: str, genes: np.ndarray, budget: int) -> np.ndarray:
     piece = for_pieces_and_blocks(budget)[0]
-    return read_columns(layers[name], genes, _place(name), partial(_checked, name=name), piece)
+    return read_columns(layers[name], genes, place_of(name, "layers"), partial(checked_counts, name=name), piece)
 
 
 class _Residuals:
@@ -227,7 +215,7 @@ class _Residuals:
     def write(self, folder: Path, vkey: str, identities: list[Any], budget: int) -> dict[str, Any]:
         """Write the velocities, and of the second moments those, to files; identities tell the layers."""
         keys = [vkey] if self._weights is None else [vkey, f"variance_{vkey}"]
-        fit = [checksum(*map(np.ascontiguousarray, (self._slope, self._offset, self._of_fitted[2], self._fitted)))]
+        fit = [checksum(self._slope, self._offset, self._of_fitted[2], self._fitted)]
         graph = [] if self._weights is None else [checksum(self._weights.indptr, self._weights.indices)]
         origin = ["velocity", *fit, *graph, identities]
         shape = self._layers["Ms"].shape
@@ -247,10 +235,10 @@ class _Residuals:
         readers = {
             name: GatheredRows(
                 layer,
-                _place(name),
-                _floating(layer.dtype, at_least=np.float32 if name in COUNTS else None),
+                place_of(name, "layers"),
+                floating_type(layer.dtype) if name in COUNTS else layer.dtype.newbyteorder("="),
                 self._fitted if name in COUNTS else None,
-                partial(_checked, name=name),
+                partial(checked_counts, name=name),
                 piece,
             )
             for name, layer in self._layers.items()
@@ -276,9 +264,7 @@ class _Residuals:
         residual = steady_residual(s, u, self._slope, self._offset).astype(self._dtype)
         if self._weights is None:
             return [residual]
-        own, cells = self._weights[block.own], np.sort(block.gathered)
-        places = np.searchsorted(cells, own.indices)
-        local = sp.csr_matrix((own.data, places, own.indptr), shape=(len(block.own), len(cells)))
+        local = rows_among(self._weights, block.own, np.sort(block.gathered))
         ss, us = map(default_floats, second_moments(local, rows["spliced"], rows["unspliced"]))
         slope, offset, offset2 = self._of_fitted
         s, u = s[:, self._fitted], u[:, self._fitted]
@@ -286,9 +272,3 @@ class _Residuals:
         residual2 = np.zeros(residual.shape, dtype=self._dtype)
         residual2[:, self._fitted] = steady_residual_of_second_moments(s, u, ss, us, slope, offset, offset2)
         return [residual, residual2]
-
-
-def _floating(dtype: np.dtype, at_least: Any) -> np.dtype:
-    """Type in which rows are held: that of the layer, and for counts a floating one, not of half precision."""
-    dtype = dtype.newbyteorder("=")
-    return np.dtype(at_least) if at_least and not (dtype.kind == "f" and dtype.itemsize > 2) else dtype

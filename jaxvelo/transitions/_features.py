@@ -39,7 +39,23 @@ class Features(eqx.Module):
     def on_devices(
         cls, x: Any, v: Any, halo: Halo | None, n_genes: Int[Array | np.ndarray, ""] | None = None
     ) -> Features:
-        """Expression and velocity in the order of the cells, shared out to the devices if there is a halo."""
+        """Share expression and velocity out to the devices of a halo.
+
+        Parameters
+        ----------
+        x, v
+            Expression and velocity in the order of the cells, shape ``(cells, genes)``. Of arrays on the host, no more
+            is copied than the devices of this process get.
+        halo
+            Where the cells are, see :attr:`NeighborGraph.halo <jaxvelo.graph.NeighborGraph.halo>`; all stay together
+            if ``None``.
+        n_genes
+            Number of genes; all columns if ``None``.
+
+        Returns
+        -------
+        Features in the order of :meth:`Halo.place <jaxvelo.graph.Halo.place>`; of the cells without a halo.
+        """
         place = jnp.asarray if halo is None else halo.place
         return cls(place(x), place(v), n_genes, halo)  # type: ignore[arg-type]
 

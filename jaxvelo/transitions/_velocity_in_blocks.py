@@ -15,7 +15,7 @@ from jaxvelo.graph import Edges, NeighborGraph
 from jaxvelo.graph._row_blocks import LocalGraphs, RowBlock, near_order, read_ahead, row_blocks
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._transition_function import Probabilities
-from jaxvelo.transitions.velocity import Velocity, softmax_with_scale, velocity_details
+from jaxvelo.transitions.velocity import Velocity, softmax_with_scale, velocity_details, without_scale
 
 ReadFeatures = Callable[[RowBlock, int, int], Features]
 """Features of a block: expression of the cells that it gathers, in their order, and velocity of the first of them.
@@ -94,10 +94,10 @@ def velocity_in_blocks(
     stream = _Stream(LocalGraphs(graph, blocks), blocks, read, needs_all_velocities(velocity), sharding)
     scale = velocity.softmax_scale
     if velocity.model == "deterministic" or scale is None:
-        without_scale = eqx.tree_at(lambda v: v.log_scale, velocity, None, is_leaf=lambda leaf: leaf is None)
+        of_logits = without_scale(velocity)
         mask = [np.asarray(of_bucket) for of_bucket in edges.mask]
         logits, defined = stream.of_all(
-            lambda pattern, features, _, mask: _similarities(without_scale, pattern, mask, features), None, mask
+            lambda pattern, features, _, mask: _similarities(of_logits, pattern, mask, features), None, mask
         )
         support, scale = _support_and_scale(velocity, graph.pattern, edges.mask, logits, defined)
         if velocity.model == "deterministic":

@@ -250,11 +250,15 @@ def evaluate_logits(
 ) -> tuple[Probabilities, tuple[Array, ...], Array]:
     """Results of :meth:`Velocity.logits`, compiled, with the automatic scale if the transition function has none."""
     scale = velocity.softmax_scale
-    without_scale = eqx.tree_at(lambda v: v.log_scale, velocity, None, is_leaf=lambda leaf: leaf is None)
     logits, support, automatic = _evaluate_logits(
-        without_scale, graph.pattern, graph.edges[velocity.edges_name].mask, features
+        without_scale(velocity), graph.pattern, graph.edges[velocity.edges_name].mask, features
     )
     return logits, support, automatic if scale is None else scale
+
+
+def without_scale(velocity: Velocity) -> Velocity:
+    """The same with the automatic scale: for programs that do not know the scale, and are shared."""
+    return eqx.tree_at(lambda v: v.log_scale, velocity, None, is_leaf=lambda leaf: leaf is None)
 
 
 @eqx.filter_jit

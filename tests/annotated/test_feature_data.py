@@ -10,7 +10,7 @@ from jaxvelo import datasets, pp, tl
 from jaxvelo.annotated import feature_data
 from jaxvelo.annotated.feature_data import FeatureData
 from jaxvelo.dynamics import _moments
-from jaxvelo.graph._aligned import aligned
+from jaxvelo.graph._aligned import empty_aligned
 from jaxvelo.graph._blocks import on_cpu
 from jaxvelo.graph._buckets import next_size
 from tests.annotated.six_cells import MASK, N
@@ -124,7 +124,7 @@ def test_large_arrays_are_used_where_they_are(cells, monkeypatch, logged):
     """All genes, of the right type, where JAX needs them: no copy, no padding."""
     dtype = jnp.result_type(float)
     for key in ("Ms", "velocity"):
-        layer = aligned((N, N), dtype)
+        layer = empty_aligned((N, N), dtype)
         layer[:] = cells.layers[key]
         cells.layers[key] = layer
     assert FeatureData(cells).features().x.shape == (next_size(N), next_size(N))

@@ -4,7 +4,7 @@ import pytest
 import scipy.sparse as sp
 
 import jaxvelo as jv
-from jaxvelo.pp._highly_variable_genes import FLAVORS, highly_variable_genes
+from jaxvelo.pp._highly_variable_genes import FLAVORS, highly_variable_genes, ranked_by_dispersion
 
 COLUMNS = ["means", "dispersions", "dispersions_norm"]
 
@@ -91,6 +91,8 @@ def test_fewer_genes_that_vary_than_asked_for():
 def test_what_cannot_be_ranked_is_an_error(flavor):
     with pytest.raises(ValueError, match=r"at least 2 cells.*found 1"):
         highly_variable_genes(np.ones((1, 5)), 2, flavor)
+    with pytest.raises(ValueError, match=r"at least 2 cells.*found 1"):  # as of counts on disk
+        ranked_by_dispersion(np.ones(5), np.ones(5), 1, 2, flavor)
     with pytest.raises(
         ValueError, match=rf"found none among 5 genes with `flavor='{flavor}'`.*Leave out `n_top_genes`"
     ):
