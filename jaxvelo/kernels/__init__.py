@@ -9,6 +9,7 @@ from jaxvelo.kernels._connectivity_kernel import ConnectivityKernel
 from jaxvelo.kernels._kernel import Kernel, from_adata, read
 from jaxvelo.kernels._neighbor_kernel import NeighborKernel
 from jaxvelo.kernels._precomputed_kernel import PrecomputedKernel
+from jaxvelo.kernels._pseudotime_kernel import PseudotimeKernel
 from jaxvelo.kernels._velocity_kernel import VelocityKernel
 from jaxvelo.kernels._weights import Constant
 
@@ -22,6 +23,7 @@ __all__ = [
     "KernelMul",
     "NeighborKernel",
     "PrecomputedKernel",
+    "PseudotimeKernel",
     "VelocityKernel",
     "from_adata",
     "read",

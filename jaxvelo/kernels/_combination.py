@@ -231,6 +231,8 @@ class Combination(KernelExpression):
         self._kernels, self._places = _numbered(self.operands)
         self._result: Transitions | None = None
         self._made_of: tuple[Transitions | None, ...] = ()
+        self._joined: GraphData | None = None
+        self._joined_of: tuple[GraphData | None, ...] = (None,) * len(self._kernels)
 
     @property
     def kernels(self) -> tuple[KernelExpression, ...]:
@@ -317,11 +319,16 @@ class Combination(KernelExpression):
         assert self._result is not None
         return self._result.matrix
 
-    @functools.cached_property
+    @property
     def graph_data(self) -> GraphData:
         """The sparse matrices of all basic kernels."""
-        first, *others = self.kernels
-        return functools.reduce(lambda data, k: data.with_matrices(k.graph_data.matrices), others, first.graph_data)
+        now = tuple(kernel.graph_data for kernel in self.kernels)
+        if not all(a is b for a, b in zip(self._joined_of, now, strict=True)):
+            first, *others = now
+            self._joined = functools.reduce(lambda data, other: data.with_matrices(other.matrices), others, first)
+            self._joined_of = now
+        assert self._joined is not None
+        return self._joined
 
     @property
     def conn_key(self) -> str | None:
