@@ -249,8 +249,8 @@ def checked_time(time: np.ndarray, key: str) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(time))
     if len(bad):
         raise ValueError(
-            f"Expected a finite time of each cell in `adata.obs[{key!r}]`, found {len(bad)} cells without, the first of "
-            f"them {bad[0]}. Remove these cells, or compute their times."
+            f"Expected a finite time of each cell in `adata.obs[{key!r}]`, found {len(bad)} cells without, the first "
+            f"of them {bad[0]}. Remove these cells, or compute their times."
         )
     if len(time) and time.min() == time.max():
         raise ValueError(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from jaxvelo.graph import Edges
 from jaxvelo.graph._normalized_rows import uniform
@@ -113,8 +113,13 @@ class Pseudotime(TransitionFunction):
         if callable(self.scheme):
             whole = jnp.sum(parts, axis=1)
             whole = whole - jnp.min(whole) if self.backward else whole
-            return normalized(pattern, [self._of_function(whole, *of) for of in zip(*buckets, strict=True)], own.mask)
-        places = [None] * len(pattern.rows) if self.order_name is None else edges[self.order_name].values
+            of_function = jax.vmap(self.scheme)
+            biased = [
+                jnp.where(mask, of_function(whole[rows].astype(w.dtype), whole[columns].astype(w.dtype), w), 0)
+                for rows, columns, w, mask in zip(*buckets, strict=True)
+            ]
+            return normalized(pattern, tuple(biased), own.mask)
+        places: Any = [None] * len(pattern.rows) if self.order_name is None else edges[self.order_name].values
         biased = []
         for rows, columns, weights, mask, place in zip(*buckets, places, strict=True):
             later = jnp.sum((parts[columns] - parts[rows][:, None]).astype(weights.dtype), axis=-1)
@@ -123,7 +128,7 @@ class Pseudotime(TransitionFunction):
             else:
                 fallback = uniform(rows, columns, mask, weights.dtype)
                 biased.append(self._softly(later, weights, mask & (weights > 0), fallback))
-        return normalized(pattern, biased, own.mask) if self.scheme == "hard" else tuple(biased)
+        return normalized(pattern, tuple(biased), own.mask) if self.scheme == "hard" else tuple(biased)
 
     def reads(self):
         """The edges and the times."""
@@ -165,7 +170,8 @@ class Pseudotime(TransitionFunction):
     ) -> Float[Array, "rows width"]:
         # In logarithms: with a small nu, weights of earlier cells are too small for single precision, though a row may
         # have no others.
-        assert self.log_b is not None and self.log_nu is not None
+        assert self.log_b is not None
+        assert self.log_nu is not None
         b, nu = (jnp.exp(log).astype(weights.dtype) for log in (self.log_b, self.log_nu))
         earlier = later < 0
         z = jnp.where(earlier, -b * later, 0)
@@ -176,17 +182,6 @@ class Pseudotime(TransitionFunction):
         loss = jnp.where(has_others, (1 / nu - 1) * jnp.log(jnp.asarray(2, weights.dtype)), 0)
         logits = jnp.log(jnp.where(support, weights, 1)) - jnp.where(earlier, loss + growth / nu, 0)
         return softmax(logits, support, jnp.ones((), weights.dtype), fallback)
-
-    def _of_function(
-        self,
-        time: Float[Array, " cells"],
-        rows: Int[Array, " rows"],
-        columns: Int[Array, "rows width"],
-        weights: Float[Array, "rows width"],
-        mask: Bool[Array, "rows width"],
-    ) -> Float[Array, "rows width"]:
-        time = time.astype(weights.dtype)
-        return jnp.where(mask, jax.vmap(self.scheme)(time[rows], time[columns], weights), 0)  # type: ignore[arg-type]
 
 
 def in_parts(time: Any) -> Float[Array, "cells 2"]:

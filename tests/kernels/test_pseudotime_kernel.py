@@ -62,7 +62,9 @@ def test_combined_inverted_and_stored(cells, kernel, tmp_path):
         again = back.transition_function(back.graph, back.features)
         np.testing.assert_allclose(again.to_csr().toarray(), expected, rtol=0, atol=TOLERANCE)
     backward = ~kernel
-    assert backward.transition_matrix is None and backward.backward and backward.init["backward"]
+    assert backward.transition_matrix is None
+    assert backward.backward
+    assert backward.init["backward"]
     np.testing.assert_allclose(backward.pseudotime, 1 - kernel.pseudotime, atol=1e-15)
     with pytest.raises(ValueError, match="forward and backward"):
         backward.compute_transition_matrix() + velocity
@@ -109,7 +111,7 @@ def test_function_of_ones_own(cells, kernel, tmp_path):
 @pytest.mark.any_precision
 def test_what_is_refused(cells, kernel, logged):
     column = cells.obs["pseudotime"].to_numpy().copy()
-    with unchanged(cells), pytest.raises(KeyError, match="adata.obs\\['dpt'\\].*tl.velocity_pseudotime"):
+    with unchanged(cells), pytest.raises(KeyError, match=r"adata.obs\['dpt'\].*tl.velocity_pseudotime"):
         PseudotimeKernel(cells, "dpt")
     for key, value, message in (
         ("missing", np.where(column > 0.5, np.nan, column), "30 cells without, the first of them 30"),
