@@ -10,6 +10,7 @@ from jaxvelo.kernels._kernel import Kernel, from_adata, read
 from jaxvelo.kernels._neighbor_kernel import NeighborKernel
 from jaxvelo.kernels._precomputed_kernel import PrecomputedKernel
 from jaxvelo.kernels._pseudotime_kernel import PseudotimeKernel
+from jaxvelo.kernels._real_time_kernel import RealTimeKernel
 from jaxvelo.kernels._velocity_kernel import VelocityKernel
 from jaxvelo.kernels._weights import Constant
 
@@ -24,6 +25,7 @@ __all__ = [
     "NeighborKernel",
     "PrecomputedKernel",
     "PseudotimeKernel",
+    "RealTimeKernel",
     "VelocityKernel",
     "from_adata",
     "read",

@@ -1,6 +1,7 @@
 """Transition matrices from graph and features, as differentiable transition functions."""
 
 from jaxvelo.transitions._along_pseudotime import SCHEMES, Pseudotime, in_parts, strength_order
+from jaxvelo.transitions._between_times import RealTime
 from jaxvelo.transitions._connectivity import Connectivity, Precomputed
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._fixed_logits import FixedLogits, FixedProbabilities, fix_logits
@@ -21,6 +22,7 @@ __all__ = [
     "Precomputed",
     "Product",
     "Pseudotime",
+    "RealTime",
     "Scaled",
     "Sum",
     "TransitionFunction",
