@@ -6,6 +6,7 @@ neighbours, and one line here.
 
 from jaxvelo.kernels._combination import Combination, KernelAdd, KernelExpression, KernelMul
 from jaxvelo.kernels._connectivity_kernel import ConnectivityKernel
+from jaxvelo.kernels._cytotrace_kernel import CytoTRACEKernel
 from jaxvelo.kernels._kernel import Kernel, from_adata, read
 from jaxvelo.kernels._neighbor_kernel import NeighborKernel
 from jaxvelo.kernels._precomputed_kernel import PrecomputedKernel
@@ -18,6 +19,7 @@ __all__ = [
     "Combination",
     "ConnectivityKernel",
     "Constant",
+    "CytoTRACEKernel",
     "Kernel",
     "KernelAdd",
     "KernelExpression",

@@ -63,10 +63,10 @@ def test_equals_cellrank(larry, couplings, shared, self_transitions, threshold, 
 @pytest.mark.any_precision
 def test_neighbors_within_time_points(larry, couplings, shared):
     """Neighbours that are found here are those that scanpy finds, in the components that the reference is of."""
-    sc = pytest.importorskip("scanpy")
     adata = larry.copy()
-    del adata.obsm["X_pca"]
-    sc.tl.pca(adata, n_comps=20)
+    x = adata.X[:, adata.var["highly_variable"].to_numpy()].toarray().astype(float)
+    left, scales, _ = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    adata.obsm["X_pca"] = left[:, :20] * scales[:20]
     kernel = RealTimeKernel(adata, "time_info", couplings)
     kernel.compute_transition_matrix("auto", "all", 0.2, {"n_neighbors": 11, "random_state": 0, "copy": False})
     assert_equal(kernel.transition_matrix, reference_matrix(shared, "larry/realtime/all/auto"), 1e-5)
@@ -249,9 +249,12 @@ def test_what_is_refused(cells, coupled, logged):
         ({(0, 1): first}, r"each time point .*found none from \[1.0\]"),
         ({(0, 1): first, (1, 2): second, (2, 1): second.T}, r"to later time points, found \(2, 1\)"),
         ({(0, 1): first, (1, 3): second}, "found `3`"),
-        ({(0, 1): first, (1, 2): first}, "of shape"),
-        ({(0, 1): others, (1, 2): second}, "of the cells of `adata`, such as cell_0.*found others, such as other 0"),
-        ({(0, 1): others[1:], (1, 2): second}, "found 20 like other 1"),
+        ({(0, 1): first, (1, 2): first[:, :5]}, "of shape"),
+        (
+            {(0, 1): others, (1, 2): second},
+            "of the cells of `adata`, such as .*cell_0.*found others, such as .*other 0",
+        ),
+        ({(0, 1): others[1:], (1, 2): second}, "found 19 like .*other 1"),
         ({(0, 1): negative, (1, 2): second}, r"no negative numbers in `couplings\[\(0, 1\)\]`, found -1"),
         ({(0, 1): infinite, (1, 2): second}, "finite numbers"),
     ):
