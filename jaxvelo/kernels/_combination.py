@@ -6,7 +6,7 @@ import abc
 import functools
 import operator
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -71,6 +71,19 @@ class KernelExpression(PositiveSums, Exploration, Storage):
             For each of :attr:`weighted_sums` the weights of its weighted terms, each a number or one for each cell; as
             they are if ``None``.
         """
+
+    def with_numbers(self, numbers: Mapping[str, float]) -> KernelExpression:
+        """Return a copy with other values of the numbers that a fit moves, computed.
+
+        A basic kernel whose transition function has :attr:`~jaxvelo.transitions.TransitionFunction.free` leaves has
+        this.
+
+        Parameters
+        ----------
+        numbers
+            The numbers by name, such as ``"b"`` of the leaf ``log_b``.
+        """
+        raise TypeError(f"A `{type(self).__name__}` has no numbers to fit, found {sorted(numbers)}.")
 
     @property
     @abc.abstractmethod

@@ -172,7 +172,7 @@ class CytoTRACEKernel(PseudotimeKernel):
 
 
 def _most_correlated(correlations: np.ndarray, names: pd.Index, own: pd.Index, n_genes: int) -> np.ndarray:
-    """Mask of the genes in ``own`` of the largest correlations; of equal ones, the first; those without one are left out."""
+    """Mask of the genes in ``own`` of the largest correlations; of equal ones the first, and none without."""
     order = np.argsort(-correlations, kind="stable")  # NaN last
     places = own.get_indexer(names[order]) if not names.equals(own) else order
     known = ~np.isnan(correlations[order])

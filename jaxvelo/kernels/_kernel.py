@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy as copying
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -158,18 +158,6 @@ class Kernel(KernelExpression):
     def restore(self, matrix: sp.csr_matrix, params: dict[str, Any]) -> None:
         """Take over a stored result, unchanged to the last bit; the matrix becomes read-only."""
         self._result, self._params = Transitions(self.graph_data, matrix), copying.deepcopy(params)
-
-    def with_numbers(self, numbers: Mapping[str, float]) -> KernelExpression:
-        """Return a copy with other values of the numbers that a fit moves, computed.
-
-        A kernel whose transition function has :attr:`~jaxvelo.transitions.TransitionFunction.free` leaves has this.
-
-        Parameters
-        ----------
-        numbers
-            The numbers by name, such as ``"b"`` of the leaf ``log_b``.
-        """
-        raise TypeError(f"A `{type(self).__name__}` has no numbers to fit, found {sorted(numbers)}.")
 
     def copy(self, *, deep: bool = False) -> Self:
         """Copy the kernel, with its AnnData object only if ``deep``."""
