@@ -15,8 +15,9 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotated.arguments import is_number
+from jaxvelo.annotated.arrays import read_representation
 from jaxvelo.annotated.checksums import checksum
-from jaxvelo.annotated.entries import require_anndata
+from jaxvelo.annotated.entries import read_numbers, require_anndata
 from jaxvelo.configuration import timed
 from jaxvelo.kernels._couplings import (
     Couplings,
@@ -30,6 +31,7 @@ from jaxvelo.kernels._graph_data import GraphData, normalize_rows
 from jaxvelo.kernels._kernel import Kernel
 from jaxvelo.kernels._steps_within_times import identity_within, similarities_within, uniform_within
 from jaxvelo.kernels._time_points import read_time_points
+from jaxvelo.kernels._transport import TimePair, best_on_clones, read_clones, transported
 from jaxvelo.transitions import RealTime
 
 POLICIES = ("sequential", "triu")
@@ -51,8 +53,8 @@ class RealTimeKernel(Kernel):
         a matrix, dense or sparse, of NumPy, SciPy or JAX, in the order of the cells; or a table or an AnnData object
         with the names of the cells, in any order. Dense ones stay as they are until they are made sparse.
     policy
-        What is coupled where ``couplings`` is None: ``"sequential"``, each time point to the next one; ``"triu"``, to
-        all later ones.
+        What :meth:`compute_couplings` couples where ``couplings`` is None: ``"sequential"``, each time point to the
+        next one; ``"triu"``, to all later ones.
 
     Raises
     ------
@@ -221,7 +223,8 @@ class RealTimeKernel(Kernel):
         }
         with timed("Computing transition matrix based on couplings of time points"):
             if self._couplings is None:
-                self._couplings = self._couple()
+                self.compute_couplings()
+            assert self._couplings is not None
             couplings = sparse_couplings(self._couplings, threshold, times)
             transport = stitched(couplings, times, mixed or frozenset())
             if named == "diagonal":
@@ -233,11 +236,72 @@ class RealTimeKernel(Kernel):
             self._take(transport, within, params)
         return self
 
-    def _couple(self) -> Couplings:
-        raise ValueError(
-            "Expected `couplings` of the time points, found None. Pass them, or make the kernel by `from_moscot` or "
-            "`from_wot`."
-        )
+    def compute_couplings(
+        self,
+        use_rep: str = "X_pca",
+        epsilon: float = 0.05,
+        tau_a: float = 1.0,
+        tau_b: float = 1.0,
+        growth: str | None = None,
+        clones: str | None = None,
+    ) -> Self:
+        """Compute couplings by entropic optimal transport, which needs the extra ``ot``.
+
+        Parameters
+        ----------
+        use_rep
+            Key of a representation in ``adata.obsm``, in which cells go short ways.
+        epsilon
+            How much the couplings are spread out, in units of the mean squared distance.
+        tau_a, tau_b
+            How much the masses of earlier and of later cells are held, above 0; with 1 they are kept.
+        growth
+            Column of ``adata.obs`` with the growth of each cell in a unit of time, positive: as many descendants has a
+            cell, and so much mass, raised to the power of the time between the time points. All alike if ``None``.
+        clones
+            Key of clones in ``adata.obsm`` (cells by clones) or ``adata.obs`` (one for each cell, missing where
+            unknown): ``epsilon`` and ``tau_a`` are chosen by how likely cells go to later cells of their own clones.
+
+        Returns
+        -------
+        The kernel, with :attr:`couplings`; a transition matrix that it has is left out.
+
+        Raises
+        ------
+        ImportError
+            If ott-jax is not installed.
+        KeyError
+            If a key is missing.
+        ValueError
+            If an argument is out of its range, or there are too many pairs of cells.
+        """
+        for name, value, most in (("epsilon", epsilon, np.inf), ("tau_a", tau_a, 1.0), ("tau_b", tau_b, 1.0)):
+            if not (is_number(value) and 0 < value <= most and np.isfinite(value)):
+                upper = "" if most == np.inf else f" and at most {most:g}"
+                raise ValueError(f"Expected `{name}` to be positive{upper}, found `{value!r}`.")
+        x = read_representation(self.adata, use_rep, "Pass the key of a representation as `use_rep`.")
+        rates = np.ones(self.shape[0])
+        if growth is not None:
+            rates = read_numbers(self.adata.obs, growth, "adata.obs", "Pass the key of the cells' growth.")
+            if not (np.isfinite(rates).all() and (rates > 0).all()):
+                raise ValueError(f"Expected positive and finite growth in `adata.obs[{growth!r}]`. Fill in the others.")
+        of_clones = None if clones is None else read_clones(self.adata, clones)
+        pairs = [self._pair(*pair, x, rates, of_clones) for pair in self._pairs]
+        with timed("Computing couplings of time points by optimal transport"):
+            if clones is not None:
+                epsilon, tau_a = best_on_clones(pairs, tau_b)
+            found = [transported(pair, epsilon, tau_a, tau_b) for pair in pairs]
+        self._couplings = dict(zip(self._pairs, found, strict=True))
+        self._params, self._result, self._names = {}, None, None
+        return self
+
+    def _pair(self, source: int, target: int, x: np.ndarray, rates: np.ndarray, clones: Any) -> TimePair:
+        times = self._times
+        first, second = times.cells[source], times.cells[target]
+        duration = 1.0 if times.numeric is None else times.numeric[target] - times.numeric[source]
+        mass = rates[first] ** duration
+        futures = None if clones is None else sp.csr_matrix(clones[first] @ clones[second].T > 0)
+        return TimePair(x[first], x[second], mass / mass.sum(), futures, times.pair(source, target))
 
     def _mixed(self, self_transitions: Any) -> frozenset[int] | None:
         """Time points whose cells go to each other as well; ``None`` if only those of the last one do."""
