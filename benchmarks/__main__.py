@@ -37,6 +37,7 @@ GROUPS = {
     "growth": Group("From counts to fates as the cells grow", peers="optional", figure=True),
     "neighbors": Group("Neighbours", peers="optional", numbers=False),
     "kernels": Group("Kernels, walks and projection", peers="required"),
+    "other_kernels": Group("Kernels without velocities", peers="optional"),
     "estimators": Group("From a transition matrix to fates", peers="optional"),
     "dynamics": Group("The dynamical model", peers="required"),
     "fates": Group("Fates against known ones", figure=True),

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
-from jaxvelo.annotated.disk_arrays import is_on_disk, read_columns, read_in_ranges
+from jaxvelo.annotated.disk_arrays import is_on_disk, read_in_ranges
 from jaxvelo.annotated.rows_at_a_time import rows_at_a_time
 
 AGGREGATIONS = ("mean", "median", "hmean", "gmean")
@@ -136,10 +136,9 @@ def aggregated(
 def _columns_in_ranges(matrix: Any, columns: np.ndarray, where: str):
     """Some columns of a matrix, some rows at a time, dense, in double precision."""
     if is_on_disk(matrix):
-        # All of these columns fit into memory as the graph does; what is read of them is read once.
-        found = read_columns(matrix, columns, where, lambda piece: piece)
-        for rows in rows_at_a_time(len(found), len(columns), _PIECE):
-            yield rows, found[rows].astype(np.float64)
+        for rows, found in read_in_ranges(matrix, where):
+            piece = found[:, columns]
+            yield rows, (piece.toarray() if sp.issparse(piece) else piece).astype(np.float64)
         return
     matrix = matrix if not sp.issparse(matrix) or matrix.format == "csr" else sp.csr_matrix(matrix)
     for rows in rows_at_a_time(matrix.shape[0], len(columns), _PIECE):
