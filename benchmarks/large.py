@@ -50,8 +50,8 @@ def table(numbers: dict[str, Any]) -> str:
         least = floor["bytes"] / floor["bandwidth"]
         lines += [
             "",
-            f"Copies on all cores reach {floor['bandwidth'] / 1e9:.1f} GB/s, read and written; one reading of the layers "
-            f"of the kernel from disk takes {text(floor['reading'])}. The expression of the neighbours at "
+            f"Copies on all cores reach {floor['bandwidth'] / 1e9:.1f} GB/s, read and written; one reading of the "
+            f"layers from disk takes {text(floor['reading'])}. The expression of the neighbours at "
             f"{floor['edges']:,} edges has {floor['bytes'] / 1e9:.0f} GB, which take {text(least)} at that bandwidth: "
             + "; ".join(
                 f"{name}: {least / cost['wall']:.0%}"
