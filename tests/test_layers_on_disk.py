@@ -14,6 +14,7 @@ import scipy.sparse as sp
 import jaxvelo as jv
 from jaxvelo.annotated.count_proportions import count_proportions
 from jaxvelo.annotated.disk_arrays import is_on_disk
+from jaxvelo.annotated.features_on_disk import FeatureReader
 from tests.layers_on_disk import cells_on_a_ring, written
 
 SMALL = "40 kB"
@@ -99,6 +100,63 @@ def test_all_kernels_as_in_memory(in_memory, name, tmp_path):
     adata = jv.read(written(in_memory, tmp_path / "ring.h5ad"), backed=True)
     kernel = jv.kernels.VelocityKernel(adata, backward).compute_transition_matrix(**arguments, memory_limit=SMALL)
     same(kernel, expected)
+
+
+INTERRUPTED = {
+    "deterministic": {},
+    "monte carlo": {"model": "monte_carlo", "n_samples": 3, "seed": 1},
+}
+
+
+@pytest.mark.any_precision
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_an_interrupted_kernel_goes_on_from_its_finished_blocks(name, in_memory, tmp_path, monkeypatch, logged):
+    adata = jv.read(written(in_memory, tmp_path / "ring.h5ad"), backed=True)
+    folder, n_read, stop = tmp_path / "ring.layers", [0], [None]
+    read = FeatureReader.__call__
+
+    def read_some(self, *arguments):
+        if n_read[0] == stop[0]:
+            raise KeyboardInterrupt
+        n_read[0] += 1
+        return read(self, *arguments)
+
+    def run(stop_at=None, limit="20 kB", **changed):
+        n_read[0], stop[0] = 0, stop_at
+        kernel = jv.kernels.VelocityKernel(adata)
+        return kernel.compute_transition_matrix(**{**INTERRUPTED[name], **changed}, memory_limit=limit)
+
+    monkeypatch.setattr(FeatureReader, "__call__", read_some)
+    expected = run()
+    n_blocks = n_read[0]
+    assert n_blocks >= 6
+    assert not folder.exists()
+    for stop_at in (2, n_blocks - 3):  # the latter, of Monte Carlo, in the second pass
+        with pytest.raises(KeyboardInterrupt):
+            run(stop_at)
+    notes = sorted(folder.glob(".velocity.blocks.*"))
+    assert len(notes) >= n_blocks - 4
+    assert "Going on with the logits of `velocity`" in logged()
+
+    run(similarity="cosine")  # of another one, nothing is taken; when it is whole, no note is left
+    assert n_read[0] == n_blocks
+    assert not folder.exists()
+    with pytest.raises(KeyboardInterrupt):
+        run(n_blocks - 1)
+    notes = sorted(folder.glob(".velocity.blocks.*"), key=lambda note: note.stat().st_mtime_ns)
+    notes[-1].write_bytes(notes[-1].read_bytes()[:-700] + b"0" * 700)  # a note that is damaged
+    found = run()
+    assert 2 <= n_read[0] <= 5
+    np.testing.assert_array_equal(found.transition_matrix.data, expected.transition_matrix.data)
+    np.testing.assert_array_equal(found.logits.data, expected.logits.data)
+    assert found.params == expected.params
+
+    with pytest.raises(KeyboardInterrupt):
+        run(n_blocks - 1)
+    same(run(limit="12 kB"), expected)  # less memory than before: the rest in smaller blocks
+    folder.write_text("no folder")
+    same(run(), expected)
+    assert "Could not note finished blocks of cells in the folder" in logged()
 
 
 NORMALIZATIONS = {

@@ -6,17 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotated.arguments import check_integer
+from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.feature_data import FeatureData
-from jaxvelo.annotated.features_on_disk import FeaturesOnDisk, features_on_disk
+from jaxvelo.annotated.features_on_disk import FeatureReader, FeaturesOnDisk, features_on_disk
 from jaxvelo.annotated.memory_limit import bytes_of, for_pieces_and_blocks, within
 from jaxvelo.configuration import ignore_arguments, logger, timed
-from jaxvelo.graph import TransitionMatrix
+from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.kernels._neighbor_kernel import NeighborKernel
 from jaxvelo.kernels._randomness import random_key
 from jaxvelo.transitions import (
@@ -118,7 +120,10 @@ class VelocityKernel(NeighborKernel):
 
         Expression and velocity in layers on disk, see :func:`jaxvelo.read`, stay there: they are read in blocks of
         cells with their neighbours, once for the deterministic model, and twice for the others where they have the
-        automatic scale. Probabilities equal those of layers in memory but for rounding.
+        automatic scale. Probabilities equal those of layers in memory but for rounding. Blocks that are finished are
+        noted in files beside the layers, or in ``jaxvelo.settings.layerdir``, until all are: where this is interrupted
+        or killed, the same call goes on from there, with the same ``memory_limit`` to the same bits. Not so with a
+        similarity of one's own, or where the layers are in no file.
 
         Parameters
         ----------
@@ -206,13 +211,21 @@ class VelocityKernel(NeighborKernel):
             )
         budget = bytes_of(memory_limit)
         piece, for_blocks = for_pieces_and_blocks(budget)
-        while True:
-            reader = data.reader(pad, piece)
+
+        def in_blocks(reader: FeatureReader) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...], jax.Array]:
             n_bytes = bytes_of_block(data.row_bytes, needs_all_velocities(velocity))
+            notes = None
+            if isinstance(velocity.similarity, str):  # a function may be another one of the same name the next time
+                notes = data.notes([*_origin(velocity, self.graph, key), pad])
             with within(budget):
-                found = velocity_in_blocks(velocity, self.graph, self.connectivities, reader, n_bytes, for_blocks, key)
-            if data.accept(reader):
-                return found
+                found = velocity_in_blocks(
+                    velocity, self.graph, self.connectivities, reader, n_bytes, for_blocks, key, notes
+                )
+            if notes is not None:
+                notes.remove()
+            return found
+
+        return data.use(in_blocks, pad, piece)
 
     def _checked_scale(self, scale: Any) -> float | np.ndarray | None:
         if scale is None:
@@ -366,6 +379,16 @@ class VelocityKernel(NeighborKernel):
     def recognizes(cls, init: dict[str, Any]) -> bool:
         """Whether CellRank stores these arguments for a kernel of this class."""
         return "vkey" in init
+
+
+def _origin(velocity: Velocity, graph: NeighborGraph, key: jax.Array | None) -> list[Any]:
+    """What probabilities are computed of besides the features, as JSON takes it."""
+    options = [velocity.model, velocity.similarity, velocity.backward_mode, velocity.n_samples, velocity.edges_name]
+    parameters = [velocity.log_scale, velocity.gene_weights, None if key is None else jax.random.key_data(key)]
+    of_parameters = [None if array is None else checksum(np.asarray(array)) for array in parameters]
+    of_graph = checksum(*map(np.asarray, jax.tree.leaves(graph)))
+    shapes = [list(columns.shape) for columns in graph.columns]
+    return [*options, *of_parameters, str(jnp.result_type(float)), of_graph, shapes]
 
 
 def _name(similarity: Any) -> str:
