@@ -103,8 +103,9 @@ def principal_components_in_blocks(
     """
     gram, total = np.zeros((n_genes, n_genes)), np.zeros(n_genes)
     for _, block in read():
-        gram += _products_of_genes(block.astype(np.float64))
-        total += np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
+        x = block.astype(np.float64)
+        gram += _products_of_genes(x)
+        total += np.asarray(x.sum(axis=0)).ravel()
     mean = total / n_cells
     whole = _total_variance(float(np.trace(gram)), mean, n_cells)
     covariance = (gram - n_cells * np.outer(mean, mean)) / (n_cells - 1)
