@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-
 MANY_ROWS = 1 << 19
 """From so many rows on, empty slots cost more than twice as many buckets to compile: of a million cells with 30
 neighbours, 82 % of the slots are filled in place of 69 %."""
