@@ -362,43 +362,53 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(in_memory, tmp_path):
 
 
 OUTSIDE = """
-import ctypes, os, random, signal, sys, time
+import ctypes, mmap, os, random, signal, sys
 from pathlib import Path
+import numpy as np
 import jaxvelo as jv
 import jaxvelo.pp, jaxvelo.tl, jaxvelo.kernels  # else each child would
 
 jv.settings.verbosity = "error"
-ring, large = sys.argv[1:]
-folder = Path(ring).with_suffix(".layers")
-random.seed(0)
+ring, untouched, large = sys.argv[1:]
 
-def state():
-    try:
-        return sorted((file.name, file.read_bytes()) for end in ("json", "npz") for file in folder.glob(f".*.{end}"))
-    except FileNotFoundError:  # a layer has just become whole
-        return None
+steps = [
+    lambda adata: jv.pp.moments(adata, memory_limit="20 kB"),
+    lambda adata: jv.tl.velocity(adata, memory_limit="40 kB"),
+    lambda adata: jv.kernels.VelocityKernel(adata).compute_transition_matrix(memory_limit="20 kB"),
+]
 
-n_kills = 4
-for kill in range(n_kills + 1):
-    before = state()
+def run(path, n_noted, kill_in=None, kill_at=None, calls_later=0):
+    '''All steps in a child, which counts what each notes as done, and dies some calls after so much; how it ended.'''
     child = os.fork()
-    if not child:
-        adata = jv.read(ring, backed=True)
-        jv.pp.moments(adata, memory_limit="20 kB")
-        jv.tl.velocity(adata, memory_limit="20 kB")
-        os._exit(0)
-    if kill == n_kills:
-        break
-    while state() == before:  # until a block more is written, and a random while on
-        if os.waitpid(child, os.WNOHANG)[0]:
-            sys.exit(f"it ended after {kill} kills")
-        time.sleep(0.002)
-    time.sleep(0.04 * random.random())
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-if status:
-    sys.exit(status)
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def count(frame, event, function):
+        nonlocal calls_later
+        if function is os.replace and event == "c_return":
+            n_noted[number] += 1
+        elif number == kill_in and n_noted[number] >= kill_at:
+            calls_later -= 1
+            if calls_later < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    adata = jv.read(path, backed=True)
+    for number, step in enumerate(steps):
+        sys.setprofile(count)
+        kernel = step(adata)
+        sys.setprofile(None)
+    np.save(Path(path).with_suffix(".npy"), kernel.transition_matrix.data)
+    os._exit(0)
+
+n_noted, n_in_all = (np.frombuffer(mmap.mmap(-1, 24), np.int64) for _ in range(2))  # which children share
+assert run(untouched, n_in_all) == 0
+random.seed(1)
+moments = [(number, n) for number, n_of_step in enumerate(n_in_all) for n in range(n_of_step)]
+for number, n in sorted(random.sample(moments, 10)):
+    assert run(ring, n_noted, number, n, random.randrange(500)) == -signal.SIGKILL
+assert run(ring, n_noted) == 0
+# Nothing of what was noted was done again, but the fits of velocities that were whole.
+assert list(n_noted[[0, 2]]) == list(n_in_all[[0, 2]]), (n_noted, n_in_all)
 
 adata = jv.read(large, backed=True)
 limit = "16 MiB"
@@ -446,7 +456,8 @@ def test_killed_runs_go_on_to_the_same_bits_and_memory_is_bounded(in_memory, tmp
             for part in range(20):
                 layer[part * len(rows) : (part + 1) * len(rows)] = rows * (1 + part + (key == "Mu") * rows)
 
-    command = [sys.executable, "-W", "ignore", "-c", OUTSIDE, str(ring), str(large)]
+    untouched = written(cells_on_a_ring(), tmp_path / "untouched.h5ad")
+    command = [sys.executable, "-W", "ignore", "-c", OUTSIDE, str(ring), str(untouched), str(large)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -455,6 +466,7 @@ def test_killed_runs_go_on_to_the_same_bits_and_memory_is_bounded(in_memory, tmp
     for key in keys:
         with h5py.File(tmp_path / "ring.layers" / f"{key}.h5") as file:
             np.testing.assert_array_equal(file["layers"][key][:], in_memory.layers[key])
+    np.testing.assert_array_equal(*(np.load(path.with_suffix(".npy")) for path in (ring, untouched)))
     # Each large layer has 31 MiB, of which two are read. The graph and the result have 160,000 edges, some 100 bytes
     # each.
     of_velocity, of_kernel = map(float, done.stdout.split())
