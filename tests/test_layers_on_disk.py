@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import jaxvelo as jv
 from jaxvelo.annotated.count_proportions import count_proportions
 from jaxvelo.annotated.disk_arrays import is_on_disk
-from jaxvelo.annotated.features_on_disk import FeatureReader
+from jaxvelo.annotated.features_in_blocks import FeatureReader
 from tests.layers_on_disk import cells_on_a_ring, written
 
 SMALL = "40 kB"

@@ -1,4 +1,4 @@
-"""Expression and velocity that stay on disk."""
+"""Expression and velocity that stay where they are, and are read in blocks of cells."""
 
 from __future__ import annotations
 
@@ -27,14 +27,17 @@ from jaxvelo.annotated.feature_data import (
     FeatureData,
     check_together,
     check_valid,
+    is_large_copy,
     name_of_features,
     selected_genes,
     surely_finite,
 )
 from jaxvelo.annotated.layer_files import layer_folder
 from jaxvelo.annotated.rows_at_a_time import rows_at_a_time
+from jaxvelo.configuration import settings
 from jaxvelo.graph import NeighborGraph
 from jaxvelo.graph._aligned import empty_aligned
+from jaxvelo.graph._blocks import on_cpu
 from jaxvelo.graph._buckets import next_size
 from jaxvelo.graph._row_blocks import RowBlock
 from jaxvelo.transitions import Features
@@ -42,12 +45,24 @@ from jaxvelo.transitions import Features
 Result = TypeVar("Result")
 
 
-def features_on_disk(adata: AnnData, attr: str, xkey: str | None, vkey: str | None) -> bool:
-    """Whether expression or velocity is to be read in blocks of cells."""
-    return attr == "layers" and any(is_on_disk(find_array(adata, key, attr)) for key in (xkey, vkey))
+def come_in_blocks(adata: AnnData, attr: str, xkey: str | None, vkey: str | None, gene_subset: Any) -> bool:
+    """Whether expression and velocity are to be read in blocks of cells: from disk, or to spare a large copy.
+
+    Other devices than a CPU, and meshes, get copies in any case.
+    """
+    if attr != "layers":
+        return False
+    arrays = [find_array(adata, key, attr) for key in (xkey, vkey)]
+    if any(map(is_on_disk, arrays)):
+        return True
+    if not on_cpu() or settings.mesh is not None or any(array is None or array.ndim != 2 for array in arrays):
+        return False
+    chosen = selected_genes(adata, vkey, gene_subset, arrays[1].shape[1])
+    n_genes = arrays[1].shape[1] if chosen is None else int(np.count_nonzero(chosen))
+    return any(is_large_copy(array, n_genes, np.dtype(jnp.result_type(float))) for array in arrays)
 
 
-class FeaturesOnDisk:
+class FeaturesInBlocks:
     """Expression and velocity on the genes that are used, read in blocks of cells.
 
     Whether all genes have finite velocities is seen where they are read: a first reading of all cells takes as long as
@@ -130,7 +145,8 @@ class FeaturesOnDisk:
 
     def notes(self, origin: Any) -> BlockFiles | None:
         """Files for results that are computed of these features, and of more; None where no file holds the features."""
-        if any(is_on_disk(array) and file_of(array) is None for array in self._arrays):
+        stored = [array for array in self._arrays if is_on_disk(array)]
+        if not stored or any(file_of(array) is None for array in stored):
             return None  # to know them again, they would have to be read twice
         identities = [identity_of(array, place) for array, place in zip(self._arrays, self._places, strict=True)]
         return BlockFiles(layer_folder(self._arrays), str(self._keys[1]), [identities, checksum(self._columns), origin])
