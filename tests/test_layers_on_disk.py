@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 import jaxvelo as jv
 from jaxvelo.annotated.count_proportions import count_proportions
-from jaxvelo.annotated.disk_arrays import is_on_disk
+from jaxvelo.annotated.disk_arrays import GatheredRows, is_on_disk
 from jaxvelo.annotated.features_in_blocks import FeatureReader
 from tests.layers_on_disk import cells_on_a_ring, written
 
@@ -309,6 +309,41 @@ def test_genes_whose_velocity_is_not_finite_are_left_out(in_memory, tmp_path, lo
     backed = jv.read(written(adata, tmp_path / "other.h5ad"), backed=True)
     with pytest.raises(ValueError, match=r"Expected finite expression in `adata.layers\['Ms'\]`, found 1 values"):
         jv.kernels.VelocityKernel(backed).compute_transition_matrix()
+
+
+@pytest.mark.any_precision
+@pytest.mark.parametrize("form", ["dense", "sparse", "zarr"])
+def test_chunks_that_are_read_again_and_again_are_named_with_a_remedy(form, in_memory, tmp_path, monkeypatch, logged):
+    monkeypatch.setattr("jaxvelo.annotated.disk_arrays.UNPACKED", 0)
+    adata = ad.AnnData(in_memory.X, in_memory.obs, in_memory.var)
+    adata.layers["Ms"] = sp.csr_matrix(in_memory.layers["Ms"]) if form == "sparse" else in_memory.layers["Ms"]
+    cells = np.random.default_rng(0).permutation(120)
+    for chunks in (None, 40):
+        path = written(adata, tmp_path / f"{chunks}.{'zarr' if form == 'zarr' else 'h5ad'}")
+        if form != "zarr":
+            with h5py.File(path, "r+") as file:
+                stored = file["layers/Ms"] if form == "dense" else file["layers/Ms/data"]
+                name, values, attributes = stored.name, stored[:], dict(stored.attrs)
+                del file[name]
+                shape = None if chunks is None else (chunks, 2) if form == "dense" else (20 * chunks,)
+                file.create_dataset(name, data=values, chunks=shape).attrs.update(attributes)
+        layer = jv.read(path, backed=True).layers["Ms"]
+        logged()
+        rows = GatheredRows(layer, "adata.layers['Ms']", np.dtype(np.float32))
+        for block in np.split(cells, 10):
+            found = rows.read(np.sort(block), rows.empty(len(block)))
+            np.testing.assert_array_equal(found, in_memory.layers["Ms"][np.sort(block)])
+        said = logged()
+        assert said.count("WARNING") == (chunks is not None or form == "zarr")
+    assert "Reading `adata.layers['Ms']` is slow" in said
+    assert {"dense": "chunks of 40 x 2, each", "sparse": "chunks of 800, each", "zarr": "chunks of "}[form] in said
+    assert f"or store it {'in chunks of fewer cells' if form == 'zarr' else 'in one piece, as `h5repack'}" in said
+
+    if form == "dense":  # in the order of the file, a chunk is read for one block, or for two
+        rows = GatheredRows(layer, "adata.layers['Ms']", np.dtype(np.float32))
+        for block in np.split(np.arange(120), 3):
+            rows.read(block, rows.empty(40))
+        assert logged() == ""
 
 
 @pytest.mark.any_precision
