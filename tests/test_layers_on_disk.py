@@ -102,61 +102,76 @@ def test_all_kernels_as_in_memory(in_memory, name, tmp_path):
     same(kernel, expected)
 
 
-INTERRUPTED = {
-    "deterministic": {},
-    "monte carlo": {"model": "monte_carlo", "n_samples": 3, "seed": 1},
-}
+@pytest.fixture
+def interruptible(in_memory, tmp_path, monkeypatch):
+    """Compute a kernel, interrupted when some blocks have been read; also say how many were."""
+    adata = jv.read(written(in_memory, tmp_path / "ring.h5ad"), backed=True)
+    read = FeatureReader.__call__
+
+    def compute(stop_at=None, memory_limit="20 kB", **arguments):
+        n_read = 0
+
+        def read_some(self, *of_block):
+            nonlocal n_read
+            if n_read == stop_at:
+                raise KeyboardInterrupt
+            n_read += 1
+            return read(self, *of_block)
+
+        monkeypatch.setattr(FeatureReader, "__call__", read_some)
+        kernel = jv.kernels.VelocityKernel(adata)
+        return kernel.compute_transition_matrix(memory_limit=memory_limit, **arguments), n_read
+
+    return compute
+
+
+def same_bits(kernel, other):
+    np.testing.assert_array_equal(kernel.transition_matrix.data, other.transition_matrix.data)
+    np.testing.assert_array_equal(kernel.logits.data, other.logits.data)
+    assert kernel.params == other.params
 
 
 @pytest.mark.any_precision
-@pytest.mark.parametrize("name", INTERRUPTED)
-def test_an_interrupted_kernel_goes_on_from_its_finished_blocks(name, in_memory, tmp_path, monkeypatch, logged):
-    adata = jv.read(written(in_memory, tmp_path / "ring.h5ad"), backed=True)
-    folder, n_read, stop = tmp_path / "ring.layers", [0], [None]
-    read = FeatureReader.__call__
-
-    def read_some(self, *arguments):
-        if n_read[0] == stop[0]:
-            raise KeyboardInterrupt
-        n_read[0] += 1
-        return read(self, *arguments)
-
-    def run(stop_at=None, limit="20 kB", **changed):
-        n_read[0], stop[0] = 0, stop_at
-        kernel = jv.kernels.VelocityKernel(adata)
-        return kernel.compute_transition_matrix(**{**INTERRUPTED[name], **changed}, memory_limit=limit)
-
-    monkeypatch.setattr(FeatureReader, "__call__", read_some)
-    expected = run()
-    n_blocks = n_read[0]
+def test_an_interrupted_kernel_goes_on_from_its_finished_blocks(interruptible, tmp_path, logged):
+    folder = tmp_path / "ring.layers"
+    expected, n_blocks = interruptible()
     assert n_blocks >= 6
     assert not folder.exists()
-    for stop_at in (2, n_blocks - 3):  # the latter, of Monte Carlo, in the second pass
+    for stop_at in (2, n_blocks - 4):
         with pytest.raises(KeyboardInterrupt):
-            run(stop_at)
-    notes = sorted(folder.glob(".velocity.blocks.*"))
-    assert len(notes) >= n_blocks - 4
+            interruptible(stop_at)
+    assert len(list(folder.glob(".velocity.blocks.*"))) == n_blocks - 2
     assert "Going on with the logits of `velocity`" in logged()
-
-    run(similarity="cosine")  # of another one, nothing is taken; when it is whole, no note is left
-    assert n_read[0] == n_blocks
-    assert not folder.exists()
-    with pytest.raises(KeyboardInterrupt):
-        run(n_blocks - 1)
-    notes = sorted(folder.glob(".velocity.blocks.*"), key=lambda note: note.stat().st_mtime_ns)
-    notes[-1].write_bytes(notes[-1].read_bytes()[:-700] + b"0" * 700)  # a note that is damaged
-    found = run()
-    assert 2 <= n_read[0] <= 5
-    np.testing.assert_array_equal(found.transition_matrix.data, expected.transition_matrix.data)
-    np.testing.assert_array_equal(found.logits.data, expected.logits.data)
-    assert found.params == expected.params
+    assert interruptible(similarity="cosine")[1] == n_blocks, "nothing is taken of another one"
+    assert not folder.exists(), "no note is left when a kernel is whole"
 
     with pytest.raises(KeyboardInterrupt):
-        run(n_blocks - 1)
-    same(run(limit="12 kB"), expected)  # less memory than before: the rest in smaller blocks
+        interruptible(n_blocks - 1)
+    last = max(folder.glob(".velocity.blocks.*"), key=lambda note: note.stat().st_mtime_ns)
+    last.write_bytes(last.read_bytes()[:-700] + b"0" * 700)  # a note that is damaged
+    found, n_read = interruptible()
+    same_bits(found, expected)
+    assert n_read == 2
+
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(n_blocks - 1)
+    found, n_read = interruptible(memory_limit="12 kB")  # less memory than before: the rest in smaller blocks
+    same(found, expected)
+    assert n_read < n_blocks / 2
     folder.write_text("no folder")
-    same(run(), expected)
+    same_bits(interruptible()[0], expected)
     assert "Could not note finished blocks of cells in the folder" in logged()
+
+
+@pytest.mark.any_precision
+def test_an_interrupted_second_pass_does_not_begin_with_the_first(interruptible):
+    arguments = {"model": "monte_carlo", "n_samples": 3, "seed": 1, "memory_limit": "40 kB"}
+    expected, n_blocks = interruptible(**arguments)
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(n_blocks - 1, **arguments)
+    found, n_read = interruptible(**arguments)
+    same_bits(found, expected)
+    assert n_read == 1
 
 
 NORMALIZATIONS = {
