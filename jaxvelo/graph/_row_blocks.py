@@ -37,11 +37,14 @@ class RowBlock:
         Their neighbours that are not among them, in increasing order.
     end
         Position after the block, in the order of the cells that it was cut from.
+    order
+        Numbers of its cells among :attr:`own`, in that order.
     """
 
     own: Int[np.ndarray, " own"]
     others: Int[np.ndarray, " others"]
     end: int
+    order: Int[np.ndarray, " own"]
 
     @property
     def gathered(self) -> Int[np.ndarray, " gathered"]:
@@ -137,11 +140,12 @@ def row_blocks(
 
 def block_between(graph: sp.csr_matrix, order: Int[np.ndarray, " cells"], start: int, end: int) -> RowBlock:
     """Block of the cells between two positions of an order, with their neighbours in a graph."""
-    own = np.sort(order[start:end])
+    in_order = order[start:end]
+    own = np.sort(in_order)
     is_gathered = np.zeros(graph.shape[0], dtype=bool)
     is_gathered[graph[own].indices] = True
     is_gathered[own] = False
-    return RowBlock(own, np.flatnonzero(is_gathered), end)
+    return RowBlock(own, np.flatnonzero(is_gathered), end, np.searchsorted(own, in_order))
 
 
 def rows_among(matrix: sp.csr_matrix, own: Int[np.ndarray, " own"], cells: Int[np.ndarray, " some"]) -> sp.csr_matrix:
