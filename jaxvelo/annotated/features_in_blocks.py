@@ -143,13 +143,14 @@ class FeaturesInBlocks:
                 self._checked = True
                 return result
 
-    def notes(self, origin: Any) -> BlockFiles | None:
+    def notes(self, origin: Callable[[], Any]) -> BlockFiles | None:
         """Files for results that are computed of these features, and of more; None where no file holds the features."""
         stored = [array for array in self._arrays if is_on_disk(array)]
         if not stored or any(file_of(array) is None for array in stored):
             return None  # to know them again, they would have to be read twice
         identities = [identity_of(array, place) for array, place in zip(self._arrays, self._places, strict=True)]
-        return BlockFiles(layer_folder(self._arrays), str(self._keys[1]), [identities, checksum(self._columns), origin])
+        what = [identities, checksum(self._columns), origin()]
+        return BlockFiles(layer_folder(self._arrays), str(self._keys[1]), what)
 
     def _leave_out_genes(self, piece: int = PIECE) -> None:
         """Keep the genes whose velocities are finite in all cells, by reading all of them."""

@@ -218,7 +218,7 @@ class VelocityKernel(NeighborKernel):
             n_bytes = bytes_of_block(data.row_bytes, needs_all_velocities(velocity))
             notes = None
             if isinstance(velocity.similarity, str):  # a function may be another one of the same name the next time
-                notes = data.notes([*_origin(velocity, self.graph, key), pad])
+                notes = data.notes(lambda: [*_origin(velocity, self.graph, key), pad])
             with within(budget):
                 found = velocity_in_blocks(
                     velocity, self.graph, self.connectivities, reader, n_bytes, for_blocks, key, notes
