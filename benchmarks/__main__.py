@@ -37,7 +37,6 @@ class Group:
 
 GROUPS = {
     "growth": Group("From counts to fates as the cells grow", peers="optional", figure=True),
-    "large": Group("A million cells"),
     "neighbors": Group("Neighbours", peers="optional", numbers=False),
     "kernels": Group("Kernels, walks and projection", peers="required"),
     "estimators": Group("From a transition matrix to fates", peers="optional"),

@@ -1,7 +1,7 @@
-"""More cells than fit in memory, in jaxvelo: a line of JSON for each step on standard output.
+"""The velocity kernel of many cells in memory, and its floor: a line of JSON for each step on standard output.
 
-Usage: ``python -m benchmarks.our_large streamed FILE.h5ad FOLDER LIMIT``, ``... in_memory FOLDER`` or
-``... floor FOLDER``
+Usage: ``python -m benchmarks.our_large_kernel kernel FOLDER`` or ``... floor FOLDER``, where
+``benchmarks.our_growth`` has left layers and the graph
 """
 
 from __future__ import annotations
@@ -21,32 +21,13 @@ import pandas as pd
 import scipy.sparse as sp
 
 import jaxvelo as jv
-from benchmarks.our_growth import N_NEIGHBORS, fates
+from benchmarks.our_growth import GRAPH
 from benchmarks.step_costs import step
 
-GRAPH = "connectivities.npz"
 PIECE = 1 << 28
 
 
-def streamed(file: str, folder: str, limit: str) -> None:
-    """Go from counts on disk to fates, with layers in the folder."""
-    jv.settings.layerdir = folder
-    adata = step("read", lambda: jv.read(file, backed=True))
-    step("normalise", lambda: jv.pp.filter_and_normalize(adata))
-    step("principal components and neighbours", lambda: jv.pp.neighbors(adata, n_neighbors=N_NEIGHBORS))
-    sp.save_npz(Path(folder) / GRAPH, adata.obsp["connectivities"], compressed=False)
-    step("moments", lambda: jv.pp.moments(adata, memory_limit=limit))
-    step("velocity, deterministic", lambda: jv.tl.velocity(adata, mode="deterministic", memory_limit=limit))
-    adata.var["velocity_genes"] = True  # all of them
-    velocity = jv.kernels.VelocityKernel(adata)
-    step("velocity kernel", lambda: velocity.compute_transition_matrix(memory_limit=limit))
-    similar = step("connectivity kernel", lambda: jv.kernels.ConnectivityKernel(adata).compute_transition_matrix())
-    both = step("combination", lambda: (0.8 * velocity + 0.2 * similar).compute_transition_matrix())
-    del velocity, similar
-    step("fates", lambda: fates(jv.estimators.GPCCA(both), adata))
-
-
-def in_memory(folder: str) -> None:
+def kernel(folder: str) -> None:
     """Compute the kernel of the layers in the folder, all in memory."""
 
     def read() -> anndata.AnnData:
@@ -65,8 +46,8 @@ def in_memory(folder: str) -> None:
         return adata
 
     adata = step("read layers", read)
-    kernel = step("velocity kernel, in memory", lambda: jv.kernels.VelocityKernel(adata).compute_transition_matrix())
-    step("velocity kernel, in memory, once more", kernel.compute_transition_matrix)
+    velocity = step("velocity kernel, in memory", lambda: jv.kernels.VelocityKernel(adata).compute_transition_matrix())
+    step("velocity kernel, in memory, once more", velocity.compute_transition_matrix)
 
 
 def floor(folder: str) -> None:
@@ -106,4 +87,4 @@ def _copy(source: np.ndarray, target: np.ndarray) -> None:
 if __name__ == "__main__":
     jv.settings.verbosity = "error"
     jax.block_until_ready(jax.numpy.zeros(1))
-    {"streamed": streamed, "in_memory": in_memory, "floor": floor}[sys.argv[1]](*sys.argv[2:])
+    {"kernel": kernel, "floor": floor}[sys.argv[1]](*sys.argv[2:])
