@@ -275,16 +275,10 @@ def fit_gene_models(
         five independent cells, there is no evidence, and the velocities are those of the curves. So they are for each
         gene whose evidence is NaN.
     """
-    found: list[np.ndarray] = []
-    models = fit_gene_models_in_parts(
-        kinetics,
-        [slice(0, spliced.shape[1])],
-        lambda _: (*times, unspliced, spliced),
-        weights,
-        lambda _, velocity: found.append(velocity),
-        GENES_AT_ONCE,
-    )
-    return models, found[0]
+    every = slice(0, spliced.shape[1])
+    arrays = (*times, unspliced, spliced)
+    models, velocity_of = fit_gene_models_in_parts(kinetics, [every], lambda _: arrays, weights, GENES_AT_ONCE)
+    return models, velocity_of(every)
 
 
 def fit_gene_models_in_parts(
@@ -292,9 +286,8 @@ def fit_gene_models_in_parts(
     parts: Sequence[slice],
     read: Callable[[slice], Sequence[Float[np.ndarray, "cells part"]]],
     weights: sp.csr_matrix,
-    write: Callable[[slice, Float[np.ndarray, "cells part"]], object],
     at_once: int,
-) -> GeneModels:
+) -> tuple[GeneModels, Callable[[slice], Float[np.ndarray, "cells part"]]]:
     """:func:`fit_gene_models` of genes of which some at a time are in memory.
 
     Parameters
@@ -304,19 +297,18 @@ def fit_gene_models_in_parts(
     parts
         Genes that are read at a time, one part after another.
     read
-        Gives of a part the three times, unspliced and spliced moments. It is called three times for each.
+        Gives of a part the three times, unspliced and spliced moments. It is called twice for each, and for velocities.
     weights
         Result of :func:`neighborhood_weights`.
-    write
-        Is given the velocities of each part, in turn.
     at_once
         Number of genes of which what is computed on the way is held at a time, by all threads together.
 
     Returns
     -------
-    GeneModels
-        Of all genes. How they are parted changes no more than the shared directions, by less than the last bit of
-        double precision that they are rounded from.
+    tuple
+        :class:`GeneModels` of all genes, and a function that gives the velocities of a part. How genes are parted
+        changes the shared directions alone, by the last bit of double precision, before they are rounded to the type
+        of the moments.
     """
     n_genes, n_cells = len(kinetics.alpha), weights.shape[0]
     n_independent = n_cells / (NEIGHBORHOODS * max(weights.nnz / n_cells, 1.0))
@@ -324,13 +316,14 @@ def fit_gene_models_in_parts(
     def genes_of(part: slice) -> _Genes:
         return _Genes(jax.tree.map(lambda rate: rate[part], kinetics), read(part), weights, at_once)
 
+    def of_curve(part: slice) -> np.ndarray:
+        genes = genes_of(part)
+        return genes.map(genes.curve)
+
     if n_independent < LEAST_INDEPENDENT:
-        for part in parts:
-            genes = genes_of(part)
-            write(part, genes.map(genes.curve))
         factors = np.broadcast_to(np.eye(6)[1], (n_genes, 6)).copy()
         nothing = np.full(n_genes, np.nan)
-        return GeneModels(np.full((n_genes, 5), np.nan), factors, nothing, nothing)
+        return GeneModels(np.full((n_genes, 5), np.nan), factors, nothing, nothing), of_curve
 
     slope, deviation = np.empty(n_genes), np.empty(n_genes)
     sums = DirectionSums(weights)
@@ -347,11 +340,12 @@ def fit_gene_models_in_parts(
         genes.each(genes.multiply, directions, deviation[part], products[part])
         del genes
     models = gene_models(products, slope, n_independent)
-    for part in parts:
+
+    def of_models(part: slice) -> np.ndarray:
         genes = genes_of(part)
-        write(part, genes.map(genes.combine, directions, models.factors[part]))
-        del genes
-    return models
+        return genes.map(genes.combine, directions, models.factors[part])
+
+    return models, of_models
 
 
 class _Genes:
