@@ -29,7 +29,7 @@ from jaxvelo.annotated.fit_columns import (
 )
 from jaxvelo.annotated.gene_records import GeneRecord
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
-from jaxvelo.annotated.memory_limit import for_pieces_and_blocks, within
+from jaxvelo.annotated.memory_limit import for_pieces_and_blocks, give_back_memory, within
 from jaxvelo.configuration import timed
 from jaxvelo.dynamics import (
     DynamicalFit,
@@ -249,6 +249,7 @@ class _FitOnDisk:
     ) -> tuple[list[Float[np.ndarray, "cells some"]], dict[str, Shaped[np.ndarray, "some ..."]]]:
         """Fit of some genes: times and probabilities, and numbers of each gene."""
         options = self._options
+        give_back_memory()
         u, s = (self._moments(name, genes) for name in ("Mu", "Ms"))
         fit = fit_dynamics(
             u,
@@ -286,6 +287,7 @@ class _FitOnDisk:
             parts = [self._among(genes, part) for part in _parts(genes, adata.n_vars, 0, sizes.of_models)]
 
             def read(part: slice) -> list[np.ndarray]:
+                give_back_memory()
                 times = [self._columns(stored.layers[name], name, genes[part]) for name in CURVE_LAYERS]
                 return [x.astype(dtype, copy=False) for x in (*times, *self._both_moments(genes[part]))]
 
