@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 
+from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.disk_arrays import is_on_disk, read_in_ranges
 from jaxvelo.annotated.rows_at_a_time import rows_at_a_time
 
@@ -137,13 +138,11 @@ def _columns_in_ranges(matrix: Any, columns: np.ndarray, where: str):
     """Some columns of a matrix, some rows at a time, dense, in double precision."""
     if is_on_disk(matrix):
         for rows, found in read_in_ranges(matrix, where):
-            piece = found[:, columns]
-            yield rows, (piece.toarray() if sp.issparse(piece) else piece).astype(np.float64)
+            yield rows, dense(found[:, columns]).astype(np.float64)
         return
     matrix = matrix if not sp.issparse(matrix) or matrix.format == "csr" else sp.csr_matrix(matrix)
     for rows in rows_at_a_time(matrix.shape[0], len(columns), _PIECE):
-        piece = matrix[rows][:, columns]
-        yield rows, (piece.toarray() if sp.issparse(piece) else piece).astype(np.float64)
+        yield rows, dense(matrix[rows][:, columns]).astype(np.float64)
 
 
 def _harmonic_mean(piece: np.ndarray) -> np.ndarray:
