@@ -112,6 +112,7 @@ SHARED_IN_THE_HOUSE = {
         "_whole",
     },
     "kernels": {"_randomness", "_storage"},
+    "pp": {"_neighbors"},
     "transitions": {"_algebra", "_velocity_in_blocks"},
 }
 
@@ -162,6 +163,7 @@ PUBLIC_NAMES = {
     "transitions": [
         "BACKWARD_MODES",
         "MODELS",
+        "SCHEMES",
         "SIMILARITIES",
         "Connectivity",
         "Features",
@@ -169,6 +171,8 @@ PUBLIC_NAMES = {
         "FixedProbabilities",
         "Precomputed",
         "Product",
+        "Pseudotime",
+        "RealTime",
         "Scaled",
         "Sum",
         "TransitionFunction",
@@ -177,6 +181,8 @@ PUBLIC_NAMES = {
         "evaluate_logits",
         "evaluate_velocity",
         "fix_logits",
+        "in_parts",
+        "strength_order",
     ],
 }
 
