@@ -7,6 +7,7 @@ from jaxtyping import Float
 from scipy.special import ndtri
 
 from jaxvelo.trends._basis import spline_basis
+from jaxvelo.trends._sums import FARTHEST
 
 
 class Curve(NamedTuple):
@@ -68,7 +69,7 @@ def evaluate_trends(
     if not counts:
         slope_error = width * _errors(change[None], covariances)
         return Curve(value, value - error, value + error, slope, slope - slope_error, slope + slope_error)
-    mean = np.exp(value)
+    mean, error = np.exp(value), np.minimum(error, FARTHEST)  # a band that says nothing is finite
     slope_error = width * mean * _errors(change[None] + slope[..., None] * basis[None], covariances)
     slope = mean * slope
     return Curve(mean, np.exp(value - error), np.exp(value + error), slope, slope - slope_error, slope + slope_error)

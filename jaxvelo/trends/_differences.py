@@ -9,6 +9,9 @@ from jaxvelo.trends._penalized_fit import Distribution, best_constants, is_absen
 from jaxvelo.trends._score_test import score_test
 from jaxvelo.trends._smoothness import directions
 
+LEAST_VARIANCE = 1e-10
+"""Of shares beside their mean; less is rounding."""
+
 
 def difference_test(
     values: np.ndarray | sp.csr_matrix | sp.csr_array,
@@ -48,30 +51,42 @@ def difference_test(
 
     Returns
     -------
-    The statistics and their p-values.
+    The statistics and their p-values, NaN where no share differs from the mean at its time.
     """
     counts = distribution != "normal"
     cells, places, weights, n_effective = prepare(
         values, times, weights, ranges, size_factors, n_knots, spline_order, counts
     )
     penalty = difference_penalty(n_knots)
-    constants, sums = best_constants(cells, places, weights)
+    if counts:
+        start, sums = best_constants(cells, places, weights)
+    else:  # wherever it starts, it ends at once
+        start = np.zeros((weights.shape[0], values.shape[1], n_knots))
+        sums = cells.sums(places, weights, start, start[..., 0])
     absent = is_absent(sums) & counts
-    found = iterate(cells, places, weights, n_effective, constants, sums, absent, "REML", None, distribution, max_iter)
-    signed = np.stack(
+    found = iterate(
+        cells, places, weights, n_effective, start, sums, absent, "REML", None, distribution, max_iter, False
+    )
+    beside = np.stack(
         [
-            weight * _beside_mean(place, weight, share, n_knots, spline_order)
+            _beside_mean(place, weight, share, n_knots, spline_order)
             for place, weight, share in zip(places, weights, np.asarray(shares, float).T, strict=True)
         ]
     )
-    scores = cells.sums(places, signed, found.coefficients, found.dispersion)
+    varies = (weights * beside**2).sum(1) > LEAST_VARIANCE * weights.sum(1)
+    scores = cells.sums(
+        places, np.where(varies[:, None], weights * beside, weights), found.coefficients, found.dispersion
+    )
     results = []
-    for place, weight, of in zip(places, signed**2 / np.maximum(weights, np.finfo(float).tiny), scores, strict=True):
+    for place, weight, of in zip(places, weights * beside**2, scores, strict=True):
         basis = spline_basis(place, n_knots, spline_order, xp=np)
-        along = directions((basis.T * weight) @ basis[None], penalty)
-        results.append(score_test(along, of.score, of.meat))
-    statistics, p_values = zip(*results, strict=True)
-    return np.where(absent, np.nan, np.stack(statistics)), np.where(absent, np.nan, np.stack(p_values))
+        gram = (basis.T * weight) @ basis
+        # Where shares differ at a single time, they say nothing of a slope.
+        gram += (1e-8 * np.trace(gram) + np.finfo(float).tiny) * np.eye(n_knots)
+        results.append(score_test(directions(gram[None], penalty), of.score, of.meat))
+    absent |= ~varies[:, None]
+    statistics, p_values = (np.where(absent, np.nan, np.stack(of)) for of in zip(*results, strict=True))
+    return statistics, p_values
 
 
 def _beside_mean(place, weight, share, n_knots, spline_order) -> Float[np.ndarray, " cells"]:

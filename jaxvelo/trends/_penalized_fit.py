@@ -10,15 +10,24 @@ from jaxtyping import Bool, Float
 from jaxvelo.trends._basis import difference_penalty
 from jaxvelo.trends._score_test import score_test
 from jaxvelo.trends._smoothness import Criterion, Directions, Smooth, directions, smooth
-from jaxvelo.trends._sums import Cells, Sums
+from jaxvelo.trends._sums import FARTHEST, Cells, Sums
 
 Distribution = Literal["normal", "poisson", "negative binomial"]
 
-TOLERANCE = 1e-3
+TOLERANCE = 1e-2
 """Standard errors that a curve of counts may still move by when it counts as found."""
 
 FREE_ITERATIONS = 12
 """Iterations in which the penalty is chosen anew; later ones keep it, as it could go back and forth."""
+
+LEAST_COUNT = 1.0
+"""Counts of a gene, weighted as the cells are, below which there is nothing to fit."""
+
+LARGEST_STEP = 3.0
+"""Change of the logarithm of expected counts in one iteration: from where little is expected, steps are too long."""
+
+LARGEST_DISPERSION = 100.0
+"""Dispersion of counts that nearly all stand in a few cells, which has no upper bound of its own."""
 
 STEEPEST = 10.0
 """Standard deviation of the logarithm of what counts may change from end to end: a lone count at one end would let it
@@ -31,7 +40,7 @@ LARGEST_LOG_VARIANCE = 10.0
 class TrendFit(NamedTuple):
     """Curves of all genes, in double precision.
 
-    All numbers are NaN for a gene without counts in the cells of a curve.
+    All numbers are NaN for a gene with less than one count in the cells of a curve, as they are weighted.
 
     Attributes
     ----------
@@ -45,7 +54,8 @@ class TrendFit(NamedTuple):
     degrees
         Effective degrees of freedom, 2 (a straight line) to the number of functions.
     scale
-        Residual variance of a cell of weight one, relative to the model's.
+        Residual variance of a cell of weight one, relative to the model's; for counts at least one, as fewer counts
+        than a model needs look as if they varied less.
     dispersion
         Dispersion of counts, zero for other models.
     statistic, p_value
@@ -191,8 +201,8 @@ def best_constants(
 
 
 def is_absent(sums: Sequence[Sums]) -> Bool[np.ndarray, "curves genes"]:
-    """Which genes have no counts in the cells of a curve, given the sums at the best constants."""
-    return np.stack([of.score.sum(1) <= -0.5 * of.gram.sum((1, 2)) for of in sums])
+    """Which genes have less than one count in the cells of a curve, given the sums at the best constants."""
+    return np.stack([np.broadcast_to(of.gram.sum((1, 2)) < LEAST_COUNT, len(of.score)) for of in sums])
 
 
 def _test_of_change(sums: Sums) -> tuple[Float[np.ndarray, " genes"], Float[np.ndarray, " genes"]]:
@@ -218,6 +228,7 @@ def iterate(
     ratio: float | None,
     distribution: Distribution,
     max_iter: int,
+    with_covariances: bool = True,
 ) -> Found:
     """Solve, and go through the cells again, until no curve moves: once for normal expression.
 
@@ -228,43 +239,63 @@ def iterate(
     coefficients, sums
         Where to start, and the sums there.
     absent
-        Genes without counts, which are not waited for.
+        Genes with too few counts, which are not waited for.
     criterion, ratio, distribution, max_iter
         See :func:`fit_trends`.
+    with_covariances
+        Whether covariances are asked for; otherwise they are empty.
     """
     penalty, ends = difference_penalty(cells.n_knots), np.zeros(cells.n_knots)
     if cells.counts:
         ends[[0, -1]] = -1 / STEEPEST, 1 / STEEPEST
     n_curves, n_genes, _ = coefficients.shape
     dispersion, active = np.zeros((n_curves, n_genes)), np.arange(n_genes)
+    degrees = np.ones((n_curves, n_genes))
     chosen = None if ratio is None else np.stack([np.full((n_curves, n_genes), value) for value in (ratio, 0.0)])
     all_found: Found | None = None
     for iteration in range(1, max_iter + 1 if cells.counts else 2):
         alongs = [directions(of.gram + np.outer(ends, ends)[None], penalty) for of in sums]
         smooths = [
-            _solve(sums[i], alongs[i], coefficients[i], n, criterion, None if chosen is None else tuple(chosen[:, i]))
+            _solve(
+                sums[i],
+                alongs[i],
+                coefficients[i],
+                n,
+                criterion,
+                None if chosen is None else tuple(chosen[:, i]),
+                np.maximum(sums[i].pearson / np.maximum(n - degrees[i], 1), 1) if cells.counts else None,
+            )
             for i, n in enumerate(n_effective)
         ]
+        degrees = np.stack([of.degrees for of in smooths])
         if iteration == FREE_ITERATIONS:
             chosen = np.stack([[of.ratio for of in smooths], [of.log_variance for of in smooths]])
         converged = absent | (not cells.counts)
         for curve, (along, smoothed) in enumerate(zip(alongs, smooths, strict=True)):
             converged[curve] |= _moved(along, smoothed, coefficients[curve]) < TOLERANCE
-        coefficients = np.stack([of.coefficients for of in smooths])
+        step = np.stack([of.coefficients for of in smooths]) - coefficients
+        if cells.counts:
+            step *= LARGEST_STEP / np.maximum(np.abs(step).max(axis=2, keepdims=True), LARGEST_STEP)
+        coefficients = coefficients + step
+        if cells.counts:
+            coefficients = np.clip(coefficients, -FARTHEST, FARTHEST)
         if distribution == "negative binomial":
-            degrees = [n - of.degrees for n, of in zip(n_effective, smooths, strict=True)]
-            before, dispersion = dispersion, np.stack(list(map(_next_dispersion, sums, dispersion, degrees)))
+            before, left = dispersion, np.maximum(n_effective[:, None] - degrees, 1)
+            dispersion = np.stack(list(map(_next_dispersion, sums, before, left)))
             converged &= absent | (np.abs(dispersion - before) <= 1e-2 * dispersion)
-        sums = cells.sums(places, weights, coefficients, dispersion)
+        if cells.counts or with_covariances:
+            sums = cells.sums(places, weights, coefficients, dispersion)
         left = np.asarray(~converged.all(axis=0))
         # Most genes are ready long before the last ones.
         if left.any() and iteration < max_iter and np.count_nonzero(left) > len(active) / 2:
             continue
         found = Found(
             coefficients,
-            np.stack(list(map(_covariance, sums, alongs, smooths, n_effective))),
+            np.stack(list(map(_covariance, sums, alongs, smooths, n_effective)))
+            if with_covariances
+            else np.empty((*coefficients.shape, 0)),
             np.stack([of.ratio for of in smooths]),
-            np.stack([of.degrees for of in smooths]),
+            degrees,
             np.stack([of.scale for of in smooths]),
             dispersion,
             converged,
@@ -277,17 +308,19 @@ def iterate(
         if not left.any():
             break
         active, cells, sums = active[left], cells.of(left), [of.of(left) for of in sums]
-        coefficients, dispersion, absent = (array[:, left] for array in (coefficients, dispersion, absent))
+        coefficients, dispersion, degrees, absent = (
+            array[:, left] for array in (coefficients, dispersion, degrees, absent)
+        )
         chosen = None if chosen is None else chosen[..., left]
     assert all_found is not None
     return all_found
 
 
-def _solve(sums: Sums, along: Directions, coefficients: np.ndarray, n: float, criterion, known) -> Smooth:
+def _solve(sums: Sums, along: Directions, coefficients: np.ndarray, n: float, criterion, known, scale) -> Smooth:
     """Solve for the coefficients of the working model around the present ones."""
     fitted = (sums.gram @ coefficients[..., None])[..., 0]
     squares = sums.pearson + (coefficients * (2 * sums.score + fitted)).sum(1)
-    return smooth(along, fitted + sums.score, squares, n, criterion, known)
+    return smooth(along, fitted + sums.score, squares, n, criterion, known, scale)
 
 
 def _moved(along: Directions, found: Smooth, before: np.ndarray) -> Float[np.ndarray, " genes"]:
@@ -299,7 +332,7 @@ def _moved(along: Directions, found: Smooth, before: np.ndarray) -> Float[np.nda
 def _next_dispersion(sums: Sums, dispersion: np.ndarray, degrees: np.ndarray) -> Float[np.ndarray, " genes"]:
     """Newton's step for Pearson's statistic to be its degrees of freedom; the inverse of it is nearly linear."""
     step = (1 / degrees - 1 / sums.pearson) * sums.pearson**2 / np.maximum(sums.pearson_slope, np.finfo(float).tiny)
-    return np.clip(dispersion + step, 0, 10 * dispersion + 10)
+    return np.clip(dispersion + step, 0, np.minimum(10 * dispersion + 1, LARGEST_DISPERSION))
 
 
 def _covariance(sums: Sums, along: Directions, found: Smooth, n: float) -> np.ndarray:

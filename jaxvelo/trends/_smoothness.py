@@ -80,6 +80,7 @@ def smooth(
     n_effective: float,
     criterion: Criterion,
     known: tuple[Float[np.ndarray, " genes"], Float[np.ndarray, " genes"]] | None = None,
+    scale: Float[np.ndarray, " genes"] | None = None,
 ) -> Smooth:
     r"""Choose the penalty of each gene, and solve for its coefficients.
 
@@ -89,7 +90,9 @@ def smooth(
     .. math:: -2 \ell(\rho) = (n - 2) \log\Big(z - \sum_k \frac{c_k^2}{A_k}\Big) + \sum_k \log A_k - (K - 2) \log \rho,
 
     and generalised cross validation minimises :math:`n D / (n - \sum_k g_k/A_k)^2` with
-    :math:`D = z - 2 \sum_k c_k^2/A_k + \sum_k g_k c_k^2/A_k^2`.
+    :math:`D = z - 2 \sum_k c_k^2/A_k + \sum_k g_k c_k^2/A_k^2`. Where the scale :math:`\phi` is known, the first
+    term is :math:`(z - \sum_k c_k^2/A_k) / \phi`, and Mallows' :math:`D + 2 \phi \sum_k g_k/A_k` takes the place of
+    cross validation.
 
     Parameters
     ----------
@@ -105,13 +108,15 @@ def smooth(
         Which of the two.
     known
         The penalty :math:`\rho` and the variance of its logarithm, where they are known.
+    scale
+        The scale :math:`\phi`, where it is known.
     """
     c2, g = (along.vectors.swapaxes(1, 2) @ right[..., None])[..., 0] ** 2, along.information
     least = np.finfo(float).tiny + 1e-14 * squares  # of a curve through all cells
     if known is not None:
         ratio, log_variance = known
     else:
-        losses = np.stack([_loss(g, c2, squares, r, n_effective, criterion, least) for r in RATIOS])
+        losses = np.stack([_loss(g, c2, squares, r, n_effective, criterion, least, scale) for r in RATIOS])
         best = losses.argmin(axis=0)
         inner, genes = np.clip(best, 1, len(RATIOS) - 2), np.arange(len(right))
         before, here, after = (losses[inner + shift, genes] for shift in (-1, 0, 1))
@@ -123,19 +128,21 @@ def smooth(
         log_variance = np.where(is_likelihood, 2 * step**2 / np.where(is_inner, curvature, 1), 0)
     precision = along.precision(ratio)
     coefficients = (along.vectors @ (along.vectors.swapaxes(1, 2) @ right[..., None] / precision[..., None]))[..., 0]
-    scale = np.maximum(squares - (c2 / precision).sum(1), least) / max(n_effective - DIFFERENCES, 1)
+    if scale is None:
+        scale = np.maximum(squares - (c2 / precision).sum(1), least) / max(n_effective - DIFFERENCES, 1)
     return Smooth(coefficients, ratio, (g / precision).sum(1), scale, log_variance)
 
 
-def _loss(g, c2, squares, ratio, n, criterion, least):
+def _loss(g, c2, squares, ratio, n, criterion, least, scale):
     precision = g + ratio * (1 - g)
-    explained = (c2 / precision).sum(1)
+    explained, degrees = (c2 / precision).sum(1), (g / precision).sum(1)
     if criterion == "GCV":
         residual = squares - 2 * explained + (g * c2 / precision**2).sum(1)
-        return n * np.maximum(residual, least) / np.maximum(n - (g / precision).sum(1), 1) ** 2
-    n_knots = g.shape[1]
-    return (
-        (n - DIFFERENCES) * np.log(np.maximum(squares - explained, least))
-        + np.log(precision).sum(1)
-        - (n_knots - DIFFERENCES) * np.log(ratio)
-    )
+        if scale is not None:
+            return residual + 2 * scale * degrees
+        return n * np.maximum(residual, least) / np.maximum(n - degrees, 1) ** 2
+    if scale is not None:
+        fit = (squares - explained) / scale
+    else:
+        fit = (n - DIFFERENCES) * np.log(np.maximum(squares - explained, least))
+    return fit + np.log(precision).sum(1) - (g.shape[1] - DIFFERENCES) * np.log(ratio)
