@@ -17,6 +17,7 @@ from jaxvelo.annotated.names import places_of, text_of
 from jaxvelo.annotated.plain_values import plain, without_none
 from jaxvelo.annotated.storable_columns import with_named_columns, with_storable_columns
 from jaxvelo.annotated.stored_states import chosen_states
+from jaxvelo.annotated.trend_clusters import cluster_genes
 from jaxvelo.trends import Curve, evaluate_trends
 
 STATISTICS = (
@@ -256,6 +257,44 @@ class Trends:
             tables.append(pd.DataFrame(table))
         found = pd.concat(tables, ignore_index=True)
         return found if self.conditions else found.drop(columns="condition")
+
+    def clusters(
+        self,
+        lineage: Any = None,
+        genes: Any = None,
+        n_clusters: int | None = None,
+        *,
+        norm: bool = True,
+        random_state: int = 0,
+    ) -> pd.Series:
+        """Group genes whose trends towards a fate are alike, by k-means.
+
+        Parameters
+        ----------
+        lineage
+            Name of the lineage; may be left out if there is one alone.
+        genes
+            Names of genes; all by default. Those whose trend does not change are left out.
+        n_clusters
+            Number of groups; by default that of the best separated ones (by the mean silhouette), from 2 to 8.
+        norm
+            Whether each trend is scaled to mean 0 and variance 1 before.
+        random_state
+            Seed of the groups' start values.
+
+        Returns
+        -------
+        pandas.Series
+            The number of each gene's group, from 0, in the order of the peaks of their mean trends.
+
+        Raises
+        ------
+        ImportError
+            If scikit-learn is not installed.
+        KeyError, ValueError
+            If a name or a number does not fit.
+        """
+        return cluster_genes(self, lineage, genes, n_clusters, norm, random_state).to_series()
 
     def write(self, adata: AnnData, key: str = "trends") -> None:
         """Write the trends into AnnData; genes without trends get NaN.
