@@ -289,8 +289,6 @@ class Trends:
 
         Raises
         ------
-        ImportError
-            If scikit-learn is not installed.
         KeyError, ValueError
             If a name or a number does not fit.
         """

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+from scipy.cluster.vq import ClusterError, kmeans2
+from scipy.spatial.distance import cdist
 
 from jaxvelo.annotated.arguments import check_integer, listed
 from jaxvelo.configuration import logger
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
 
 MOST_CLUSTERS = 8
 """Numbers of groups that are tried, at most."""
+
+STARTS = 10
+"""Starts of k-means, of which the best one counts."""
+
+MOST_COMPARED = 1000
+"""Genes whose distances to each other are taken to tell how many groups there are."""
 
 POINTS = 100
 """Times at which trends are compared."""
@@ -51,12 +59,6 @@ def cluster_genes(
     trends: Trends, lineage: Any, genes: Any, n_clusters: int | None, norm: bool, seed: int
 ) -> TrendClusters:
     """Group genes by k-means of their trends; the arguments are those of :meth:`Trends.clusters`."""
-    try:
-        from sklearn.cluster import KMeans
-        from sklearn.metrics import silhouette_score
-    except ImportError as error:
-        raise ImportError('Groups of genes need scikit-learn: pip install "jaxvelo[tutorial]".') from error
-
     if n_clusters is not None:
         check_integer("n_clusters", n_clusters, 1)
     check_integer("random_state", seed, 0)
@@ -82,21 +84,54 @@ def cluster_genes(
     if norm:
         values = (values - values.mean(axis=1, keepdims=True)) / spread[:, None]
 
-    def grouped(n: int) -> np.ndarray:
-        return KMeans(n, n_init=10, random_state=seed).fit_predict(values)
-
+    random = np.random.default_rng(seed)
     if n_clusters is not None:
-        codes = grouped(n_clusters)
+        codes = _k_means(values, n_clusters, random)
     else:
-        tried = [grouped(n) for n in range(2, min(MOST_CLUSTERS, len(values) - 1) + 1)] or [grouped(len(values))]
-        scores = [
-            silhouette_score(values, codes, sample_size=min(len(values), 2000), random_state=seed)
-            for codes in tried
-            if len(values) > 2
-        ]
-        codes = tried[int(np.argmax(scores)) if scores else 0]
+        tried = [_k_means(values, n, random) for n in range(2, min(MOST_CLUSTERS, len(values) - 1) + 1)]
+        compared = random.permutation(len(values))[:MOST_COMPARED]
+        distances = cdist(values[compared], values[compared])
+        scores = [_silhouette(distances, codes[compared]) for codes in tried]
+        codes = tried[int(np.argmax(scores))] if tried else np.arange(len(values))
     numbers = np.unique(codes)
     means = np.stack([values[codes == number].mean(axis=0) for number in numbers])
     rank = np.empty(numbers.max() + 1, int)
     rank[numbers[np.lexsort((means[:, -1], means.argmax(axis=1)))]] = np.arange(len(numbers))
     return TrendClusters(trends.genes[places], rank[codes], trends.lines[curve].lineage, times, values)
+
+
+def _k_means(
+    values: Float[np.ndarray, "genes times"], n: int, random: np.random.Generator
+) -> Int[np.ndarray, " genes"]:
+    """Group rows by k-means, the best of several starts far from each other (Arthur & Vassilvitskii 2007)."""
+    best, codes = np.inf, np.zeros(len(values), int)
+    for _ in range(STARTS):
+        centers = values[[random.integers(len(values))]]
+        for _ in range(n - 1):
+            squares = cdist(values, centers, "sqeuclidean").min(axis=1)
+            total = squares.sum()
+            chosen = random.choice(len(values), p=squares / total if total > 0 else None)
+            centers = np.concatenate([centers, values[[chosen]]])
+        try:
+            centers, found = kmeans2(values, centers, iter=30, minit="matrix", missing="raise")
+        except ClusterError:  # a group lost all of its genes
+            continue
+        loss = ((values - centers[found]) ** 2).sum()
+        if loss < best:
+            best, codes = loss, found
+    return codes
+
+
+def _silhouette(distances: Float[np.ndarray, "genes genes"], codes: Int[np.ndarray, " genes"]) -> float:
+    """How much closer genes are to their own group than to the next one, on average (Rousseeuw 1987)."""
+    numbers, own = np.unique(codes, return_inverse=True)
+    if len(numbers) < 2:
+        return -1.0
+    sums = np.stack([distances[:, codes == number].sum(axis=1) for number in numbers], axis=1)
+    sizes, rows = np.bincount(own), np.arange(len(codes))
+    inside = sums[rows, own] / np.maximum(sizes[own] - 1, 1)
+    means = sums / sizes[None]
+    means[rows, own] = np.inf
+    outside = means.min(axis=1)
+    score = (outside - inside) / np.maximum(np.maximum(inside, outside), np.finfo(float).tiny)
+    return float(np.where(sizes[own] > 1, score, 0).mean())

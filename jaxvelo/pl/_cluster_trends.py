@@ -80,8 +80,6 @@ def cluster_trends(
 
     Raises
     ------
-    ImportError
-        If scikit-learn is not installed.
     KeyError
         If there are no trends, or a gene or the lineage does not exist.
     TypeError
