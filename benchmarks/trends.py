@@ -169,7 +169,7 @@ def rows(found: dict[str, Any]) -> list[str]:
     if "time" in found:
         ours, theirs = found["time"]["ours"], found["time"].get("theirs")
         lines += [
-            "Trends of 2,000 genes of 3,696 cells along 5 lineages, with bands and tests, in a new process after imports.",
+            "Trends of 2,000 genes, 3,696 cells and 5 lineages, with bands and tests; a new process, after imports.",
             "",
             "| | first call | again | with differences of 10 pairs | genes and lineages | per curve |",
             "|---|---|---|---|---|---|",
