@@ -17,7 +17,8 @@ from jaxvelo.annotated.names import places_of, text_of
 from jaxvelo.annotated.plain_values import plain, without_none
 from jaxvelo.annotated.storable_columns import with_named_columns, with_storable_columns
 from jaxvelo.annotated.stored_states import chosen_states
-from jaxvelo.annotated.trend_clusters import cluster_genes
+from jaxvelo.annotated.trend_clusters import TrendClusters, cluster_curves
+from jaxvelo.configuration import logger
 from jaxvelo.trends import Curve, evaluate_trends
 
 STATISTICS = (
@@ -35,6 +36,9 @@ STATISTICS = (
 
 TESTS = ("statistic", "pval", "qval")
 """What is said of each comparison."""
+
+COMPARED_POINTS = 100
+"""Times at which trends are compared."""
 
 REMEDY = "Fit trends with `jaxvelo.tl.fit_trends(adata, time_key=...)` first."
 
@@ -292,7 +296,35 @@ class Trends:
         KeyError, ValueError
             If a name or a number does not fit.
         """
-        return cluster_genes(self, lineage, genes, n_clusters, norm, random_state).to_series()
+        return self.grouped(lineage, genes, n_clusters, norm, random_state).to_series()
+
+    def grouped(self, lineage: Any, genes: Any, n_clusters: int | None, norm: bool, random_state: int) -> TrendClusters:
+        """Give the groups of :meth:`clusters` with the curves that were compared."""
+        if n_clusters is not None:
+            check_integer("n_clusters", n_clusters, 1)
+        check_integer("random_state", random_state, 0)
+        curves = self.curves_of(lineage, conditions=False)
+        if len(curves) != 1:
+            raise ValueError(
+                f"Expected the name of one lineage as `lineage`, found `{lineage!r}`. There are {listed(self.lineages)}."
+            )
+        places = self.places(genes)
+        times, found = self.evaluate(curves[0], places, COMPARED_POINTS)
+        values, spread = found.values, found.values.std(axis=1)
+        known = np.isfinite(values).all(axis=1) & (spread > 1e-6 * np.abs(values).max(axis=1))
+        if not known.all():
+            logger.warning("Leaving out %d genes without a trend, or with a constant one", np.count_nonzero(~known))
+            places, values, spread = places[known], values[known], spread[known]
+        least = 2 if n_clusters is None else n_clusters
+        if len(values) < least:
+            raise ValueError(
+                f"Expected at least {least} genes to group, found {len(values)} with a trend that changes. Name more "
+                "`genes`, or fewer groups in `n_clusters`."
+            )
+        if norm:
+            values = (values - values.mean(axis=1, keepdims=True)) / spread[:, None]
+        codes = cluster_curves(values, n_clusters, int(random_state))
+        return TrendClusters(self.genes[places], codes, self.lines[curves[0]].lineage, times, values)
 
     def write(self, adata: AnnData, key: str = "trends") -> None:
         """Write the trends into AnnData; genes without trends get NaN.

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from scipy.cluster.vq import ClusterError, kmeans2
 from scipy.spatial.distance import cdist
-
-from jaxvelo.annotated.arguments import check_integer, listed
-from jaxvelo.configuration import logger
-
-if TYPE_CHECKING:
-    from jaxvelo.annotated.stored_trends import Trends
 
 MOST_CLUSTERS = 8
 """Numbers of groups that are tried, at most."""
@@ -24,9 +18,6 @@ STARTS = 10
 
 MOST_COMPARED = 1000
 """Genes whose distances to each other are taken to tell how many groups there are."""
-
-POINTS = 100
-"""Times at which trends are compared."""
 
 
 class TrendClusters(NamedTuple):
@@ -55,35 +46,20 @@ class TrendClusters(NamedTuple):
         return pd.Series(self.codes, index=self.genes, name=f"cluster towards {self.lineage}")
 
 
-def cluster_genes(
-    trends: Trends, lineage: Any, genes: Any, n_clusters: int | None, norm: bool, seed: int
-) -> TrendClusters:
-    """Group genes by k-means of their trends; the arguments are those of :meth:`Trends.clusters`."""
-    if n_clusters is not None:
-        check_integer("n_clusters", n_clusters, 1)
-    check_integer("random_state", seed, 0)
-    if lineage is None and len(trends.lineages) > 1:
-        raise ValueError(
-            f"Expected the name of one lineage as `lineage`, found None. There are {listed(trends.lineages)}."
-        )
-    curves_of = trends.curves_of(lineage, conditions=False)
-    if len(curves_of) != 1:
-        raise ValueError(f"Expected the name of one lineage as `lineage`, found `{lineage!r}`.")
-    (curve,) = curves_of
-    places = trends.places(genes)
-    times, found = trends.evaluate(curve, places, POINTS)
-    values = found.values
-    spread = values.std(axis=1)
-    known = np.isfinite(values).all(axis=1) & (spread > 1e-6 * np.maximum(np.abs(values).max(axis=1), 1e-12))
-    if not known.all():
-        logger.warning("Leaving out %d genes without a trend, or with a constant one", np.count_nonzero(~known))
-        places, values, spread = places[known], values[known], spread[known]
-    least = 2 if n_clusters is None else n_clusters
-    if len(values) < max(least, 1):
-        raise ValueError(f"Expected at least {least} genes to group, found {len(values)} with a trend that changes.")
-    if norm:
-        values = (values - values.mean(axis=1, keepdims=True)) / spread[:, None]
+def cluster_curves(
+    values: Float[np.ndarray, "genes times"], n_clusters: int | None, seed: int
+) -> Int[np.ndarray, " genes"]:
+    """Group curves by k-means: give the number of each one's group, in the order of the peaks of their means.
 
+    Parameters
+    ----------
+    values
+        The curves.
+    n_clusters
+        Number of groups, no more than curves; that of the best separated ones if :obj:`None`.
+    seed
+        Seed of the start values.
+    """
     random = np.random.default_rng(seed)
     if n_clusters is not None:
         codes = _k_means(values, n_clusters, random)
@@ -97,7 +73,7 @@ def cluster_genes(
     means = np.stack([values[codes == number].mean(axis=0) for number in numbers])
     rank = np.empty(numbers.max() + 1, int)
     rank[numbers[np.lexsort((means[:, -1], means.argmax(axis=1)))]] = np.arange(len(numbers))
-    return TrendClusters(trends.genes[places], rank[codes], trends.lines[curve].lineage, times, values)
+    return rank[codes]
 
 
 def _k_means(

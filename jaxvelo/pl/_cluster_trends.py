@@ -8,7 +8,6 @@ import numpy as np
 from jaxvelo.annotated.arguments import check_integer, listed
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.stored_trends import Trends
-from jaxvelo.annotated.trend_clusters import cluster_genes
 
 from ._figure import INK, Canvas, Sheet, text_size
 from ._gene_trends import lineage_colors
@@ -89,7 +88,7 @@ def cluster_trends(
     """
     check_integer("ncols", ncols, 1)
     trends = Trends.from_adata(require_anndata(adata), key)
-    found = cluster_genes(trends, lineage, genes, n_clusters, norm, random_state)
+    found = trends.grouped(lineage, genes, n_clusters, norm, random_state)
     codes, n_found = found.codes, int(found.codes.max()) + 1
     chosen = list(range(n_found)) if clusters is None else np.atleast_1d(clusters).tolist()
     if not chosen or not set(chosen) <= set(range(n_found)):
