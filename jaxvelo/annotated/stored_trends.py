@@ -306,7 +306,8 @@ class Trends:
         curves = self.curves_of(lineage, conditions=False)
         if len(curves) != 1:
             raise ValueError(
-                f"Expected the name of one lineage as `lineage`, found `{lineage!r}`. There are {listed(self.lineages)}."
+                f"Expected the name of one lineage as `lineage`, found `{lineage!r}`. There are "
+                f"{listed(self.lineages)}."
             )
         places = self.places(genes)
         times, found = self.evaluate(curves[0], places, COMPARED_POINTS)
