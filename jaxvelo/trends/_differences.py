@@ -8,6 +8,7 @@ from jaxvelo.trends._basis import difference_penalty, spline_basis
 from jaxvelo.trends._penalized_fit import Distribution, best_constants, is_absent, iterate, prepare
 from jaxvelo.trends._score_test import score_test
 from jaxvelo.trends._smoothness import directions
+from jaxvelo.trends._sums import genes_at_a_time
 
 LEAST_VARIANCE = 1e-10
 """Of shares beside their mean; less is rounding."""
@@ -53,6 +54,18 @@ def difference_test(
     -------
     The statistics and their p-values, NaN where no share differs from the mean at its time.
     """
+    found = [
+        _test_genes(some, times, weights, shares, ranges, n_knots, spline_order, distribution, size_factors, max_iter)
+        for some in genes_at_a_time(values)
+    ]
+    statistics, p_values = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+    return statistics, p_values
+
+
+def _test_genes(
+    values, times, weights, shares, ranges, n_knots, spline_order, distribution, size_factors, max_iter
+) -> tuple[np.ndarray, np.ndarray]:
+    """Test some genes; see :func:`difference_test`."""
     counts = distribution != "normal"
     cells, places, weights, n_effective = prepare(
         values, times, weights, ranges, size_factors, n_knots, spline_order, counts

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from jaxvelo.trends._basis import difference_penalty
 from jaxvelo.trends._score_test import score_test
 from jaxvelo.trends._smoothness import Criterion, Directions, Smooth, directions, smooth
-from jaxvelo.trends._sums import FARTHEST, Cells, Sums
+from jaxvelo.trends._sums import FARTHEST, Cells, Sums, genes_at_a_time
 
 Distribution = Literal["normal", "poisson", "negative binomial"]
 
@@ -151,6 +151,20 @@ def fit_trends(
     max_iter
         Iterations of count models, at most.
     """
+    fits = [
+        _fit_genes(
+            some, times, weights, ranges, n_knots, spline_order, distribution, size_factors, criterion, ratio, max_iter
+        )
+        for some in genes_at_a_time(values)
+    ]
+    *of_genes, n_effective = zip(*fits, strict=True)
+    return TrendFit._make([*(np.concatenate(parts, axis=1) for parts in of_genes), n_effective[0]])
+
+
+def _fit_genes(
+    values, times, weights, ranges, n_knots, spline_order, distribution, size_factors, criterion, ratio, max_iter
+) -> TrendFit:
+    """Fit some genes; see :func:`fit_trends`."""
     counts = distribution != "normal"
     cells, places, weights, n_effective = prepare(
         values, times, weights, ranges, size_factors, n_knots, spline_order, counts

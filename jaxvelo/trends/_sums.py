@@ -21,6 +21,17 @@ FARTHEST = 25.0
 """Logarithm of the largest ratio of expected counts to a gene's mean; beyond it the exponential overflows."""
 
 
+GENES = 2048
+"""Genes that are fitted at a time: matrices of all coefficients of a curve take 2 MB each for ten of them."""
+
+
+def genes_at_a_time(values: Any) -> Iterator[Any]:
+    """Give all cells of some genes, one part after another."""
+    n_genes = values.shape[1]
+    for start in range(0, n_genes, GENES):
+        yield values if n_genes <= GENES else values[:, start : start + GENES]
+
+
 class Sums(NamedTuple):
     r"""Sums over cells of one curve, for all genes, in double precision.
 

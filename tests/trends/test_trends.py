@@ -80,7 +80,8 @@ def test_smoothness(example):
 def test_blocks_and_sparse_rows(example, monkeypatch):
     times, weights, values = example
     whole = fit_trends(values, times, weights, RANGES)
-    monkeypatch.setattr(sums, "BLOCK", 64 * 8)
+    monkeypatch.setattr(sums, "BLOCK", 64 * 4)
+    monkeypatch.setattr(sums, "GENES", 4)
     parts = fit_trends(sp.csr_matrix(values), times, weights, RANGES)
     for some, all_ in zip(parts, whole, strict=True):
         np.testing.assert_allclose(some, all_, rtol=2e-3, atol=1e-5)
