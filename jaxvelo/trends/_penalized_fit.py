@@ -20,7 +20,7 @@ TOLERANCE = 1e-2
 FREE_ITERATIONS = 12
 """Iterations in which the penalty is chosen anew; later ones keep it, as it could go back and forth."""
 
-LEAST_COUNT = 1.0
+LEAST_COUNT = 0.5
 """Counts of a gene, weighted as the cells are, below which there is nothing to fit."""
 
 LARGEST_STEP = 3.0
@@ -40,7 +40,7 @@ LARGEST_LOG_VARIANCE = 10.0
 class TrendFit(NamedTuple):
     """Curves of all genes, in double precision.
 
-    All numbers are NaN for a gene with less than one count in the cells of a curve, as they are weighted.
+    All numbers are NaN for a gene with less than half a count in the cells of a curve, as they are weighted.
 
     Attributes
     ----------
@@ -215,7 +215,7 @@ def best_constants(
 
 
 def is_absent(sums: Sequence[Sums]) -> Bool[np.ndarray, "curves genes"]:
-    """Which genes have less than one count in the cells of a curve, given the sums at the best constants."""
+    """Which genes have less than half a count in the cells of a curve, given the sums at the best constants."""
     return np.stack([np.broadcast_to(of.gram.sum((1, 2)) < LEAST_COUNT, len(of.score)) for of in sums])
 
 
