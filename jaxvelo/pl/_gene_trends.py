@@ -15,8 +15,9 @@ from jaxvelo.annotated.stored_states import read_fates
 from jaxvelo.annotated.stored_trends import REMEDY, Trends, check_level
 
 from ._checks import check_opacity, check_positive
-from ._colors import MISSING, Colors, Continuous, Palette, Uniform, cell_colors, gene_values
+from ._colors import MISSING, Categorical, Colors, Continuous, Palette, Uniform, cell_colors, gene_values
 from ._figure import INK, Canvas, Sheet, text_size
+from ._legend import group_handles
 from ._looks import picture
 from ._panels import Points, cell_size, color_name, draw_color_bar, draw_points
 from ._plain_axes import dress_axes, legend_look
@@ -165,7 +166,7 @@ def gene_trends(
                 ylabel if is_left else "",
                 text_size(12),
             )
-        _draw_legend(canvas, trends, curves, colors, same_plot, lw)
+        _draw_legend(canvas, trends, curves, colors, same_plot, lw, None if hide_cells else of_cells.shared)
         if title is not None:
             canvas.ax.figure.suptitle(title, color=INK, fontsize=text_size(13))
         done = canvas.finish()
@@ -239,9 +240,15 @@ def _set_limits(ax: Any, limits: Sequence[np.ndarray]) -> None:
 
 
 def _draw_legend(
-    canvas: Canvas, trends: Trends, curves: Sequence[int], colors: dict[str, str], same_plot: bool, lw: float
+    canvas: Canvas,
+    trends: Trends,
+    curves: Sequence[int],
+    colors: dict[str, str],
+    same_plot: bool,
+    lw: float,
+    cells: Any,
 ) -> None:
-    """Say which line is of what: lineages where they share a panel, and conditions."""
+    """Say which line is of what: lineages where they share a panel, and conditions; and which cells are which."""
     from matplotlib.lines import Line2D
 
     lines = [trends.lines[curve] for curve in curves]
@@ -254,6 +261,8 @@ def _draw_legend(
         )
         for name in conditions
     ]
+    if isinstance(cells, Categorical):
+        handles += group_handles(cells)
     if not handles:
         return
     if canvas.own:
