@@ -42,6 +42,7 @@ GROUPS = {
     "other_kernels": Group("Kernels without velocities", peers="optional"),
     "estimators": Group("From a transition matrix to fates", peers="optional"),
     "dynamics": Group("The dynamical model", peers="required"),
+    "trends": Group("Trends of genes", peers="optional"),
     "fates": Group("Fates against known ones", figure=True),
     "fit": Group("Fitted kernels", figure=True),
     "terminal_states": Group("Terminal states against known ends", numbers=False),

@@ -14,7 +14,7 @@ import jaxvelo
 
 pytestmark = pytest.mark.any_precision
 
-PURE = ["jaxvelo.graph", "jaxvelo.transitions", "jaxvelo.dynamics", "jaxvelo.markov", "jaxvelo.fit"]
+PURE = ["jaxvelo.graph", "jaxvelo.transitions", "jaxvelo.dynamics", "jaxvelo.markov", "jaxvelo.trends", "jaxvelo.fit"]
 FACE = [f"jaxvelo.{name}" for name in ("kernels", "pp", "tl", "pl", "datasets", "objectives", "logging")]
 
 

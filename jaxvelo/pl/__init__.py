@@ -11,6 +11,7 @@ from jaxvelo.markov import cluster_proportions, compute_flow
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "_cluster_trends": ["cluster_trends"],
         "_coarse_matrix": ["coarse_T"],
         "_composition": ["macrostate_composition"],
         "_driver_correlations": ["lineage_drivers_correlation"],
@@ -20,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "_fit": ["fit", "sweep"],
         "_fit_fates": ["fit_fates"],
         "_flow": ["single_flow"],
+        "_gene_trends": ["gene_trends"],
         "_grid": ["projection_cells", "projection_grid", "smooth_on_grid"],
         "_macrostates": ["macrostates"],
         "_phase_portrait": ["phase_portrait"],
@@ -28,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "_scatter": ["scatter"],
         "_schur_matrix": ["schur_matrix"],
         "_stream": ["projection_stream"],
+        "_trend_heat_map": ["heatmap"],
         "_tsi": ["tsi"],
         "_velocity_embedding": ["velocity_embedding", "velocity_embedding_grid", "velocity_embedding_stream"],
         "_walks": ["random_walks"],
