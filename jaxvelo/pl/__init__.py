@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "_grid": ["projection_cells", "projection_grid", "smooth_on_grid"],
         "_log_odds": ["log_odds"],
         "_macrostates": ["macrostates"],
+        "_perturbed_fates": ["perturbed_fates"],
         "_phase_portrait": ["phase_portrait"],
         "_proportions": ["proportions"],
         "_reliability": ["reliability"],

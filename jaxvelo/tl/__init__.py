@@ -3,6 +3,7 @@
 from jaxvelo.fitting import FitResult, SweepResult, fit_kernel, sweep_kernel
 from jaxvelo.tl._differential_kinetic_test import differential_kinetic_test
 from jaxvelo.tl._latent_time import latent_time
+from jaxvelo.tl._perturb_genes import perturb_genes
 from jaxvelo.tl._rank_dynamical_genes import rank_dynamical_genes
 from jaxvelo.tl._rank_velocity_genes import rank_velocity_genes
 from jaxvelo.tl._recover_dynamics import recover_dynamics
@@ -20,6 +21,7 @@ __all__ = [
     "differential_kinetic_test",
     "fit_kernel",
     "latent_time",
+    "perturb_genes",
     "rank_dynamical_genes",
     "rank_velocity_genes",
     "recover_dynamics",
