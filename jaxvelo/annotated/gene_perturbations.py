@@ -64,7 +64,8 @@ def read_effects(adata: AnnData, keys: FateKeys) -> pd.DataFrame:
     """
     stored = require_key(adata.uns, keys.gene_perturbations, "adata.uns", REMEDY)
     table = stored.get("table") if hasattr(stored, "get") else None
-    absent = [name for name in COLUMNS if not isinstance(table, pd.DataFrame) or name not in table]
+    table = table if isinstance(table, pd.DataFrame) else pd.DataFrame()
+    absent = [name for name in COLUMNS if name not in table]
     if absent:
         raise ValueError(
             f"Expected a table with the columns {listed(COLUMNS)} in `adata.uns[{keys.gene_perturbations!r}]['table']`,"

@@ -11,15 +11,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxvelo.estimators._fates_of_velocities import VelocityFates, fates_of_velocities
+from jaxvelo.graph._precision import full_precision
 
 
 class FirstOrder(NamedTuple):
-    """Derivatives of weighted means of fates by one factor on the velocity of each gene.
+    r"""Derivatives of weighted means of fates by one factor on the velocity of each gene.
 
     Attributes
     ----------
     derivative
-        :math:`\\sum_i v_{ig} \\, \\partial F / \\partial v_{ig}`, shape ``(means, fates, genes)``.
+        :math:`\sum_i v_{ig} \, \partial F / \partial v_{ig}`, shape ``(means, fates, genes)``.
     shuffled
         The same with the velocities of other genes, scaled to the same sum of squares, shape
         ``(means, fates, genes, others)``; NaN where the other gene is the same.
@@ -65,27 +66,26 @@ def first_order_changes(
     )
     fates.require(outcome)
     shape = n_means, n_fates - 1
-    own, shuffled = (np.asarray(x, dtype=float).reshape(*shape, *x.shape[1:]) for x in (own, shuffled))
+    own, shuffled = (np.array(x, dtype=float).reshape(*shape, *x.shape[1:]) for x in (own, shuffled))
     own, shuffled = own[:, :, :n_genes], shuffled[:, :, :n_genes]
     shuffled[:, :, others, np.arange(len(others))] = np.nan
     return FirstOrder(*(np.concatenate([x, -x.sum(axis=1, keepdims=True)], axis=1) for x in (own, shuffled)))
 
 
 @eqx.filter_jit
+@full_precision
 def _changes(v, cotangents, others, features, chance, name: str):
     def fates(v):
         found = fates_of_velocities(v, features, chance, name, cotangents.shape[2])
         return found.probabilities, found.outcome
 
     _, pull, outcome = jax.vjp(fates, v, has_aux=True)
-    length = jnp.linalg.norm(v, axis=0)
+    length = jnp.linalg.norm(v, axis=0, keepdims=True)
     unit = v / jnp.where(length > 0, length, 1)
 
     def back(cotangent):
         (gradient,) = pull(cotangent)
-        own = jnp.sum(gradient * v, axis=0)
-        with jax.default_matmul_precision("highest"):
-            return own, length[:, None] * (gradient.T @ unit[:, others])
+        return jnp.sum(gradient * v, axis=0), length.T * (gradient.T @ unit[:, others])
 
     return *jax.lax.map(back, cotangents), outcome
 

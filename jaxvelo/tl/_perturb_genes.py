@@ -60,10 +60,11 @@ def perturb_genes(
         z_g = \frac{E_{gak}}{(f - 1) \, \mathrm{rms}_r N_{gr}}, \qquad
         p_g = \frac{1 + \#\{h, r: |N_{hr}| / \mathrm{rms}_r N_{hr} \geq |z_g|\}}{1 + \#\{h, r\}},
 
-    over all genes h and some genes r (Phipson & Smyth 2010). So a small p-value says that the gene's own course matters,
-    beyond what any gene's would that changes along the same cells. Velocities that are shuffled over the cells would
-    not do: velocities and derivatives are both smooth over neighbours, and of genes without effect several times as
-    many as 5 % come out with p-values below 0.05 then, while it is at most about 5 % here.
+    over all genes h and some genes r (Phipson & Smyth 2010). So a small p-value says that the gene's own course matters
+    beyond what that of another gene would that changes along the same cells. Where many genes change together, few
+    are so: the p-values are strict, and effects and scores rank genes better. Shuffling velocities over the cells would
+    not do: velocities and derivatives are both smooth over neighbours, so that far more than 5 % of the genes without
+    effect have p-values below 0.05 then; here it is about 5 % at most.
 
     Parameters
     ----------
@@ -86,8 +87,8 @@ def perturb_genes(
     A table of one row for each gene, cluster and lineage, ``"all cells"`` first:
 
     - ``"gene"``, ``"cluster"``, ``"lineage"``;
-    - ``"effect"``: :math:`E_{gak}`, a change of the mean probability; ``"exact"``: the same computed anew, NaN for genes
-      that are not in ``genes``;
+    - ``"effect"``: :math:`E_{gak}`, a change of the mean probability; ``"exact"``: the same computed anew, NaN for
+      genes that are not in ``genes``;
     - ``"score"``: :math:`(f - 1) z_g / |f - 1|`, by which genes of different size are compared;
     - ``"pval"``, ``"qval"`` (Benjamini & Hochberg 1995, over the genes); NaN where the velocity is zero everywhere or
       all cells of the cluster are terminal.
@@ -158,8 +159,8 @@ def _fates(kernel: KernelExpression) -> tuple[VelocityFates, FateKeys]:
     fates = VelocityFates.of_kernel(kernel, number[codes], [names[k] for k in there])
     if len(there) < 2:
         raise ValueError(
-            f"Expected two or more terminal states in `adata.obs[{keys.terminal_states!r}]`, found {listed(names)}: all "
-            f"cells end there, whatever the velocities are. {STATES_REMEDY}"
+            f"Expected two or more terminal states in `adata.obs[{keys.terminal_states!r}]`, found {listed(names)}: "
+            f"all cells end there, whatever the velocities are. {STATES_REMEDY}"
         )
     return fates, keys
 
