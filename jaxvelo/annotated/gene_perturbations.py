@@ -17,7 +17,7 @@ from jaxvelo.annotated.storable_columns import with_named_columns, with_storable
 
 EVERYWHERE = "all cells"
 """Stands for the cells that are not terminal, beside the names of clusters."""
-COLUMNS = ("gene", "cluster", "lineage", "effect", "exact", "score", "pval", "qval")
+COLUMNS = ("gene", "cluster", "lineage", "effect", "exact", "consistency", "score", "pval", "qval")
 REMEDY = "Compute it with `jaxvelo.tl.perturb_genes(kernel)`."
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxvelo.estimators._fate_gradient import consistency
 from jaxvelo.estimators._fates_of_velocities import VelocityFates, fates_of_velocities
 from jaxvelo.graph._precision import full_precision
 
@@ -21,12 +22,15 @@ class FirstOrder(NamedTuple):
     ----------
     derivative
         :math:`\sum_i v_{ig} \, \partial F / \partial v_{ig}`, shape ``(means, fates, genes)``.
+    consistency
+        How consistently more velocity of the gene leads to the fate, see :class:`FateGradient`, of the same shape.
     shuffled
-        The same with the velocities of other genes, scaled to the same sum of squares, shape
+        The derivatives with the velocities of other genes, scaled to the same sum of squares, shape
         ``(means, fates, genes, others)``; NaN where the other gene is the same.
     """
 
     derivative: Float[np.ndarray, "means fates genes"]
+    consistency: Float[np.ndarray, "means fates genes"]
     shuffled: Float[np.ndarray, "means fates genes others"]
 
 
@@ -34,8 +38,6 @@ def first_order_changes(
     fates: VelocityFates, weights: Float[np.ndarray, "means cells"], others: Int[np.ndarray, " others"]
 ) -> FirstOrder:
     """Go back once for each mean and fate through the equations of the fates and the transition probabilities.
-
-    What one fate gains the others lose, so that the last fate needs no way back of its own.
 
     Parameters
     ----------
@@ -52,42 +54,41 @@ def first_order_changes(
         If the fates are not known.
     """
     n_means, n_fates, n_genes = len(weights), len(fates.names), fates.shape[1]
-    v = fates.features.v
-    cotangents = np.zeros((n_means, n_fates - 1, fates.shape[0], n_fates), dtype=v.dtype)
-    for k in range(n_fates - 1):
-        cotangents[:, k, :, k] = weights
-    own, shuffled, outcome = _changes(
-        v,
-        jnp.asarray(cotangents.reshape(-1, *cotangents.shape[2:])),
+    *found, outcome = _changes(
+        fates.features.v,
+        jnp.asarray(weights, fates.features.v.dtype),
         jnp.asarray(others.astype(np.int32)),
         fates.features,
         fates.chance,
         fates.kernel.features_name,
+        n_fates,
     )
     fates.require(outcome)
-    shape = n_means, n_fates - 1
-    own, shuffled = (np.array(x, dtype=float).reshape(*shape, *x.shape[1:]) for x in (own, shuffled))
-    own, shuffled = own[:, :, :n_genes], shuffled[:, :, :n_genes]
-    shuffled[:, :, others, np.arange(len(others))] = np.nan
-    return FirstOrder(*(np.concatenate([x, -x.sum(axis=1, keepdims=True)], axis=1) for x in (own, shuffled)))
+    shaped = (np.array(x, dtype=float).reshape(n_means, n_fates, *x.shape[1:]) for x in found)
+    first = FirstOrder(*(x[:, :, :n_genes] for x in shaped))
+    first.shuffled[:, :, others, np.arange(len(others))] = np.nan
+    return first
 
 
 @eqx.filter_jit
 @full_precision
-def _changes(v, cotangents, others, features, chance, name: str):
+def _changes(v, weights, others, features, chance, name: str, n_fates: int):
     def fates(v):
-        found = fates_of_velocities(v, features, chance, name, cotangents.shape[2])
+        found = fates_of_velocities(v, features, chance, name, n_fates)
         return found.probabilities, found.outcome
 
     _, pull, outcome = jax.vjp(fates, v, has_aux=True)
     length = jnp.linalg.norm(v, axis=0, keepdims=True)
     unit = v / jnp.where(length > 0, length, 1)
 
-    def back(cotangent):
-        (gradient,) = pull(cotangent)
-        return jnp.sum(gradient * v, axis=0), length.T * (gradient.T @ unit[:, others])
+    def back(mean_and_fate):
+        mean, fate = mean_and_fate
+        (gradient,) = pull(weights[mean][:, None] * jax.nn.one_hot(fate, n_fates, dtype=v.dtype)[None])
+        shuffled = length.T * (gradient.T @ unit[:, others])
+        return jnp.sum(gradient * v, axis=0), consistency(gradient), shuffled
 
-    return *jax.lax.map(back, cotangents), outcome
+    means, each = (jnp.asarray(x.ravel(), jnp.int32) for x in np.indices((len(weights), n_fates)))
+    return *jax.lax.map(back, (means, each)), outcome
 
 
 def changed_fates(

@@ -38,7 +38,7 @@ def perturbed_fates(
     lineages: Any = None,
     clusters: Any = EVERYWHERE,
     n_genes: int = 5,
-    sort_by: Literal["effect", "exact", "score", "pval"] = "effect",
+    sort_by: Literal["effect", "exact", "consistency", "score", "pval"] = "effect",
     basis: str | None = "umap",
     *,
     max_qval: float = 0.05,
@@ -95,7 +95,7 @@ def perturbed_fates(
     """
     if mode not in ("heatmap", "embedding"):
         raise ValueError(f"Expected `mode` to be 'heatmap' or 'embedding', found `{mode!r}`.")
-    if sort_by not in (known := ("effect", EXACT, "score", "pval")):
+    if sort_by not in (known := ("effect", EXACT, "consistency", "score", "pval")):
         raise ValueError(f"Expected `sort_by` to be one of {list(known)}, found `{sort_by!r}`.")
     check_integer("n_genes", n_genes, 1)
     if not is_number(max_qval):

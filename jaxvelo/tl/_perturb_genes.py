@@ -51,7 +51,8 @@ def perturb_genes(
         \bar F_{ak} = \frac{1}{n_a} \sum_{i \in a} F_{ik}.
 
     For ``genes``, exactly: kernel and fates are computed anew. Genes whose velocity dominates that of a cell may have
-    an exact effect of another size, or even sign, than the first order says: what matters is worth computing exactly.
+    an exact effect of another size, or even sign, than the first order says (twice the velocity of a gene that leads
+    alone changes little, and none of it changes much): what matters is worth computing exactly.
 
     P-values are those of shuffled genes: how often the velocity of another gene r in the place of the gene's own,
     scaled to the same sum of squares, would have as large an effect,
@@ -89,7 +90,10 @@ def perturb_genes(
     - ``"gene"``, ``"cluster"``, ``"lineage"``;
     - ``"effect"``: :math:`E_{gak}`, a change of the mean probability; ``"exact"``: the same computed anew, NaN for
       genes that are not in ``genes``;
-    - ``"score"``: :math:`(f - 1) z_g / |f - 1|`, by which genes of different size are compared;
+    - ``"consistency"``: from -1 to 1, how consistently more velocity of the gene leads to the fate, whatever the factor
+      and the size of the velocity: ``score`` of :class:`jaxvelo.estimators.FateGradient`. Of all columns, this one
+      ranks the genes behind a fate best;
+    - ``"score"``: :math:`(f - 1) z_g / |f - 1|`, the effect in units of what other velocities would have;
     - ``"pval"``, ``"qval"`` (Benjamini & Hochberg 1995, over the genes); NaN where the velocity is zero everywhere or
       all cells of the cluster are terminal.
 
@@ -211,7 +215,8 @@ def _table(fates: VelocityFates, clusters: list[str], first: FirstOrder, factor:
     where = np.indices(shape)
     names = [np.array(list(map(str, x)), dtype=object) for x in (fates.kernel.genes, clusters, fates.names)]
     columns = [labels[where[axis].ravel()] for labels, axis in zip(names, (2, 0, 1), strict=True)]
-    numbers = [(factor - 1) * first.derivative, np.full(shape, np.nan), np.sign(factor - 1) * scores, p, q]
+    effects, unknown = (factor - 1) * first.derivative, np.full(shape, np.nan)
+    numbers = [effects, unknown, first.consistency, np.sign(factor - 1) * scores, p, q]
     return pd.DataFrame(dict(zip(COLUMNS, [*columns, *(x.ravel() for x in numbers)], strict=True)))
 
 

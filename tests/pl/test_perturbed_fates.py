@@ -17,6 +17,7 @@ def effects(fates):
     table = pd.DataFrame({name: where.get_level_values(k) for k, name in enumerate(("cluster", "lineage", "gene"))})
     table["effect"] = rng.normal(size=len(table))
     table["exact"] = np.where(table["gene"].isin(["gene_1", "gene_4"]), rng.normal(size=len(table)), np.nan)
+    table["consistency"] = rng.uniform(-1, 1, len(table))
     table["score"], table["pval"] = rng.normal(size=len(table)), rng.uniform(size=len(table))
     table["qval"] = np.where(table["gene"] == "gene_2", 0.01, 0.5)
     fates.uns["gene_perturbations_fwd"] = {"table": table, "params": {}}

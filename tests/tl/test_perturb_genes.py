@@ -85,11 +85,12 @@ def test_summaries_are_those_of_the_gradient(kernel):
     assert list(dict.fromkeys(table["cluster"])) == ["all cells", "early", "middle", "late"]
     tolerance = {"rtol": 0, "atol": 1e-12 if X64 else 1e-5}
     for cluster, cells in [("all cells", None), ("late", {"clusters": ["late"]})]:
-        expected = fate_gradient(kernel, TERMINAL, NAMES, cells=cells).effect
+        expected = fate_gradient(kernel, TERMINAL, NAMES, cells=cells)
         for name in NAMES:
             found = of(table, cluster=cluster, lineage=name)
-            assert list(found["gene"]) == list(expected.index)
-            np.testing.assert_allclose(found["effect"], 2 * expected[name], **tolerance)
+            assert list(found["gene"]) == list(expected.effect.index)
+            np.testing.assert_allclose(found["effect"], 2 * expected.effect[name], **tolerance)
+            np.testing.assert_allclose(found["consistency"], expected.score[name], **tolerance)
 
 
 def test_p_values_are_those_of_other_velocities(kernel):
