@@ -24,7 +24,8 @@ from jaxvelo.transitions import Features
 
 LARGE = 1 << 29
 """Bytes from which on an array is not padded, as compiling a program for its very shape takes less than a copy. If it
-is aligned (:mod:`jaxvelo.graph._aligned`), of the right type, and all its genes are in use, it is used where it is."""
+is aligned (:mod:`jaxvelo.graph._aligned`), of the right type, and all its genes are in use, it is used where it is.
+Kernels read others in blocks (:mod:`jaxvelo.annotated.features_in_blocks`)."""
 
 
 class FeatureData:
@@ -179,6 +180,14 @@ def selected_genes(adata: AnnData, vkey: str | None, subset: Any, n_genes: int) 
     return marked
 
 
+def is_large_copy(array: Any, n_genes: int, dtype: np.dtype) -> bool:
+    """Whether so many of the genes of an array are a copy for the device, and a large one."""
+    if array.shape[0] * n_genes * dtype.itemsize < LARGE:
+        return False
+    is_all = isinstance(array, np.ndarray) and array.dtype == dtype and n_genes == array.shape[1]
+    return not (is_all and is_aligned(array))
+
+
 def _padded_columns(array, columns: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Copy the columns into an array of a size of the ladder, padded by zeros, which the device can use as it is.
 
@@ -186,10 +195,8 @@ def _padded_columns(array, columns: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """
     n_cells, n_genes = array.shape[0], len(columns)
     is_large = n_cells * n_genes * dtype.itemsize >= LARGE
-    if is_large and isinstance(array, np.ndarray) and array.dtype == dtype and n_genes == array.shape[1]:
-        if is_aligned(array):
-            return array
-        logger.debug("Copying an array of %.1f GB, as it does not start where JAX needs it", array.nbytes / 1e9)
+    if is_large and not is_large_copy(array, n_genes, dtype):
+        return array
     padded = empty_aligned((n_cells, n_genes) if is_large else (next_size(n_cells), next_size(n_genes)), dtype)
     if not isinstance(array, np.ndarray):
         padded[:n_cells, :n_genes] = sp.csr_matrix(array)[:, columns].toarray()
