@@ -154,6 +154,7 @@ PUBLIC_NAMES = {
         "NeighborGraph",
         "Pattern",
         "TransitionMatrix",
+        "cluster_connectivities",
         "fuzzy_connectivities",
         "map_rows",
         "nearest_neighbors",

@@ -7,6 +7,7 @@ from jaxvelo.estimators._fate_uncertainty import FateUncertainty, fate_uncertain
 from jaxvelo.estimators._gpcca import GPCCA
 from jaxvelo.estimators._lineage import Lineage
 from jaxvelo.estimators._lineage_drivers import lineage_drivers
+from jaxvelo.estimators._perturb_genes import perturb_genes
 
 __all__ = [
     "GPCCA",
@@ -18,4 +19,5 @@ __all__ = [
     "fate_uncertainty",
     "lineage_drivers",
     "lineage_priming",
+    "perturb_genes",
 ]

@@ -1,9 +1,9 @@
-"""Tools on AnnData objects and kernels: velocities and times under scVelo's names, and fits of kernels."""
+"""Tools on AnnData objects and kernels: velocities and times under scVelo's names, fits of kernels, perturbed genes."""
 
+from jaxvelo.estimators import perturb_genes
 from jaxvelo.fitting import FitResult, SweepResult, fit_kernel, sweep_kernel
 from jaxvelo.tl._differential_kinetic_test import differential_kinetic_test
 from jaxvelo.tl._latent_time import latent_time
-from jaxvelo.tl._perturb_genes import perturb_genes
 from jaxvelo.tl._rank_dynamical_genes import rank_dynamical_genes
 from jaxvelo.tl._rank_velocity_genes import rank_velocity_genes
 from jaxvelo.tl._recover_dynamics import recover_dynamics

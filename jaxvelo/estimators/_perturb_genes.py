@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,7 @@ from jaxvelo.estimators._estimator import Estimator
 from jaxvelo.estimators._fates_of_velocities import VelocityFates
 from jaxvelo.estimators._perturbed_velocities import FirstOrder, changed_fates, first_order_changes
 from jaxvelo.estimators._q_values import q_values
-
-if TYPE_CHECKING:
-    from jaxvelo.kernels import KernelExpression
+from jaxvelo.kernels import KernelExpression
 
 STATES_REMEDY = (
     "Find or name them first, as by `g = jaxvelo.estimators.GPCCA(kernel)` and `g.predict_terminal_states()` or "

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from jaxvelo.estimators import GPCCA, fate_gradient
+from jaxvelo.estimators._perturb_genes import scores_and_p_values
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
 from jaxvelo.tl import perturb_genes
-from jaxvelo.tl._perturb_genes import scores_and_p_values
 from tests.bent_line import N_CELLS, N_GENES, make_cells
 
 NAMES = ["begin", "end"]
