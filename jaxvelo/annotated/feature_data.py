@@ -64,25 +64,39 @@ class FeatureData:
         gene_subset: str | Sequence[str] | np.ndarray | None = None,
     ):
         x, v = read_array(adata, xkey, attr), read_array(adata, vkey, attr)
-        check_together(x, v, place_of(xkey, attr), place_of(vkey, attr))
+        places = place_of(xkey, attr), place_of(vkey, attr)
+        check_together(x, v, *places)
         if attr == "obsm" and gene_subset is not None:
             logger.warning("`gene_subset` is for layers, not for `adata.obsm`. Using all features")
             gene_subset = None
         genes = None if attr == "obsm" else selected_genes(adata, vkey, gene_subset, x.shape[1])
-        dtype = np.dtype(jnp.result_type(float))
         columns = np.arange(x.shape[1]) if genes is None else np.flatnonzero(genes)
+        names = np.arange(x.shape[1]) if attr == "obsm" else adata.var_names.to_numpy()
+        self._take(x, v, columns, names, places, name_of_features(attr, xkey, vkey, gene_subset, genes))
+
+    @classmethod
+    def of_arrays(
+        cls, x: Any, v: Any, columns: np.ndarray, names: np.ndarray, places: tuple[str, str], name: str
+    ) -> FeatureData:
+        """Those of some columns of arrays that were read from two places before, with the names of all columns."""
+        data = cls.__new__(cls)
+        data._take(x, v, columns, names, places, name)
+        return data
+
+    def _take(self, x: Any, v: Any, columns: np.ndarray, names: np.ndarray, places: tuple[str, str], name: str) -> None:
+        dtype = np.dtype(jnp.result_type(float))
         padded_v = _padded_columns(v, columns, dtype)
-        valid = _valid_genes(padded_v[: v.shape[0], : len(columns)], place_of(vkey, attr))
+        valid = _valid_genes(padded_v[: v.shape[0], : len(columns)], places[1])
         if not valid.all():
             columns = columns[valid]
             padded_v = _padded_columns(v, columns, dtype)
         padded_x = _padded_columns(x, columns, dtype)
-        self.genes = columns if attr == "obsm" else adata.var_names.to_numpy()[columns]
+        self.genes = names[columns]
         n_cells, n_genes = x.shape[0], len(columns)
         self._padded = padded_x, padded_v
         self.x, self.v = padded_x[:n_cells, :n_genes], padded_v[:n_cells, :n_genes]
-        _check_expression(padded_x, place_of(xkey, attr))
-        self.name = name_of_features(attr, xkey, vkey, gene_subset, genes)
+        _check_expression(padded_x, places[0])
+        self.name = name
 
     @property
     def n_genes(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.arrays import find_array, place_of
+from jaxvelo.annotated.arrays import find_array, in_memory, place_of
 from jaxvelo.annotated.block_notes import BlockFiles
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.disk_arrays import (
@@ -77,6 +77,8 @@ class FeaturesInBlocks:
     ----------
     name
         Name that tells these features from others of the same data.
+    on_disk
+        Whether some of them are not in memory.
     """
 
     def __init__(
@@ -88,15 +90,15 @@ class FeaturesInBlocks:
     ):
         self._keys = xkey, vkey
         self._arrays = [find_array(adata, key, "layers") for key in self._keys]
-        self._places = [place_of(key, "layers") for key in self._keys]
+        self._places = place_of(xkey, "layers"), place_of(vkey, "layers")
         for array, place in zip(self._arrays, self._places, strict=True):
             check_readable(array, place)
         check_together(*self._arrays, *self._places)
+        self.on_disk = any(map(is_on_disk, self._arrays))
         self._n_cells, n_genes = self._arrays[0].shape
         chosen = selected_genes(adata, vkey, gene_subset, n_genes)
         self._names = adata.var_names.to_numpy()
         self._columns = np.arange(n_genes) if chosen is None else np.flatnonzero(chosen)
-        self._whole = lambda: FeatureData(adata, "layers", xkey, vkey, gene_subset)
         self._checked = False
         self.dtype = np.dtype(jnp.result_type(float))
         self.name = name_of_features("layers", xkey, vkey, gene_subset, chosen)
@@ -124,7 +126,8 @@ class FeaturesInBlocks:
 
     @functools.cached_property
     def _in_memory(self) -> FeatureData:
-        return self._whole()
+        x, v = (in_memory(array, place) for array, place in zip(self._arrays, self._places, strict=True))
+        return FeatureData.of_arrays(x, v, self._columns, self._names, self._places, self.name)
 
     def use(self, function: Callable[[FeatureReader], Result], pad: bool, piece: int) -> Result:
         """Result of a function of what reads all of them in blocks, in pieces of so many bytes.

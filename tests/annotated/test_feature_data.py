@@ -1,5 +1,7 @@
 """Expression and velocity on the genes that are used."""
 
+import pickle
+
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -177,9 +179,17 @@ def test_large_arrays_that_would_be_copied_are_read_in_blocks(subset, monkeypatc
     expected = kernels.VelocityKernel(adata, gene_subset=subset).compute_transition_matrix()
     monkeypatch.setattr(feature_data, "LARGE", 1)
     monkeypatch.setattr(feature_data, "_padded_columns", None)  # makes the copies
-    found = kernels.VelocityKernel(adata, gene_subset=subset).compute_transition_matrix(memory_limit="300 kB")
-    assert found.params == pytest.approx(expected.params)
-    np.testing.assert_array_equal(found.transition_matrix.indices, expected.transition_matrix.indices)
-    np.testing.assert_allclose(found.transition_matrix.data, expected.transition_matrix.data, rtol=1e-5, atol=1e-9)
+    for limit in ("300 kB", None):
+        found = kernels.VelocityKernel(adata, gene_subset=subset).compute_transition_matrix(memory_limit=limit)
+        assert found.params == pytest.approx(expected.params)
+        np.testing.assert_array_equal(found.transition_matrix.indices, expected.transition_matrix.indices)
+        np.testing.assert_allclose(found.transition_matrix.data, expected.transition_matrix.data, rtol=1e-5, atol=1e-9)
     monkeypatch.undo()
     np.testing.assert_array_equal(found.genes, expected.genes)
+    # Other layers in the place of these change no kernel, nor do other marks.
+    adata.layers["Ms"], adata.layers["velocity"] = np.ones((2, 60, 70), dtype)
+    adata.var["velocity_genes"] = np.arange(70) < 9
+    for kernel in (found, pickle.loads(pickle.dumps(found))):
+        (features,), (others,) = kernel.features.values(), expected.features.values()
+        np.testing.assert_array_equal(features.x, others.x)
+        np.testing.assert_array_equal(features.v, others.v)
