@@ -87,9 +87,12 @@ class ClusterGraph:
         ax.set_aspect("equal")
         size = text_size(10 if len(self.names) <= 25 else 7)
         halo = [withStroke(linewidth=0.3 * size, foreground="white")]
-        above = self.places + np.column_stack([np.zeros(len(radii)), 1.5 * radii])
         style: dict[str, Any] = {"ha": "center", "va": "center", "color": INK, "fontsize": size, "zorder": 10}
         texts = [
-            ax.text(*place, name, path_effects=halo, **style) for place, name in zip(above, self.names, strict=True)
+            ax.text(*place, name, path_effects=halo, **style)
+            for place, name in zip(self.places, self.names, strict=True)
         ]
-        part_names(ax, texts, above, np.argsort(-self.sizes, kind="stable"))
+        figure = ax.figure.figure
+        figure.draw_without_rendering()  # how large nodes are in points is known only once the axes have their place
+        in_points = 72 / figure.dpi * np.diff(ax.transData.transform([(0.0, 0.0), (radii.max(), 0.0)])[:, 0])[0]
+        part_names(ax, texts, self.places, np.argsort(-self.sizes, kind="stable"), above=float(in_points + 0.6 * size))
