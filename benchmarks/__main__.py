@@ -45,6 +45,7 @@ GROUPS = {
     "trends": Group("Trends of genes", peers="optional"),
     "fates": Group("Fates against known ones", figure=True),
     "fit": Group("Fitted kernels", figure=True),
+    "perturbation": Group("Silenced genes against the genes behind each fate"),
     "terminal_states": Group("Terminal states against known ends", numbers=False),
     "devices": Group("One kernel on several simulated devices"),
     "accelerator": Group("The default device against the CPU", file=True),

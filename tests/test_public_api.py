@@ -155,6 +155,7 @@ PUBLIC_NAMES = {
         "NeighborGraph",
         "Pattern",
         "TransitionMatrix",
+        "cluster_connectivities",
         "fuzzy_connectivities",
         "map_rows",
         "nearest_neighbors",

@@ -11,6 +11,8 @@ from jaxvelo.markov import cluster_proportions, compute_flow
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "_aggregated_fates": ["aggregate_fate_probabilities"],
+        "_circular_projection": ["circular_projection"],
         "_cluster_trends": ["cluster_trends"],
         "_coarse_matrix": ["coarse_T"],
         "_composition": ["macrostate_composition"],
@@ -23,7 +25,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "_flow": ["single_flow"],
         "_gene_trends": ["gene_trends"],
         "_grid": ["projection_cells", "projection_grid", "smooth_on_grid"],
+        "_log_odds": ["log_odds"],
         "_macrostates": ["macrostates"],
+        "_perturbed_fates": ["perturbed_fates"],
         "_phase_portrait": ["phase_portrait"],
         "_proportions": ["proportions"],
         "_reliability": ["reliability"],

@@ -1,6 +1,9 @@
-"""Tools on AnnData objects and kernels: velocities and times under scVelo's names, and fits of kernels."""
+"""Tools on AnnData objects and kernels: velocities and times under scVelo's names, fits of
+kernels, genes along a time, and perturbed genes.
+"""
 
 from jaxvelo.annotated.stored_trends import Trends
+from jaxvelo.estimators import perturb_genes
 from jaxvelo.fitting import FitResult, SweepResult, fit_kernel, sweep_kernel
 from jaxvelo.tl._differential_kinetic_test import differential_kinetic_test
 from jaxvelo.tl._fit_trends import fit_trends
@@ -24,6 +27,7 @@ __all__ = [
     "fit_kernel",
     "fit_trends",
     "latent_time",
+    "perturb_genes",
     "rank_dynamical_genes",
     "rank_velocity_genes",
     "recover_dynamics",
