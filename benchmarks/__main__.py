@@ -5,6 +5,7 @@ Usage: ``python -m benchmarks [--only GROUP,...] [--peers DIR] [--tables] [argum
 Each group is a module of this package that can also be run by itself; further arguments, such as ``--cells 3000,10000``
 after ``--only growth``, go to it. ``results/GROUP.json`` has its numbers and its table, with the machine, the versions
 and the commit; ``results/README.md`` shows the tables and pictures of all groups. ``--tables`` only writes that page.
+Of a group that fails, what it measured before is kept, and the exit status is not zero.
 ``DIR`` is a virtual environment with CellRank, scVelo and scvelo-rs; without it, what needs them is left out.
 """
 
@@ -18,6 +19,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks import records
 
@@ -66,9 +68,28 @@ def run(name: str, peers: Path | None, further: list[str]) -> None:
             command += ["--json", str(file)]
             if known is not None:  # parts that are not run now are kept
                 file.write_text(json.dumps(known["numbers"]))
-        done = subprocess.run([*command, *further], cwd=records.ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        try:
+            done = subprocess.run([*command, *further], cwd=records.ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        except subprocess.CalledProcessError as error:
+            _keep_measured(name, file, known, f"Failed with exit status {error.returncode}", error.stdout)
+            raise
+        except KeyboardInterrupt:
+            _keep_measured(name, file, known, "Stopped", "")
+            raise
         numbers = json.loads(file.read_text()) if group.numbers else None
     records.write(name, numbers, done.stdout.strip())
+
+
+def _keep_measured(name: str, file: Path, known: dict[str, Any] | None, what: str, printed: str) -> None:
+    """Write a record of what a group had measured before it failed, if anything."""
+    try:
+        numbers = json.loads(file.read_text())
+    except (OSError, ValueError):  # nothing yet, or it ended while it wrote
+        return
+    if known is None or numbers != known["numbers"]:
+        print(f"keeping what {name} had measured", file=sys.stderr)
+        table = f"{what}; what was measured until then is in `{name}.json`, beside what was known before.\n\n{printed}"
+        records.write(name, numbers, table.strip())
 
 
 def page() -> str:

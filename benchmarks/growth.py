@@ -2,13 +2,16 @@
 
 Usage::
 
-    python -m benchmarks.growth [--cells 3000,10000,30000] [--genes 2000] [--peers DIR] [--minutes 60]
-                                [--peer-minutes 10] [--folder DIR] [--json FILE] [--figure FILE]
+    python -m benchmarks.growth [--cells 3000,10000,30000] [--genes 2000] [--peers DIR] [--peers-only] [--minutes 60]
+                                [--peer-minutes 10] [--stream-from 200000] [--limit "2 GiB"] [--folder DIR]
+                                [--json FILE] [--figure FILE]
 
 ``DIR`` is a virtual environment with CellRank and scVelo. Cells are those of :func:`jaxvelo.datasets.simulate`, with 30
 neighbours; all genes are velocity genes. For each number of cells there is one process of ours and one of theirs, one
 after the other, which does one step after the other until it is done or its time is up. Times are those of first calls,
-with what is compiled. ``--json`` keeps the numbers of cells that are not run.
+with what is compiled. From ``--stream-from`` cells on, ours has counts and layers on disk, and computes the velocity
+kernel in memory in a process of its own: a million cells take 65 GB of the folder and 20 GiB of memory. ``--json``
+keeps the numbers of cells that are not run.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,6 +56,24 @@ def measure(command: list[str], minutes: float) -> dict[str, Any]:
         lines = [line for line in out.read().splitlines() if line.startswith('{"step"')]
     costs = [json.loads(line) for line in lines]
     return {"steps": {cost.pop("step"): cost for cost in costs}, "ended": ended}
+
+
+_OURS = [sys.executable, "-m", "benchmarks.our_growth"]
+
+
+def ours(file: Path, layers: Path | None, limit: str, minutes: float) -> dict[str, Any]:
+    """Measure our steps, in memory, or with layers in a folder; then also the kernel in memory, and its floor."""
+    print(f"{file.stem}: {OURS}", file=sys.stderr)
+    if layers is None:
+        return measure([*_OURS, "in_memory", str(file)], minutes)
+    layers.mkdir(exist_ok=True)
+    point = measure([*_OURS, "streamed", str(file), str(layers), limit], minutes)
+    kernel = [sys.executable, "-m", "benchmarks.our_large_kernel"]
+    for part in ("kernel", "floor") if point["ended"] is None else ():
+        found = measure([*kernel, part, str(layers)], minutes)
+        point["steps"] |= found["steps"]
+        point["ended"] = point["ended"] or found["ended"]
+    return point | {"floor": point["steps"].pop("floor", None), "limit": limit}
 
 
 def exponent(costs: dict[int, float]) -> float | None:
@@ -93,11 +115,31 @@ def table(numbers: dict[str, Any]) -> str:
             ]
             slope = exponent(processor[name])
             lines.append(f"| {name} | {who} | {' | '.join(cells)} | {'' if slope is None else f'{slope:.2f}'} |")
+    for size, point in numbers["points"].get(OURS, {}).items():
+        if point.get("floor"):
+            lines += ["", _floor_line(int(size), point)]
     for who, points in _points(numbers):
         for size, point in points.items():
             if point["ended"]:
                 lines += ["", f"{who}, {int(size):,} cells, ended before the last step: {point['ended']}."]
     return "\n".join(lines)
+
+
+def _floor_line(n_cells: int, point: dict[str, Any]) -> str:
+    """What the velocity kernel takes beside the least that its bytes take."""
+    floor, steps = point["floor"], point["steps"]
+    least = floor["bytes"] / floor["bandwidth"]
+    shares = [f"{least / steps[name]['wall']:.0%} ({name})" for name in steps if name.startswith("velocity kernel")]
+    to_fates = list(steps)[: list(steps).index("fates") + 1]
+    beside = ("simulate", "velocity, stochastic", "velocity kernel, once more", "projection")
+    total = sum(steps[name]["wall"] for name in to_fates if name not in beside)
+    return (
+        f"{n_cells:,} cells: counts and layers on disk, read with `memory_limit='{point['limit']}'`; from counts to "
+        f"fates, by deterministic velocities, {text(total)}. The neighbours' expression at {floor['edges']:,} edges "
+        f"is {floor['bytes'] / 1e9:.0f} GB, {text(least)} at the {floor['bandwidth'] / 1e9:.1f} GB/s of copies on all "
+        f"cores, read and written: the kernel reaches {', '.join(shares)} of that. One reading of expression and "
+        f"velocity from disk takes {text(floor['reading'])}."
+    )
 
 
 def _points(numbers: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -134,9 +176,12 @@ def main() -> None:
     parser.add_argument("--cells", default="3000,10000,30000", help="comma-separated numbers of cells")
     parser.add_argument("--genes", type=int, default=2000)
     parser.add_argument("--peers", type=Path, help="virtual environment with CellRank and scVelo; none: only ours")
+    parser.add_argument("--peers-only", action="store_true", help="keep the numbers of ours")
     parser.add_argument("--minutes", type=float, default=60, help="longest time for one number of cells")
     parser.add_argument("--peer-minutes", type=float, default=10, help="the same for the peers")
-    parser.add_argument("--folder", type=Path, help="where counts are written to, and kept: several GB for many cells")
+    parser.add_argument("--stream-from", type=int, default=200_000, help="from so many cells on, layers are on disk")
+    parser.add_argument("--limit", default="2 GiB", help="memory for what is read of layers on disk")
+    parser.add_argument("--folder", type=Path, help="where counts and layers are written to, and kept")
     parser.add_argument("--figure", type=Path, help="draw times by cells")
     parser.add_argument("--json", type=Path, help="write all numbers here, and keep those of sizes not run")
     arguments = parser.parse_args()
@@ -148,30 +193,31 @@ def main() -> None:
         folder = arguments.folder or Path(temporary)
         for n_cells in map(int, arguments.cells.split(",")):
             file = folder / f"growth_{n_cells}_{arguments.genes}.h5ad"
-            ours_command = [sys.executable, "-m", "benchmarks.our_growth"]
             made = {"steps": {}, "ended": None}
             if not file.exists():
-                made = measure([*ours_command, "simulate", str(n_cells), str(arguments.genes), str(file)], 600)
+                command = [*_OURS, "simulate", str(n_cells), str(arguments.genes), str(file)]
+                made = measure(command, 600)
                 if made["ended"]:
                     raise RuntimeError(f"Could not simulate {n_cells} cells: {made['ended']}")
-            commands = {OURS: ([*ours_command, "steps", str(file)], arguments.minutes)}
+            layers = file.with_suffix(".layers") if n_cells >= arguments.stream_from else None
+            points = {} if arguments.peers_only else {OURS: ours(file, layers, arguments.limit, arguments.minutes)}
+            for point in points.values():
+                point["steps"] = made["steps"] | point["steps"]
             if arguments.peers is not None:
+                print(f"{n_cells} cells: {THEIRS}", file=sys.stderr)
                 script = str(records.ROOT / "benchmarks" / "peer_growth.py")
                 command = [str(arguments.peers / "bin" / "python"), script, str(file)]
-                commands[THEIRS] = (command, arguments.peer_minutes)
-            for who, (command, minutes) in commands.items():
-                print(f"{n_cells} cells: {who}", file=sys.stderr)
-                point = measure(command, minutes)
-                if who == OURS:
-                    point["steps"] = made["steps"] | point["steps"]
+                points[THEIRS] = measure(command, arguments.peer_minutes)
+            for who, point in points.items():
                 point |= {key: records.surroundings()[key] for key in ("date", "commit", "machine")}
                 of_sizes = numbers["points"].setdefault(who, {})
                 of_sizes[str(n_cells)] = point
                 numbers["points"][who] = dict(sorted(of_sizes.items(), key=lambda item: int(item[0])))
-                if arguments.json:
-                    arguments.json.write_text(json.dumps(numbers, indent=1))
+            if arguments.json:
+                arguments.json.write_text(json.dumps(numbers, indent=1))
             if arguments.folder is None:
                 file.unlink()
+                shutil.rmtree(layers or "", ignore_errors=True)
     print(table(numbers))
     if arguments.figure:
         draw(numbers, arguments.figure)

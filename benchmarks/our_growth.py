@@ -1,38 +1,58 @@
 """Every step from counts to fates, once, in jaxvelo: a line of JSON for each on standard output.
 
-Usage: ``python -m benchmarks.our_growth simulate CELLS GENES FILE.h5ad`` or ``... steps FILE.h5ad``
+Usage: ``python -m benchmarks.our_growth simulate CELLS GENES FILE.h5ad``, ``... in_memory FILE`` or
+``... streamed FILE FOLDER LIMIT``, with layers on disk in a folder, and so much memory for what is read of them
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Any
 
 import anndata
 import jax
 import numpy as np
+import scipy.sparse as sp
 
 import jaxvelo as jv
 from benchmarks.step_costs import step
 
 N_NEIGHBORS, N_STATES = 30, 4
 LATE = 0.98
+GRAPH = "connectivities.npz"
 
 
-def steps(file: str) -> None:
-    """Read the counts and go all the way. Times are those of first calls, with what is compiled."""
-    adata = step("read", lambda: anndata.read_h5ad(file))
+def in_memory(file: str) -> None:
+    """Read the counts and go all the way."""
+    steps(step("read", lambda: anndata.read_h5ad(file)), {})
+
+
+def streamed(file: str, folder: str, limit: str) -> None:
+    """The same with layers on disk, in a folder that then also has the graph."""
+    jv.settings.layerdir = folder
+    adata = step("read", lambda: jv.read(file, backed=True))
+    steps(adata, {"memory_limit": limit})
+    sp.save_npz(Path(folder) / GRAPH, adata.obsp["connectivities"], compressed=False)
+
+
+def steps(adata: anndata.AnnData, limit: dict[str, Any]) -> None:
+    """Go from counts to fates. Times are those of first calls, with what is compiled."""
     step("normalise", lambda: jv.pp.filter_and_normalize(adata))
     step("principal components and neighbours", lambda: jv.pp.neighbors(adata, n_neighbors=N_NEIGHBORS))
-    step("moments", lambda: jv.pp.moments(adata))
-    step("velocity, deterministic", lambda: jv.tl.velocity(adata, mode="deterministic"))
-    step("velocity, stochastic", lambda: jv.tl.velocity(adata, vkey="stochastic", mode="stochastic"))
+    step("moments", lambda: jv.pp.moments(adata, **limit))
+    step("velocity, deterministic", lambda: jv.tl.velocity(adata, mode="deterministic", **limit))
+    step("velocity, stochastic", lambda: jv.tl.velocity(adata, vkey="stochastic", mode="stochastic", **limit))
     for key in ("stochastic", "variance_stochastic"):
         del adata.layers[key]
+        if limit:
+            (Path(jv.settings.layerdir) / f"{key}.h5").unlink()  # type: ignore[arg-type]
     adata.var["velocity_genes"] = True  # all of them, so that every size has as many
-    velocity = step("velocity kernel", lambda: jv.kernels.VelocityKernel(adata).compute_transition_matrix())
-    step("velocity kernel, once more", velocity.compute_transition_matrix)
+    velocity = step("velocity kernel", lambda: jv.kernels.VelocityKernel(adata).compute_transition_matrix(**limit))
+    step("velocity kernel, once more", lambda: velocity.compute_transition_matrix(**limit))
     similar = step("connectivity kernel", lambda: jv.kernels.ConnectivityKernel(adata).compute_transition_matrix())
     both = step("combination", lambda: (0.8 * velocity + 0.2 * similar).compute_transition_matrix())
+    del velocity, similar
     step("projection", lambda: both.add_projection("umap"))
     step("fates", lambda: fates(jv.estimators.GPCCA(both), adata))
     step("macrostates", lambda: jv.estimators.GPCCA(both).compute_macrostates(N_STATES, cluster_key="clusters"))
@@ -55,4 +75,4 @@ def simulate(n_cells: str, n_genes: str, file: str) -> None:
 if __name__ == "__main__":
     jv.settings.verbosity = "error"
     jax.block_until_ready(jax.numpy.zeros(1))  # the device's start is nobody's step
-    {"simulate": simulate, "steps": steps}[sys.argv[1]](*sys.argv[2:])
+    {"simulate": simulate, "in_memory": in_memory, "streamed": streamed}[sys.argv[1]](*sys.argv[2:])

@@ -63,7 +63,8 @@ class Settings:
     mesh
         Devices that share the work on kernels, a :class:`jax.sharding.Mesh` such as ``jax.make_mesh((8,), ("cells",))``
         of eight, of this process or of all that :func:`jax.distributed.initialize` has joined; ``None`` (default) for
-        one. It holds for kernels that are made from then on.
+        one. It holds for kernels that are made or read from then on; what follows from transition matrices, and what
+        goes from counts to velocities, is computed by the host or by the default device, and does not need it.
     shard_features
         Whether these devices also share expression and velocity, which then need not fit on any of them; not by
         default: each has all. It serves :meth:`VelocityKernel.compute_transition_matrix

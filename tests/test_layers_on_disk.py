@@ -13,7 +13,8 @@ import scipy.sparse as sp
 
 import jaxvelo as jv
 from jaxvelo.annotated.count_proportions import count_proportions
-from jaxvelo.annotated.disk_arrays import is_on_disk
+from jaxvelo.annotated.disk_arrays import GatheredRows, is_on_disk
+from jaxvelo.annotated.features_in_blocks import FeatureReader
 from tests.layers_on_disk import cells_on_a_ring, written
 
 SMALL = "40 kB"
@@ -99,6 +100,78 @@ def test_all_kernels_as_in_memory(in_memory, name, tmp_path):
     adata = jv.read(written(in_memory, tmp_path / "ring.h5ad"), backed=True)
     kernel = jv.kernels.VelocityKernel(adata, backward).compute_transition_matrix(**arguments, memory_limit=SMALL)
     same(kernel, expected)
+
+
+@pytest.fixture
+def interruptible(in_memory, tmp_path, monkeypatch):
+    """Compute a kernel, interrupted when some blocks have been read; also say how many were."""
+    adata = jv.read(written(in_memory, tmp_path / "ring.h5ad"), backed=True)
+    read = FeatureReader.__call__
+
+    def compute(stop_at=None, memory_limit="20 kB", **arguments):
+        n_read = 0
+
+        def read_some(self, *of_block):
+            nonlocal n_read
+            if n_read == stop_at:
+                raise KeyboardInterrupt
+            n_read += 1
+            return read(self, *of_block)
+
+        monkeypatch.setattr(FeatureReader, "__call__", read_some)
+        kernel = jv.kernels.VelocityKernel(adata)
+        return kernel.compute_transition_matrix(memory_limit=memory_limit, **arguments), n_read
+
+    return compute
+
+
+def same_bits(kernel, other):
+    np.testing.assert_array_equal(kernel.transition_matrix.data, other.transition_matrix.data)
+    np.testing.assert_array_equal(kernel.logits.data, other.logits.data)
+    assert kernel.params == other.params
+
+
+@pytest.mark.any_precision
+def test_an_interrupted_kernel_goes_on_from_its_finished_blocks(interruptible, tmp_path, logged):
+    folder = tmp_path / "ring.layers"
+    expected, n_blocks = interruptible()
+    assert n_blocks >= 6
+    assert not folder.exists()
+    for stop_at in (2, n_blocks - 4):
+        with pytest.raises(KeyboardInterrupt):
+            interruptible(stop_at)
+    assert len(list(folder.glob(".velocity.blocks.*"))) == n_blocks - 2
+    assert "Going on with the logits of `velocity`" in logged()
+    assert interruptible(similarity="cosine")[1] == n_blocks, "nothing is taken of another one"
+    assert not folder.exists(), "no note is left when a kernel is whole"
+
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(n_blocks - 1)
+    last = max(folder.glob(".velocity.blocks.*"), key=lambda note: note.stat().st_mtime_ns)
+    last.write_bytes(last.read_bytes()[:-700] + b"0" * 700)  # a note that is damaged
+    found, n_read = interruptible()
+    same_bits(found, expected)
+    assert n_read == 2
+
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(n_blocks - 1)
+    found, n_read = interruptible(memory_limit="12 kB")  # less memory than before: the rest in smaller blocks
+    same(found, expected)
+    assert n_read < n_blocks / 2
+    folder.write_text("no folder")
+    same_bits(interruptible()[0], expected)
+    assert "Could not note finished blocks of cells in the folder" in logged()
+
+
+@pytest.mark.any_precision
+def test_an_interrupted_second_pass_does_not_begin_with_the_first(interruptible):
+    arguments = {"model": "monte_carlo", "n_samples": 3, "seed": 1, "memory_limit": "40 kB"}
+    expected, n_blocks = interruptible(**arguments)
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(n_blocks - 1, **arguments)
+    found, n_read = interruptible(**arguments)
+    same_bits(found, expected)
+    assert n_read == 1
 
 
 NORMALIZATIONS = {
@@ -295,6 +368,41 @@ def test_genes_whose_velocity_is_not_finite_are_left_out(in_memory, tmp_path, lo
 
 
 @pytest.mark.any_precision
+@pytest.mark.parametrize("form", ["dense", "sparse", "zarr"])
+def test_chunks_that_are_read_again_and_again_are_named_with_a_remedy(form, in_memory, tmp_path, monkeypatch, logged):
+    monkeypatch.setattr("jaxvelo.annotated.disk_arrays.UNPACKED", 0)
+    adata = ad.AnnData(in_memory.X, in_memory.obs, in_memory.var)
+    adata.layers["Ms"] = sp.csr_matrix(in_memory.layers["Ms"]) if form == "sparse" else in_memory.layers["Ms"]
+    cells = np.random.default_rng(0).permutation(120)
+    for chunks in (None, 40):
+        path = written(adata, tmp_path / f"{chunks}.{'zarr' if form == 'zarr' else 'h5ad'}")
+        if form != "zarr":
+            with h5py.File(path, "r+") as file:
+                stored = file["layers/Ms"] if form == "dense" else file["layers/Ms/data"]
+                name, values, attributes = stored.name, stored[:], dict(stored.attrs)
+                del file[name]
+                shape = None if chunks is None else (chunks, 2) if form == "dense" else (20 * chunks,)
+                file.create_dataset(name, data=values, chunks=shape).attrs.update(attributes)
+        layer = jv.read(path, backed=True).layers["Ms"]
+        logged()
+        rows = GatheredRows(layer, "adata.layers['Ms']", np.dtype(np.float32))
+        for block in np.split(cells, 10):
+            found = rows.read(np.sort(block), rows.empty(len(block)))
+            np.testing.assert_array_equal(found, in_memory.layers["Ms"][np.sort(block)])
+        said = logged()
+        assert said.count("WARNING") == (chunks is not None or form == "zarr")
+    assert "Reading `adata.layers['Ms']` is slow" in said
+    assert {"dense": "chunks of 40 x 2, each", "sparse": "chunks of 800, each", "zarr": "chunks of "}[form] in said
+    assert f"or store it {'in chunks of fewer cells' if form == 'zarr' else 'in one piece, as `h5repack'}" in said
+
+    if form == "dense":  # in the order of the file, a chunk is read for one block, or for two
+        rows = GatheredRows(layer, "adata.layers['Ms']", np.dtype(np.float32))
+        for block in np.split(np.arange(120), 3):
+            rows.read(block, rows.empty(40))
+        assert logged() == ""
+
+
+@pytest.mark.any_precision
 def test_a_file_that_was_cut_off_is_an_error_at_once(in_memory, tmp_path):
     path = written(in_memory, tmp_path / "ring.h5ad")
     with open(path, "r+b") as file:
@@ -345,43 +453,53 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(in_memory, tmp_path):
 
 
 OUTSIDE = """
-import ctypes, os, random, signal, sys, time
+import ctypes, mmap, os, random, signal, sys
 from pathlib import Path
+import numpy as np
 import jaxvelo as jv
 import jaxvelo.pp, jaxvelo.tl, jaxvelo.kernels  # else each child would
 
 jv.settings.verbosity = "error"
-ring, large = sys.argv[1:]
-folder = Path(ring).with_suffix(".layers")
-random.seed(0)
+ring, untouched, large = sys.argv[1:]
 
-def state():
-    try:
-        return sorted((file.name, file.read_bytes()) for end in ("json", "npz") for file in folder.glob(f".*.{end}"))
-    except FileNotFoundError:  # a layer has just become whole
-        return None
+steps = [
+    lambda adata: jv.pp.moments(adata, memory_limit="20 kB"),
+    lambda adata: jv.tl.velocity(adata, memory_limit="40 kB"),
+    lambda adata: jv.kernels.VelocityKernel(adata).compute_transition_matrix(memory_limit="20 kB"),
+]
 
-n_kills = 4
-for kill in range(n_kills + 1):
-    before = state()
+def run(path, n_noted, kill_in=None, kill_at=None, calls_later=0):
+    '''All steps in a child, which counts what each notes as done, and dies some calls after so much; how it ended.'''
     child = os.fork()
-    if not child:
-        adata = jv.read(ring, backed=True)
-        jv.pp.moments(adata, memory_limit="20 kB")
-        jv.tl.velocity(adata, memory_limit="20 kB")
-        os._exit(0)
-    if kill == n_kills:
-        break
-    while state() == before:  # until a block more is written, and a random while on
-        if os.waitpid(child, os.WNOHANG)[0]:
-            sys.exit(f"it ended after {kill} kills")
-        time.sleep(0.002)
-    time.sleep(0.04 * random.random())
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-if status:
-    sys.exit(status)
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def count(frame, event, function):
+        nonlocal calls_later
+        if function is os.replace and event == "c_return":
+            n_noted[number] += 1
+        elif number == kill_in and n_noted[number] >= kill_at:
+            calls_later -= 1
+            if calls_later < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    adata = jv.read(path, backed=True)
+    for number, step in enumerate(steps):
+        sys.setprofile(count)
+        kernel = step(adata)
+        sys.setprofile(None)
+    np.save(Path(path).with_suffix(".npy"), kernel.transition_matrix.data)
+    os._exit(0)
+
+n_noted, n_in_all = (np.frombuffer(mmap.mmap(-1, 24), np.int64) for _ in range(2))  # which children share
+assert run(untouched, n_in_all) == 0
+random.seed(1)
+moments = [(number, n) for number, n_of_step in enumerate(n_in_all) for n in range(n_of_step)]
+for number, n in sorted(random.sample(moments, 10)):
+    assert run(ring, n_noted, number, n, random.randrange(500)) == -signal.SIGKILL
+assert run(ring, n_noted) == 0
+# Nothing of what was noted was done again, but the fits of velocities that were whole.
+assert list(n_noted[[0, 2]]) == list(n_in_all[[0, 2]]), (n_noted, n_in_all)
 
 adata = jv.read(large, backed=True)
 limit = "16 MiB"
@@ -429,7 +547,8 @@ def test_killed_runs_go_on_to_the_same_bits_and_memory_is_bounded(in_memory, tmp
             for part in range(20):
                 layer[part * len(rows) : (part + 1) * len(rows)] = rows * (1 + part + (key == "Mu") * rows)
 
-    command = [sys.executable, "-W", "ignore", "-c", OUTSIDE, str(ring), str(large)]
+    untouched = written(cells_on_a_ring(), tmp_path / "untouched.h5ad")
+    command = [sys.executable, "-W", "ignore", "-c", OUTSIDE, str(ring), str(untouched), str(large)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -438,6 +557,7 @@ def test_killed_runs_go_on_to_the_same_bits_and_memory_is_bounded(in_memory, tmp
     for key in keys:
         with h5py.File(tmp_path / "ring.layers" / f"{key}.h5") as file:
             np.testing.assert_array_equal(file["layers"][key][:], in_memory.layers[key])
+    np.testing.assert_array_equal(*(np.load(path.with_suffix(".npy")) for path in (ring, untouched)))
     # Each large layer has 31 MiB, of which two are read. The graph and the result have 160,000 edges, some 100 bytes
     # each.
     of_velocity, of_kernel = map(float, done.stdout.split())

@@ -24,7 +24,8 @@ from jaxvelo.transitions import Features
 
 LARGE = 1 << 29
 """Bytes from which on an array is not padded, as compiling a program for its very shape takes less than a copy. If it
-is aligned (:mod:`jaxvelo.graph._aligned`), of the right type, and all its genes are in use, it is used where it is."""
+is aligned (:mod:`jaxvelo.graph._aligned`), of the right type, and all its genes are in use, it is used where it is.
+Kernels read others in blocks (:mod:`jaxvelo.annotated.features_in_blocks`)."""
 
 
 class FeatureData:
@@ -63,25 +64,39 @@ class FeatureData:
         gene_subset: str | Sequence[str] | np.ndarray | None = None,
     ):
         x, v = read_array(adata, xkey, attr), read_array(adata, vkey, attr)
-        check_together(x, v, place_of(xkey, attr), place_of(vkey, attr))
+        places = place_of(xkey, attr), place_of(vkey, attr)
+        check_together(x, v, *places)
         if attr == "obsm" and gene_subset is not None:
             logger.warning("`gene_subset` is for layers, not for `adata.obsm`. Using all features")
             gene_subset = None
         genes = None if attr == "obsm" else selected_genes(adata, vkey, gene_subset, x.shape[1])
-        dtype = np.dtype(jnp.result_type(float))
         columns = np.arange(x.shape[1]) if genes is None else np.flatnonzero(genes)
+        names = np.arange(x.shape[1]) if attr == "obsm" else adata.var_names.to_numpy()
+        self._take(x, v, columns, names, places, name_of_features(attr, xkey, vkey, gene_subset, genes))
+
+    @classmethod
+    def of_arrays(
+        cls, x: Any, v: Any, columns: np.ndarray, names: np.ndarray, places: tuple[str, str], name: str
+    ) -> FeatureData:
+        """Those of some columns of arrays that were read from two places before, with the names of all columns."""
+        data = cls.__new__(cls)
+        data._take(x, v, columns, names, places, name)
+        return data
+
+    def _take(self, x: Any, v: Any, columns: np.ndarray, names: np.ndarray, places: tuple[str, str], name: str) -> None:
+        dtype = np.dtype(jnp.result_type(float))
         padded_v = _padded_columns(v, columns, dtype)
-        valid = _valid_genes(padded_v[: v.shape[0], : len(columns)], place_of(vkey, attr))
+        valid = _valid_genes(padded_v[: v.shape[0], : len(columns)], places[1])
         if not valid.all():
             columns = columns[valid]
             padded_v = _padded_columns(v, columns, dtype)
         padded_x = _padded_columns(x, columns, dtype)
-        self.genes = columns if attr == "obsm" else adata.var_names.to_numpy()[columns]
+        self.genes = names[columns]
         n_cells, n_genes = x.shape[0], len(columns)
         self._padded = padded_x, padded_v
         self.x, self.v = padded_x[:n_cells, :n_genes], padded_v[:n_cells, :n_genes]
-        _check_expression(padded_x, place_of(xkey, attr))
-        self.name = name_of_features(attr, xkey, vkey, gene_subset, genes)
+        _check_expression(padded_x, places[0])
+        self.name = name
 
     @property
     def n_genes(self) -> int:
@@ -179,6 +194,14 @@ def selected_genes(adata: AnnData, vkey: str | None, subset: Any, n_genes: int) 
     return marked
 
 
+def is_large_copy(array: Any, n_genes: int, dtype: np.dtype) -> bool:
+    """Whether so many of the genes of an array are a copy for the device, and a large one."""
+    if array.shape[0] * n_genes * dtype.itemsize < LARGE:
+        return False
+    is_all = isinstance(array, np.ndarray) and array.dtype == dtype and n_genes == array.shape[1]
+    return not (is_all and is_aligned(array))
+
+
 def _padded_columns(array, columns: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Copy the columns into an array of a size of the ladder, padded by zeros, which the device can use as it is.
 
@@ -186,10 +209,8 @@ def _padded_columns(array, columns: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """
     n_cells, n_genes = array.shape[0], len(columns)
     is_large = n_cells * n_genes * dtype.itemsize >= LARGE
-    if is_large and isinstance(array, np.ndarray) and array.dtype == dtype and n_genes == array.shape[1]:
-        if is_aligned(array):
-            return array
-        logger.debug("Copying an array of %.1f GB, as it does not start where JAX needs it", array.nbytes / 1e9)
+    if is_large and not is_large_copy(array, n_genes, dtype):
+        return array
     padded = empty_aligned((n_cells, n_genes) if is_large else (next_size(n_cells), next_size(n_genes)), dtype)
     if not isinstance(array, np.ndarray):
         padded[:n_cells, :n_genes] = sp.csr_matrix(array)[:, columns].toarray()

@@ -25,7 +25,8 @@ from jaxvelo.annotated.disk_arrays import file_of
 from jaxvelo.annotated.memory_limit import format_bytes
 from jaxvelo.configuration import logger, settings
 
-_SUFFIX = ".layers"
+SUFFIX = ".layers"
+"""Of the folders beside the files of the data."""
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _FAILURES = (OSError, RuntimeError)  # HDF5 raises the latter where a file cannot be closed
 
@@ -47,7 +48,7 @@ def layer_folder(arrays: Sequence[Any]) -> Path:
             "Set `jaxvelo.settings.layerdir` to a folder for them."
         )
     folder = files[0].parent
-    return folder if folder.suffix == _SUFFIX else folder / f"{files[0].stem}{_SUFFIX}"
+    return folder if folder.suffix == SUFFIX else folder / f"{files[0].stem}{SUFFIX}"
 
 
 class LayerFile:

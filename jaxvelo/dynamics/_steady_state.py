@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxvelo.graph._aligned import empty_aligned
+from jaxvelo.graph._threads import n_workers, worker_threads
 from jaxvelo.order_statistic import order_statistic
 
 # Numbers in one array of a block of genes, on the host.
@@ -193,12 +194,19 @@ def _over_genes(
     size = max(1, BLOCK // max(n_cells, 1))
     blocks = [slice(first, first + size) for first in range(0, max(n_genes, 1), size)]
     results: list[np.ndarray] = []
-    for genes in blocks:
+
+    def fit_some(genes: slice) -> None:
         # Sums along contiguous cells are in pairs, and as precise as the compiled ones.
         found = fit(*(np.ascontiguousarray(moment[:, genes].T) for moment in moments), *options)
-        results = results or [empty_aligned((*values.T.shape[:-1], n_genes), values.dtype) for values in found]
+        if not results:
+            results.extend(empty_aligned((*values.T.shape[:-1], n_genes), values.dtype) for values in found)
         for result, values in zip(results, found, strict=True):
             result[..., genes] = values.T
+
+    fit_some(blocks[0])
+    with worker_threads(n_workers()) as submit:
+        for genes in blocks[1:]:
+            submit(fit_some, genes)
     return tuple(results)
 
 

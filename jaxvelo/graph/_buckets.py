@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 
+MANY_ROWS = 1 << 19
+"""From so many rows on, empty slots cost more than twice as many buckets to compile: of a million cells with 30
+neighbours, 82 % of the slots are filled in place of 69 %."""
+
 
 def next_size(n: int, steps: int = 16) -> int:
     """Round ``n`` up on a ladder of ``steps`` rungs per doubling, i.e. by at most the fraction ``1 / steps``.
@@ -50,14 +54,15 @@ def _row_counts(n_rows: int) -> list[int]:
         quarter = n_rows // 4
         return [n_rows - quarter, quarter]
     part = n_rows // 32
-    counts = [n_rows - 20 * part, 8 * part, 8 * part, 3 * part]
+    shares, share_of_hubs = ([8, 8, 3], 4) if n_rows < MANY_ROWS else ([6, *[2] * 8, 1, 1, 1], 2)
+    counts = [share * part for share in shares]
     tail = part
     # Hubs grow with the number of cells: split the last part as long as it has many rows.
     while tail >= 1024:
-        hubs = tail // 4
+        hubs = tail // share_of_hubs
         counts.append(tail - hubs)
         tail = hubs
-    return [*counts, tail]
+    return [n_rows - sum(counts) - tail, *counts, tail]
 
 
 def _multiples(counts: list[int], divisor: int) -> list[int]:

@@ -37,11 +37,14 @@ class RowBlock:
         Their neighbours that are not among them, in increasing order.
     end
         Position after the block, in the order of the cells that it was cut from.
+    order
+        Numbers of its cells among :attr:`own`, in that order.
     """
 
     own: Int[np.ndarray, " own"]
     others: Int[np.ndarray, " others"]
     end: int
+    order: Int[np.ndarray, " own"]
 
     @property
     def gathered(self) -> Int[np.ndarray, " gathered"]:
@@ -131,11 +134,18 @@ def row_blocks(
         n_gathered = np.cumsum(np.bincount(first, minlength=len(cells) + 1)[: len(cells)])
         of_first = n_bytes(np.arange(1, len(cells) + 1), n_gathered)
         n_own = int(np.searchsorted(of_first, budget, side="right"))
-        is_gathered = first < n_own
-        own = np.sort(cells[:n_own])
-        is_gathered[own] = False
+        yield block_between(graph, order, start, start + n_own)
         start += n_own
-        yield RowBlock(own, np.flatnonzero(is_gathered), start)
+
+
+def block_between(graph: sp.csr_matrix, order: Int[np.ndarray, " cells"], start: int, end: int) -> RowBlock:
+    """Block of the cells between two positions of an order, with their neighbours in a graph."""
+    in_order = order[start:end]
+    own = np.sort(in_order)
+    is_gathered = np.zeros(graph.shape[0], dtype=bool)
+    is_gathered[graph[own].indices] = True
+    is_gathered[own] = False
+    return RowBlock(own, np.flatnonzero(is_gathered), end, np.searchsorted(own, in_order))
 
 
 def rows_among(matrix: sp.csr_matrix, own: Int[np.ndarray, " own"], cells: Int[np.ndarray, " some"]) -> sp.csr_matrix:
@@ -202,13 +212,8 @@ class LocalGraphs:
         """
         gathered = block.gathered
         self._local[gathered] = np.arange(len(gathered), dtype=np.int32)
-        # Rows in the order of the cells; the cells of a row are the block's own, which come first.
-        position = self._position[block.own]
-        bucket = np.searchsorted(self._starts, position, side="right") - 1
         rows, columns, mask, places = [], [], [], []
-        for b, (n_rows, start) in enumerate(zip(self._n_rows, self._starts[:-1], strict=True)):
-            own = np.flatnonzero(bucket == b)
-            place = position[own] - start
+        for b, (n_rows, (own, place)) in enumerate(zip(self._n_rows, self._rows_of(block), strict=True)):
             width = self._columns[b].shape[1]
             rows.append(_filled(own.astype(np.int32), (n_rows,)))
             columns.append(_filled(self._local[self._columns[b][place]], (n_rows, width)))
@@ -217,6 +222,18 @@ class LocalGraphs:
         n_cells = np.asarray(len(gathered), dtype=np.int32)
         arrays: Any = tuple(rows), tuple(columns), tuple(mask), n_cells
         return Pattern(*arrays, block_bytes=self._block_bytes), places
+
+    def places(self, block: RowBlock) -> list[np.ndarray]:
+        """Which rows of the graph's buckets those of a block's are."""
+        return [place for _, place in self._rows_of(block)]
+
+    def _rows_of(self, block: RowBlock) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each bucket, the rows that are the block's: numbers of their cells in the block, and in the bucket."""
+        # Rows in the order of the cells; the cells of a row are the block's own, which come first.
+        position = self._position[block.own]
+        bucket = np.searchsorted(self._starts, position, side="right") - 1
+        of_buckets = [np.flatnonzero(bucket == b) for b in range(len(self._columns))]
+        return [(own, position[own] - start) for own, start in zip(of_buckets, self._starts[:-1], strict=True)]
 
     def of_block(self, of_slots: Sequence[np.ndarray], places: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """Values of the graph's slots on those of a block, with zeros in the rows that are too many."""

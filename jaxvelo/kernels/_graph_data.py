@@ -8,7 +8,7 @@ import operator
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +63,20 @@ class GraphData:
             data = cls({name: copied})
             _in_use.add(data)
         return data
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the data themselves, of which nothing changes."""
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what is pickled; devices cannot be."""
+        if self.mesh is not None:
+            raise TypeError(
+                f"Expected a kernel on one device to pickle it, found one on a mesh of {self.mesh.size}. Write it by "
+                "`kernel.write(fname)`, and read it by `jaxvelo.kernels.read(fname)` where `jaxvelo.settings.mesh` "
+                "names the devices."
+            )
+        return self.__dict__
 
     @property
     def graph(self) -> NeighborGraph:
@@ -217,6 +231,10 @@ class Transitions:
         self._data = data
         self.matrix = matrix
         self.computed = computed
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the probabilities themselves, of which nothing changes."""
+        return self
 
     @classmethod
     def of_values(cls, data: GraphData, values: tuple) -> Transitions:

@@ -6,17 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotated.arguments import check_integer
+from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.feature_data import FeatureData
-from jaxvelo.annotated.features_on_disk import FeaturesOnDisk, features_on_disk
+from jaxvelo.annotated.features_in_blocks import FeatureReader, FeaturesInBlocks, come_in_blocks
 from jaxvelo.annotated.memory_limit import bytes_of, for_pieces_and_blocks, within
 from jaxvelo.configuration import ignore_arguments, logger, timed
-from jaxvelo.graph import TransitionMatrix
+from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.kernels._neighbor_kernel import NeighborKernel
 from jaxvelo.kernels._randomness import random_key
 from jaxvelo.transitions import (
@@ -30,6 +32,8 @@ from jaxvelo.transitions import (
 from jaxvelo.transitions._velocity_in_blocks import bytes_of_block, needs_all_velocities, velocity_in_blocks
 
 _PARAMETERS = ("model", "similarity", "softmax_scale", "gene_weights", "bwd_mode", "n_samples", "seed")
+BLOCKS_IN_MEMORY = 1 << 30
+"""Bytes for blocks of layers in memory: larger ones copy little less, as neighbours are near in each."""
 
 
 class VelocityKernel(NeighborKernel):
@@ -66,8 +70,10 @@ class VelocityKernel(NeighborKernel):
     -----
     What differs from CellRank is listed in :mod:`jaxvelo.transitions.velocity`.
 
-    Layers of half a gigabyte or more are not copied where JAX can use them as they are: put new arrays in their place
-    rather than change their numbers while the kernel is in use. What was computed before stays as it is.
+    Layers of half a gigabyte or more are not copied on a CPU, where there is no mesh: they are used where they are, or,
+    if JAX cannot do so (those of :func:`jaxvelo.pp.moments` and :func:`jaxvelo.tl.velocity` with all their genes it
+    can), rows are read in blocks. Put new arrays in their place rather than change their numbers while the kernel is
+    in use. What was computed before stays as it is.
     """
 
     parameters_of_cells: ClassVar[tuple[str, ...]] = ("softmax_scale",)
@@ -88,9 +94,9 @@ class VelocityKernel(NeighborKernel):
             raise TypeError(f"Expected `backward` to be `bool`, found `{type(backward).__name__}`.")
         xkey, vkey = ("X" if key is None else key for key in (xkey, vkey))
         super().__init__(adata, {}, conn_key, check_connectivity)
-        self._data: FeatureData | FeaturesOnDisk
-        if features_on_disk(adata, attr, xkey, vkey):
-            self._data = FeaturesOnDisk(adata, xkey, vkey, gene_subset)
+        self._data: FeatureData | FeaturesInBlocks
+        if come_in_blocks(adata, attr, xkey, vkey, gene_subset):
+            self._data = FeaturesInBlocks(adata, xkey, vkey, gene_subset)
         else:
             self._data = FeatureData(adata, attr, xkey, vkey, gene_subset)
         self.init = {"backward": bool(backward), "attr": attr, "xkey": xkey, "vkey": vkey}
@@ -118,7 +124,10 @@ class VelocityKernel(NeighborKernel):
 
         Expression and velocity in layers on disk, see :func:`jaxvelo.read`, stay there: they are read in blocks of
         cells with their neighbours, once for the deterministic model, and twice for the others where they have the
-        automatic scale. Probabilities equal those of layers in memory but for rounding.
+        automatic scale. Probabilities equal those of layers in memory but for rounding. Blocks that are finished are
+        noted in files beside the layers, or in ``jaxvelo.settings.layerdir``, until all are: where this is interrupted
+        or killed, the same call goes on from there, with the same ``memory_limit`` to the same bits. Not so with a
+        similarity of one's own, or where the layers are in no file.
 
         Parameters
         ----------
@@ -139,8 +148,9 @@ class VelocityKernel(NeighborKernel):
         gene_weights
             Non-negative weight of each of the :attr:`genes` in the similarity; ones if ``None``.
         memory_limit
-            Memory for blocks of layers that are on disk, besides the graph and the result: bytes, or a text such as
-            ``"8 GiB"``; half of what is free if ``None``. Without effect on layers in memory.
+            Memory for blocks of layers, besides the graph and the result: bytes, or a text such as ``"8 GiB"``; if
+            ``None``, half of what is free for layers on disk, and 1 GiB for large ones in memory that are read in
+            blocks.
         kwargs
             ``n_jobs``, ``backend`` and ``show_progress_bar`` are accepted as by CellRank; without effect.
 
@@ -183,8 +193,8 @@ class VelocityKernel(NeighborKernel):
                 params["gene_weights"] = gene_weights
             function = None if isinstance(similarity, str) else similarity
             velocity, pad = self._transition_function(params, function), _may_pad(params)
-            if isinstance(self._data, FeaturesOnDisk):
-                values, logits, scale = self._evaluate_on_disk(self._data, velocity, pad, key, memory_limit)
+            if isinstance(self._data, FeaturesInBlocks):
+                values, logits, scale = self._evaluate_in_blocks(self._data, velocity, pad, key, memory_limit)
             else:
                 features = self._data.features(pad, self.graph, shared=True)
                 values, logits, scale = evaluate_velocity(velocity, self.graph, features, key)
@@ -195,24 +205,36 @@ class VelocityKernel(NeighborKernel):
             self._similarity, self._logits = function, logits
         return self
 
-    def _evaluate_on_disk(
-        self, data: FeaturesOnDisk, velocity: Velocity, pad: bool, key: jax.Array | None, memory_limit: Any
+    def _evaluate_in_blocks(
+        self, data: FeaturesInBlocks, velocity: Velocity, pad: bool, key: jax.Array | None, memory_limit: Any
     ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...], jax.Array]:
-        """Probabilities, logits and scale, of layers on disk."""
+        """Probabilities, logits and scale, of layers that are read in blocks."""
         if self.graph.pattern.mesh is not None and jax.process_count() > 1:
             raise ValueError(
                 "Expected one process for layers on disk, found that several share the graph. Load the layers as "
                 "`adata.to_memory()`, or unset `jaxvelo.settings.mesh`."
             )
-        budget = bytes_of(memory_limit)
+        n_bytes = bytes_of_block(data.row_bytes, needs_all_velocities(velocity))
+        if memory_limit is None and not data.on_disk:
+            largest = int(np.diff(self.connectivities.indptr).max(initial=0))
+            budget = max(BLOCKS_IN_MEMORY, 2 * n_bytes(1, largest + 1))
+        else:
+            budget = bytes_of(memory_limit)
         piece, for_blocks = for_pieces_and_blocks(budget)
-        while True:
-            reader = data.reader(pad, piece)
-            n_bytes = bytes_of_block(data.row_bytes, needs_all_velocities(velocity))
+
+        def in_blocks(reader: FeatureReader) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...], jax.Array]:
+            notes = None
+            if isinstance(velocity.similarity, str):  # a function may be another one of the same name the next time
+                notes = data.notes(lambda: [*_origin(velocity, self.graph, key), pad])
             with within(budget):
-                found = velocity_in_blocks(velocity, self.graph, self.connectivities, reader, n_bytes, for_blocks, key)
-            if data.accept(reader):
-                return found
+                found = velocity_in_blocks(
+                    velocity, self.graph, self.connectivities, reader, n_bytes, for_blocks, key, notes
+                )
+            if notes is not None:
+                notes.remove()
+            return found
+
+        return data.use(in_blocks, pad, piece)
 
     def _checked_scale(self, scale: Any) -> float | np.ndarray | None:
         if scale is None:
@@ -366,6 +388,16 @@ class VelocityKernel(NeighborKernel):
     def recognizes(cls, init: dict[str, Any]) -> bool:
         """Whether CellRank stores these arguments for a kernel of this class."""
         return "vkey" in init
+
+
+def _origin(velocity: Velocity, graph: NeighborGraph, key: jax.Array | None) -> list[Any]:
+    """What probabilities are computed of besides the features, as JSON takes it."""
+    options = [velocity.model, velocity.similarity, velocity.backward_mode, velocity.n_samples, velocity.edges_name]
+    parameters = [velocity.log_scale, velocity.gene_weights, None if key is None else jax.random.key_data(key)]
+    of_parameters = [None if array is None else checksum(np.asarray(array)) for array in parameters]
+    of_graph = checksum(*map(np.asarray, jax.tree.leaves(graph)))
+    shapes = [list(columns.shape) for columns in graph.columns]
+    return [*options, *of_parameters, str(jnp.result_type(float)), of_graph, shapes]
 
 
 def _name(similarity: Any) -> str:

@@ -101,7 +101,7 @@ def moments_to_disk(
     try:
         with within(budget):
             for block, (cells, gathered) in read_ahead(read, blocks):
-                means = first_moments(rows_among(weights, block.own, cells), gathered)
+                means = first_moments(rows_among(weights, block.own, cells), gathered, block.order)
                 layer.write(block.own, means, block.end)
     finally:
         layer.close()

@@ -278,7 +278,7 @@ class _Residuals:
         if self._weights is None:
             return [residual]
         local = rows_among(self._weights, block.own, np.sort(block.gathered))
-        ss, us = map(default_floats, second_moments(local, rows["spliced"], rows["unspliced"]))
+        ss, us = map(default_floats, second_moments(local, rows["spliced"], rows["unspliced"], block.order))
         slope, offset, offset2 = self._of_fitted
         s, u = s[:, self._fitted], u[:, self._fitted]
         residual[:, self._fitted] = steady_residual(s, u, slope, offset)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import equinox as eqx
 import jax
@@ -12,7 +13,7 @@ import scipy.sparse as sp
 from jaxtyping import Array
 
 from jaxvelo.graph import Edges, NeighborGraph
-from jaxvelo.graph._row_blocks import LocalGraphs, RowBlock, near_order, read_ahead, row_blocks
+from jaxvelo.graph._row_blocks import LocalGraphs, RowBlock, block_between, near_order, read_ahead, row_blocks
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._transition_function import Probabilities
 from jaxvelo.transitions.velocity import Velocity, softmax_with_scale, velocity_details, without_scale
@@ -22,6 +23,16 @@ ReadFeatures = Callable[[RowBlock, int, int], Features]
 
 Called with the block and the numbers of rows of both arrays, of which the last ones are zero.
 """
+
+
+class BlockNotes(Protocol):
+    """Results of finished blocks that outlive the process, of one computation."""
+
+    def known(self, part: str, start: int) -> tuple[int, list[np.ndarray]] | None:
+        """Where the block ends, in a part of the computation, that starts at a position, and its results; if known."""
+
+    def note(self, part: str, start: int, end: int, results: list[np.ndarray]) -> None:
+        """Note the results of a block."""
 
 
 def bytes_of_block(row_bytes: int, all_velocities: bool) -> Callable[[Any, Any], Any]:
@@ -59,6 +70,7 @@ def velocity_in_blocks(
     n_bytes: Callable[[Any, Any], Any],
     budget: int,
     key: Array | None = None,
+    notes: BlockNotes | None = None,
 ) -> tuple[Probabilities, Probabilities, Array]:
     """Probabilities, logits and softmax scale, as :func:`~jaxvelo.transitions.evaluate_velocity` gives them.
 
@@ -82,6 +94,8 @@ def velocity_in_blocks(
         Bytes that blocks may take.
     key
         Random key of the Monte Carlo model.
+    notes
+        Where finished blocks are noted, which are not computed again: with the same budget, to the same bits.
 
     Raises
     ------
@@ -89,15 +103,13 @@ def velocity_in_blocks(
         If one cell and its neighbours exceed the budget.
     """
     edges = graph.edges[velocity.edges_name]
-    blocks = list(row_blocks(connectivities, near_order(connectivities), n_bytes, budget))
-    sharding = None if graph.pattern.mesh is None else graph.columns[0].sharding
-    stream = _Stream(LocalGraphs(graph, blocks), blocks, read, needs_all_velocities(velocity), sharding)
+    stream = _Stream(graph, connectivities, read, needs_all_velocities(velocity), n_bytes, budget, notes)
     scale = velocity.softmax_scale
     if velocity.model == "deterministic" or scale is None:
         of_logits = without_scale(velocity)
         mask = [np.asarray(of_bucket) for of_bucket in edges.mask]
         logits, defined = stream.of_all(
-            lambda pattern, features, _, mask: _similarities(of_logits, pattern, mask, features), None, mask
+            "logits", lambda pattern, features, _, mask: _similarities(of_logits, pattern, mask, features), None, mask
         )
         support, scale = _support_and_scale(velocity, graph.pattern, edges.mask, logits, defined)
         if velocity.model == "deterministic":
@@ -107,7 +119,7 @@ def velocity_in_blocks(
     def of_block(pattern, features, scale, values, mask):
         return velocity_details(velocity, pattern, Edges(values, mask), features, key, scale)[:2]
 
-    probabilities, logits = stream.of_all(of_block, np.asarray(scale), *values)
+    probabilities, logits = stream.of_all("probabilities", of_block, np.asarray(scale), *values)
     return probabilities, logits, scale
 
 
@@ -115,19 +127,29 @@ class _Stream:
     """The blocks of a graph, with what they read."""
 
     def __init__(
-        self, local: LocalGraphs, blocks: list[RowBlock], read: ReadFeatures, all_velocities: bool, sharding: Any
+        self,
+        graph: NeighborGraph,
+        connectivities: sp.csr_matrix,
+        read: ReadFeatures,
+        all_velocities: bool,
+        n_bytes: Callable[[Any, Any], Any],
+        budget: int,
+        notes: BlockNotes | None,
     ):
-        self._sharding = sharding
-        self._local, self._blocks, self._read = local, blocks, read
-        self._n_velocities = local.n_gathered if all_velocities else local.n_own
+        self._graph, self._connectivities, self._order = graph, connectivities, near_order(connectivities)
+        self._read, self._all_velocities, self._notes = read, all_velocities, notes
+        self._n_bytes, self._budget = n_bytes, budget
+        self._sharding = None if graph.pattern.mesh is None else graph.columns[0].sharding
 
     def of_all(
-        self, program: Callable[..., Any], of_cells: np.ndarray | None, *of_slots: list[np.ndarray]
+        self, part: str, program: Callable[..., Any], of_cells: np.ndarray | None, *of_slots: list[np.ndarray]
     ) -> tuple[Any, ...]:
         """Run a program on all blocks, and put its results for the slots together.
 
         Parameters
         ----------
+        part
+            Name of this part of the computation, for the notes.
         program
             Function of a block's pattern, features, and parts of the other arguments, that returns arrays bucket by
             bucket, in a tuple.
@@ -136,24 +158,58 @@ class _Stream:
         of_slots
             Values of the graph's slots.
         """
+        known, start = self._known(part)
+        rest = list(row_blocks(self._connectivities, self._order, self._n_bytes, self._budget, start))
+        # Shapes are those that all blocks have together, as if none were known; but blocks that were noted with a
+        # larger budget are not to make them larger than this one.
+        fits = [
+            block
+            for block, _ in known
+            if self._n_bytes(len(block.own), len(block.gathered)) <= self._budget or not rest
+        ]
+        local = LocalGraphs(self._graph, [*fits, *rest])
+        n_velocities = local.n_gathered if self._all_velocities else local.n_own
+        n_buckets = len(self._graph.columns)
         results: list[list[np.ndarray]] = []
 
-        def read(block: RowBlock) -> Features:
-            return jax.device_put(self._read(block, self._local.n_gathered, self._n_velocities))
+        def put_back(found: list[np.ndarray], places: list[np.ndarray]) -> None:
+            for number, of_block in enumerate(found[i : i + n_buckets] for i in range(0, len(found), n_buckets)):
+                if number == len(results):
+                    results.append(local.empty(of_block[0].dtype))
+                local.put_back(results[number], of_block, places)
 
-        for block, features in read_ahead(read, self._blocks):
-            pattern, places = self._local.pattern(block)
-            here = [self._local.of_block(values, places) for values in of_slots]
+        while known:
+            block, found = known.pop()
+            put_back(found, local.places(block))
+
+        def read(block: RowBlock) -> Features:
+            return jax.device_put(self._read(block, local.n_gathered, n_velocities))
+
+        for block, features in read_ahead(read, rest):
+            pattern, places = local.pattern(block)
+            here = [local.of_block(values, places) for values in of_slots]
             number = of_cells
             if of_cells is not None and of_cells.ndim:
-                number = np.ones(self._local.n_gathered, of_cells.dtype)
+                number = np.ones(local.n_gathered, of_cells.dtype)
                 number[: len(block.own) + len(block.others)] = of_cells[block.gathered]
-            found = program(*jax.device_put((pattern, features, number, *here)))
-            results = results or [self._local.empty(of_result[0].dtype) for of_result in found]
-            for result, of_block in zip(results, found, strict=True):
-                self._local.put_back(result, of_block, places)
+            arrays = jax.tree.leaves(program(*jax.device_put((pattern, features, number, *here))))
+            found = [
+                np.asarray(array)[: len(place)] for array, place in zip(arrays, itertools.cycle(places), strict=False)
+            ]
+            put_back(found, places)
+            # What is computed at once is not worth a file.
+            if self._notes is not None and len(self._order) > len(block.own):
+                self._notes.note(part, block.end - len(block.own), block.end, found)
             del features
         return tuple(jax.device_put(tuple(result), self._sharding) for result in results)
+
+    def _known(self, part: str) -> tuple[list[tuple[RowBlock, list[np.ndarray]]], int]:
+        """Blocks, from the first one, that are noted, with their results; and where the last of them ends."""
+        known, start = [], 0
+        while self._notes is not None and (found := self._notes.known(part, start)) is not None:
+            known.append((block_between(self._connectivities, self._order, start, found[0]), found[1]))
+            start = found[0]
+        return known, start
 
 
 @eqx.filter_jit

@@ -78,3 +78,17 @@ def test_many_genes_are_taken_some_at_a_time(monkeypatch, form):
     in_blocks = first_moments(weights, form(counts))
     np.testing.assert_array_equal(in_blocks, at_once)
     assert is_aligned(in_blocks)
+
+
+@pytest.mark.any_precision
+def test_many_cells_are_taken_some_at_a_time(monkeypatch):
+    rng = np.random.default_rng(0)
+    weights = neighborhood_weights(sp.random(50, 50, 0.2, format="csr", random_state=rng))
+    s, u = rng.poisson(2, (2, 50, 9)).astype(np.float32)
+    expected = [weights @ s, weights @ (s * s), weights @ (u * s)]
+    monkeypatch.setattr(_moments, "ROWS", 7)
+    for order in (None, rng.permutation(50)):
+        found = [first_moments(weights, s, order), *second_moments(weights, s, u, order)]
+        np.testing.assert_array_equal(found, expected)
+    some = np.array([3, 4, 20, 41])
+    np.testing.assert_array_equal(first_moments(weights[some], s, np.array([2, 0, 3, 1])), expected[0][some])

@@ -52,3 +52,16 @@ def test_fill_of_a_real_graph(shared):
     graph = NeighborGraph.from_csr(connectivities)
     slots = sum(columns.size for columns in graph.columns)
     assert connectivities.nnz / slots == pytest.approx(0.79, abs=0.03)
+
+
+@pytest.mark.any_precision
+def test_many_rows_leave_fewer_slots_empty():
+    degrees = np.sort(29 + np.random.default_rng(0).gamma(0.8, 25, 1_000_000).astype(int))  # a skew as of neighbours
+
+    def filled(degrees):
+        return degrees.sum() / sum(rows * width for rows, width in bucket_shapes(degrees))
+
+    few, many = filled(degrees[::2][: (1 << 19) - 1]), filled(degrees)
+    assert many > 0.8
+    assert few < many - 0.08
+    assert len(bucket_shapes(degrees)) <= 16

@@ -5,8 +5,10 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
+from jaxvelo import pp, tl
+from jaxvelo.estimators import GPCCA
 from jaxvelo.graph import NeighborGraph
-from jaxvelo.kernels import VelocityKernel
+from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
 from jaxvelo.markov import expected_displacement, project
 from jaxvelo.transitions import Connectivity, Features, TransitionFunction, Velocity
 
@@ -46,6 +48,31 @@ def test_a_second_data_set_compiles_nothing_or_one_program(compilations):
     compilations.clear()
     other.compute_transition_matrix()
     first.compute_transition_matrix()
+    assert compilations == []
+
+
+def to_fates(adata: AnnData) -> np.ndarray:
+    """Fates of cells by velocities of their counts: those of the first and of the last cells."""
+    pp.moments(adata, enforce=False)
+    tl.velocity(adata)
+    velocity = VelocityKernel(adata).compute_transition_matrix(model="stochastic")
+    connected = ConnectivityKernel(adata).compute_transition_matrix()
+    kernel = (0.8 * velocity + 0.2 * connected).compute_transition_matrix()
+    names = list(adata.obs_names)
+    estimator = GPCCA(kernel).set_terminal_states({"first": names[:9], "last": names[-9:]})
+    return estimator.compute_fate_probabilities().fate_probabilities.X
+
+
+def test_from_counts_to_fates_a_second_data_set_compiles_nothing(compilations):
+    data = cells(640, 50, 0)
+    rng = np.random.default_rng(0)
+    for name in ("spliced", "unspliced"):
+        data.layers[name] = rng.poisson(3.0, data.shape).astype(np.float32)
+    first, second = data.copy(), part(data, 632, 49)
+    to_fates(first)
+    assert 1 <= len(compilations) <= 5  # two kernels, their combination, and two steps of arrays
+    compilations.clear()
+    np.testing.assert_allclose(to_fates(second).sum(axis=1), 1, rtol=1e-5)
     assert compilations == []
 
 
