@@ -301,7 +301,7 @@ def fit_gene_models_in_parts(
     weights
         Result of :func:`neighborhood_weights`.
     at_once
-        Number of genes of which what is computed on the way is held at a time, by all threads together.
+        Number of genes of which what is computed on the way is held at a time, by all threads together, at most.
 
     Returns
     -------
@@ -312,6 +312,8 @@ def fit_gene_models_in_parts(
     """
     n_genes, n_cells = len(kinetics.alpha), weights.shape[0]
     n_independent = n_cells / (NEIGHBORHOODS * max(weights.nnz / n_cells, 1.0))
+
+    at_once = min(at_once, GENES_AT_ONCE)
 
     def genes_of(part: slice) -> _Genes:
         return _Genes(jax.tree.map(lambda rate: rate[part], kinetics), read(part), weights, at_once)

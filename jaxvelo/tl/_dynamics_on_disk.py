@@ -39,7 +39,6 @@ from jaxvelo.dynamics import (
     fit_gene_models_in_parts,
     steady_slopes,
 )
-from jaxvelo.dynamics._gene_models import GENES_AT_ONCE
 from jaxvelo.graph._row_blocks import BudgetTooSmall
 from jaxvelo.tl import _steady_states_on_disk as steady_states
 from jaxvelo.tl._steady_states_on_disk import MOMENTS, deterministic_in_parts, moments_layer
@@ -124,7 +123,7 @@ class _Sizes:
     of_curves, of_models
         Genes that are read together.
     at_once
-        Genes of which models are computed at a time.
+        Genes of which models may be computed at a time.
     """
 
     def __init__(self, n_cells: int, dtype: np.dtype, budget: int):
@@ -139,7 +138,7 @@ class _Sizes:
             if needed > for_blocks:
                 raise BudgetTooSmall(needed)
         self.of_curves, self.of_models = (self.half - p_value) // of_curve, self.half // of_model
-        self.at_once = min(GENES_AT_ONCE, self.half // of_model_at_once)
+        self.at_once = self.half // of_model_at_once
 
 
 def _totals(spliced: Any, genes: Int[np.ndarray, " some"]) -> Float[np.ndarray, " some"]:

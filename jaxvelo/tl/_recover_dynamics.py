@@ -114,8 +114,8 @@ def recover_dynamics(
     neighbors_key
         Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
     memory_limit
-        Memory for genes whose moments are on disk, besides the graph and some 50 bytes for each of its edges: bytes, or
-        a text such as ``"8 GiB"``; half of what is free if None. Genes are fitted fastest if 32 of them fit for each
+        Memory for genes whose moments are on disk, besides the graph and some 100 bytes for each of its edges: bytes,
+        or a text such as ``"8 GiB"``; half of what is free if None. Genes are fitted fastest if 32 of them fit for each
         core, with some 300 bytes for each cell. Without effect on moments in memory.
     copy
         Return a copy and leave ``adata`` as it is.

@@ -98,6 +98,31 @@ def test_groups_with_kinetics_of_their_own_and_fits_of_scvelo(in_memory, tmp_pat
     pd.testing.assert_frame_equal(backed.var, adata.var)
 
 
+def test_ranks_as_in_memory(in_memory, tmp_path):
+    adata = in_memory.copy()
+    adata.obs["clusters"] = pd.Categorical(["a", "b"] * 60)
+    backed = on_disk(adata, tmp_path)
+    ranks = (
+        (jv.tl.rank_velocity_genes, {"min_likelihood": 0, "min_corr": -1}, "velocity_score"),
+        (jv.tl.rank_dynamical_genes, {}, "fit_likelihood"),
+    )
+    for rank, options, column in ranks:
+        with pytest.raises(ValueError, match="Expected `memory_limit` to hold one block") as error:
+            rank(backed, **options, memory_limit=1000)
+        rank(backed, **options, memory_limit=str(error.value).split("memory_limit='")[1].split("'")[0])
+        rank(adata, **options)
+        for name, table in adata.uns[rank.__name__].items():
+            if name != "params":
+                found = pd.DataFrame(backed.uns[rank.__name__][name])
+                pd.testing.assert_frame_equal(found, pd.DataFrame(table), rtol=1e-6)
+        assert len(adata.uns[rank.__name__]["names"]) > 10
+        np.testing.assert_array_equal(backed.var[column], adata.var[column])
+    adata.layers["fit_tau"][3, 4] = np.nan
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match=r"finite numbers in `adata.layers\['fit_tau'\]`"):
+        jv.tl.rank_dynamical_genes(on_disk(adata, tmp_path / "other"))
+
+
 def test_interrupted_runs_go_on_to_the_same_bits(moments, in_memory, tmp_path, monkeypatch):
     path = written(moments, tmp_path / "ring.h5ad")
     left = [0]
