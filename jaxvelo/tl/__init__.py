@@ -1,6 +1,4 @@
-"""Tools on AnnData objects and kernels: velocities and times under scVelo's names, fits of
-kernels, genes along a time, and perturbed genes.
-"""
+"""Tools on AnnData objects and kernels: velocities, times, fits of kernels, genes along a time, perturbed genes."""
 
 from jaxvelo.annotated.stored_trends import Trends
 from jaxvelo.estimators import perturb_genes
