@@ -13,12 +13,12 @@ from jaxvelo.annotated.clusters import cluster_codes
 from jaxvelo.annotated.fate_keys import FateKeys
 from jaxvelo.annotated.gene_perturbations import COLUMNS, EVERYWHERE, GenePerturbations, write_perturbations
 from jaxvelo.annotated.names import places_by_name
+from jaxvelo.annotated.q_values import q_values
 from jaxvelo.annotated.stored_states import read_assignment
 from jaxvelo.configuration import logger, timed
 from jaxvelo.estimators._estimator import Estimator
 from jaxvelo.estimators._fates_of_velocities import VelocityFates
 from jaxvelo.estimators._perturbed_velocities import FirstOrder, changed_fates, first_order_changes
-from jaxvelo.estimators._q_values import q_values
 from jaxvelo.kernels import KernelExpression
 
 STATES_REMEDY = (
