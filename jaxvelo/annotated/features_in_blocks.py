@@ -27,6 +27,7 @@ from jaxvelo.annotated.feature_data import (
     FeatureData,
     check_together,
     check_valid,
+    in_type,
     is_large_copy,
     name_of_features,
     selected_genes,
@@ -156,7 +157,7 @@ class FeaturesInBlocks:
         """Keep the genes whose velocities are finite in all cells, by reading all of them."""
         valid, empty = np.ones(len(self._columns), dtype=bool), np.zeros(self._n_cells, dtype=bool)
         for rows, found in read_in_ranges(self._arrays[1], self._places[1], piece):
-            finite = np.isfinite(_columns(found, self._columns))
+            finite = np.isfinite(in_type(_columns(found, self._columns), self.dtype))
             valid &= finite.all(axis=0)
             empty[rows] = ~finite.any(axis=1)
         check_valid(valid, empty, self._places[1])
@@ -176,7 +177,7 @@ class FeatureReader:
         self._dtype, self._n_genes, self._pad = dtype, len(columns), pad
         self._x, self._v = (
             GatheredRows(array, place, dtype, columns, check, piece)
-            for array, place, check in zip(arrays, places, (self._check_expression, lambda v: v), strict=True)
+            for array, place, check in zip(arrays, places, (self._check_expression, self._in_type), strict=True)
         )
         self._x_place = places[0]
 
@@ -201,7 +202,11 @@ class FeatureReader:
         array[:, self._n_genes :] = 0
         return array
 
+    def _in_type(self, piece: Any) -> Any:
+        return in_type(piece, self._dtype)
+
     def _check_expression(self, piece: Any) -> Any:
+        piece = self._in_type(piece)
         bad = _n_not_finite(piece)
         if bad:
             raise ValueError(
@@ -213,9 +218,7 @@ class FeatureReader:
 
 def _n_not_finite(piece: Any) -> int:
     values = piece.data if sp.issparse(piece) else piece
-    if values.dtype.kind != "f" or surely_finite(values):
-        return 0
-    return int(np.count_nonzero(~np.isfinite(values)))
+    return 0 if surely_finite(values) else int(np.count_nonzero(~np.isfinite(values)))
 
 
 def _columns(matrix: Any, columns: np.ndarray) -> np.ndarray:
