@@ -403,6 +403,10 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(in_memory, tmp_path):
         jv.tl.velocity(backed, groupby="clusters")
     with pytest.raises(ValueError, match="Expected `memory_limit`"):
         jv.tl.velocity(backed, memory_limit="little")
+    x, backed.X = backed.X, None
+    with pytest.raises(ValueError, match=r"Expected a matrix in `adata.X`, found None. Set it"):
+        jv.kernels.VelocityKernel(backed, xkey="X", vkey="Mu")
+    backed.X = x
     # The budget that an error asks for is enough.
     for step in (
         lambda limit: jv.pp.moments(backed, memory_limit=limit),

@@ -56,7 +56,7 @@ def come_in_blocks(adata: AnnData, attr: str, xkey: str | None, vkey: str | None
     arrays = [find_array(adata, key, attr) for key in (xkey, vkey)]
     if any(map(is_on_disk, arrays)):
         return True
-    if not on_cpu() or settings.mesh is not None or any(array is None or array.ndim != 2 for array in arrays):
+    if not on_cpu() or settings.mesh is not None or any(array.ndim != 2 for array in arrays):
         return False
     chosen = selected_genes(adata, vkey, gene_subset, arrays[1].shape[1])
     n_genes = arrays[1].shape[1] if chosen is None else int(np.count_nonzero(chosen))
