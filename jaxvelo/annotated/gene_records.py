@@ -45,7 +45,7 @@ class GeneRecord:
             with open(self._path, "rb") as file, np.load(file, allow_pickle=False) as noted:
                 if str(noted["origin"]) == self._origin:
                     self.columns = [noted[f"column {i}"] for i in range(len(noted.files) - 1)]
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile):
             self.columns = []
 
     @property
