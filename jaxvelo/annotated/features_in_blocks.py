@@ -92,7 +92,7 @@ class FeaturesInBlocks:
         self._places = place_of(xkey, "layers"), place_of(vkey, "layers")
         for array, place in zip(self._arrays, self._places, strict=True):
             check_readable(array, place)
-        check_together(*self._arrays, *self._places)
+        check_together(self._arrays[0], self._arrays[1], *self._places)
         self._n_cells, n_genes = self._arrays[0].shape
         chosen = selected_genes(adata, vkey, gene_subset, n_genes)
         self._names = adata.var_names.to_numpy()
