@@ -210,6 +210,47 @@ def test_counts_are_normalized_as_in_memory(name, form, tmp_path):
 
 
 @pytest.mark.any_precision
+@pytest.mark.parametrize(
+    ("raw", "bounds"),
+    [
+        (True, {"min_shared_counts": 850}),
+        (False, {"max_counts": 9_999}),
+        (True, {"min_counts": 700, "retain_genes": "g1"}),
+    ],
+)
+def test_genes_are_filtered_as_in_memory(raw, bounds, tmp_path):
+    adata = cells_on_a_ring(raw=raw)
+    adata.layers["others"] = np.arange(120.0 * 20).reshape(120, 20)
+    adata.varm["loadings"] = np.arange(40.0).reshape(20, 2)
+    backed = jv.read(written(adata, tmp_path / "ring.h5ad"), backed=True)
+    for cells in (adata, backed):
+        jv.pp.filter_genes(cells, **bounds)
+    assert (adata.n_vars < 20) == raw
+    names = ("spliced", "unspliced", "others")
+    assert all(is_on_disk(matrix) for matrix in (backed.X, *(backed.layers[name] for name in names)))
+    loaded = backed.to_memory()
+    pd.testing.assert_frame_equal(loaded.obs, adata.obs)
+    pd.testing.assert_frame_equal(loaded.var, adata.var)
+    np.testing.assert_array_equal(loaded.varm["loadings"], adata.varm["loadings"])
+    for found, expected in ((loaded.X, adata.X), *((loaded.layers[name], adata.layers[name]) for name in names)):
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(*(x.toarray() if sp.issparse(x) else x for x in (found, expected)))
+    with pytest.raises(ValueError, match=r"None of the .* genes passes the filter"):
+        jv.pp.filter_genes(backed, min_counts=1e9)
+
+
+@pytest.mark.any_precision
+def test_what_is_chosen_of_cells_is_what_is_loaded(in_memory, tmp_path):
+    backed = jv.read(written(in_memory, tmp_path / "ring.h5ad"), backed=True)
+    chosen = backed[np.arange(120) % 3 == 0, ["g3", "g1"]].to_memory()
+    expected = in_memory[np.arange(120) % 3 == 0, ["g3", "g1"]]
+    assert not is_on_disk(chosen.X)
+    np.testing.assert_array_equal(chosen.layers["Ms"], expected.layers["Ms"])
+    np.testing.assert_array_equal(chosen.layers["spliced"].toarray(), expected.layers["spliced"].toarray())
+    assert all(is_on_disk(backed.layers[name]) for name in ("Ms", "spliced"))
+
+
+@pytest.mark.any_precision
 def test_what_is_taken_up_again_is_of_the_same(in_memory, tmp_path):
     adata = jv.read(written(in_memory, tmp_path / "ring.h5ad"), backed=True)
     for mode in ("stochastic", "deterministic", "stochastic"):  # of the first, the second moments stay

@@ -95,8 +95,15 @@ def _placed(before: np.ndarray | None, shape: tuple[int, ...], places: Any, valu
     return result
 
 
-def read_stored_fit(adata: AnnData) -> StoredFit:
+def read_stored_fit(adata: AnnData, with_layers: bool = True) -> StoredFit:
     """Read what earlier fits have left, jaxvelo's or scVelo's; of genes with other rates since, what these are not of.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    with_layers
+        Whether to read what is of cells and genes; without, there are no layers.
 
     Raises
     ------
@@ -108,7 +115,8 @@ def read_stored_fit(adata: AnnData) -> StoredFit:
         for name in adata.var
         if name in FIT_COLUMNS
     }
-    layers = {name: dense(adata.layers[name]) for name in FIT_LAYERS if name in adata.layers}
+    present = [name for name in FIT_LAYERS if with_layers and name in adata.layers]
+    layers = {name: dense(adata.layers[name]) for name in present}
     covariances = read_covariances(adata, "Delete it first.")
     arrays = {} if covariances is None else {COVARIANCE: covariances}
     # Anyone's, unless there is a fit; of which it is no number.

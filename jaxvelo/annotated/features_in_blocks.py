@@ -78,6 +78,8 @@ class FeaturesInBlocks:
     ----------
     name
         Name that tells these features from others of the same data.
+    on_disk
+        Whether some of them are not in memory.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class FeaturesInBlocks:
         for array, place in zip(self._arrays, self._places, strict=True):
             check_readable(array, place)
         check_together(self._arrays[0], self._arrays[1], *self._places)
+        self.on_disk = any(map(is_on_disk, self._arrays))
         self._n_cells, n_genes = self._arrays[0].shape
         chosen = selected_genes(adata, vkey, gene_subset, n_genes)
         self._names = adata.var_names.to_numpy()

@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.entries import read_numbers, require_key
-from jaxvelo.configuration import logger
 from jaxvelo.dynamics import SplicingKinetics
 
 # Numbers that a fit of the dynamical model leaves for each gene, and times of the cells; first those that scVelo's fit
@@ -115,20 +114,6 @@ def of_other_rates(adata: AnnData) -> Bool[np.ndarray, " genes"]:
     return has_rates & ~rates_are_those_of(columns)
 
 
-def warn_of_other_rates(adata: AnnData, names: Sequence[str]) -> None:
-    """Say of how many genes layers are not used, as they are of other rates."""
-    others = of_other_rates(adata)
-    left = {name: ~np.isnan(_columns(adata, name, others, np.dtype(float))).all(axis=0) for name in names}
-    if found := [name for name in names if left[name].any()]:
-        logger.warning(
-            "Leaving out what `adata.layers` has in %s for %d genes: it is not of the rates in `adata.var`, which "
-            "another fit has changed since. Their velocities are those of the curves. For others, fit these genes "
-            "again: `jaxvelo.tl.recover_dynamics(adata, ...)`",
-            listed(found),
-            np.count_nonzero(np.any([left[name] for name in found], axis=0)),
-        )
-
-
 def read_covariances(adata: AnnData, remedy: str) -> Float[np.ndarray, "genes 4 4"] | None:
     """Covariance of the parameters of each gene's curve; None if there are none.
 
@@ -174,78 +159,6 @@ def read_times(adata: AnnData, min_likelihood: float | None) -> Float[np.ndarray
             "`min_likelihood`."
         )
     return times[:, good]
-
-
-def read_branch_times(adata: AnnData, fitted: np.ndarray, switch: np.ndarray) -> list[np.ndarray]:
-    """Times on both branches and the probability of the first; from ``fit_t`` for genes that have nothing else.
-
-    That is so, too, for genes with other rates than the probabilities are of (:func:`of_other_rates`).
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    fitted
-        Mask of the genes.
-    switch
-        Their switching times.
-
-    Raises
-    ------
-    KeyError
-        If there are no times.
-    ValueError
-        If some are not finite.
-    """
-    layers = {name: _columns(adata, name, fitted, switch.dtype) for name in CURVE_LAYERS}
-    layers["fit_on"][:, of_other_rates(adata)[fitted]] = np.nan
-    others = np.isnan(layers["fit_on"]).all(axis=0)
-    if not others.all():
-        for name in layers:
-            require_key(adata.layers, name, "adata.layers", FIT_FIRST)
-    if others.any():
-        require_key(adata.layers, "fit_t", "adata.layers", FIT_FIRST)
-        time, end = _columns(adata, "fit_t", fitted, switch.dtype)[:, others], switch[others]
-        _check_times(time, "fit_t")
-        times = np.minimum(time, end), np.maximum(time - end, 0), time < end
-        for layer, values in zip(layers.values(), times, strict=True):
-            layer[:, others] = values
-    for name, layer in layers.items():
-        _check_times(layer, name)
-    return list(layers.values())
-
-
-def read_velocities(adata: AnnData, fitted: np.ndarray, dtype: np.dtype) -> Float[np.ndarray, "cells genes"]:
-    """Velocities of the models that the fit has chosen; NaN for genes of which it says none, such as scVelo's.
-
-    Rates may have changed since, by another fit: then the velocities are not theirs, and NaN.
-
-    Raises
-    ------
-    ValueError
-        If those of a gene are not all finite, or all NaN.
-    """
-    velocity = _columns(adata, VELOCITY, fitted, dtype)
-    velocity[:, of_other_rates(adata)[fitted]] = np.nan
-    known = ~np.isnan(velocity).all(axis=0)
-    if known.any():
-        _check_times(velocity[:, known], VELOCITY)
-    return velocity
-
-
-def _check_times(times: np.ndarray, name: str) -> None:
-    if not np.isfinite(times).all():
-        raise ValueError(
-            f"Expected finite numbers in `adata.layers[{name!r}]` for the genes with rates in `adata.var`, found "
-            f"{int(np.sum(~np.isfinite(times)))} that are not. {FIT_FIRST}"
-        )
-
-
-def _columns(adata: AnnData, name: str, fitted: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Copy of the columns of a layer; NaN if there is no such layer."""
-    if name not in adata.layers:
-        return np.full((adata.n_obs, int(fitted.sum())), np.nan, dtype=dtype)
-    return dense(adata.layers[name])[:, fitted].astype(dtype)
 
 
 def number_of_gene(adata: AnnData, key: str, gene: int, default: float) -> float:

@@ -29,7 +29,7 @@ class GeneRecord:
     Attributes
     ----------
     columns
-        The numbers: arrays of shape (genes that are done,), none before the first ones.
+        The numbers by name: arrays whose first axis are the genes that are done, none before the first ones.
 
     Raises
     ------
@@ -40,29 +40,35 @@ class GeneRecord:
     def __init__(self, folder: Path, name: str, origin: Any):
         self._path = folder / f".{name.replace(os.sep, '_')}.partial.npz"
         self._origin = digest(origin)
-        self.columns: list[np.ndarray] = []
+        self.columns: dict[str, np.ndarray] = {}
         try:
             with open(self._path, "rb") as file, np.load(file, allow_pickle=False) as noted:
                 if str(noted["origin"]) == self._origin:
-                    self.columns = [noted[f"column {i}"] for i in range(len(noted.files) - 1)]
+                    self.columns = {name: noted[name] for name in noted.files if name != "origin"}
         except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile):
-            self.columns = []
+            self.columns = {}
 
     @property
     def n_done(self) -> int:
         """Number of genes that are done."""
-        return len(self.columns[0]) if self.columns else 0
+        return len(next(iter(self.columns.values()))) if self.columns else 0
 
-    def add(self, *columns: np.ndarray) -> None:
+    def keep(self, n_genes: int) -> None:
+        """Forget all but the first genes."""
+        self.columns = {name: column[:n_genes] for name, column in self.columns.items()}
+
+    def add(self, columns: dict[str, np.ndarray]) -> None:
         """Note the numbers of the next genes, in one step."""
-        before = self.columns or [column[:0] for column in columns]
-        self.columns = [np.concatenate(both) for both in zip(before, columns, strict=True)]
+        self.columns = {
+            name: np.concatenate([self.columns[name], column]) if self.columns else column
+            for name, column in columns.items()
+        }
         temporary = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "wb") as file:
-                arrays: dict[str, Any] = {f"column {i}": column for i, column in enumerate(self.columns)}
-                np.savez(file, origin=np.array(self._origin), **arrays)
+                arrays: dict[str, Any] = {"origin": np.array(self._origin), **self.columns}
+                np.savez(file, **arrays)
             os.replace(temporary, self._path)
         except OSError as error:
             raise OSError(

@@ -1,9 +1,10 @@
-"""Layers of results that are written to disk, rows after rows, and taken up again where they were left.
+"""Layers of results that are written to disk, rows after rows or genes after genes, and taken up where they were left.
 
-A layer is an array in an HDF5 file of its own, whole rows one after another, as h5ad files have it, in a folder beside
-the file of the data (``atlas.layers/Ms.h5`` beside ``atlas.h5ad``): the data are never changed. It is written under a
-temporary name and renamed when whole. What has been written is noted beside it after each block, with a checksum of
-what it is computed of: the same call, made again, goes on from there.
+A layer is an array in an HDF5 file of its own, in a folder beside the file of the data (``atlas.layers/Ms.h5`` beside
+``atlas.h5ad``): the data are never changed. It has whole rows one after another, as h5ad files have it, or, if it is
+written some genes at a time, blocks of cells and genes. It is written under a temporary name and renamed when whole.
+What has been written is noted beside it after each block, with a checksum of what it is computed of: the same call,
+made again, goes on from there.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class LayerFile:
     n_stored
         Number of values that are stored of a sparse layer, which is written as CSR, from the first row to the last;
         None for a dense one.
+    block
+        Cells and genes that are stored together, of a dense layer that is written some genes at a time; None for rows.
 
     Attributes
     ----------
@@ -88,8 +91,9 @@ class LayerFile:
         dtype: Any,
         origin: Any,
         n_stored: int | None = None,
+        block: tuple[int, int] | None = None,
     ):
-        self._n_stored = n_stored
+        self._n_stored, self._block = n_stored, block
         self._key, self._shape, self._dtype = key, shape, np.dtype(dtype)
         self._origin = digest(key, list(shape), self._dtype.str, origin)
         self._name = name = key.replace("/", "_")  # which would be a folder, and a group in the file
@@ -136,6 +140,16 @@ class LayerFile:
         except _FAILURES as error:
             raise self._failed(error) from error
 
+    def write_genes(self, genes: slice, values: Any, position: int) -> None:
+        """Write genes of all cells, and note how far this is."""
+        assert self._file is not None
+        try:
+            self._file["layers"][self._name][:, genes] = values
+            self._file.flush()
+            self.note(position)
+        except _FAILURES as error:
+            raise self._failed(error) from error
+
     def note(self, position: int) -> None:
         """Note how far this is, in one step."""
         temporary = self._record.with_suffix(".new")
@@ -170,7 +184,10 @@ class LayerFile:
         self._record.unlink(missing_ok=True)
         self._partial.unlink(missing_ok=True)
         create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        create.set_layout(h5py.h5d.CONTIGUOUS)
+        if self._block is None:
+            create.set_layout(h5py.h5d.CONTIGUOUS)
+        else:
+            create.set_chunk(tuple(map(min, self._block, self._shape)))
         create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         create.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         n_rows, n_columns = self._shape
@@ -183,7 +200,6 @@ class LayerFile:
                 "indptr": ((n_rows + 1,), np.int64),
             }
         try:
-            room = []
             # What describes the array is written now, and only numbers later: whenever that ends, the file is sound.
             with h5py.File(self._partial, "w") as file:
                 group = file.create_group("layers")
@@ -196,11 +212,7 @@ class LayerFile:
                     kind, space = h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(shape)
                     made = h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, space, create))
                     made.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0", "origin": self._origin})
-                    room.append((made.id.get_offset(), made.id.get_storage_size()))
-            if hasattr(os, "posix_fallocate"):
-                with open(self._partial, "r+b") as opened:
-                    for start, size in room:
-                        _reserve(opened.fileno(), start, size)
+            _reserve(self._partial)
         except _FAILURES:
             self._partial.unlink(missing_ok=True)
             raise
@@ -235,12 +247,13 @@ class LayerFile:
         )
 
 
-def _reserve(descriptor: int, start: int | None, size: int) -> None:
-    """Reserve room on the disk, where the file system can."""
-    if start is None or not size:
+def _reserve(path: Path) -> None:
+    """Reserve room on the disk for all of a file, where the file system can."""
+    if not hasattr(os, "posix_fallocate"):
         return
     try:
-        os.posix_fallocate(descriptor, start, size)
+        with open(path, "r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, path.stat().st_size)
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise

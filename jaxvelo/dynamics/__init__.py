@@ -13,7 +13,15 @@ from jaxvelo.dynamics._dynamical_model import (
     standard_deviations,
 )
 from jaxvelo.dynamics._gene_likelihood import gene_likelihood
-from jaxvelo.dynamics._gene_models import GRADUAL, MODELS, GeneModels, fit_gene_models, gene_models, steady_slopes
+from jaxvelo.dynamics._gene_models import (
+    GRADUAL,
+    MODELS,
+    GeneModels,
+    fit_gene_models,
+    fit_gene_models_in_parts,
+    gene_models,
+    steady_slopes,
+)
 from jaxvelo.dynamics._group_contrast import GroupContrast, group_contrast
 from jaxvelo.dynamics._group_likelihood import group_likelihoods
 from jaxvelo.dynamics._kinetic_test import SIGNIFICANT, kinetic_p_values
@@ -58,6 +66,7 @@ __all__ = [
     "first_moments",
     "fit_dynamics",
     "fit_gene_models",
+    "fit_gene_models_in_parts",
     "gene_likelihood",
     "gene_models",
     "genes_per_batch",

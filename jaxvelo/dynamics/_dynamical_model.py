@@ -29,6 +29,7 @@ from scipy.special import expit
 from jaxvelo.dynamics._blocks import N_GENES
 from jaxvelo.dynamics._cell_times import OnBranch, compile_nearest_in_blocks, nearest_in_blocks
 from jaxvelo.dynamics._curve_fit import DEVICE_N_PROBLEMS, FREE, N_PROBLEMS, OFF, ON, CurveFit, Prior, fit_curves
+from jaxvelo.dynamics._gene_blocks import cells_together
 from jaxvelo.dynamics._gene_likelihood import gene_likelihood
 from jaxvelo.dynamics._phase_bins import N_POINTS, Points, phase_bins
 from jaxvelo.dynamics._phase_curve import LOWER, UPPER
@@ -278,7 +279,7 @@ def _fit_batch(
     # The model's counts are observed ones divided by these.
     units = None if scaling is None else np.log(scaling * deviation[1] / deviation[0])
 
-    noise = [np.sqrt(np.mean(np.square(x - y), axis=0)) for x, y in ((u, smooth_u), (s, smooth_s))]
+    noise = [np.sqrt(np.mean(np.square(cells_together(x - y)), axis=0)) for x, y in ((u, smooth_u), (s, smooth_s))]
     precise = (noise[0] > 0) & (noise[1] > 0)
     unspliced_weight = np.where(precise, noise[1] / np.where(precise, noise[0], 1), 1).astype(u.dtype)
     weighted_u = smooth_u * unspliced_weight
@@ -309,12 +310,12 @@ def _fit_batch(
     fit.time[:, columns] = _smooth(time, weights)
     fit.time_on[:, columns], fit.time_off[:, columns] = weights @ on.time, weights @ off.time
     on, off = nearest_in_blocks(curves, u, s)
-    residual = np.mean(np.minimum(on.distance, off.distance), axis=0)
+    residual = np.mean(cells_together(np.minimum(on.distance, off.distance)), axis=0)
     fit.residual[columns] = residual
     fit.probability_on[:, columns] = expit(-EVIDENCE * difference / np.maximum(residual, np.finfo(u.dtype).tiny))
     squared = np.where(is_on, on.distance, off.distance)
     signed_distance = np.sign(np.where(is_on, on.spliced_residual, off.spliced_residual)) * np.sqrt(squared)
-    fit.variance[columns], fit.likelihood[columns] = gene_likelihood(signed_distance, u, s)
+    fit.variance[columns], fit.likelihood[columns] = gene_likelihood(*map(cells_together, (signed_distance, u, s)))
     fit.deviation[:, columns] = deviation
     fit.covariance[columns] = _covariance(refit, n_independent, free=units is None)
     fit.status[columns] = _status(refit, np.isfinite(fit.time[:, columns]).all(axis=0))

@@ -31,8 +31,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float
 
-from jaxvelo.dynamics._gene_blocks import gene_blocks
-from jaxvelo.dynamics._shared_directions import shared_directions
+from jaxvelo.dynamics._gene_blocks import cells_together, gene_blocks
+from jaxvelo.dynamics._shared_directions import DirectionSums
 from jaxvelo.dynamics._splicing import SplicingKinetics
 from jaxvelo.graph._threads import n_workers, worker_threads
 
@@ -238,11 +238,11 @@ def steady_slopes(
     """Slopes of the lines through the origin and the cells that are highest in both kinds of counts."""
     slopes = np.empty(spliced.shape[1], dtype=spliced.dtype)
     for genes in gene_blocks(*spliced.shape):
-        u, s = unspliced[:, genes], spliced[:, genes]
+        u, s = (cells_together(x[:, genes]) for x in (unspliced, spliced))
         height = u / _positive(np, u.max(axis=0)) + s / _positive(np, s.max(axis=0))
         used = height >= np.quantile(height, 1 - EXTREME, axis=0)
-        across = np.sum(u * s, axis=0, where=used)
-        slopes[genes] = across / _positive(np, np.sum(np.square(s), axis=0, where=used))
+        across = np.where(used, u * s, 0).sum(axis=0)
+        slopes[genes] = across / _positive(np, np.where(used, np.square(s), 0).sum(axis=0))
     return slopes
 
 
@@ -275,67 +275,167 @@ def fit_gene_models(
         five independent cells, there is no evidence, and the velocities are those of the curves. So they are for each
         gene whose evidence is NaN.
     """
-    n_cells, n_genes = spliced.shape
-    deviation = np.maximum(spliced.std(axis=0), np.finfo(spliced.dtype).tiny)
-    slope = steady_slopes(unspliced, spliced).astype(float)
-    velocity = np.empty(spliced.shape, dtype=spliced.dtype)
+    every = slice(0, spliced.shape[1])
+    arrays = (*times, unspliced, spliced)
+    models, velocity_of = fit_gene_models_in_parts(kinetics, [every], lambda _: arrays, weights, GENES_AT_ONCE)
+    return models, velocity_of(every)
 
-    def by_genes(function: Callable[[slice], None]) -> None:
-        size = max(1, GENES_AT_ONCE // n_workers())
-        with worker_threads(n_workers()) as submit:
-            for first in range(0, n_genes, size):
-                submit(function, slice(first, first + size))
 
-    def branches(genes: slice) -> list[np.ndarray]:
-        rates = jax.tree.map(lambda rate: rate[genes], kinetics)
-        on, off = rates.branch_velocities(times[0][:, genes], times[1][:, genes])
-        return [on[0], off[0]]
+def fit_gene_models_in_parts(
+    kinetics: SplicingKinetics,
+    parts: Sequence[slice],
+    read: Callable[[slice], Sequence[Float[np.ndarray, "cells part"]]],
+    weights: sp.csr_matrix,
+    at_once: int,
+) -> tuple[GeneModels, Callable[[slice], Float[np.ndarray, "cells part"]]]:
+    """:func:`fit_gene_models` of genes of which some at a time are in memory.
 
-    def curve(genes: slice, induction: np.ndarray, repression: np.ndarray) -> np.ndarray:
-        probability = times[2][:, genes]
-        return probability * induction + (1 - probability) * repression
+    Parameters
+    ----------
+    kinetics
+        Rates of all genes.
+    parts
+        Genes that are read at a time, one part after another.
+    read
+        Gives of a part the three times, unspliced and spliced moments. It is called twice for each, and for velocities.
+    weights
+        Result of :func:`neighborhood_weights`.
+    at_once
+        Number of genes of which what is computed on the way is held at a time, by all threads together, at most.
 
-    def follow_curve(genes: slice) -> None:
-        velocity[:, genes] = curve(genes, *branches(genes))
-
-    def start(genes: slice) -> None:
-        """From the curve and the steady states, each of the same size for all genes."""
-        line = weights @ (unspliced[:, genes] - slope[genes].astype(spliced.dtype) * spliced[:, genes])
-        found = curve(genes, *branches(genes)), line
-        parts = (x / np.sqrt(_positive(np, np.mean(np.square(x), axis=0))) for x in found)
-        both = sum(parts) * deviation[genes]
-        # One gene that is not finite would leave no direction to any cell.
-        velocity[:, genes] = np.where(np.isfinite(both).all(axis=0), both, 0)
-
+    Returns
+    -------
+    tuple
+        :class:`GeneModels` of all genes, and a function that gives the velocities of a part. How genes are parted
+        changes the shared directions alone, by the last bit of double precision, before they are rounded to the type
+        of the moments.
+    """
+    n_genes, n_cells = len(kinetics.alpha), weights.shape[0]
     n_independent = n_cells / (NEIGHBORHOODS * max(weights.nnz / n_cells, 1.0))
+
+    at_once = min(at_once, GENES_AT_ONCE)
+
+    def genes_of(part: slice) -> _Genes:
+        return _Genes(jax.tree.map(lambda rate: rate[part], kinetics), read(part), weights, at_once)
+
+    def of_curve(part: slice) -> np.ndarray:
+        genes = genes_of(part)
+        return genes.map(genes.curve)
+
     if n_independent < LEAST_INDEPENDENT:
-        by_genes(follow_curve)
         factors = np.broadcast_to(np.eye(6)[1], (n_genes, 6)).copy()
         nothing = np.full(n_genes, np.nan)
-        return GeneModels(np.full((n_genes, 5), np.nan), factors, nothing, nothing), velocity
+        return GeneModels(np.full((n_genes, 5), np.nan), factors, nothing, nothing), of_curve
 
-    by_genes(start)
-    directions = shared_directions(velocity, spliced, weights).astype(spliced.dtype)
-
-    def things(genes: slice) -> list[np.ndarray]:
-        u, s, on_branches = weights @ unspliced[:, genes], weights @ spliced[:, genes], branches(genes)
-        return [directions @ s, curve(genes, *on_branches), *on_branches, weights @ u, weights @ s]
-
+    slope, deviation = np.empty(n_genes), np.empty(n_genes)
+    sums = DirectionSums(weights)
+    for part in parts:
+        genes = genes_of(part)
+        slope[part], deviation[part] = steady_slopes(genes.unspliced, genes.spliced), genes.deviation()
+        start = genes.map(genes.start, slope[part], deviation[part])
+        sums.add(start, genes.spliced)
+        del genes, start
+    directions = sums.directions().astype(kinetics.alpha.dtype)
     products = np.empty((n_genes, 6, 6))
-
-    def multiply(genes: slice) -> None:
-        # In double precision: velocities on a line are small differences of counts.
-        found = np.stack(things(genes)).transpose(2, 0, 1).astype(float) / deviation[genes, None, None]
-        products[genes] = found @ found.transpose(0, 2, 1) / n_cells
-
-    by_genes(multiply)
+    for part in parts:
+        genes = genes_of(part)
+        genes.each(genes.multiply, directions, deviation[part], products[part])
+        del genes
     models = gene_models(products, slope, n_independent)
 
-    def combine(genes: slice) -> None:
-        velocity[:, genes] = sum(
-            factor.astype(spliced.dtype) * thing
-            for factor, thing in zip(models.factors[genes].T, things(genes), strict=True)
-        )
+    def of_models(part: slice) -> np.ndarray:
+        genes = genes_of(part)
+        return genes.map(genes.combine, directions, models.factors[part])
 
-    by_genes(combine)
-    return models, velocity
+    return models, of_models
+
+
+class _Genes:
+    """Some genes of all cells, and what is computed of a few of them at a time.
+
+    Parameters
+    ----------
+    kinetics
+        Their rates.
+    arrays
+        Three times, unspliced and spliced moments, of shape (cells, genes).
+    weights, at_once
+        As of :func:`fit_gene_models_in_parts`.
+    """
+
+    def __init__(
+        self,
+        kinetics: SplicingKinetics,
+        arrays: Sequence[Float[np.ndarray, "cells genes"]],
+        weights: sp.csr_matrix,
+        at_once: int,
+    ):
+        self._kinetics, self._weights, self._at_once = kinetics, weights, at_once
+        *self._times, self.unspliced, self.spliced = arrays
+
+    def each(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call a function of some genes and other arguments for all genes, in threads."""
+        n_threads = min(n_workers(), self._at_once)
+        size = max(1, self._at_once // n_threads)
+        with worker_threads(n_threads) as submit:
+            for first in range(0, self.spliced.shape[1], size):
+                submit(function, slice(first, first + size), *arguments)
+
+    def map(self, function: Callable[..., Float[np.ndarray, "cells some"]], *arguments: Any) -> np.ndarray:
+        """Results, of shape (cells, some genes), for all genes."""
+        result = np.empty(self.spliced.shape, dtype=self.spliced.dtype)
+
+        def put(genes: slice) -> None:
+            result[:, genes] = function(genes, *arguments)
+
+        self.each(put)
+        return result
+
+    def deviation(self) -> Float[np.ndarray, " genes"]:
+        """Standard deviations of the spliced counts."""
+        result = np.empty(self.spliced.shape[1])
+        for genes in gene_blocks(*self.spliced.shape):
+            result[genes] = cells_together(self.spliced[:, genes]).std(axis=0)
+        return np.maximum(result, np.finfo(self.spliced.dtype).tiny)
+
+    def branches(self, genes: slice) -> list[np.ndarray]:
+        """Velocities of both branches of the curve."""
+        rates = jax.tree.map(lambda rate: rate[genes], self._kinetics)
+        on, off = rates.branch_velocities(self._times[0][:, genes], self._times[1][:, genes])
+        return [on[0], off[0]]
+
+    def curve(self, genes: slice, branches: Sequence[np.ndarray] | None = None) -> np.ndarray:
+        """Velocities of the curve."""
+        induction, repression = self.branches(genes) if branches is None else branches
+        probability = self._times[2][:, genes]
+        return probability * induction + (1 - probability) * repression
+
+    def start(self, genes: slice, slope: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """From the curve and the steady states, each of the same size for all genes."""
+        slope, deviation = (x[genes].astype(self.spliced.dtype) for x in (slope, deviation))
+        line = self._weights @ (self.unspliced[:, genes] - slope * self.spliced[:, genes])
+        both = sum(
+            x / np.sqrt(_positive(np, np.mean(np.square(cells_together(x)), axis=0))) for x in (self.curve(genes), line)
+        )
+        both = both * deviation
+        # One gene that is not finite would leave no direction to any cell.
+        return np.where(np.isfinite(both).all(axis=0), both, 0)
+
+    def things(self, genes: slice, directions: sp.csr_matrix) -> list[np.ndarray]:
+        """What velocities are made of: change along the shared directions, curve, both branches, averaged counts."""
+        u, s = self._weights @ self.unspliced[:, genes], self._weights @ self.spliced[:, genes]
+        branches = self.branches(genes)
+        return [directions @ s, self.curve(genes, branches), *branches, self._weights @ u, self._weights @ s]
+
+    def multiply(self, genes: slice, directions: sp.csr_matrix, deviation: np.ndarray, products: np.ndarray) -> None:
+        """Mean products of these over the cells, in units of the deviation, into an array of (genes, 6, 6)."""
+        things = self.things(genes, directions)
+        for i, gene in enumerate(range(len(products))[genes]):
+            # In double precision: velocities on a line are small differences of counts.
+            found = np.stack([x[:, i] for x in things]).astype(float) / deviation[gene]
+            products[gene] = np.einsum("pn,qn->pq", found, found) / found.shape[1]
+
+    def combine(self, genes: slice, directions: sp.csr_matrix, factors: np.ndarray) -> np.ndarray:
+        """Velocities, as sums of these."""
+        things = self.things(genes, directions)
+        return sum(factor.astype(self.spliced.dtype) * x for factor, x in zip(factors[genes].T, things, strict=True))

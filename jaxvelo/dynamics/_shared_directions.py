@@ -36,22 +36,51 @@ def shared_directions(
     scipy.sparse.csr_matrix
         Of shape (cells, cells); its rows sum to zero. A cell without velocity has zeros.
     """
-    n_cells, n_genes = spliced.shape
-    starts, neighbors = weights.indptr, weights.indices
-    cosines = np.zeros(len(neighbors), dtype=np.float64)
-    speed = np.linalg.norm(velocity, axis=1)
-    n_edges = max(1, BLOCK_BYTES // (n_genes * spliced.dtype.itemsize))
-    first = 0
-    while first < n_cells:
-        # As many rows as have that many neighbours, at least one.
-        last = max(first + 1, int(np.searchsorted(starts, starts[first] + n_edges, side="right")) - 1)
-        block = slice(starts[first], starts[last])
-        own = np.repeat(np.arange(first, last), np.diff(starts[first : last + 1]))
-        displacement = spliced[neighbors[block]] - spliced[own]
-        along = np.einsum("eg,eg->e", displacement, velocity[own])
-        length = np.sqrt(np.einsum("eg,eg->e", displacement, displacement)) * speed[own]
-        cosines[block] = np.where(length > 0, along / np.where(length > 0, length, 1), 0)
-        first = last
-    cosines /= np.repeat(np.maximum(np.diff(starts), 1), np.diff(starts))
-    directions = sp.csr_matrix((cosines, neighbors, starts), shape=(n_cells, n_cells))
-    return sp.csr_matrix(directions - sp.diags(np.asarray(directions.sum(axis=1)).ravel()))
+    sums = DirectionSums(weights)
+    sums.add(velocity, spliced)
+    return sums.directions()
+
+
+class DirectionSums:
+    """Sums over genes that shared directions are made of: added up some genes at a time, in double precision.
+
+    Which genes come together changes no more than the last bit of that.
+
+    Parameters
+    ----------
+    weights
+        As of :func:`shared_directions`.
+    """
+
+    def __init__(self, weights: sp.csr_matrix):
+        self._starts, self._neighbors = weights.indptr, weights.indices
+        self._along, self._length = (np.zeros(len(weights.indices)) for _ in range(2))
+        self._speed = np.zeros(weights.shape[0])
+
+    def add(self, velocity: Float[np.ndarray, "cells genes"], spliced: Float[np.ndarray, "cells genes"]) -> None:
+        """Add some genes."""
+        n_cells, n_genes = spliced.shape
+        starts = self._starts
+        n_edges = max(1, BLOCK_BYTES // (n_genes * 8))
+        first = 0
+        while first < n_cells:
+            # As many rows as have that many neighbours, at least one.
+            last = max(first + 1, int(np.searchsorted(starts, starts[first] + n_edges, side="right")) - 1)
+            block = slice(starts[first], starts[last])
+            own = np.repeat(np.arange(first, last), np.diff(starts[first : last + 1]))
+            displacement = (spliced[self._neighbors[block]] - spliced[own]).astype(float)
+            self._along[block] += np.einsum("eg,eg->e", displacement, velocity[own].astype(float))
+            self._length[block] += np.einsum("eg,eg->e", displacement, displacement)
+            self._speed[first:last] += np.square(velocity[first:last], dtype=float).sum(axis=1)
+            first = last
+
+    def directions(self) -> sp.csr_matrix:
+        """Matrix of the genes that have been added; the sums are of no use any more."""
+        counts = np.diff(self._starts)
+        length = np.sqrt(self._length, out=self._length)
+        length *= np.repeat(np.sqrt(self._speed), counts)
+        cosines = np.divide(self._along, length, out=np.zeros_like(length), where=length > 0)
+        cosines /= np.repeat(np.maximum(counts, 1), counts)
+        n_cells = len(counts)
+        directions = sp.csr_matrix((cosines, self._neighbors, self._starts), shape=(n_cells, n_cells))
+        return sp.csr_matrix(directions - sp.diags(np.asarray(directions.sum(axis=1)).ravel()))

@@ -32,6 +32,8 @@ from jaxvelo.transitions import (
 from jaxvelo.transitions._velocity_in_blocks import bytes_of_block, needs_all_velocities, velocity_in_blocks
 
 _PARAMETERS = ("model", "similarity", "softmax_scale", "gene_weights", "bwd_mode", "n_samples", "seed")
+BLOCKS_IN_MEMORY = 1 << 30
+"""Bytes for blocks of layers in memory: larger ones copy little less, as neighbours are near in each."""
 
 
 class VelocityKernel(NeighborKernel):
@@ -146,8 +148,9 @@ class VelocityKernel(NeighborKernel):
         gene_weights
             Non-negative weight of each of the :attr:`genes` in the similarity; ones if ``None``.
         memory_limit
-            Memory for blocks of layers, besides the graph and the result: bytes, or a text such as ``"8 GiB"``; half of
-            what is free if ``None``. Without effect where layers are not read in blocks, as most in memory are not.
+            Memory for blocks of layers, besides the graph and the result: bytes, or a text such as ``"8 GiB"``; if
+            ``None``, half of what is free for layers on disk, and 1 GiB for large ones in memory that are read in
+            blocks.
         kwargs
             ``n_jobs``, ``backend`` and ``show_progress_bar`` are accepted as by CellRank; without effect.
 
@@ -211,11 +214,15 @@ class VelocityKernel(NeighborKernel):
                 "Expected one process for layers on disk, found that several share the graph. Load the layers as "
                 "`adata.to_memory()`, or unset `jaxvelo.settings.mesh`."
             )
-        budget = bytes_of(memory_limit)
+        n_bytes = bytes_of_block(data.row_bytes, needs_all_velocities(velocity))
+        if memory_limit is None and not data.on_disk:
+            largest = int(np.diff(self.connectivities.indptr).max(initial=0))
+            budget = max(BLOCKS_IN_MEMORY, 2 * n_bytes(1, largest + 1))
+        else:
+            budget = bytes_of(memory_limit)
         piece, for_blocks = for_pieces_and_blocks(budget)
 
         def in_blocks(reader: FeatureReader) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...], jax.Array]:
-            n_bytes = bytes_of_block(data.row_bytes, needs_all_velocities(velocity))
             notes = None
             if isinstance(velocity.similarity, str):  # a function may be another one of the same name the next time
                 notes = data.notes(lambda: [*_origin(velocity, self.graph, key), pad])

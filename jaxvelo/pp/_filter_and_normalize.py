@@ -29,7 +29,7 @@ from jaxvelo.pp._count_matrices import chosen_to_normalize, holds_counts, note_l
 from jaxvelo.pp._gene_filter import passing, totals_of_genes
 from jaxvelo.pp._highly_variable_genes import FLAVORS, highly_variable_genes, mark_highly_variable
 from jaxvelo.pp._in_place import replace_content
-from jaxvelo.pp._normalize_on_disk import Choices, normalized_on_disk, x_or_counts_on_disk
+from jaxvelo.pp._normalize_on_disk import Choices, filtered_on_disk, normalized_on_disk, x_or_counts_on_disk
 
 
 @accepts_data
@@ -49,6 +49,9 @@ def filter_genes(
     copy: bool = False,
 ) -> AnnData | None:
     """Keep the genes with enough counts, and not too many.
+
+    Counts that are on disk stay there: they are read some rows at a time, and what is left is written to files of its
+    own, all layers of them, sparse where they were sparse.
 
     Parameters
     ----------
@@ -79,23 +82,29 @@ def filter_genes(
     KeyError
         If a layer is missing, or all retained genes are.
     ValueError
-        If ``adata`` is not in memory, counts are negative or not finite, a bound is no number, or no gene is left.
+        If ``adata`` is backed by a file as anndata opens it, counts are negative or not finite, a bound is no number,
+        or no gene is left.
+    OSError
+        If layers on disk cannot be read or written.
     """
-    counts = read_counts(require_anndata(adata))
-    keep = passing(
-        partial(totals_of_genes, adata),
-        _retained(adata, retain_genes),
-        min_counts=min_counts,
-        min_cells=min_cells,
-        max_counts=max_counts,
-        max_cells=max_cells,
-        min_counts_u=min_counts_u,
-        min_cells_u=min_cells_u,
-        max_counts_u=max_counts_u,
-        max_cells_u=max_cells_u,
-        min_shared_counts=min_shared_counts,
-        min_shared_cells=min_shared_cells,
-    )
+    require_no_copy(require_anndata(adata), copy)
+    bounds = {
+        "min_counts": min_counts,
+        "min_cells": min_cells,
+        "max_counts": max_counts,
+        "max_cells": max_cells,
+        "min_counts_u": min_counts_u,
+        "min_cells_u": min_cells_u,
+        "max_counts_u": max_counts_u,
+        "max_cells_u": max_cells_u,
+        "min_shared_counts": min_shared_counts,
+        "min_shared_cells": min_shared_cells,
+    }
+    if x_or_counts_on_disk(adata):
+        replace_content(adata, filtered_on_disk(adata, bounds, _retained(adata, retain_genes)))
+        return None
+    counts = read_counts(adata)
+    keep = passing(partial(totals_of_genes, adata), _retained(adata, retain_genes), **bounds)
     states = states_of(adata, counts)
     raw = [name for name, state in states.items() if state.kind == "raw"]
     sizes = {name: initial_size(adata, name, cell_sizes(counts.of(name))) for name in raw}

@@ -1,4 +1,4 @@
-"""Filtering and normalising counts that stay on disk: read three times, some rows at a time."""
+"""Filtering and normalising counts that stay on disk: read two or three times, some rows at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
@@ -44,6 +45,7 @@ from jaxvelo.pp._count_matrices import (
 )
 from jaxvelo.pp._gene_filter import passing, shared_counts
 from jaxvelo.pp._highly_variable_genes import mark_highly_variable, ranked_by_dispersion, sums_of_genes
+from jaxvelo.pp._state_of_counts import State
 
 Transform = Callable[[Any, slice], Any]
 
@@ -70,37 +72,51 @@ def x_or_counts_on_disk(adata: AnnData) -> bool:
     return any(is_on_disk(array) for array in arrays)
 
 
+def filtered_on_disk(adata: AnnData, bounds: dict[str, float | None], retained: np.ndarray) -> AnnData:
+    """Filter genes as :func:`jaxvelo.pp.filter_genes` does of counts in memory, and write what is left to files.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    bounds
+        Least and largest numbers, by the names of the arguments.
+    retained
+        Mask of the genes that are kept in any case.
+    """
+    matrices, statistics, _ = _counts_of(adata)
+    keep = passing(statistics.totals, retained, **bounds)
+    states = _states(adata, matrices)
+    raw = [name for name, state in states.items() if state.kind == "raw"]
+    obs = adata.obs.copy()
+    for name in raw:
+        obs[size_key(name)] = initial_size(adata, name, statistics.sizes[name])
+    genes = np.flatnonzero(keep)
+    arrays = {name: adata.layers[name] for name in layer_names(adata)}
+    if adata.X is not None:
+        arrays["X"] = adata.X
+    written = dict(arrays)
+    if len(genes) < adata.n_vars:
+        folder = layer_folder(list(arrays.values()))
+        for name, matrix in arrays.items():
+            read = partial(_pieces, matrix, name, is_count=name in matrices)
+            origin = ["genes", identity_of(matrix, place_of(name, "layers")), checksum(genes)]
+            written[name] = _write(folder, name, read, lambda piece, _: piece[:, genes], matrix, genes, origin)
+    return _with_genes(adata, genes, obs, dict(adata.uns), written)
+
+
 def normalized_on_disk(adata: AnnData, choices: Choices) -> AnnData:
     """Filter genes, normalise cells, mark highly variable genes and take logarithms, as of counts in memory.
 
     In memory are some numbers of each cell and of each gene, and the rows that are read at a time. What changes is
     written to files, sparse where it was sparse. What X and the layers hold is told from evenly spaced cells.
     """
-    require_cells_and_genes(adata)
-    names = dict.fromkeys([*(name for name in COUNT_LAYERS if name in adata.layers), *choices.targets])
-    matrices: dict[str, Any] = {name: adata.layers[name] for name in names}
-    if adata.X is not None:
-        matrices["X"] = adata.X
-    for name, matrix in matrices.items():
-        check_readable(matrix, place_of(name, "layers"))
-    statistics = _Statistics(matrices, adata.shape)
-    x_is_spliced = "spliced" in matrices and statistics.is_zero.get("X", True)
-    if x_is_spliced:
-        matrices["X"] = matrices["spliced"]
-        statistics.sizes["X"] = statistics.sizes["spliced"]
+    matrices, statistics, x_is_spliced = _counts_of(adata, choices.targets)
     if "X" not in matrices:
         raise ValueError("Found neither `adata.X` nor `adata.layers['spliced']`: there are no counts to normalise.")
     keep = passing(statistics.totals, choices.retained, **choices.bounds)
 
-    cells = evenly_spaced(adata.n_obs)
-    sample = AnnData(
-        None if x_is_spliced else read_rows(matrices["X"], cells, "adata.X"),
-        obs=adata.obs.iloc[cells],
-        var=adata.var[[]],
-        uns={"log1p": adata.uns["log1p"]} if "log1p" in adata.uns else {},
-        layers={name: read_rows(matrices[name], cells, place_of(name, "layers")) for name in names},
-    )
-    states = states_of(sample, read_counts(sample, choices.targets))
+    states = _states(adata, matrices, choices.targets)
     raw, chosen = chosen_to_normalize(states, choices.targets, choices.enforce)
     sizes = {name: initial_size(adata, name, statistics.sizes[name]) for name in dict.fromkeys([*chosen, *raw])}
     obs = adata.obs.copy()
@@ -172,6 +188,48 @@ def normalized_on_disk(adata: AnnData, choices: Choices) -> AnnData:
         origin = ["normalized", identity_of(matrix, place_of(name, "layers")), factor, checksum(genes), logarithm]
         read = partial(_pieces, matrix, name, is_count=name in matrices)
         written[name] = _write(folder, name, read, partial(transform, name), matrix, genes, origin)
+    result = _with_genes(adata, genes, obs, uns, written)
+    for name in ("means", "dispersions", "dispersions_norm", "highly_variable"):
+        if name in var:
+            result.var[name] = var[name]
+    return result
+
+
+def _counts_of(adata: AnnData, targets: Sequence[str] = ()) -> tuple[dict[str, Any], _Statistics, bool]:
+    """The layers of counts that there are, the ones named, and X; what is counted of them; whether X is of spliced."""
+    require_cells_and_genes(adata)
+    names = dict.fromkeys([*(name for name in COUNT_LAYERS if name in adata.layers), *targets])
+    matrices: dict[str, Any] = {name: adata.layers[name] for name in names}
+    if adata.X is not None:
+        matrices["X"] = adata.X
+    for name, matrix in matrices.items():
+        check_readable(matrix, place_of(name, "layers"))
+    statistics = _Statistics(matrices, adata.shape)
+    x_is_spliced = "spliced" in matrices and statistics.is_zero.get("X", True)
+    if x_is_spliced:
+        matrices["X"] = matrices["spliced"]
+        statistics.sizes["X"] = statistics.sizes["spliced"]
+    return matrices, statistics, x_is_spliced
+
+
+def _states(adata: AnnData, matrices: dict[str, Any], targets: Sequence[str] = ()) -> dict[str, State]:
+    """What the matrices hold, told from evenly spaced cells."""
+    cells = evenly_spaced(adata.n_obs)
+    rows = {name: read_rows(matrix, cells, place_of(name, "layers")) for name, matrix in matrices.items()}
+    sample = AnnData(
+        rows.pop("X", None),
+        obs=adata.obs.iloc[cells],
+        var=adata.var[[]],
+        uns={"log1p": adata.uns["log1p"]} if "log1p" in adata.uns else {},
+        layers=rows,
+    )
+    return states_of(sample, read_counts(sample, targets))
+
+
+def _with_genes(
+    adata: AnnData, genes: np.ndarray, obs: pd.DataFrame, uns: dict[str, Any], written: dict[str, Any]
+) -> AnnData:
+    """Annotated data of some of the genes, with other matrices: X, if there is one, and layers."""
     kept = adata.raw
     shell = AnnData(
         obs=obs,
@@ -184,12 +242,11 @@ def normalized_on_disk(adata: AnnData, choices: Choices) -> AnnData:
         raw=None if kept is None else {"X": kept.X, "var": kept.var, "varm": dict(kept.varm)},
     )
     result = shell[:, genes].copy()
-    for name in ("means", "dispersions", "dispersions_norm", "highly_variable"):
-        if name in var:
-            result.var[name] = var[name]
-    result.X = written.pop("X")
-    for name, layer in written.items():
-        result.layers[name] = layer
+    for name, matrix in written.items():
+        if name == "X":
+            result.X = matrix
+        else:
+            result.layers[name] = matrix
     return result
 
 

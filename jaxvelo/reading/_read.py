@@ -36,12 +36,14 @@ def read(path: str | os.PathLike, backed: bool = False) -> AnnData:
     backed
         Whether ``X`` and the layers stay on disk, for data that do not fit in memory: they are arrays of h5py or zarr,
         or sparse matrices on disk, of a file that stays open for reading. All else is read but ``raw``, which is left
-        out. :func:`jaxvelo.pp.filter_and_normalize`, :func:`jaxvelo.pp.neighbors`, :func:`jaxvelo.pp.moments`, the
-        steady-state models of :func:`jaxvelo.tl.velocity` and :class:`jaxvelo.kernels.VelocityKernel` read them in
-        blocks, and write new layers to files beside this one. It goes fastest where rows are one after another in the
-        file, not compressed. Such an object cannot be copied (``adata.copy()``); what is chosen of it
-        (``adata[cells, genes]``) is read into memory where it is used; and it can be written to another path. Never
-        write it to the zarr that it reads: anndata removes what is there before it reads it.
+        out. :func:`jaxvelo.pp.filter_genes`, :func:`jaxvelo.pp.filter_and_normalize`, :func:`jaxvelo.pp.neighbors`,
+        :func:`jaxvelo.pp.moments`, :func:`jaxvelo.tl.recover_dynamics`, :func:`jaxvelo.tl.velocity`, the ranks of genes
+        and :class:`jaxvelo.kernels.VelocityKernel` read them in blocks, and write new layers to files beside this one.
+        It goes fastest where rows are one after another in the file, not compressed. Such an object cannot be copied
+        (``adata.copy()``). What is chosen of it is read where it is used, and nothing else:
+        ``adata[cells, genes].to_memory()`` loads these alone, and ``adata[cells].write_h5ad(path)`` writes them to a
+        file of their own. All of it can be written to another path. Never write it to the zarr that it reads: anndata
+        removes what is there before it reads it.
 
     Returns
     -------

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import jax
 import numpy as np
 from anndata import AnnData
@@ -9,6 +13,8 @@ from jaxtyping import Float
 
 from jaxvelo.annotated.arguments import check_integer
 from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.columns_on_disk import columns_on_disk
+from jaxvelo.annotated.counts import stored_values
 from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.entries import read_numbers, require_anndata, require_key
 from jaxvelo.annotated.fit_columns import FIT_FIRST, read_kinetics
@@ -17,9 +23,10 @@ from jaxvelo.annotated.parts import compared_groups
 from jaxvelo.annotated.ranked_genes import ranked_genes, write_ranked_genes
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import group_likelihoods, neighborhood_weights
-from jaxvelo.tl._velocity_genes import read_counts
+from jaxvelo.tl._velocity_genes import checked_counts, read_counts
 
 KEY = "rank_dynamical_genes"
+TIMES = ("fit_tau", "fit_tau_")
 
 
 @accepts_data
@@ -30,6 +37,7 @@ def rank_dynamical_genes(
     copy: bool = False,
     *,
     neighbors_key: str | None = None,
+    memory_limit: int | float | str | None = None,
 ) -> AnnData | None:
     r"""Rank genes by the likelihood of the dynamical model in each group of cells.
 
@@ -39,7 +47,8 @@ def rank_dynamical_genes(
     .. math:: L_c = \frac{1}{\sqrt{2 \pi \sigma^2}}
                     \exp\Big(-\frac{\sum_{i \in c} d_i^2}{2 \sigma^2 \max(m_c - 0.01 n_c, 2)}\Big),
 
-    where :math:`\sigma^2` is the variance of the signed distances over such cells of all groups.
+    where :math:`\sigma^2` is the variance of the signed distances over such cells of all groups. Layers on disk stay
+    there: some genes of all cells are read at a time.
 
     Parameters
     ----------
@@ -54,6 +63,9 @@ def rank_dynamical_genes(
         Return a copy and leave ``adata`` as it is.
     neighbors_key
         Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
+    memory_limit
+        Memory for layers on disk: bytes, or a text such as ``"8 GiB"``; half of what is free if None. Without effect on
+        layers in memory.
 
     Returns
     -------
@@ -72,6 +84,8 @@ def rank_dynamical_genes(
     ValueError
         If there are fewer than two groups, one has an empty name, no gene has a fit, data are negative or not finite,
         or ``n_genes`` is no positive integer.
+    OSError
+        If layers on disk cannot be read.
 
     Notes
     -----
@@ -90,9 +104,19 @@ def rank_dynamical_genes(
     check_integer("n_genes", n_genes, 1)
     groupby, groups, codes = compared_groups(adata, groupby)
     kinetics, fitted = read_kinetics(adata)
-    time_on, time_off = (_times(adata, name, fitted) for name in ("fit_tau", "fit_tau_"))
+    for name in TIMES:
+        require_key(adata.layers, name, "adata.layers", FIT_FIRST)
+    checks: dict[str, Callable[[Any], Any]] = {name: partial(checked_counts, name=name) for name in ("Mu", "Ms")}
+    times: dict[str, Callable[[Any], Any]] = {name: partial(_checked_times, name=name) for name in TIMES}
+    on_disk = columns_on_disk(adata, {**times, **checks}, memory_limit)
+    if on_disk is None:
+        time_on, time_off = (_checked_times(dense(adata.layers[name])[:, fitted], name) for name in TIMES)
+    else:
+        time_on, time_off = (on_disk[name][:, fitted] for name in TIMES)
     deviation = np.stack([_deviations(adata, name, fitted) for name in ("fit_std_u", "fit_std_s")])
-    unspliced, spliced = (read_counts(adata, name)[:, fitted] for name in ("Mu", "Ms"))
+    unspliced, spliced = (
+        (read_counts(adata, name) if on_disk is None else on_disk[name])[:, fitted] for name in ("Mu", "Ms")
+    )
     weights = neighborhood_weights(read_neighbor_graph(adata, "connectivities", neighbors_key))
     with timed(f"Ranking the likelihoods of {np.count_nonzero(fitted)} genes in {len(groups)} groups"):
         likelihoods, p_values = group_likelihoods(
@@ -113,11 +137,11 @@ def rank_dynamical_genes(
     return result if copy else None
 
 
-def _times(adata: AnnData, name: str, fitted: np.ndarray) -> Float[np.ndarray, "cells genes"]:
-    """Times on a branch of the genes with a fit."""
-    times = dense(require_key(adata.layers, name, "adata.layers", FIT_FIRST))[:, fitted]
-    if times.dtype.kind != "f" or not np.isfinite(times).all():
-        n_bad = np.count_nonzero(~np.isfinite(times)) if times.dtype.kind == "f" else times.size
+def _checked_times(times: Any, name: str) -> Any:
+    """Times on a branch of genes with a fit."""
+    values = stored_values(times)
+    if values.dtype.kind != "f" or not np.isfinite(values).all():
+        n_bad = np.count_nonzero(~np.isfinite(values)) if values.dtype.kind == "f" else values.size
         raise ValueError(
             f"Expected finite numbers in `adata.layers[{name!r}]` for the genes with rates in `adata.var`, found "
             f"{n_bad} that are not. {FIT_FIRST}"

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from jaxvelo.annotated.arguments import check_integer, is_number
-from jaxvelo.annotated.arrays import read_array
+from jaxvelo.annotated.arrays import place_of, read_array
+from jaxvelo.annotated.columns_on_disk import columns_on_disk
 from jaxvelo.annotated.counts import check_finite, readable
-from jaxvelo.annotated.disk_arrays import require_no_copy
+from jaxvelo.annotated.disk_arrays import is_on_disk, read_in_ranges, require_no_copy
 from jaxvelo.annotated.entries import read_numbers, require_anndata
 from jaxvelo.annotated.genes import velocity_genes
 from jaxvelo.annotated.parts import compared_groups
 from jaxvelo.annotated.ranked_genes import ranked_genes, write_ranked_genes
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import group_contrast, rank_correlation
-from jaxvelo.tl._velocity_genes import read_counts
+from jaxvelo.tl._steady_states_on_disk import MOMENTS
+from jaxvelo.tl._velocity_genes import checked_counts, read_counts
 
 KEY, CORRELATION, SCORE = "rank_velocity_genes", "spearmans_score", "velocity_score"
 
@@ -36,6 +40,7 @@ def rank_velocity_genes(
     min_corr: float | None = None,
     min_dispersion: float | None = None,
     min_likelihood: float | None = None,
+    memory_limit: int | float | str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     r"""Rank genes by how much larger their velocity is in a group of cells than in all others.
@@ -45,7 +50,8 @@ def rank_velocity_genes(
 
     .. math:: t = \frac{m - m'}{\sqrt{(v + v') / n}},
 
-    Welch's statistic with the variance of the rest overestimated, as if it were of as few cells.
+    Welch's statistic with the variance of the rest overestimated, as if it were of as few cells. Layers that are on
+    disk stay there: some genes of all cells are read at a time.
 
     Parameters
     ----------
@@ -71,6 +77,9 @@ def rank_velocity_genes(
         Least ``adata.var["fit_likelihood"]``: 0.1 if None. Columns of these that are not there are not looked at
         unless a limit is given. All limits are exclusive, and so is what is missing in a column; also left out are
         genes that ``adata.var[vkey + "_genes"]`` does not mark, and those whose velocity is not finite in all cells.
+    memory_limit
+        Memory for layers on disk: bytes, or a text such as ``"8 GiB"``; half of what is free if None. Without effect on
+        layers in memory.
     copy
         Return a copy and leave ``adata`` as it is.
 
@@ -94,6 +103,8 @@ def rank_velocity_genes(
         If the groups are numbers.
     ValueError
         If there are fewer than two groups, one has an empty name, no gene remains, or an argument is out of range.
+    OSError
+        If layers on disk cannot be read.
 
     Notes
     -----
@@ -123,9 +134,19 @@ def rank_velocity_genes(
         if limit is not None and (not is_number(limit) or np.isnan(limit)):
             raise ValueError(f"Expected `{name}` to be a number or None, found `{limit!r}`.")
     groupby, groups, codes = compared_groups(adata, groupby)
-    velocity = _velocity(adata, vkey)
-    correlation = np.maximum(rank_correlation(read_counts(adata, "Ms"), read_counts(adata, "Mu")), 0)
-    genes = _kept(adata, vkey, velocity, correlation, limits)
+    checks: dict[str, Callable[[Any], Any]] = {name: partial(checked_counts, name=name) for name in MOMENTS}
+    on_disk = columns_on_disk(adata, {vkey: partial(_checked, vkey=vkey), **checks}, memory_limit)
+    velocity: Any
+    spliced: Any
+    unspliced: Any
+    if on_disk is None:
+        velocity, spliced, unspliced = _velocity(adata, vkey), *(read_counts(adata, name) for name in MOMENTS)
+        finite = np.isfinite(velocity).all(axis=0)
+    else:
+        velocity, spliced, unspliced = (on_disk[name] for name in (vkey, *MOMENTS))
+        finite = velocity.finite()
+    correlation = np.maximum(rank_correlation(spliced, unspliced), 0)
+    genes = _kept(adata, vkey, finite, correlation, limits)
     with timed(f"Ranking the velocities of {np.count_nonzero(genes)} genes in {len(groups)} groups"):
         contrast = group_contrast(velocity[:, genes], codes, len(groups))
         p_values = contrast.p_values(two_sided=True)
@@ -142,31 +163,33 @@ def rank_velocity_genes(
     return result if copy else None
 
 
-def _velocity(adata: AnnData, vkey: str) -> Float[np.ndarray, "cells genes"]:
-    where = f"adata.layers[{vkey!r}]"
-    layer = read_array(adata, vkey, "layers")
-    if layer.dtype.kind not in "fiub":
-        raise ValueError(f"Expected numbers in `{where}`, found the type {layer.dtype}. Compute velocities anew.")
+def _velocity(adata: AnnData, vkey: str) -> Any:
+    layer = _checked(read_array(adata, vkey, "layers"), vkey)
     return layer.toarray() if sp.issparse(layer) else layer
+
+
+def _checked(layer: Any, vkey: str) -> Any:
+    if layer.dtype.kind not in "fiub":
+        raise ValueError(
+            f"Expected numbers in `adata.layers[{vkey!r}]`, found the type {layer.dtype}. Compute velocities anew."
+        )
+    return layer
 
 
 def _kept(
     adata: AnnData,
     vkey: str,
-    velocity: Float[np.ndarray, "cells genes"],
+    finite: Bool[np.ndarray, " genes"],
     correlation: Float[np.ndarray, " genes"],
     limits: dict[str, Any],
 ) -> Bool[np.ndarray, " genes"]:
     """Mask of the genes that are ranked; an error says how many each condition leaves."""
-    conditions = {"finite velocities": np.isfinite(velocity).all(axis=0)}
+    conditions = {"finite velocities": finite}
     marked = velocity_genes(adata, vkey, "Compute velocities anew, or delete the column.")
     if marked is not None:
         conditions[f"adata.var['{vkey}_genes']"] = marked
     if "unspliced" in adata.layers:
-        where = "adata.layers['unspliced']"
-        counts = readable(where, adata.layers["unspliced"])
-        check_finite(where, counts, "Leave out these genes or cells.")
-        n_cells = np.asarray((counts > 0).sum(axis=0)).ravel()
+        n_cells = _cells_with_counts(adata.layers["unspliced"])
         least = limits["min_counts"]
         conditions["min_counts"] = n_cells > (min(50, np.percentile(n_cells, 50)) if least is None else least)
     elif limits["min_counts"] is not None:
@@ -187,6 +210,17 @@ def _kept(
         found = ", ".join(f"{np.count_nonzero(mask)} by {name}" for name, mask in conditions.items())
         raise ValueError(f"Expected genes to rank, found none of {adata.n_vars}: {found}. Lower the limits.")
     return kept
+
+
+def _cells_with_counts(counts: Any) -> Int[np.ndarray, " genes"]:
+    """Number of cells in which each gene has unspliced counts."""
+    where = place_of("unspliced", "layers")
+    n_cells = np.zeros(counts.shape[1], dtype=np.int64)
+    for _, found in read_in_ranges(counts, where) if is_on_disk(counts) else [(None, counts)]:
+        piece = readable(where, found)
+        check_finite(where, piece, "Leave out these genes or cells.")
+        n_cells += np.asarray((piece > 0).sum(axis=0)).ravel()
+    return n_cells
 
 
 def _best_ranked(scores: Float[np.ndarray, "groups genes"], n_genes: int) -> np.ndarray:

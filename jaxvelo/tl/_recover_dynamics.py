@@ -4,54 +4,41 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
-import jax
 import numpy as np
-import scipy.sparse as sp
 from anndata import AnnData
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from jaxvelo.annotated.arguments import check_integer, is_number
 from jaxvelo.annotated.disk_arrays import require_no_copy
 from jaxvelo.annotated.dynamical_fit import StoredFit, read_stored_fit, write_fit
 from jaxvelo.annotated.entries import require_anndata
-from jaxvelo.annotated.fit_columns import (
-    COVARIANCE,
-    CURVE_LAYERS,
-    EVIDENCE,
-    FIT_LAYERS,
-    GRADUAL_SLOPE,
-    R2,
-    RATES,
-    VELOCITY,
-    VELOCITY_OF,
-    kinetics_columns,
-    number_of_rates,
-    rates_are_those_of,
-)
+from jaxvelo.annotated.fit_columns import CURVE_LAYERS, EVIDENCE, FIT_LAYERS, VELOCITY
 from jaxvelo.annotated.genes import chosen_genes
 from jaxvelo.annotated.graphs import read_neighbor_graph
-from jaxvelo.configuration import accepts_data, ignore_arguments, logger, timed
-from jaxvelo.dynamics import (
-    CONVERGED,
-    MODELS,
-    DynamicalFit,
-    SplicingKinetics,
-    SteadyState,
-    align_total_time,
-    fit_dynamics,
-    fit_gene_models,
-    neighborhood_weights,
-    rate_ratio,
-    steady_slopes,
+from jaxvelo.annotated.memory_limit import bytes_of
+from jaxvelo.configuration import accepts_data, ignore_arguments, timed
+from jaxvelo.dynamics import fit_dynamics, fit_gene_models, neighborhood_weights, steady_slopes
+from jaxvelo.tl._dynamics_on_disk import recover_on_disk
+from jaxvelo.tl._steady_states_on_disk import moments_on_disk
+from jaxvelo.tl._stored_curves import (
+    Inputs,
+    Options,
+    genes_to_fit,
+    has_curve,
+    in_time_unit,
+    kinetics_of,
+    report,
+    require_genes,
+    stored_curves,
+    with_evidence,
+    with_r2,
 )
-from jaxvelo.tl._velocity_genes import find_velocity_genes, fit_steady_state, highly_variable, read_counts
+from jaxvelo.tl._velocity_genes import fit_steady_state, highly_variable, read_counts
 
 LEAST_CELLS = 10
-UNEXPLAINED = "no model explains"
-# Sums of the logarithms of U, S, g, T that give those of the rates in units of beta.
-_LOGARITHMS = {"alpha": (0, 1, 1, 0), "gamma": (0, 0, 1, 0), "t_": (0, 0, 0, 1), "scaling": (1, -1, -1, 0)}
+_Moments = tuple[Float[np.ndarray, "cells genes"], Float[np.ndarray, "cells genes"]]
+"""Spliced and unspliced."""
 
 
 @accepts_data
@@ -69,6 +56,7 @@ def recover_dynamics(
     n_jobs: int | None = None,
     backend: str | None = None,
     neighbors_key: str | None = None,
+    memory_limit: int | float | str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     r"""Fit the dynamical model of transcription, splicing and degradation: rates of genes, times of cells.
@@ -89,6 +77,10 @@ def recover_dynamics(
     steady states). All genes of a cell together say to which of its neighbours it moves; the model that says best how
     the gene changes on that way has the most evidence. See :func:`jaxvelo.dynamics.gene_models` for the formulas.
     The curve is kept for every gene.
+
+    Moments that are on disk stay there: some genes of all cells are read at a time, and what is of cells and genes is
+    written to files of its own. Results equal those of moments in memory. Made again after it was interrupted, the same
+    call goes on where it was left, and after all was done it finds the curves there.
 
     Parameters
     ----------
@@ -112,14 +104,19 @@ def recover_dynamics(
         :math:`\gamma/\beta` also holds how far the curve's is from ``fit_ratio``, and the error of that; that of the
         switching time is close to its prior's 0.2.
     memory
-        GiB for the arrays of the genes that are fitted at a time. Results come on top, and for the models copies of
-        moments and times, and a velocity, of all genes that have a curve: six arrays of the size of ``layers["Ms"]``.
+        GiB for the arrays of the genes that are fitted at a time, of moments in memory. Results come on top, and for
+        the models copies of moments and times, and a velocity, of all genes that have a curve: six arrays of the size
+        of ``layers["Ms"]``.
     show_progress_bar
         Whether to show a progress bar, in genes.
     n_jobs, backend
         Accepted, and without effect: all genes are fitted in one process.
     neighbors_key
         Name of the neighbours in ``adata.uns``; None for ``"neighbors"``.
+    memory_limit
+        Memory for genes whose moments are on disk, besides the graph and some 100 bytes for each of its edges: bytes,
+        or a text such as ``"8 GiB"``; half of what is free if None. Genes are fitted fastest if 32 of them fit for each
+        core, with some 300 bytes for each cell. Without effect on moments in memory.
     copy
         Return a copy and leave ``adata`` as it is.
 
@@ -182,7 +179,9 @@ def recover_dynamics(
         If ``var_names`` is neither of what is named above.
     ValueError
         If data are negative or not finite, there are fewer than 10 cells or no gene to fit, an argument is out of
-        range, or what an earlier fit has left is not of numbers.
+        range, what an earlier fit has left is not of numbers, or ``memory_limit`` is too small for one gene.
+    OSError
+        If layers on disk cannot be read or written.
 
     Notes
     -----
@@ -197,66 +196,34 @@ def recover_dynamics(
     require_no_copy(require_anndata(adata), copy)
     options = _options(n_top_genes, max_iter, t_max, fit_scaling, standard_errors, memory)
     ignore_arguments(n_jobs=n_jobs, backend=backend)
-    fit = _fitted(_read(adata, var_names, neighbors_key), options, show_progress_bar)
+    moments, inputs = _read(adata, var_names, neighbors_key)
+    if moments is None:
+        fit = recover_on_disk(adata, inputs, options, bytes_of(memory_limit), show_progress_bar)
+    else:
+        fit = _fitted(moments, inputs, options, show_progress_bar)
     result = adata.copy() if copy else adata
     write_fit(result, fit)
     return result if copy else None
 
 
-@dataclasses.dataclass(frozen=True)
-class _Options:
-    """What the user asks for; the total time is None to keep the unit, the scaling None to fit it."""
-
-    n_top_genes: int | None
-    iterations: int
-    total_time: float | None
-    scaling: float | None
-    standard_errors: bool
-    memory: float
-
-
 def _options(
     n_top_genes: Any, max_iter: Any, t_max: Any, fit_scaling: Any, standard_errors: bool, memory: Any
-) -> _Options:
+) -> Options:
     """Check the arguments that need no cells."""
     if n_top_genes is not None:
         check_integer("n_top_genes", n_top_genes, 1)
     check_integer("max_iter", max_iter, 5)
-    return _Options(n_top_genes, max_iter, _total_time(t_max), _scaling(fit_scaling), standard_errors, _bytes(memory))
+    return Options(n_top_genes, max_iter, _total_time(t_max), _scaling(fit_scaling), standard_errors, _bytes(memory))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Inputs:
-    """What is read of the cells.
-
-    Attributes
-    ----------
-    spliced, unspliced
-        First moments, of shape (cells, genes).
-    neighborhoods
-        Weights of the mean over each cell and its neighbours.
-    asked
-        Mask of the genes to fit; None if they are to be found with the steady-state model.
-    allowed
-        Mask of the genes among which they are found.
-    before
-        What earlier fits have left.
-    """
-
-    spliced: Float[np.ndarray, "cells genes"]
-    unspliced: Float[np.ndarray, "cells genes"]
-    neighborhoods: sp.csr_matrix
-    asked: Bool[np.ndarray, " genes"] | None
-    allowed: Bool[np.ndarray, " genes"]
-    before: StoredFit
-
-
-def _read(adata: AnnData, var_names: Any, neighbors_key: str | None) -> _Inputs:
+def _read(adata: AnnData, var_names: Any, neighbors_key: str | None) -> tuple[_Moments | None, Inputs]:
+    """Read what is fitted, but for moments on disk."""
     if adata.n_obs < LEAST_CELLS:
         raise ValueError(
             f"Expected at least {LEAST_CELLS} cells, found {adata.n_obs}. Four parameters of each gene need more cells."
         )
-    spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
+    on_disk = moments_on_disk(adata, with_counts=False)
+    moments = None if on_disk else (read_counts(adata, "Ms"), read_counts(adata, "Mu"))
     neighborhoods = neighborhood_weights(read_neighbor_graph(adata, "connectivities", neighbors_key))
     allowed = np.ones(adata.n_vars, dtype=bool)
     asked: np.ndarray | None = allowed
@@ -265,36 +232,64 @@ def _read(adata: AnnData, var_names: Any, neighbors_key: str | None) -> _Inputs:
         asked, allowed = None, highly_variable(adata)
     elif not (is_word and var_names == "all"):
         asked = chosen_genes(adata, var_names, "var_names")
-        _require_genes(asked, var_names)
-    return _Inputs(spliced, unspliced, neighborhoods, asked, allowed, read_stored_fit(adata))
+        require_genes(asked, var_names)
+    return moments, Inputs(neighborhoods, asked, allowed, read_stored_fit(adata, with_layers=not on_disk))
 
 
-def _fitted(inputs: _Inputs, options: _Options, shows_progress: bool) -> StoredFit:
+def _fitted(moments: _Moments, inputs: Inputs, options: Options, shows_progress: bool) -> StoredFit:
     """Fit the genes, and put their fit beside what earlier fits have left of the others."""
-    steady = fit_steady_state(inputs.spliced, inputs.unspliced, r2_adjusted=True)
-    genes = _genes(inputs, steady, options.n_top_genes)
-    unspliced, spliced = (np.take(x, genes, axis=1) for x in (inputs.unspliced, inputs.spliced))
+    spliced, unspliced = moments
+    steady = fit_steady_state(spliced, unspliced, r2_adjusted=True)
+    genes = genes_to_fit(
+        inputs,
+        steady,
+        (spliced, unspliced),
+        options.n_top_genes,
+        lambda genes: spliced[:, genes].sum(axis=0, dtype=float),
+    )
+    u, s = (np.take(x, genes, axis=1) for x in (unspliced, spliced))
     with (
         timed(f"Recovering dynamics of {len(genes)} genes"),
         tqdm(total=len(genes), desc="Genes", disable=not shows_progress, leave=False) as bar,
     ):
         fit = fit_dynamics(
-            unspliced,
-            spliced,
+            u,
+            s,
             inputs.neighborhoods,
             iterations=options.iterations,
             scaling=options.scaling,
             memory=options.memory,
             report=bar.update,
         )
-        fit, factor = _in_time_unit(fit, options.total_time)
-        new = _stored(fit, factor, options.scaling, options.standard_errors, steady_slopes(unspliced, spliced))
-        stored = inputs.before.with_genes(genes, new)
-        del fit, new, unspliced, spliced  # large
-        stored = _with_models(stored, genes, inputs)
-    _report(stored, genes)
-    r2 = np.asarray(steady.r2, dtype=float)
-    return dataclasses.replace(stored, columns={**stored.columns, R2: r2})
+        fit, factor = in_time_unit(fit, options.total_time)
+        new = stored_curves(fit, factor, steady_slopes(u, s), options.scaling, options.standard_errors)
+        layers = dict(zip(FIT_LAYERS, (fit.time, fit.time_on, fit.time_off, fit.probability_on), strict=False))
+        stored = inputs.before.with_genes(genes, dataclasses.replace(new, layers=layers))
+        del fit, new, layers, u, s  # large
+        stored = _with_models(stored, genes, inputs, moments)
+    report(stored, genes)
+    return with_r2(stored, steady)
+
+
+def _with_models(stored: StoredFit, genes: Int[np.ndarray, " fitted"], inputs: Inputs, moments: _Moments) -> StoredFit:
+    """Add what gives each gene its velocity, of all genes whose curve is one of this fit or of an earlier one."""
+    before = inputs.before
+    finite = np.all([np.isfinite(stored.layers[name]).all(axis=0) for name in CURVE_LAYERS], axis=0)
+    known = has_curve(stored, genes, finite)
+    dtype = stored.layers["fit_t"].dtype
+    velocity = np.full(moments[0].shape, np.nan, dtype=dtype)
+    if VELOCITY in before.layers:
+        velocity[:] = before.layers[VELOCITY]
+        velocity[:, genes] = np.nan
+    models = None
+    if known.any():
+        kept = slice(None) if known.all() else known  # the first copies nothing
+        times = [stored.layers[name][:, kept].astype(dtype, copy=False) for name in CURVE_LAYERS]
+        s, u = (np.ascontiguousarray(x[:, kept], dtype=dtype) for x in moments)
+        kinetics = kinetics_of(stored, known, dtype)
+        models, velocity[:, kept] = fit_gene_models(kinetics, times, u, s, inputs.neighborhoods)
+    stored = with_evidence(stored, before.arrays.get(EVIDENCE), genes, known, models)
+    return dataclasses.replace(stored, layers={**stored.layers, VELOCITY: velocity})
 
 
 def _total_time(t_max: Any) -> float | None:
@@ -318,166 +313,3 @@ def _bytes(memory: Any) -> float:
     if not is_number(memory) or not 0 < memory < np.inf:
         raise ValueError(f"Expected `memory` to be a positive number of GiB, found `{memory!r}`.")
     return memory * 2**30
-
-
-def _genes(inputs: _Inputs, steady: SteadyState, n_top_genes: int | None) -> Int[np.ndarray, " fitted"]:
-    """Places of the genes to fit, in the order of ``adata.var``."""
-    mask = inputs.asked
-    if mask is None:
-        mask = find_velocity_genes(steady, inputs.spliced, inputs.unspliced, inputs.allowed)
-        _require_genes(mask, "velocity_genes")
-    genes = np.flatnonzero(mask)
-    if n_top_genes is None:
-        return genes
-    return np.sort(genes[np.argsort(-inputs.spliced[:, genes].sum(axis=0), kind="stable")[:n_top_genes]])
-
-
-def _require_genes(mask: np.ndarray, var_names: Any) -> None:
-    if not mask.any():
-        raise ValueError(f"Expected genes to fit, found none with `var_names={var_names!r}`. Name some, or pass 'all'.")
-
-
-def _report(fit: StoredFit, genes: Int[np.ndarray, " fitted"]) -> None:
-    model = fit.model[genes]
-    for what, words in (("Genes", fit.status[genes]), ("Models", model[model != None])):  # noqa: E711
-        if not len(words):
-            continue
-        names, counts = np.unique(words.astype(str), return_counts=True)
-        logger.info("    %s: %s", what, ", ".join(f"{n} {name}" for name, n in zip(names, counts, strict=True)))
-
-
-def _in_time_unit(fit: DynamicalFit, total_time: float | None) -> tuple[DynamicalFit, Float[np.ndarray, " genes"]]:
-    """Times and rates that compare between genes, and the factors of the times; None keeps the unit of each gene."""
-    factor = np.ones(len(fit.status))
-    known = np.isfinite(fit.kinetics.switching_time)
-    if total_time is not None:
-        factor[known] = align_total_time(fit.time[:, known], fit.kinetics.switching_time[known], total_time)
-    for times in (fit.time, fit.time_on, fit.time_off):  # in place: they are large, and nobody else's
-        times *= factor.astype(times.dtype)
-    kinetics = fit.kinetics
-    kinetics = eqx.tree_at(
-        lambda k: (k.alpha, k.beta, k.gamma, k.switching_time),
-        kinetics,
-        (
-            kinetics.alpha / factor,
-            kinetics.beta / factor,
-            kinetics.gamma / factor,
-            kinetics.switching_time * factor,
-        ),
-    )
-    return eqx.tree_at(lambda f: f.kinetics, fit, kinetics), np.where(known, factor, np.nan)
-
-
-def _stored(
-    fit: DynamicalFit,
-    factor: Float[np.ndarray, " genes"],
-    scaling: float | None,
-    standard_errors: bool,
-    slopes: Float[np.ndarray, " genes"],
-) -> StoredFit:
-    """Give the curves as they are stored."""
-    kinetics = fit.kinetics
-    columns = {
-        **kinetics_columns(kinetics),
-        "fit_std_u": fit.deviation[0],
-        "fit_std_s": fit.deviation[1],
-        "fit_likelihood": fit.likelihood,
-        "fit_u0": np.where(np.isfinite(factor), 0.0, np.nan),
-        "fit_s0": np.where(np.isfinite(factor), 0.0, np.nan),
-        "fit_steady_u": kinetics.alpha / kinetics.beta * kinetics.scaling,
-        "fit_steady_s": kinetics.alpha / kinetics.gamma,
-        "fit_pval_steady": fit.steady_p_value,
-        "fit_variance": fit.variance,
-        "fit_residual": fit.residual,
-        "fit_alignment_scaling": factor,
-    }
-    errors = _standard_errors(fit.covariance)
-    ratio = np.log(np.asarray(kinetics.gamma / kinetics.beta, dtype=float))
-    columns["fit_ratio"], columns["fit_log_ratio_se"] = np.exp(ratio), errors["fit_log_gamma_se"].copy()
-    known = np.isfinite(ratio)
-    if scaling is None and known.any():
-        log_scaling, error = np.log(kinetics.scaling[known].astype(float)), errors["fit_log_scaling_se"][known]
-        log_slope = np.log(np.maximum(slopes[known].astype(float), np.finfo(float).tiny))
-        posterior = rate_ratio(ratio[known], log_scaling, np.square(error), log_slope)
-        columns["fit_ratio"][known], columns["fit_log_ratio_se"][known] = np.exp(posterior.mean), posterior.deviation
-    arrays = {}
-    if standard_errors:
-        # The curve may be another than that of the cells.
-        off = ratio - np.log(columns["fit_ratio"])
-        errors["fit_log_gamma_se"] = np.hypot(errors["fit_log_gamma_se"], np.hypot(off, columns["fit_log_ratio_se"]))
-        columns |= errors
-        arrays[COVARIANCE] = np.asarray(fit.covariance, dtype=float)
-    layers = dict(zip(FIT_LAYERS, (fit.time, fit.time_on, fit.time_off, fit.probability_on), strict=False))
-    columns = {name: np.asarray(column, dtype=float) for name, column in columns.items()}
-    return StoredFit(columns, layers, arrays, fit.status, np.full(len(fit.status), None, dtype=object))
-
-
-def _with_models(stored: StoredFit, genes: Int[np.ndarray, " fitted"], inputs: _Inputs) -> StoredFit:
-    """Add what gives each gene its velocity, of all genes whose curve is one of this fit or of an earlier one.
-
-    What is common to the genes, such as where each cell goes, is to be that of all of them.
-    """
-    before, n_genes = inputs.before, len(stored.status)
-    rates = [stored.columns[name] for name in RATES]
-    is_new = np.zeros(n_genes, dtype=bool)
-    is_new[genes] = True
-    has_curve = np.isfinite(rates).all(axis=0) & (is_new | rates_are_those_of(stored.columns))
-    for name in CURVE_LAYERS:
-        has_curve &= np.isfinite(stored.layers[name]).all(axis=0)
-    dtype = stored.layers["fit_t"].dtype
-    velocity = np.full(inputs.spliced.shape, np.nan, dtype=dtype)
-    if VELOCITY in before.layers:
-        velocity[:] = before.layers[VELOCITY]
-        velocity[:, genes] = np.nan
-    columns = {
-        name: stored.columns.get(name, np.full(n_genes, np.nan)).copy()
-        for name in ("fit_explained", GRADUAL_SLOPE, VELOCITY_OF)
-    }
-    evidence = np.full((n_genes, len(MODELS) + 1), np.nan)
-    earlier = before.arrays.get(EVIDENCE)
-    if earlier is not None and earlier.shape == evidence.shape:
-        evidence[~is_new] = earlier[~is_new]
-    model, status = stored.model.copy(), stored.status.copy()
-    if has_curve.any():
-        kept = slice(None) if has_curve.all() else has_curve  # the first copies nothing
-        times = [stored.layers[name][:, kept].astype(dtype, copy=False) for name in CURVE_LAYERS]
-        alpha, beta, gamma, switching_time, scaling = (x[has_curve] for x in rates)
-        kinetics = SplicingKinetics(alpha, beta * scaling, gamma, switching_time, scaling)
-        kinetics = jax.tree.map(lambda rate: rate.astype(dtype), kinetics)
-        u, s = (np.ascontiguousarray(x[:, kept], dtype=dtype) for x in (inputs.unspliced, inputs.spliced))
-        found, velocity[:, kept] = fit_gene_models(kinetics, times, u, s, inputs.neighborhoods)
-        columns["fit_explained"][has_curve], evidence[has_curve] = found.explained, found.evidence
-        columns[GRADUAL_SLOPE][has_curve] = found.gradual_slope
-        columns[VELOCITY_OF][has_curve] = number_of_rates(rates)[has_curve]
-        status[has_curve & (status == UNEXPLAINED)] = CONVERGED
-        lost = np.zeros(n_genes, dtype=bool)
-        lost[has_curve] = found.evidence[:, -1] > 0.5
-        status[lost & (status == CONVERGED)] = UNEXPLAINED
-        known = np.isfinite(found.evidence).all(axis=1)
-        best = np.where(known, np.argmax(found.evidence[:, :-1], axis=1), MODELS.index("curve"))
-        model[has_curve] = np.array(MODELS, dtype=object)[best]
-        if not known.all():
-            logger.warning(
-                "No evidence for the models of %d genes, which do not move with the others or have too few independent "
-                "cells: their velocities are those of their curves",
-                np.count_nonzero(~known),
-            )
-    return dataclasses.replace(
-        stored,
-        columns={**stored.columns, **columns},
-        layers={**stored.layers, VELOCITY: velocity},
-        arrays={**stored.arrays, EVIDENCE: evidence},
-        status=status,
-        model=model,
-    )
-
-
-def _standard_errors(covariance: np.ndarray) -> dict[str, np.ndarray]:
-    """Of the logarithms of the rates in units of beta, which are sums of those of the curve's parameters."""
-    result = {}
-    for name, factors in _LOGARITHMS.items():
-        c = np.array(factors, dtype=float)
-        variance = np.einsum("p,gpq,q->g", c, covariance, c)
-        # That of a fixed scaling is zero, but for rounding.
-        result[f"fit_log_{name}_se"] = np.sqrt(np.maximum(variance, 0))
-    return result

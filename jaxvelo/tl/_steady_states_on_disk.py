@@ -88,7 +88,7 @@ def steady_states_on_disk(
         If the budget is too small for one gene of all cells, or one cell with its neighbours.
     """
     names = MOMENTS if weights is None else (*MOMENTS, *COUNTS)
-    layers = {name: _layer(adata, name) for name in names}
+    layers = {name: moments_layer(adata, name) for name in names}
     n_cells, n_genes = layers["Ms"].shape
     stochastic = weights is not None
     most = 1 if weights is None else 1 + int(np.diff(weights.indptr).max(initial=0))
@@ -101,7 +101,7 @@ def steady_states_on_disk(
     identities = [identity_of(layer, place_of(name, "layers")) for name, layer in layers.items()]
     origin: list[Any] = [identities, options, str(jnp.result_type(float))]
     records = [GeneRecord(folder, f"{vkey}_deterministic", origin)]
-    fit, largest = _deterministic(layers, options, records[0], budget)
+    fit, largest = deterministic_in_parts(layers, options, records[0], budget)
     genes = choose(fit, *largest)
     dtype = np.result_type(layers["Ms"].dtype.newbyteorder("="), np.float32)
     ratio = np.asarray(fit.gamma)
@@ -112,10 +112,8 @@ def steady_states_on_disk(
         origin += [checksum(weights.indptr, weights.indices), checksum(fitted)]
         records.append(GeneRecord(folder, f"{vkey}_stochastic", origin))
         _stochastic(layers, fitted, weights, options, records[1], budget)
-        for name, values, found in zip(
-            ("gamma", "offset", "offset2"), (slope, offset, offset2), records[1].columns, strict=True
-        ):
-            values[fitted] = found
+        for name, values in (("gamma", slope), ("offset", offset), ("offset2", offset2)):
+            values[fitted] = records[1].columns[name]
             columns[name] = values.astype(dtype)
     columns |= {"qreg_ratio": ratio.astype(dtype), "r2": np.asarray(fit.r2).astype(np.float64), "genes": genes}
     residuals = _Residuals(layers, slope, offset, offset2, fitted, weights, dtype)
@@ -125,7 +123,8 @@ def steady_states_on_disk(
     return columns, written
 
 
-def _layer(adata: AnnData, name: str) -> Any:
+def moments_layer(adata: AnnData, name: str) -> Any:
+    """Layer of moments or counts, of which rows can be read."""
     layer = find_counts(adata, name)
     check_readable(layer, place_of(name, "layers"))
     return layer
@@ -152,18 +151,32 @@ def _gene_blocks(first: int, n_genes: int, of_gene: int, budget: int) -> Iterato
     return (slice(int(a), int(b)) for a, b in itertools.pairwise(ends))
 
 
-def _deterministic(
+def deterministic_in_parts(
     layers: dict[str, Any], options: Options, record: GeneRecord, budget: int
 ) -> tuple[SteadyState, tuple[np.ndarray, np.ndarray]]:
-    """Fit of all genes, without its velocities, and the largest moments of each."""
+    """Fit of all genes, without its velocities, and the largest spliced and unspliced moments of each.
+
+    Parameters
+    ----------
+    layers
+        Moments, by their keys.
+    options
+        Arguments of the model.
+    record
+        Of the genes that are done, as far as they are.
+    budget
+        Bytes that may be taken.
+    """
     n_cells, n_genes = layers["Ms"].shape
     for genes in _gene_blocks(record.n_done, n_genes, _bytes_of_gene(n_cells, False), budget):
         s, u = (_read(layers, name, np.arange(genes.start, genes.stop), budget) for name in MOMENTS)
         fit = fit_steady_state(s, u, options.percentiles, options.fit_offset, options.r2_of_all_cells)
-        record.add(*map(np.array, (fit.gamma, fit.offset, fit.r2)), s.max(axis=0), u.max(axis=0))
+        found = {name: np.array(getattr(fit, name)) for name in ("gamma", "offset", "r2")}
+        record.add({**found, "largest_s": s.max(axis=0), "largest_u": u.max(axis=0)})
         del s, u, fit
-    gamma, offset, r2, *largest = record.columns
-    return SteadyState(gamma, offset, r2, None), (largest[0][None], largest[1][None])
+    found = record.columns
+    fit = SteadyState(found["gamma"], found["offset"], found["r2"], None)
+    return fit, (found["largest_s"][None], found["largest_u"][None])
 
 
 def _stochastic(
@@ -186,7 +199,7 @@ def _stochastic(
             fit_offset=options.fit_offset,
             fit_offset2=options.fit_offset2,
         )
-        record.add(*map(np.array, (fit.gamma, fit.offset, fit.offset2)))
+        record.add({name: np.array(getattr(fit, name)) for name in ("gamma", "offset", "offset2")})
         del s, u, second, fit
 
 

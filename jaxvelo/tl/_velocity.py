@@ -3,24 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from anndata import AnnData
-from jaxtyping import Bool
 
 from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.disk_arrays import require_no_copy
-from jaxvelo.annotated.entries import read_numbers, require_anndata
-from jaxvelo.annotated.fit_columns import (
-    FIT_FIRST,
-    MODEL,
-    R2,
-    VELOCITY,
-    read_branch_times,
-    read_kinetics,
-    read_velocities,
-    warn_of_other_rates,
-)
+from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.graphs import read_neighbor_graph
 from jaxvelo.annotated.kinetic_tests import GROUPS, read_other_kinetics
 from jaxvelo.annotated.memory_limit import bytes_of
@@ -28,14 +16,12 @@ from jaxvelo.annotated.parts import Part, parts_of
 from jaxvelo.annotated.storable_columns import storable_name
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import (
-    GRADUAL,
     SteadyState,
     neighborhood_weights,
     second_moments,
-    standard_deviations,
     stochastic_steady_state,
-    velocities_in_blocks,
 )
+from jaxvelo.tl._dynamical_velocity import Limits, write_dynamical_velocity
 from jaxvelo.tl._steady_states_on_disk import Options, moments_on_disk, steady_states_on_disk
 from jaxvelo.tl._velocity_genes import (
     default_floats,
@@ -45,9 +31,6 @@ from jaxvelo.tl._velocity_genes import (
     read_counts,
 )
 
-LEAST_GENES = 10
-OTHER_UNIT, SPREAD = 1.25, 0.1
-"""Factor between standard deviations, and range of its logarithm over half of the genes, that mark another unit."""
 _MODELS = ("evidence", "curve")
 _MODES = ("stochastic", "deterministic", "steady_state", "dynamical")
 
@@ -93,9 +76,9 @@ def velocity(
     :math:`r^2` > ``min_r2`` of a line through all cells, and a steady-state ratio of unspliced to spliced counts
     between the smaller of its tenth percentile and 0.03 and the larger of its ninetieth and 3.
 
-    Moments that are on disk, as :func:`jaxvelo.pp.moments` leaves those of counts on disk, stay there for the
-    steady-state models: they are read in blocks of genes for the fits, once more for the velocities, and these are
-    written to files of their own. They equal those of moments in memory to the last bit. Made again after it was
+    Moments that are on disk, as :func:`jaxvelo.pp.moments` leaves those of counts on disk, stay there: they are read in
+    blocks of genes for the fits, once more in blocks of cells for the velocities, and these are written to files of
+    their own. They equal those of moments in memory to the last bit. Made again after it was
     interrupted, the same call goes on where it was left.
 
     Parameters
@@ -200,8 +183,8 @@ def velocity(
         if groupby is not None or groups is not None:
             logger.warning("The dynamical model is not fitted here: `groupby` and `groups` are without effect")
         result = adata.copy() if copy else adata
-        of_curve = _write_dynamical(result, vkey, percentiles, fit_offset, min_r2, min_likelihood, model)
-        _set_to_zero(result, (vkey, f"{vkey}_u"), others, of_curve)
+        limits = Limits(percentiles, fit_offset, min_r2, min_likelihood)
+        write_dynamical_velocity(result, vkey, limits, model == "evidence", others, memory_limit)
         return result if copy else None
     on_disk = moments_on_disk(adata, with_counts=mode == "stochastic")
     if on_disk and (others or not (len(parts) == 1 and parts[0].cells.all())):
@@ -267,7 +250,9 @@ def velocity(
         result.layers[key] = _joined(adata, key, parts, [of_part.layers[key] for of_part in found])
     fitted_cells = np.any([part.cells for part in parts], axis=0)  # the others keep what they have
     others = [(cells[fitted_cells[cells]], genes) for cells, genes in others]
-    _set_to_zero(result, (vkey,), others, np.ones(adata.n_vars, dtype=bool))
+    for cells, genes in others:
+        block = result.layers[vkey][np.ix_(cells, genes)]
+        result.layers[vkey][np.ix_(cells, genes)] = np.where(np.isnan(block), block, 0)
     _write_columns(result, vkey, parts, found)
     perc_written = list(percentiles) if isinstance(percentiles, tuple) else percentiles
     result.uns[f"{vkey}_params"] = {"mode": mode, "fit_offset": fit_offset, "perc": perc_written}
@@ -291,20 +276,6 @@ def _other_kinetics(adata: AnnData, diff_kinetics: Any) -> list[tuple[np.ndarray
             f"`{diff_kinetics!r}`."
         )
     return read_other_kinetics(adata, GROUPS if diff_kinetics is True else diff_kinetics)
-
-
-def _set_to_zero(
-    adata: AnnData,
-    keys: Sequence[str],
-    others: list[tuple[np.ndarray, np.ndarray]],
-    of_curve: Bool[np.ndarray, " genes"],
-) -> None:
-    """Set velocities to zero, in layers that have just been written, of cells and genes of groups; NaN stays."""
-    for cells, of_group in others:
-        genes = of_group[of_curve[of_group]]
-        for key in keys:
-            block = adata.layers[key][np.ix_(cells, genes)]
-            adata.layers[key][np.ix_(cells, genes)] = np.where(np.isnan(block), block, 0)
 
 
 def _joined(adata: AnnData, key: str, parts: list[Part], layers: list[np.ndarray]) -> np.ndarray:
@@ -345,80 +316,3 @@ def _percentiles(perc: Any) -> tuple[float, float] | float:
     if values[0] > values[1]:
         raise ValueError(f"Expected the lower percentile in `perc` first, found `{perc!r}`.")
     return values[0].item(), values[1].item()
-
-
-def _write_dynamical(
-    adata: AnnData,
-    vkey: str,
-    percentiles: Any,
-    fit_offset: bool,
-    min_r2: float,
-    min_likelihood: float | None,
-    model: str,
-) -> Bool[np.ndarray, " genes"]:
-    """Compute and write the velocities of the dynamical model; return the genes whose velocity is that of a curve."""
-    kinetics, fitted = read_kinetics(adata)
-    likelihood = read_numbers(adata.var, "fit_likelihood", "adata.var", FIT_FIRST)
-    spliced, unspliced = read_counts(adata, "Ms"), read_counts(adata, "Mu")
-    _check_units(adata, fitted, unspliced, spliced)
-    dtype = np.result_type(spliced.dtype, np.float32)
-    kinetics = jax.tree.map(lambda rate: np.asarray(rate, dtype=dtype), kinetics)  # one type: that of the moments
-    warn_of_other_rates(adata, ("fit_on", VELOCITY) if model == "evidence" else ("fit_on",))
-    times = read_branch_times(adata, fitted, kinetics.switching_time)
-    chosen = read_velocities(adata, fitted, dtype) if model == "evidence" else None
-    with timed("Computing velocities (dynamical)"):
-        if R2 in adata.var:
-            r2 = read_numbers(adata.var, R2, "adata.var", FIT_FIRST)
-        else:
-            r2 = np.asarray(fit_steady_state(spliced, unspliced, percentiles, fit_offset, r2_adjusted=True).r2)
-        velocity, velocity_u = velocities_in_blocks(kinetics, *times)
-        if chosen is not None:
-            velocity = np.where(np.isnan(chosen), velocity, chosen)
-
-    slope = np.full(adata.n_vars, np.nan)
-    slope[fitted] = kinetics.scaling * kinetics.gamma / kinetics.beta
-    lower, upper = np.nanpercentile(slope, [10, 90])
-    genes = fitted & (likelihood > (-np.inf if min_likelihood is None else min_likelihood)) & (r2 > min_r2)
-    genes &= (slope > min(lower, 0.03)) & (slope < max(upper, 3))
-    if genes.sum() < 10:
-        logger.warning(
-            "Found only %d velocity genes. Consider a lower `min_r2` or `min_likelihood`, or more genes in "
-            "`jaxvelo.tl.recover_dynamics`.",
-            genes.sum(),
-        )
-
-    for key, change, present in ((vkey, velocity, spliced), (f"{vkey}_u", velocity_u, unspliced)):
-        layer = np.full(adata.shape, np.nan, dtype=change.dtype)
-        # As scVelo: no more can be lost than is there.
-        layer[:, fitted] = np.maximum(change, -present[:, fitted])
-        adata.layers[key] = layer
-    adata.var[f"{vkey}_genes"] = genes
-    perc = list(percentiles) if isinstance(percentiles, tuple) else percentiles
-    adata.uns[f"{vkey}_params"] = {"mode": "dynamical", "fit_offset": fit_offset, "perc": perc}
-    is_gradual = np.zeros(adata.n_vars, dtype=bool)
-    if chosen is not None and MODEL in adata.var:
-        is_gradual[fitted] = ~np.isnan(chosen).all(axis=0) & (adata.var[MODEL] == GRADUAL).to_numpy()[fitted]
-    return ~is_gradual
-
-
-def _check_units(adata: AnnData, fitted: np.ndarray, unspliced: np.ndarray, spliced: np.ndarray) -> None:
-    """Raise a ValueError if moments are in another unit than those of the fit, such as of another normalisation.
-
-    Then the standard deviations of all genes differ from those that the fit has noted by the same factor. Where cells
-    have been chosen since they differ, too, but each by its own.
-    """
-    now = standard_deviations(unspliced[:, fitted], spliced[:, fitted])[0]
-    for deviation, key, layer in zip(now, ("fit_std_u", "fit_std_s"), ("Mu", "Ms"), strict=True):
-        if key not in adata.var:
-            continue
-        before = read_numbers(adata.var, key, "adata.var", FIT_FIRST)[fitted]
-        known = (before > 0) & (deviation > 0)
-        if int(known.sum()) < LEAST_GENES:
-            continue
-        low, middle, high = np.percentile(np.log(deviation[known] / before[known]), [25, 50, 75])
-        if abs(middle) > np.log(OTHER_UNIT) and high - low < SPREAD:
-            raise ValueError(
-                f"Expected `adata.layers[{layer!r}]` to be the moments that the dynamical model was fitted to, found "
-                f"standard deviations {np.exp(middle):.3g} times those in `adata.var[{key!r}]`: they are in another "
-                f"unit, as of another normalisation. {FIT_FIRST}"
-            )

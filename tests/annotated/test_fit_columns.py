@@ -11,14 +11,10 @@ from jaxvelo.annotated.fit_columns import (
     kinetics_columns,
     number_of_gene,
     number_of_rates,
-    of_other_rates,
     rates_are_those_of,
-    read_branch_times,
     read_covariances,
     read_kinetics,
     read_times,
-    read_velocities,
-    warn_of_other_rates,
 )
 from tests.annotated.six_cells import N
 from tests.snapshot import unchanged
@@ -104,62 +100,6 @@ def test_times_of_good_fits(fitted):
     del fitted.layers["fit_t"]
     with pytest.raises(KeyError, match=r"`adata.layers\['fit_t'\]`.*recover_dynamics"):
         read_times(fitted, None)
-
-
-def test_times_on_both_branches(fitted):
-    """Of genes that have but one time, as scVelo's fits, those before and after the switch."""
-    _, genes = read_kinetics(fitted)
-    switch = np.full(int(genes.sum()), 2.0)
-    fitted.layers["fit_t"] = np.tile(np.arange(N, dtype=float)[:, None], N)
-    on, off, is_on = read_branch_times(fitted, genes, switch)
-    np.testing.assert_array_equal(on[:, 1], [0, 1, 2, 2, 2, 2])
-    np.testing.assert_array_equal(off[:, 1], [0, 0, 0, 1, 2, 3])
-    np.testing.assert_array_equal(is_on[:, 1], [1, 1, 0, 0, 0, 0])
-    for name, value in (("fit_tau", 5.0), ("fit_tau_", 6.0), ("fit_on", 0.5)):
-        fitted.layers[name] = np.full((N, N), np.nan)
-        fitted.layers[name][:, :2] = value
-    on, off, is_on = read_branch_times(fitted, genes, switch)
-    assert (on[:, :2] == 5).all()
-    assert (off[:, :2] == 6).all()
-    assert (is_on[:, :2] == 0.5).all()
-    np.testing.assert_array_equal(on[:, 2], [0, 1, 2, 2, 2, 2])
-    fitted.layers["fit_tau"][3, 0] = np.inf
-    with pytest.raises(ValueError, match=r"finite numbers in `adata.layers\['fit_tau'\]`.*found 1 that are not"):
-        read_branch_times(fitted, genes, switch)
-    del fitted.layers["fit_tau"]
-    with pytest.raises(KeyError, match=r"`adata.layers\['fit_tau'\]`.*recover_dynamics"):
-        read_branch_times(fitted, genes, switch)
-
-
-@pytest.mark.any_precision
-def test_what_is_left_beside_other_rates(fitted, caplog):
-    """Of the second gene, by a fit that writes rates and times; of the sixth, whose velocity never was of any."""
-    _, genes = read_kinetics(fitted)  # 0, 1, 3, 5
-    assert not of_other_rates(fitted).any()
-    for name, value in (("fit_tau", 5.0), ("fit_tau_", 6.0), ("fit_on", 0.5), ("fit_velocity", 3.0), ("fit_t", 1.0)):
-        fitted.layers[name] = np.full((N, N), value)
-    np.testing.assert_array_equal(of_other_rates(fitted), genes)  # velocities of unknown rates
-    fitted.var["fit_velocity_of"] = number_of_rates([fitted.var[name] for name in RATES])
-    assert not of_other_rates(fitted).any()
-    warn_of_other_rates(fitted, ("fit_on", "fit_velocity"))
-    assert not caplog.records
-    fitted.var.loc["gene_1", "fit_t_"] = 2.5
-    fitted.var.loc["gene_5", "fit_velocity_of"] = np.nan
-    fitted.layers["fit_on"][:, 5] = np.nan
-    with unchanged(fitted):
-        np.testing.assert_array_equal(np.flatnonzero(of_other_rates(fitted)), [1, 5])
-        _, _, on = read_branch_times(fitted, genes, np.full(4, 2.0))
-        velocity = read_velocities(fitted, genes, np.dtype(float))
-    np.testing.assert_array_equal(on[0], [0.5, 1, 0.5, 1])
-    np.testing.assert_array_equal(velocity[0], [3, np.nan, 3, np.nan])
-    warn_of_other_rates(fitted, ("fit_on", "fit_velocity"))
-    warn_of_other_rates(fitted, ("fit_on",))
-    assert [record.getMessage()[:70] for record in caplog.records] == [
-        "Leaving out what `adata.layers` has in ['fit_on', 'fit_velocity'] for 2 genes"[:70],
-        "Leaving out what `adata.layers` has in ['fit_on'] for 1 genes: it is not of the"[:70],
-    ]
-    del fitted.var["fit_t_"]
-    assert not of_other_rates(fitted).any()
 
 
 def test_covariances_and_numbers_of_a_gene(fitted):

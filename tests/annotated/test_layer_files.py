@@ -40,6 +40,18 @@ def test_what_is_written_is_read_by_anndata(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["Ms.h5"]
 
 
+def test_genes_after_genes(tmp_path):
+    first = LayerFile(tmp_path, "fit_t", (10, 4), np.float32, [], block=(1024, 3))
+    first.write_genes(slice(0, 3), VALUES[:, :3], 3)
+    first.close()
+    second = LayerFile(tmp_path, "fit_t", (10, 4), np.float32, [], block=(1024, 1))
+    assert second.position == 3
+    second.write_genes(slice(3, 4), VALUES[:, 3:], 4)
+    found = second.finish()
+    assert found.chunks == (10, 3)
+    np.testing.assert_array_equal(read_elem(found), VALUES)
+
+
 def test_an_unfinished_layer_is_taken_up_if_it_is_of_the_same(tmp_path, logged):
     first = begun(tmp_path)
     first.write(np.arange(6), VALUES[:6], 6)
