@@ -66,7 +66,8 @@ def ours(file: Path, layers: Path | None, limit: str, minutes: float) -> dict[st
     print(f"{file.stem}: {OURS}", file=sys.stderr)
     if layers is None:
         return measure([*_OURS, "in_memory", str(file)], minutes)
-    layers.mkdir(exist_ok=True)
+    shutil.rmtree(layers, ignore_errors=True)  # layers of a run before would be found, and not computed
+    layers.mkdir()
     point = measure([*_OURS, "streamed", str(file), str(layers), limit], minutes)
     kernel = [sys.executable, "-m", "benchmarks.our_large_kernel"]
     for part in ("kernel", "floor") if point["ended"] is None else ():
