@@ -10,8 +10,8 @@ Usage::
 neighbours; all genes are velocity genes. For each number of cells there is one process of ours and one of theirs, one
 after the other, which does one step after the other until it is done or its time is up. Times are those of first calls,
 with what is compiled. From ``--stream-from`` cells on, ours has counts and layers on disk, and computes the velocity
-kernel in memory in a process of its own: a million cells take 65 GB of the folder and 20 GiB of memory. ``--json``
-keeps the numbers of cells that are not run.
+kernel in memory, and the dynamical model of some genes on disk, in processes of their own: a million cells take 65 GB
+of the folder and 20 GiB of memory. ``--json`` keeps the numbers of cells that are not run.
 """
 
 from __future__ import annotations
@@ -66,11 +66,12 @@ def ours(file: Path, layers: Path | None, limit: str, minutes: float) -> dict[st
     print(f"{file.stem}: {OURS}", file=sys.stderr)
     if layers is None:
         return measure([*_OURS, "in_memory", str(file)], minutes)
-    layers.mkdir(exist_ok=True)
+    shutil.rmtree(layers, ignore_errors=True)  # layers of a run before would be found, and not computed
+    layers.mkdir()
     point = measure([*_OURS, "streamed", str(file), str(layers), limit], minutes)
-    kernel = [sys.executable, "-m", "benchmarks.our_large_kernel"]
-    for part in ("kernel", "floor") if point["ended"] is None else ():
-        found = measure([*kernel, part, str(layers)], minutes)
+    command = [sys.executable, "-m", "benchmarks.our_left_layers"]
+    for part in ("kernel", "floor", "dynamics") if point["ended"] is None else ():
+        found = measure([*command, part, str(layers), limit], minutes)
         point["steps"] |= found["steps"]
         point["ended"] = point["ended"] or found["ended"]
     return point | {"floor": point["steps"].pop("floor", None), "limit": limit}

@@ -42,11 +42,9 @@ def steps(adata: anndata.AnnData, limit: dict[str, Any]) -> None:
     step("principal components and neighbours", lambda: jv.pp.neighbors(adata, n_neighbors=N_NEIGHBORS))
     step("moments", lambda: jv.pp.moments(adata, **limit))
     step("velocity, deterministic", lambda: jv.tl.velocity(adata, mode="deterministic", **limit))
-    step("velocity, stochastic", lambda: jv.tl.velocity(adata, vkey="stochastic", mode="stochastic", **limit))
-    for key in ("stochastic", "variance_stochastic"):
-        del adata.layers[key]
-        if limit:
-            (Path(jv.settings.layerdir) / f"{key}.h5").unlink()  # type: ignore[arg-type]
+    if not limit:  # on disk, counts are read once for every few genes, and velocities take as much room as the others
+        step("velocity, stochastic", lambda: jv.tl.velocity(adata, vkey="stochastic", mode="stochastic"))
+        del adata.layers["stochastic"], adata.layers["variance_stochastic"]
     adata.var["velocity_genes"] = True  # all of them, so that every size has as many
     velocity = step("velocity kernel", lambda: jv.kernels.VelocityKernel(adata).compute_transition_matrix(**limit))
     step("velocity kernel, once more", lambda: velocity.compute_transition_matrix(**limit))

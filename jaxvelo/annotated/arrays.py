@@ -26,7 +26,7 @@ def read_array(adata: AnnData, key: str | None, attr: str) -> Any:
 def find_array(adata: AnnData, key: str | None, attr: str) -> Any:
     """Return the same as it stands there, which may be on disk."""
     if key in (None, "X"):
-        return adata.X
+        return _require_matrix(adata.X, "adata.X")
     if attr == "layers":
         remedy = "Compute it first (`jaxvelo.pp.moments`, `jaxvelo.tl.velocity`), or pass its key."
         return require_key(adata.layers, key, "adata.layers", remedy)
@@ -38,8 +38,7 @@ def find_array(adata: AnnData, key: str | None, attr: str) -> Any:
 
 def in_memory(array: Any, where: str) -> np.ndarray | sp.csr_matrix:
     """Dense arrays and sparse matrices as they are; those of a backed AnnData are read."""
-    if array is None:
-        raise ValueError(f"Expected a matrix in `{where}`, found None. Set it, or pass the key of a layer.")
+    array = _require_matrix(array, where)
     if isinstance(array, (np.ndarray, sp.spmatrix, sp.sparray)):
         return array
     if hasattr(array, "to_memory"):  # backed sparse matrices
@@ -47,6 +46,12 @@ def in_memory(array: Any, where: str) -> np.ndarray | sp.csr_matrix:
     if hasattr(array, "compute"):  # arrays of dask, which may be sparse
         return in_memory(array.compute(), where)
     return np.asarray(array)
+
+
+def _require_matrix(array: Any, where: str) -> Any:
+    if array is None:
+        raise ValueError(f"Expected a matrix in `{where}`, found None. Set it, or pass the key of a layer.")
+    return array
 
 
 def dense(array: Any) -> np.ndarray:

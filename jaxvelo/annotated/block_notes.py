@@ -43,7 +43,7 @@ class BlockFiles:
                 if str(noted["origin"]) != self._origin:
                     return None
                 found = int(noted["end"]), [noted[f"result {i}"] for i in range(len(noted.files) - 2)]
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile):
             return None
         if start == 0:
             logger.info("Going on with the %s of `%s`, noted in `%s`", part, self._name, self._folder)

@@ -71,8 +71,7 @@ def identity_of(array: Any, where: str) -> list[Any]:
     what = [list(array.shape), str(array.dtype)]
     path, stored = file_of(array), _stored(array)
     if path is None:
-        matrix = array.tocsr() if sp.issparse(array) else array
-        return [*what, [checksum(*_parts(piece)) for _, piece in read_in_ranges(matrix, where)]]
+        return [*what, [checksum(*_parts(piece)) for _, piece in read_in_ranges(array, where)]]
     what += [str(stored.name), str(stored.attrs.get("origin")), str(path.resolve())]
     if path.is_dir():  # zarr: the description of the array changes with it, and chunks by their times
         files = [entry.stat() for entry in sorted((path / stored.path).rglob("*")) if entry.is_file()]
@@ -176,7 +175,9 @@ class _SparseRows:
 
 
 def _opened(array: Any) -> Any:
-    """What many pieces are read of."""
+    """What many pieces are read of: rows of a sparse matrix by columns would be looked for in all of it each time."""
+    if sp.issparse(array):
+        return array.tocsr()
     return _SparseRows(array) if isinstance(array, CSRDataset) else array
 
 

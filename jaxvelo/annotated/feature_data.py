@@ -213,16 +213,22 @@ def _padded_columns(array, columns: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return array
     padded = empty_aligned((n_cells, n_genes) if is_large else (next_size(n_cells), next_size(n_genes)), dtype)
     if not isinstance(array, np.ndarray):
-        padded[:n_cells, :n_genes] = sp.csr_matrix(array)[:, columns].toarray()
+        padded[:n_cells, :n_genes] = in_type(sp.csr_matrix(array)[:, columns], dtype).toarray()
     elif array.dtype == dtype and n_genes:
         # Whole rows at once, with the first column in place of the padding: many times faster than a part of each row.
         repeated = np.concatenate([columns, np.full(padded.shape[1] - n_genes, columns[0])])
         np.take(array, repeated, axis=1, out=padded[:n_cells], mode="clip")
     else:
-        padded[:n_cells, :n_genes] = np.take(array, columns, axis=1)
+        padded[:n_cells, :n_genes] = in_type(np.take(array, columns, axis=1), dtype)
     padded[:, n_genes:] = 0
     padded[n_cells:] = 0
     return padded
+
+
+def in_type(values: Any, dtype: np.dtype) -> Any:
+    """The values in the type in which they are used; what is too large for it is infinite there."""
+    with np.errstate(over="ignore"):
+        return values.astype(dtype, copy=False)
 
 
 def surely_finite(values: np.ndarray) -> bool:

@@ -27,6 +27,7 @@ from jaxvelo.annotated.feature_data import (
     FeatureData,
     check_together,
     check_valid,
+    in_type,
     is_large_copy,
     name_of_features,
     selected_genes,
@@ -55,7 +56,7 @@ def come_in_blocks(adata: AnnData, attr: str, xkey: str | None, vkey: str | None
     arrays = [find_array(adata, key, attr) for key in (xkey, vkey)]
     if any(map(is_on_disk, arrays)):
         return True
-    if not on_cpu() or settings.mesh is not None or any(array is None or array.ndim != 2 for array in arrays):
+    if not on_cpu() or settings.mesh is not None or any(array.ndim != 2 for array in arrays):
         return False
     chosen = selected_genes(adata, vkey, gene_subset, arrays[1].shape[1])
     n_genes = arrays[1].shape[1] if chosen is None else int(np.count_nonzero(chosen))
@@ -159,7 +160,7 @@ class FeaturesInBlocks:
         """Keep the genes whose velocities are finite in all cells, by reading all of them."""
         valid, empty = np.ones(len(self._columns), dtype=bool), np.zeros(self._n_cells, dtype=bool)
         for rows, found in read_in_ranges(self._arrays[1], self._places[1], piece):
-            finite = np.isfinite(_columns(found, self._columns))
+            finite = np.isfinite(in_type(_columns(found, self._columns), self.dtype))
             valid &= finite.all(axis=0)
             empty[rows] = ~finite.any(axis=1)
         check_valid(valid, empty, self._places[1])
@@ -179,7 +180,7 @@ class FeatureReader:
         self._dtype, self._n_genes, self._pad = dtype, len(columns), pad
         self._x, self._v = (
             GatheredRows(array, place, dtype, columns, check, piece)
-            for array, place, check in zip(arrays, places, (self._check_expression, lambda v: v), strict=True)
+            for array, place, check in zip(arrays, places, (self._check_expression, self._in_type), strict=True)
         )
         self._x_place = places[0]
 
@@ -204,7 +205,11 @@ class FeatureReader:
         array[:, self._n_genes :] = 0
         return array
 
+    def _in_type(self, piece: Any) -> Any:
+        return in_type(piece, self._dtype)
+
     def _check_expression(self, piece: Any) -> Any:
+        piece = self._in_type(piece)
         bad = _n_not_finite(piece)
         if bad:
             raise ValueError(
@@ -216,9 +221,7 @@ class FeatureReader:
 
 def _n_not_finite(piece: Any) -> int:
     values = piece.data if sp.issparse(piece) else piece
-    if values.dtype.kind != "f" or surely_finite(values):
-        return 0
-    return int(np.count_nonzero(~np.isfinite(values)))
+    return 0 if surely_finite(values) else int(np.count_nonzero(~np.isfinite(values)))
 
 
 def _columns(matrix: Any, columns: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ class GeneRecord:
             with open(self._path, "rb") as file, np.load(file, allow_pickle=False) as noted:
                 if str(noted["origin"]) == self._origin:
                     self.columns = {name: noted[name] for name in noted.files if name != "origin"}
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile):
             self.columns = {}
 
     @property

@@ -85,7 +85,7 @@ def _multiply(weights: sp.csr_matrix, dense: np.ndarray, order: np.ndarray, into
     def multiply(rows: np.ndarray) -> None:
         into[rows] = weights[rows] @ dense
 
-    with worker_threads(min(n_workers(), -(-len(order) // ROWS))) as submit:
+    with worker_threads(max(min(n_workers(), -(-len(order) // ROWS)), 1)) as submit:
         for start in range(0, len(order), ROWS):
             submit(multiply, order[start : start + ROWS])
 

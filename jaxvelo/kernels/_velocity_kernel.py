@@ -72,8 +72,8 @@ class VelocityKernel(NeighborKernel):
 
     Layers of half a gigabyte or more are not copied on a CPU, where there is no mesh: they are used where they are, or,
     if JAX cannot do so (those of :func:`jaxvelo.pp.moments` and :func:`jaxvelo.tl.velocity` with all their genes it
-    can), rows are read in blocks. Put new arrays in their place rather than change their numbers while the kernel is
-    in use. What was computed before stays as it is.
+    can), rows are read in blocks, whose number, by ``memory_limit``, changes results by rounding. Put new arrays in
+    their place rather than change their numbers while the kernel is in use: the kernel keeps those that it was made of.
     """
 
     parameters_of_cells: ClassVar[tuple[str, ...]] = ("softmax_scale",)

@@ -92,3 +92,4 @@ def test_many_cells_are_taken_some_at_a_time(monkeypatch):
         np.testing.assert_array_equal(found, expected)
     some = np.array([3, 4, 20, 41])
     np.testing.assert_array_equal(first_moments(weights[some], s, np.array([2, 0, 3, 1])), expected[0][some])
+    assert first_moments(weights[:0], s).shape == (0, 9)

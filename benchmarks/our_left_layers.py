@@ -1,7 +1,7 @@
-"""The velocity kernel of many cells in memory, and its floor: a line of JSON for each step on standard output.
+"""What is computed of the layers that ``benchmarks.our_growth`` has left: a line of JSON for each step.
 
-Usage: ``python -m benchmarks.our_large_kernel kernel FOLDER`` or ``... floor FOLDER``, where
-``benchmarks.our_growth`` has left layers and the graph
+Usage: ``python -m benchmarks.our_left_layers kernel FOLDER LIMIT``, the velocity kernel in memory, ``... floor FOLDER
+LIMIT``, what it cannot go below, or ``... dynamics FOLDER LIMIT``, the dynamical model on disk
 """
 
 from __future__ import annotations
@@ -24,33 +24,43 @@ import jaxvelo as jv
 from benchmarks.our_growth import GRAPH
 from benchmarks.step_costs import step
 
-PIECE = 1 << 28
+PIECE, N_FITTED = 1 << 28, 64
 
 
-def kernel(folder: str) -> None:
-    """Compute the kernel of the layers in the folder, all in memory."""
+def read(folder: str, keys: tuple[str, ...], in_memory: bool) -> anndata.AnnData:
+    """Cells and genes with some of the layers and the graph."""
+    layers = {}
+    for key in keys:
+        stored = h5py.File(Path(folder) / f"{key}.h5")["layers"][key]
+        layers[key] = stored[:] if in_memory else stored
+    n_cells, n_genes = layers[keys[0]].shape
+    names = pd.RangeIndex(n_cells).astype(str), pd.RangeIndex(n_genes).astype(str)
+    adata = anndata.AnnData(obs=pd.DataFrame(index=names[0]), var=pd.DataFrame(index=names[1]))
+    for key, layer in layers.items():
+        adata.layers[key] = layer
+    adata.obsp["connectivities"] = sp.load_npz(Path(folder) / GRAPH)
+    adata.uns["neighbors"] = {"connectivities_key": "connectivities"}
+    return adata
 
-    def read() -> anndata.AnnData:
-        connectivities = sp.load_npz(Path(folder) / GRAPH)
-        layers = {}
-        for key in ("Ms", "velocity"):
-            with h5py.File(Path(folder) / f"{key}.h5") as stored:
-                layers[key] = stored["layers"][key][:]
-        n_cells, n_genes = layers["Ms"].shape
-        names = pd.RangeIndex(n_cells).astype(str), pd.RangeIndex(n_genes).astype(str)
-        adata = anndata.AnnData(obs=pd.DataFrame(index=names[0]), var=pd.DataFrame(index=names[1]))
-        for key, layer in layers.items():
-            adata.layers[key] = layer
-        adata.obsp["connectivities"] = connectivities
-        adata.uns["neighbors"] = {"connectivities_key": "connectivities"}
-        return adata
 
-    adata = step("read layers", read)
+def kernel(folder: str, limit: str) -> None:
+    """Compute the kernel in memory."""
+    adata = step("read layers", lambda: read(folder, ("Ms", "velocity"), True))
     velocity = step("velocity kernel, in memory", lambda: jv.kernels.VelocityKernel(adata).compute_transition_matrix())
     step("velocity kernel, in memory, once more", velocity.compute_transition_matrix)
 
 
-def floor(folder: str) -> None:
+def dynamics(folder: str, limit: str) -> None:
+    """Fit some genes, which are in a file by themselves, and compute their velocities."""
+    file = Path(folder) / "some_genes.h5ad"
+    read(folder, ("Ms", "Mu"), False)[:, :N_FITTED].to_memory().write_h5ad(file)
+    adata = jv.read(file, backed=True)
+    fit = {"var_names": "all", "memory_limit": limit, "show_progress_bar": False}
+    step(f"dynamical model of {N_FITTED} genes", lambda: jv.tl.recover_dynamics(adata, **fit))
+    step("velocities of these genes", lambda: jv.tl.velocity(adata, mode="dynamical", memory_limit=limit))
+
+
+def floor(folder: str, limit: str) -> None:
     """Print the bandwidth of copies by all cores and of one reading of the layers, in bytes a second, and the edges."""
     n_threads = os.cpu_count() or 1
     parts = [np.ones(PIECE // 4, np.float32) for _ in range(2 * n_threads)]
@@ -87,4 +97,4 @@ def _copy(source: np.ndarray, target: np.ndarray) -> None:
 if __name__ == "__main__":
     jv.settings.verbosity = "error"
     jax.block_until_ready(jax.numpy.zeros(1))
-    {"kernel": kernel, "floor": floor}[sys.argv[1]](*sys.argv[2:])
+    {"kernel": kernel, "floor": floor, "dynamics": dynamics}[sys.argv[1]](*sys.argv[2:])
