@@ -261,7 +261,9 @@ def _parser() -> argparse.ArgumentParser:
         help="number of macrostates, among which the stable ones are terminal (default: from the gap of the "
         "eigenvalues)",
     )
-    fates.add_argument("--no-fates", dest="fates", action="store_false", help="leave out macrostates and fates")
+    fates.add_argument(
+        "--no-fates", dest="fates", action="store_false", help="leave out macrostates, fates and trends of genes"
+    )
     _add_common(run, default_out=None)
     return parser
 
