@@ -39,7 +39,7 @@ _OF_VELOCITIES = (
 
 
 def goes_along_time(adata: AnnData, options: Options) -> bool:
-    """Whether cells go along a time: it is asked for, or there is neither a trace of velocities nor a word of them.
+    """Whether cells go along a time: it is asked for, or there is expression, but no trace of velocities, nor a word of them.
 
     Raises
     ------
@@ -54,7 +54,8 @@ def goes_along_time(adata: AnnData, options: Options) -> bool:
                 "other."
             )
         return True
-    return not asked and not {"unspliced", "Mu", VELOCITY} & set(layer_names(adata))
+    layers = set(layer_names(adata))
+    return not asked and not {"unspliced", "Mu", VELOCITY} & layers and (adata.X is not None or "spliced" in layers)
 
 
 def _asked_velocities(options: Options) -> list[str]:
@@ -123,7 +124,8 @@ def _choose_time(adata: AnnData, options: Options) -> str:
         _check_cytotrace(adata, options)
         logger.info(
             "Found no unspliced counts and no velocities: going along the pseudotime of CytoTRACE, from cells that "
-            "express many genes to those that express few; name a column of obs with another time as --time-key"
+            "express many genes to those that express few; name a column of obs with another time as --time-key, or "
+            "layers of counts as --spliced and --unspliced"
         )
         return CYTOTRACE
     column = require_key(adata.obs, key, "obs", "Name a column with the cells' time as --time-key.")
