@@ -39,7 +39,7 @@ _OF_VELOCITIES = (
 
 
 def goes_along_time(adata: AnnData, options: Options) -> bool:
-    """Whether cells go along a time: it is asked for, or there is expression, but no trace of velocities, nor a word of them.
+    """Whether cells go along a time: as asked for, or as there is expression, but no trace of velocities.
 
     Raises
     ------
