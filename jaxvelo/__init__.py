@@ -1,8 +1,8 @@
 """RNA velocity to cell-cell transition matrices and fates, in JAX.
 
 The public names are listed here and loaded when first used, so that ``import jaxvelo`` is quick and the pure packages
-(:mod:`jaxvelo.graph`, :mod:`jaxvelo.transitions`, :mod:`jaxvelo.dynamics`, :mod:`jaxvelo.markov`, :mod:`jaxvelo.fit`)
-need no AnnData.
+(:mod:`jaxvelo.graph`, :mod:`jaxvelo.transitions`, :mod:`jaxvelo.dynamics`, :mod:`jaxvelo.markov`,
+:mod:`jaxvelo.trends`, :mod:`jaxvelo.fit`) need no AnnData.
 """
 
 import lazy_loader
@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "pp",
         "tl",
         "transitions",
+        "trends",
     ],
     submod_attrs={"configuration": ["settings"], "reading": ["read"]},
 )

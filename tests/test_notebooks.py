@@ -19,6 +19,7 @@ def test_there_are_notebooks():
         "fates.ipynb",
         "fit_kernel.ipynb",
         "rna_velocity.ipynb",
+        "trends.ipynb",
     ]
 
 

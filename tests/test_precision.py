@@ -13,6 +13,7 @@ from jaxvelo.graph import TransitionMatrix, neighborhood_moments
 from jaxvelo.graph._precision import full_precision
 from jaxvelo.markov import absorption_probabilities, expected_displacement, project
 from jaxvelo.transitions import BACKWARD_MODES, MODELS, SIMILARITIES, Connectivity, Velocity
+from jaxvelo.trends._sums import _block_sums
 from tests.fit.problems import N_FATES, OBJECTIVES, dataset, functions, problem_of, terminal_cells
 from tests.transitions.examples import N_CELLS, N_GENES, default
 
@@ -141,3 +142,12 @@ def test_times():
     weights = graph.edges["connectivities"].values
     assert_precise(lambda weights: gradient(lambda w: diffusion_pseudotime(graph, w, 0), weights), weights)
     assert_precise(local_confidence, default(np.ones(N_CELLS)), default(np.ones(N_CELLS)))
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_sums_of_trends(counts):
+    n_cells, n_genes, n_knots = 12, 3, 6
+    cells = [default(np.full(n_cells, 0.5))] * 3
+    genes = default(np.ones(n_genes)), default(np.ones((n_genes, n_knots))), default(np.ones(n_genes))
+    given = {"n_knots": n_knots, "spline_order": 3, "counts": counts}
+    assert_precise(lambda *a: _block_sums(*a, **given), default(np.ones((n_cells, n_genes))), *cells, *genes)

@@ -14,7 +14,7 @@ import jaxvelo
 
 pytestmark = pytest.mark.any_precision
 
-PURE = ["jaxvelo.graph", "jaxvelo.transitions", "jaxvelo.dynamics", "jaxvelo.markov", "jaxvelo.fit"]
+PURE = ["jaxvelo.graph", "jaxvelo.transitions", "jaxvelo.dynamics", "jaxvelo.markov", "jaxvelo.trends", "jaxvelo.fit"]
 FACE = [f"jaxvelo.{name}" for name in ("kernels", "pp", "tl", "pl", "datasets", "objectives", "logging")]
 
 
@@ -113,6 +113,7 @@ SHARED_IN_THE_HOUSE = {
         "_whole",
     },
     "kernels": {"_randomness", "_storage"},
+    "pp": {"_neighbors"},
     "transitions": {"_algebra", "_velocity_in_blocks"},
 }
 
@@ -155,6 +156,7 @@ PUBLIC_NAMES = {
         "NeighborGraph",
         "Pattern",
         "TransitionMatrix",
+        "cluster_connectivities",
         "fuzzy_connectivities",
         "map_rows",
         "nearest_neighbors",
@@ -163,6 +165,7 @@ PUBLIC_NAMES = {
     "transitions": [
         "BACKWARD_MODES",
         "MODELS",
+        "SCHEMES",
         "SIMILARITIES",
         "Connectivity",
         "Features",
@@ -170,6 +173,8 @@ PUBLIC_NAMES = {
         "FixedProbabilities",
         "Precomputed",
         "Product",
+        "Pseudotime",
+        "RealTime",
         "Scaled",
         "Sum",
         "TransitionFunction",
@@ -178,6 +183,8 @@ PUBLIC_NAMES = {
         "evaluate_logits",
         "evaluate_velocity",
         "fix_logits",
+        "in_parts",
+        "strength_order",
     ],
 }
 

@@ -10,8 +10,9 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 import jaxvelo as jv
+from tests.trend_cells import trend_cells
 
-READING, FOR_CELLRANK_USERS, FOR_JAX_USERS, KINETICS, FATES, FITTED = re.findall(
+READING, FOR_CELLRANK_USERS, FOR_JAX_USERS, KINETICS, FATES, TRENDS, FITTED = re.findall(
     r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8"), re.DOTALL
 )
 
@@ -120,3 +121,18 @@ def test_for_jax_users():
     for part in (gradient.weights, gradient.children[0].log_scale):
         assert np.isfinite(part).all()
         assert np.any(np.asarray(part) != 0)
+
+
+@pytest.mark.any_precision
+def test_trends(monkeypatch):
+    """Tables and pictures of genes with the names that stand there."""
+    plt = pytest.importorskip("matplotlib.pyplot", reason='pictures need `pip install "jaxvelo[tutorial]"`')
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
+    adata = trend_cells()
+    adata.var_names = ["Ins2", "Gcg", "Neurog3", "Sox9", "Pyy", "Ghrl"]
+    adata.obs["term_states_fwd"] = adata.obs["term_states_fwd"].cat.rename_categories(["Alpha", "Beta"])
+    names: dict = {"jv": jv, "adata": adata, "genes": list(adata.var_names)}
+    exec(TRENDS, names)
+    assert len(names["trends"].to_frame()) == 12
+    assert len(shown) == 3

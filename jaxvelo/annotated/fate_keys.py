@@ -82,6 +82,16 @@ class FateKeys:
         return "initial_lineage_drivers" if self.backward else "terminal_lineage_drivers"
 
     @property
+    def gene_perturbations(self) -> str:
+        """Of ``uns``: what the velocity of each gene does to the fates: a data frame ``"table"``, and ``"params"``."""
+        return f"gene_perturbations_{self.direction}"
+
+    @property
+    def perturbed_fates(self) -> str:
+        """Of ``obsm``: a data frame, columns ``"<gene>_<lineage>"``: change of the fates with another velocity."""
+        return f"perturbed_fates_{self.direction}"
+
+    @property
     def tsi(self) -> str:
         """Of ``uns``: a data frame of how many known terminal states are among how many macrostates."""
         return f"tsi_{self.direction}"

@@ -44,8 +44,8 @@ CELLS_PER_CLUSTER = 5
 MOST_CLUSTERS = 100
 
 
-def choose_clusters(adata: AnnData, key: str | None) -> str | None:
-    """Return the column with the clusters, as categories: the one asked for, or the likeliest.
+def choose_clusters(adata: AnnData, key: str | None, time_key: str | None = None) -> str | None:
+    """Return the column with the clusters, as categories: the one asked for, or the likeliest that is not the time.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def choose_clusters(adata: AnnData, key: str | None) -> str | None:
         If it holds numbers that are no clusters, no cluster at all, or two that have the same name as text.
     """
     if key is None:
-        key = guess_clusters(adata)
+        key = guess_clusters(adata, time_key)
         if key is None:
             logger.info("Found no clusters: name a column of obs as --cluster-key for colours")
             return None
@@ -84,13 +84,15 @@ def choose_clusters(adata: AnnData, key: str | None) -> str | None:
     return key
 
 
-def guess_clusters(adata: AnnData) -> str | None:
+def guess_clusters(adata: AnnData, time_key: str | None = None) -> str | None:
     """Return the column that most likely holds the clusters: by its name, else the first of categories, else of text.
 
     A column is none of clusters if it has a single level, or so many that hardly any cell shares its own.
     """
     ranked = []
     for place, name in enumerate(adata.obs):
+        if name == time_key:
+            continue
         column = adata.obs[name]
         rank = _rank_of_name(str(name))
         is_text = not isinstance(column.dtype, pd.CategoricalDtype)

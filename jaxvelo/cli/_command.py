@@ -18,6 +18,11 @@ _RUN_DESCRIPTION = """\
 Compute a transition matrix from the RNA velocity and the similarity of the cells in FILE, from it terminal states, the
 probabilities of the cells to end there and the genes that go with these, and draw all that.
 
+Without velocities, cells go along a time: that of --time-key, a pseudotime or days; or, where FILE holds neither
+velocities nor unspliced counts, the pseudotime of CytoTRACE. Expression is then X, which is normalised and
+logarithmised unless it looks as if it were; cells of days are coupled by optimal transport. Genes are fitted along that
+time towards each fate, in trends.csv and in pictures.
+
 What FILE holds is used as it is, and what it lacks is computed:
   velocities        layers[--vkey], with their expression in layers[--xkey]; else from the moments
   moments           layers Ms and Mu; else from the spliced and unspliced counts, of genes with at least 20 shared
@@ -156,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         "file",
         type=Path,
         metavar="FILE",
-        help="data as h5ad, zarr (folder or .zarr.zip) or loom: raw counts, or with velocities",
+        help="data as h5ad, zarr (folder or .zarr.zip) or loom: raw counts, or with velocities or times",
     )
     data = run.add_argument_group("what is in FILE")
     data.add_argument(
@@ -164,6 +169,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY",
         help="column of obs with the clusters (default: guessed, by names such as clusters, cell_type or leiden, else "
         "the first of categories; never a column with one level, or with hardly fewer levels than cells)",
+    )
+    data.add_argument(
+        "--time-key",
+        metavar="KEY",
+        help="column of obs with a time to go along in place of velocities: a pseudotime, as numbers, or days, as "
+        "categories or few numbers",
     )
     data.add_argument(
         "--basis", help="embedding to draw in, X_BASIS in obsm (default: umap; that one is computed if it is not there)"
@@ -217,7 +228,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_weight,
         default=0.8,
         metavar="W",
-        help="weight of velocity, above 0 and up to 1; similarity gets the rest (default: %(default)s)",
+        help="weight of velocity or time, above 0 and up to 1; similarity gets the rest (default: %(default)s)",
     )
     kernel.add_argument(
         "--model",
@@ -250,7 +261,9 @@ def _parser() -> argparse.ArgumentParser:
         help="number of macrostates, among which the stable ones are terminal (default: from the gap of the "
         "eigenvalues)",
     )
-    fates.add_argument("--no-fates", dest="fates", action="store_false", help="leave out macrostates and fates")
+    fates.add_argument(
+        "--no-fates", dest="fates", action="store_false", help="leave out macrostates, fates and trends of genes"
+    )
     _add_common(run, default_out=None)
     return parser
 

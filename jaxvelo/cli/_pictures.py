@@ -12,7 +12,9 @@ import numpy as np
 
 from jaxvelo import pl
 from jaxvelo.annotated.embeddings import read_embedding
+from jaxvelo.annotated.stored_trends import Trends
 from jaxvelo.cli._errors import reason
+from jaxvelo.cli._trends import leading_genes
 from jaxvelo.configuration import logger, timed
 from jaxvelo.estimators import GPCCA
 from jaxvelo.kernels import KernelExpression
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 N_PORTRAITS = 8
 N_WALKS_DRAWN = 100
 N_DRIVERS, MOST_LINEAGES = 4, 6
+# Curves of each fate; rows of a heat map of each fate, and of all.
+N_CURVES, MOST_OF_FATE, MOST_ROWS = 3, 20, 60
 
 Picture = tuple[str, Callable[..., object]]
 
@@ -93,6 +97,17 @@ def of_fates(estimator: GPCCA, basis: str, layer: str | None) -> Iterator[Pictur
             name,
             functools.partial(estimator.plot_lineage_drivers, lineage, n_genes=N_DRIVERS, basis=basis, layer=layer),
         )
+
+
+def of_trends(estimator: GPCCA, trends: Trends, cluster_key: str | None) -> Iterator[Picture]:
+    """Pictures of the leading genes of the first fates, along the time."""
+    lineages = trends.lineages[:MOST_LINEAGES]
+    leading = leading_genes(trends, estimator, min(MOST_OF_FATE, MOST_ROWS // len(lineages)))
+    first = list(dict.fromkeys(gene for lineage in lineages for gene in leading[lineage][:N_CURVES]))
+    every = list(dict.fromkeys(gene for lineage in lineages for gene in leading[lineage]))
+    yield "gene_trends", functools.partial(pl.gene_trends, estimator.adata, first, lineages, ncols=N_CURVES)
+    looks = {"cluster_key": cluster_key, "show_fate_probabilities": len(lineages) > 1}
+    yield "heat_map", functools.partial(pl.heatmap, estimator.adata, every, lineages, **looks)
 
 
 def file_name(name: str) -> str:

@@ -34,6 +34,7 @@ class Options:
 
     file: Path
     cluster_key: str | None = None
+    time_key: str | None = None
     basis: str | None = None
     vkey: str = VELOCITY
     xkey: str = "Ms"
@@ -115,8 +116,10 @@ class Plan:
         Model of the velocities, where these are computed.
     graph
         Neighbours, those of the file or those to be computed.
-    basis, cluster_key
-        Embedding to draw in, and column of the clusters.
+    basis
+        Embedding to draw in.
+    time
+        What kind of time cells go along; None where they follow velocities.
     """
 
     counts: bool
@@ -130,6 +133,7 @@ class Plan:
     mode: str
     graph: Graph
     basis: str
+    time: str | None = None
 
 
 def make_plan(adata: AnnData, options: Options) -> Plan:
@@ -144,9 +148,7 @@ def make_plan(adata: AnnData, options: Options) -> Plan:
         contradict each other.
     """
     layers = set(layer_names(adata))
-    for n, least, what in ((adata.n_obs, MIN_CELLS, "cells"), (adata.n_vars, MIN_GENES, "genes")):
-        if n < least:
-            raise ValueError(f"Expected at least {least} {what}, found {n}.")
+    check_size(adata)
     _check_keys(layers, options)
     has_counts, has_moments = {"spliced", "unspliced"} <= layers, {"Ms", "Mu"} <= layers
     vkey, xkey = options.vkey, options.xkey
@@ -170,9 +172,9 @@ def make_plan(adata: AnnData, options: Options) -> Plan:
     neighbors = graph is None
     if graph is None:
         graph = new_graph(options.neighbors_key)
-        _check_representation(adata, options, has_counts)
+        check_representation(adata, options, has_counts)
     else:
-        _check_graph(adata, graph)
+        check_graph(adata, graph)
     if not velocities:
         _check_velocities(adata, vkey)
         if not moments:
@@ -189,7 +191,7 @@ def make_plan(adata: AnnData, options: Options) -> Plan:
     basis, umap = choose_basis(adata, options)
     plan = Plan(
         counts=counts,
-        n_top_genes=_n_top_genes(adata, options) if counts else None,
+        n_top_genes=n_highly_variable(adata, options) if counts else None,
         neighbors=neighbors,
         moments=moments,
         fit=fit,
@@ -202,6 +204,13 @@ def make_plan(adata: AnnData, options: Options) -> Plan:
     )
     _tell(plan, options, replaced)
     return plan
+
+
+def check_size(adata: AnnData) -> None:
+    """Raise a ValueError if there are too few cells or genes."""
+    for n, least, what in ((adata.n_obs, MIN_CELLS, "cells"), (adata.n_vars, MIN_GENES, "genes")):
+        if n < least:
+            raise ValueError(f"Expected at least {least} {what}, found {n}.")
 
 
 def _check_keys(layers: set[str], options: Options) -> None:
@@ -274,7 +283,7 @@ def new_graph(key: str | None) -> Graph:
     return Graph(name, usual_key("connectivities", name), usual_key("distances", name))
 
 
-def _check_graph(adata: AnnData, graph: Graph) -> None:
+def check_graph(adata: AnnData, graph: Graph) -> None:
     """Raise a ValueError if the stored neighbours are not finite, negative, or none at all."""
     if not read_graph(adata, graph.connectivities).count_nonzero():
         raise ValueError(
@@ -313,7 +322,7 @@ def _check_time(adata: AnnData) -> None:
         )
 
 
-def _check_representation(adata: AnnData, options: Options, has_counts: bool) -> None:
+def check_representation(adata: AnnData, options: Options, has_counts: bool) -> None:
     """Raise unless there is something to compute neighbours from."""
     if options.use_rep is not None:
         if options.use_rep != "X" and options.use_rep not in adata.obsm:
@@ -330,7 +339,7 @@ def _check_representation(adata: AnnData, options: Options, has_counts: bool) ->
         )
 
 
-def _n_top_genes(adata: AnnData, options: Options) -> int | None:
+def n_highly_variable(adata: AnnData, options: Options) -> int | None:
     """Return how many highly variable genes are to be found; None if the file marks some."""
     chooses = options.n_top_genes is not None or "all" in options.recompute
     where, remedy = "var['highly_variable']", "Choose genes anew with --n-top-genes."
@@ -426,7 +435,9 @@ def _tell(plan: Plan, options: Options, replaced: bool) -> None:
         logger.info("Using the fit of the dynamical model in `var['fit_alpha']` and so on")
     if replaced:
         logger.info("As options ask for it, the velocities in `layers[%r]` are computed anew", options.vkey)
-    if plan.umap:
-        logger.info("Drawing in the embedding `%s`, which is computed", plan.basis)
-    else:
-        logger.info("Drawing in the embedding `%s`", plan.basis)
+    tell_embedding(plan.basis, plan.umap)
+
+
+def tell_embedding(basis: str, is_computed: bool) -> None:
+    """Say where cells are drawn."""
+    logger.info("Drawing in the embedding `%s`%s", basis, ", which is computed" if is_computed else "")

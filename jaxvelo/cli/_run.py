@@ -12,13 +12,16 @@ from jaxvelo.annotated.entries import layer_names
 from jaxvelo.annotated.transition_keys import default_key
 from jaxvelo.cli import _pictures as pictures
 from jaxvelo.cli import _workflow as workflow
+from jaxvelo.cli._along_time import compute_kernel_along_time, expression_of_variable_genes, prepare_expression
 from jaxvelo.cli._clustering import choose_clusters, starting_cells
 from jaxvelo.cli._errors import reason, step
 from jaxvelo.cli._fates import find_fates, report_drivers, report_fates
 from jaxvelo.cli._h5ad_files import leave_out_unwritable, read_data
 from jaxvelo.cli._plan import Graph, Options, Plan, make_plan
+from jaxvelo.cli._plan_along_time import DAYS, goes_along_time, make_plan_along_time
 from jaxvelo.cli._results import check_folder, default_folder, salvage, save, save_again
 from jaxvelo.cli._stale import forget_components, forget_fates, forget_fits, forget_kernel
+from jaxvelo.cli._trends import find_trends, report_trends, write_table
 from jaxvelo.cli._umap import add_umap, require_umap
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import KernelExpression, VelocityKernel
@@ -43,28 +46,42 @@ def run(options: Options, written: list[Path]) -> None:
         name_uniquely(adata)
         name_counts(adata, options)
         tell_contents(adata)
-        cluster_key = choose_clusters(adata, options.cluster_key)
+        cluster_key = choose_clusters(adata, options.cluster_key, options.time_key)
         starts = starting_cells(adata, cluster_key, options.start)
-        plan = make_plan(adata, options)
+        plan = (make_plan_along_time if goes_along_time(adata, options) else make_plan)(adata, options)
     if plan.umap:
         require_umap()
     check_folder(out, file)
 
-    if plan.velocities:
+    if plan.time is not None:
+        workflow.heading("Expression" if not plan.neighbors else "Expression and neighbours")
+    elif plan.velocities:
         workflow.heading("From counts to velocities")
     elif plan.neighbors or plan.moments:
         workflow.heading("What the file lacks")
-    mode = compute_velocities(adata, plan, options)
+    mode = None
+    if plan.time is None:
+        mode = compute_velocities(adata, plan, options)
+    else:
+        prepare_expression(adata, plan, options)
 
     workflow.heading("Transition matrix")
+    # What another kernel led to must not stand beside what this one does, nor beside its matrix.
+    if options.fates or options.kernel_key == default_key(options.backward):
+        forget_fates(adata, options.backward)
+    time_key = None
     try:
-        kernel, features = compute_kernel(adata, plan, options)
+        if plan.time is None:
+            kernel, features = compute_kernel(adata, plan, options)
+        else:
+            kernel, time_key = compute_kernel_along_time(adata, plan, options)
+            features = expression_of_variable_genes(adata) if plan.umap else np.empty((adata.n_obs, 0))
     except Exception:
         if plan.velocities:
             salvage(adata, out, written)
         raise
     basis = add_umap(adata, plan.graph, features, seed) if plan.umap else plan.basis
-    add_arrows(kernel, basis, options.kernel_key)
+    add_arrows(kernel, basis, options.kernel_key, over_couplings=plan.time == DAYS)
     failure = save(kernel, options.kernel_key, out, written)
     if cluster_key is not None:
         workflow.report_flow(kernel, cluster_key)
@@ -79,15 +96,24 @@ def run(options: Options, written: list[Path]) -> None:
 
     if options.fates:
         workflow.heading("Terminal states and fates")
-        layer = None if options.xkey == "X" else options.xkey
+        layer = None if options.xkey == "X" or time_key is not None else options.xkey
         estimator = find_fates(kernel, cluster_key, options.n_states, layer)
         report_fates(estimator, cluster_key)
         report_drivers(estimator)
         if options.kernel_key != default_key(options.backward):
             logger.info("Fates and states are those of `obsp[%r]`", options.kernel_key)
+        trends = None
+        if time_key is not None:
+            workflow.heading("Genes along the time")
+            trends = find_trends(estimator, time_key, options.backward)
+        if trends is not None:
+            report_trends(trends, estimator)
+            write_table(trends, out, written)
         if failure is None:
             save_again(kernel, out)
         drawn += pictures.of_fates(estimator, basis, layer)
+        if trends is not None:
+            drawn += pictures.of_trends(estimator, trends, cluster_key)
 
     workflow.heading("Pictures")
     pictures.draw(drawn, out, written)
@@ -142,9 +168,6 @@ def name_graph(adata: AnnData, graph: Graph) -> None:
 def compute_kernel(adata: AnnData, plan: Plan, options: Options) -> tuple[KernelExpression, np.ndarray]:
     """Compute the transition matrix; return the kernel, and the expression that it uses."""
     forget_kernel(adata, options.kernel_key)
-    # What another kernel led to must not stand beside what this one does, nor beside its matrix.
-    if options.fates or options.kernel_key == default_key(options.backward):
-        forget_fates(adata, options.backward)
     with step("Computing the transition matrix"):
         velocity = VelocityKernel(
             adata,
@@ -163,10 +186,12 @@ def compute_kernel(adata: AnnData, plan: Plan, options: Options) -> tuple[Kernel
     return kernel, np.asarray(velocity.features[velocity.features_name].x)[: adata.n_obs]
 
 
-def add_arrows(kernel: KernelExpression, basis: str, key: str) -> None:
+def add_arrows(kernel: KernelExpression, basis: str, key: str, over_couplings: bool) -> None:
     """Project the transition matrix onto the embedding, or say why there are no arrows."""
     try:
-        kernel.add_projection(basis, key, recompute=True)
+        # Cells of days go to cells that are not among their neighbours.
+        ways = kernel.transition_matrix if over_couplings else None
+        kernel.add_projection(basis, key, recompute=True, connectivities=ways)
     except Exception as error:  # pictures less, not the end of the flow
         logger.warning("Could not project the transition matrix onto `%s`: %s", basis, reason(error))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from jaxvelo.annotated.fate_keys import FateKeys, colors_of, memberships_of, probabilities_of
@@ -13,6 +14,8 @@ from jaxvelo.configuration import logger
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+TRENDS = "trends"
 
 
 def forget_fits(adata: AnnData) -> None:
@@ -77,6 +80,10 @@ def forget_fates(adata: AnnData, backward: bool) -> None:
         "uns": {*map(colors_of, states), keys.schur_matrix, keys.eigendecomposition, keys.coarse, keys.parameters},
         "varm": {keys.lineage_drivers},
     }
+    trends = adata.uns.get(TRENDS)
+    if isinstance(trends, Mapping) and "curves" in trends:
+        names["uns"].add(TRENDS)
+        names["varm"] |= {TRENDS, *(f"{TRENDS}_{part}" for part in ("coefficients", "covariances", "differences"))}
     if adata.raw is not None:
         names["raw.varm"] = {keys.lineage_drivers}
     _leave_out(adata, "states and fates, which belong to another transition matrix", **names)

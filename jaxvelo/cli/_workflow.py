@@ -20,7 +20,7 @@ from jaxvelo.cli._errors import message_of
 from jaxvelo.cli._plan import Graph
 from jaxvelo.cli._stale import forget_ranks_of_fits, forget_velocities
 from jaxvelo.configuration import logger, settings, timed
-from jaxvelo.kernels import ConnectivityKernel, KernelExpression, VelocityKernel
+from jaxvelo.kernels import ConnectivityKernel, Kernel, KernelExpression
 from jaxvelo.markov import mass_between_clusters, random_walks, sample_starts
 
 ROOT_KEYS = ("root_cells", "starting_cells", "root_states_probs")
@@ -224,12 +224,12 @@ def add_latent_time(adata: AnnData, graph: Graph) -> bool:
     return True
 
 
-def combine(velocity: VelocityKernel, weight: float, graph: Graph) -> KernelExpression:
-    """Combine a computed velocity kernel with the similarity of the cells."""
-    kernel: KernelExpression = velocity
+def combine(directed: Kernel, weight: float, graph: Graph) -> KernelExpression:
+    """Combine a computed kernel, of velocities or along a time, with the similarity of the cells."""
+    kernel: KernelExpression = directed
     if weight < 1:
-        similarity = ConnectivityKernel(velocity.adata, conn_key=graph.connectivities).compute_transition_matrix()
-        kernel = weight * velocity + round(1 - weight, 9) * similarity
+        similarity = ConnectivityKernel(directed.adata, conn_key=graph.connectivities).compute_transition_matrix()
+        kernel = weight * directed + round(1 - weight, 9) * similarity
     logger.info("%s", kernel)
     return kernel
 

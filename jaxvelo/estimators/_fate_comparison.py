@@ -18,9 +18,9 @@ from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.fate_keys import FateKeys
 from jaxvelo.annotated.groups import group_codes
 from jaxvelo.annotated.names import places_by_name
+from jaxvelo.annotated.q_values import q_values
 from jaxvelo.annotated.stored_states import read_fates
 from jaxvelo.configuration import logger
-from jaxvelo.estimators._q_values import q_values
 
 
 def compare_fates(

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from jaxvelo.annotated.lineage_priming import find_lineage_priming
 from jaxvelo.configuration import ignore_arguments, logger, timed
 from jaxvelo.estimators._estimator import Estimator
 from jaxvelo.estimators._lineage_drivers import find_lineage_drivers, most_correlated_first
-from jaxvelo.estimators._lineage_priming import find_lineage_priming
 from jaxvelo.estimators._mixtures import plain_names
 from jaxvelo.markov import stationary_distribution
 

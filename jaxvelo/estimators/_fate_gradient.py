@@ -113,12 +113,13 @@ def _gradients(v, cotangents, features, chance, name: str, keep: bool):
 
     def back(cotangent):
         (gradient,) = pull(cotangent)
-        return gradient if keep else None, _consistency(gradient), jnp.sum(gradient * v, axis=0)
+        return gradient if keep else None, consistency(gradient), jnp.sum(gradient * v, axis=0)
 
     return *jax.lax.map(back, cotangents), outcome
 
 
-def _consistency(gradient: Float[Array, "rows columns"]) -> Float[Array, " columns"]:
+def consistency(gradient: Float[Array, "rows columns"]) -> Float[Array, " columns"]:
+    """How much the same derivatives have the same sign in all cells: ``score`` of :class:`FateGradient`."""
     largest = jnp.max(jnp.abs(gradient), axis=1, keepdims=True)
     matters = largest > 0
     # In two steps: squares of small derivatives may be too small for single precision.

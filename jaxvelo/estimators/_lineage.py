@@ -12,9 +12,9 @@ from jaxtyping import Float
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.lineage_priming import lineage_priming
 from jaxvelo.annotated.names import text_of
 from jaxvelo.annotated.palette import default_palette
-from jaxvelo.estimators._lineage_priming import lineage_priming
 from jaxvelo.estimators._mixtures import mixtures_of
 from jaxvelo.estimators._state_colors import given_colors, mean_color, text_color
 

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from jaxvelo.annotated.arguments import check_integer, is_number, listed
 from jaxvelo.annotated.cells import chosen_cells
 from jaxvelo.annotated.expression import Expression, read_expression
+from jaxvelo.annotated.q_values import q_values
 from jaxvelo.configuration import logger
-from jaxvelo.estimators._q_values import q_values
 
 STATISTICS = ("corr", "pval", "qval", "ci_low", "ci_high")
 """What is said of each lineage, in the order of the columns ``"<lineage>_<statistic>"``."""

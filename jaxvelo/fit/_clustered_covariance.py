@@ -65,11 +65,9 @@ def clustered_covariance(
 @eqx.filter_jit
 def _item_gradients(problem: Problem, parameters: Parameters) -> Float[Array, "items numbers"]:
     """Gradient of the loss of each item, gene weights held fixed: forward, as the numbers are few."""
-    start, unravel = ravel_pytree(Parameters(parameters.log_scales, parameters.weight_logits))
+    start, unravel = ravel_pytree(parameters.without_gene_weights())
 
     def losses(flat: Array) -> Array:
-        moved = unravel(flat)
-        moved = Parameters(moved.log_scales, moved.weight_logits, parameters.log_gene_weights)
-        return problem.item_losses(moved)[0][0]
+        return problem.item_losses(unravel(flat).with_gene_weights_of(parameters))[0][0]
 
     return jax.jacfwd(losses)(start)

@@ -51,14 +51,15 @@ def laplace_covariance(
     Returns
     -------
     The covariance, NaN unless the Hessian is positive definite, and the Hessian's eigenvalues, in units of the prior's
-    if there is one. The numbers are all log scales, then all weight logits.
+    if there is one. The numbers are all log scales, then all weight logits, then all
+    others.
     """
     (likelihood,), (factor,) = terms_of(problem.objective), coefficients_of(problem.objective)
     cells = jnp.asarray(cells, dtype=float)
     count = float(jnp.sum(likelihood.weights_in(cells[None]))) / float(factor)
     factors = (jnp.asarray(factor, dtype=float) for factor in (0.0, 0.0, prior, outside))
     setting = DescentSetting(cells, cells, *factors)
-    leaves, structure = jax.tree.flatten(Parameters(parameters.log_scales, parameters.weight_logits))
+    leaves, structure = jax.tree.flatten(parameters.without_gene_weights())
     start = np.concatenate([np.ravel(leaf) for leaf in leaves])
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
     precision = jnp.finfo(start.dtype)
@@ -67,9 +68,8 @@ def laplace_covariance(
     def slope(numbers: np.ndarray) -> np.ndarray:
         parts = zip(np.split(numbers, ends), leaves, strict=True)
         moved = jax.tree.unflatten(structure, [jax.device_put(part.reshape(leaf.shape)) for part, leaf in parts])
-        moved = Parameters(moved.log_scales, moved.weight_logits, parameters.log_gene_weights)
-        gradient = evaluation(problem, moved, setting).gradient
-        of_moving = jax.tree.leaves(Parameters(gradient.log_scales, gradient.weight_logits))
+        gradient = evaluation(problem, moved.with_gene_weights_of(parameters), setting).gradient
+        of_moving = jax.tree.leaves(gradient.without_gene_weights())
         return np.concatenate([np.ravel(np.asarray(leaf, dtype=np.float64)) for leaf in of_moving])
 
     def along(unit: np.ndarray) -> np.ndarray:
@@ -98,29 +98,27 @@ def laplace_covariance(
 @eqx.filter_jit
 def _distance_curvature(problem: Problem, parameters: Parameters) -> Float[Array, "numbers numbers"]:
     """Second derivatives of the squared distance from the convention, which are the same everywhere."""
-    start, unravel = ravel_pytree(Parameters(parameters.log_scales, parameters.weight_logits))
+    start, unravel = ravel_pytree(parameters.without_gene_weights())
 
     def distance(flat: Array) -> Float[Array, ""]:
-        moved = unravel(flat)
-        return problem.parametrization.distance(
-            Parameters(moved.log_scales, moved.weight_logits, parameters.log_gene_weights)
-        )
+        return problem.parametrization.distance(unravel(flat).with_gene_weights_of(parameters))
 
     return jax.hessian(distance)(start)
 
 
 @full_precision
 @eqx.filter_jit
-def standard_errors(problem: Problem, parameters: Parameters, covariance: Array) -> tuple[tuple, tuple]:
+def standard_errors(problem: Problem, parameters: Parameters, covariance: Array) -> tuple[tuple, tuple, tuple]:
     r"""Standard errors of scales and weights, from the covariance of the unconstrained numbers.
 
     The delta method: :math:`\operatorname{se}(f) = \sqrt{\nabla f^\top \operatorname{Cov} \nabla f}`.
 
     Returns
     -------
-    Those of :meth:`Parametrization.scales` and of :meth:`Parametrization.weights`, in their shapes.
+    Those of :meth:`Parametrization.scales`, :meth:`Parametrization.weights` and :meth:`Parametrization.numbers`, in
+    their shapes.
     """
-    flat, unravel = ravel_pytree(Parameters(parameters.log_scales, parameters.weight_logits))
+    flat, unravel = ravel_pytree(parameters.without_gene_weights())
 
     def error(readable):
         def function(flat):
@@ -130,4 +128,4 @@ def standard_errors(problem: Problem, parameters: Parameters, covariance: Array)
         return jax.tree.map(lambda s: jnp.sqrt(jnp.einsum("...i,ij,...j->...", s, covariance, s)), slopes)
 
     parametrization = problem.parametrization
-    return error(parametrization.scales), error(parametrization.weights)
+    return error(parametrization.scales), error(parametrization.weights), error(parametrization.numbers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from jaxvelo.graph._precision import full_precision
 from jaxvelo.transitions import Product, Sum, TransitionFunction, Velocity
 
-TRAINABLE = ("scale", "weights", "gene_weights")
+TRAINABLE = ("scale", "weights", "numbers", "gene_weights")
 GENE_WEIGHT_PENALTIES = ("near_one", "sparse")
 
 LevelsOrFunctions = Int[Array, " cells"] | Float[Array, "cells functions"] | None
@@ -33,11 +33,23 @@ class Parameters(eqx.Module):
         ``(coefficients, terms - 1)``. The weights are their softmax.
     log_gene_weights
         Logarithms of the gene weights of each velocity term, shape ``(genes,)``.
+    numbers
+        Of each kernel whose transition function has :attr:`~jaxvelo.transitions.TransitionFunction.free` leaves, these,
+        shape ``(leaves,)``.
     """
 
     log_scales: tuple[Float[Array, " coefficients"], ...] = ()
     weight_logits: tuple[Float[Array, "coefficients terms"], ...] = ()
     log_gene_weights: tuple[Float[Array, " genes"], ...] = ()
+    numbers: tuple[Float[Array, " leaves"], ...] = ()
+
+    def without_gene_weights(self) -> Parameters:
+        """The few numbers, whose uncertainty is looked at."""
+        return Parameters(self.log_scales, self.weight_logits, (), self.numbers)
+
+    def with_gene_weights_of(self, other: Parameters) -> Parameters:
+        """These numbers with the gene weights of others."""
+        return Parameters(self.log_scales, self.weight_logits, other.log_gene_weights, self.numbers)
 
 
 class Parametrization(eqx.Module):
@@ -60,6 +72,8 @@ class Parametrization(eqx.Module):
     penalty
         ``"near_one"``, :math:`\frac1G \sum_g (\log w_g)^2`, or ``"sparse"``,
         :math:`(\sum_g \sqrt{w_g})^2 / (G \sum_g w_g)`, which is one for equal weights and 1/G for a single gene.
+    kernels
+        Number of the kernel of each term: terms of one kernel share their numbers. Each is of its own if empty.
     """
 
     template: TransitionFunction
@@ -71,6 +85,7 @@ class Parametrization(eqx.Module):
     weight_coefficients: int = eqx.field(static=True)
     sharing: tuple[int, ...] = eqx.field(static=True)
     penalty: str = eqx.field(static=True)
+    kernels: tuple[int, ...] = eqx.field(static=True, default=())
 
     def start(self) -> Parameters:
         """Parameters of the template; where these differ among cells already, of their mean."""
@@ -92,7 +107,24 @@ class Parametrization(eqx.Module):
             )
         if "gene_weights" in self.train:
             genes = tuple(_log_gene_weights(terms[i], self.n_genes[i]) for i in first)
-        return Parameters(scales, weights, genes)
+        numbers: tuple[Array, ...] = ()
+        if "numbers" in self.train:
+            every = _terms(self.template)
+            free = self._free()
+            first_terms = [next(i for i, number, _ in free if number == n) for n in sorted({n for _, n, _ in free})]
+            names = {i: of_term for i, _, of_term in free}
+            numbers = tuple(jnp.stack([getattr(every[i], name) for name in names[i]]) for i in first_terms)
+        return Parameters(scales, weights, genes, numbers)
+
+    def _free(self) -> list[tuple[int, int, tuple[str, ...]]]:
+        """Terms of the template with free leaves: place among the terms, number of the kernel, names of the leaves."""
+        found = [(i, free_leaves(term)) for i, term in enumerate(_terms(self.template))]
+        return [(i, self.kernels[i] if self.kernels else i, names) for i, names in found if names]
+
+    def number_names(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the leaves behind :attr:`Parameters.numbers`, kernel by kernel."""
+        by_kernel = {number: names for _, number, names in self._free()}
+        return tuple(by_kernel[number] for number in sorted(by_kernel))
 
     def transition_function(
         self, parameters: Parameters, template: TransitionFunction | None = None
@@ -131,6 +163,17 @@ class Parametrization(eqx.Module):
                 values,
                 is_leaf=lambda leaf: leaf is None,
             )
+        if parameters.numbers:
+            free = self._free()
+            order = sorted({number for _, number, _ in free})
+            values = [
+                value for _, number, names in free for value in parameters.numbers[order.index(number)][: len(names)]
+            ]
+            transition_function = eqx.tree_at(
+                lambda f: [getattr(_terms(f)[i], name) for i, _, names in free for name in names],
+                transition_function,
+                values,
+            )
         return transition_function
 
     def _velocity_terms(self, transition_function: TransitionFunction) -> list[Any]:
@@ -145,10 +188,12 @@ class Parametrization(eqx.Module):
             2 \sum_k \big( \ell_k - \ell_{0k} - \textstyle\frac1K \sum_j (\ell_j - \ell_{0j}) \big)^2
 
         over all levels, or coefficients of functions, and over the :math:`K` terms of each sum, whatever their order:
-        of two terms, the squared change of the logit of the first one's weight.
+        of two terms, the squared change of the logit of the first one's weight. Of other numbers, the squared change.
         """
         first, total = self.start(), jnp.zeros(())
         for now, before in zip(parameters.log_scales, first.log_scales, strict=True):
+            total = total + jnp.sum((now - before.astype(now.dtype)) ** 2)
+        for now, before in zip(parameters.numbers, first.numbers, strict=True):
             total = total + jnp.sum((now - before.astype(now.dtype)) ** 2)
         for now, before in zip(parameters.weight_logits, first.weight_logits, strict=True):
             change = _with_last(now - before.astype(now.dtype))
@@ -178,11 +223,35 @@ class Parametrization(eqx.Module):
         """Softmax scales: a scalar, one for each level, or one for each cell."""
         return tuple(jnp.exp(_readable(c, self.scale_cells)) for c in parameters.log_scales)
 
+    def numbers(self, parameters: Parameters) -> tuple[tuple[Array, ...], ...]:
+        """What the free leaves of each kernel are the logarithms or logits of."""
+        return tuple(
+            tuple(_INVERSES[_prefix(name)](value) for name, value in zip(names, of_kernel, strict=True))
+            for names, of_kernel in zip(self.number_names(), parameters.numbers, strict=False)
+        )
+
     def weights(self, parameters: Parameters) -> tuple[Array, ...]:
         """Weights of the weighted terms of each sum: shape ``(terms,)``, ``(levels, terms)`` or ``(cells, terms)``."""
         return tuple(
             jax.nn.softmax(_with_last(_readable(c, self.weight_cells)), axis=-1) for c in parameters.weight_logits
         )
+
+
+_INVERSES: dict[str, Callable[[Array], Array]] = {"log_": jnp.exp, "logit_": jax.nn.sigmoid, "": lambda value: value}
+
+
+def _prefix(leaf: str) -> str:
+    return next(prefix for prefix in _INVERSES if leaf.startswith(prefix))
+
+
+def free_leaves(term: TransitionFunction) -> tuple[str, ...]:
+    """Names of the leaves of a term that a fit may move freely, as far as they are there."""
+    return tuple(name for name in term.free if getattr(term, name) is not None)
+
+
+def readable_name(leaf: str) -> str:
+    """Name of what a free leaf is the logarithm or the logit of."""
+    return leaf.removeprefix(_prefix(leaf))
 
 
 def _nodes(transition_function: TransitionFunction) -> Iterator[TransitionFunction]:

@@ -52,7 +52,7 @@ def fit_kernel(
     progress: bool = True,
     resume: FitResult | None = None,
 ) -> FitResult:
-    r"""Fit softmax scales, kernel weights and gene weights to what is known, by gradient descent.
+    r"""Fit softmax scales, kernel weights, numbers of kernels and gene weights to what is known, by gradient descent.
 
     The kernel itself stays as it is. A fit starts from the automatic softmax scale and the weights of the kernel.
 
@@ -69,10 +69,13 @@ def fit_kernel(
           something and one for the others (``"apart"``, and if only named), one for each level of a key in
           ``adata.obs``, or a smooth function on the graph (``"smooth"``);
         - ``"weights"``: of the terms of each sum, likewise;
+        - ``"numbers"``: of other kernels, one for all cells (``True``): ``b`` and ``nu`` of a soft
+          :class:`~jaxvelo.kernels.PseudotimeKernel`, ``conn_weight`` of a :class:`~jaxvelo.kernels.RealTimeKernel`;
         - ``"gene_weights"``: in the similarity, with a penalty that keeps them ``"near_one"`` (``True``) or makes them
           ``"sparse"``, see :class:`jaxvelo.fit.Parametrization`.
 
-        Scale and weights if ``None``, as far as the kernel has them. What is not fitted stays as it is in the kernel.
+        Scale, weights and numbers if ``None``, as far as the kernel has them. What is not fitted stays as it is in the
+        kernel.
     optimizer
         Any optax optimiser; :func:`jaxvelo.fit.quasi_newton` if ``None``, which learns the curvature of the loss and
         ends by itself. Parameters are logarithms of scales and gene weights, and logits of weights.

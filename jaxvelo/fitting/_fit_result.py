@@ -30,7 +30,8 @@ class FitResult:
     objective
         Name of the objective.
     parameters
-        ``"softmax_scale"``, ``"weights"`` (of the terms, in their order) and ``"gene_weights"``, as far as fitted: one,
+        ``"softmax_scale"``, ``"weights"`` (of the terms, in their order), numbers of kernels such as ``"b"``, and
+        ``"gene_weights"``, as far as fitted: one,
         one for each level of an ``obs`` key along the first axis, or one for each cell. Numbered
         (``"softmax_scale_0"``) where the kernel has several velocity terms or sums.
     convention

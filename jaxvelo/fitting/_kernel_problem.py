@@ -86,7 +86,8 @@ class KernelProblem:
         velocity_kernels = {i: leaf for i, leaf in enumerate(kernel.kernels) if isinstance(leaf, VelocityKernel)}
         places = [i for i in kernel.occurrences if i in velocity_kernels]
         distinct, sums = tuple(velocity_kernels.values()), kernel.weighted_sums
-        wished = wishes(train, bool(distinct), bool(sums))
+        with_numbers = [i for i, leaf in enumerate(kernel.kernels) if fit.free_leaves(leaf.transition_function)]
+        wished = wishes(train, bool(distinct), bool(sums), bool(with_numbers))
         features = kernel.features
         if "gene_weights" in wished:
             # Gene weights do not cover padding. Otherwise, padded features share the programs of the kernels.
@@ -117,6 +118,7 @@ class KernelProblem:
             weight_coefficients=n_weight,
             sharing=tuple(numbers[i] for i in places),
             penalty="sparse" if wished.get("gene_weights") == "sparse" else "near_one",
+            kernels=tuple(kernel.occurrences),
         )
         kept = jnp.asarray(outside, dtype=float) if keeps_outside and outside.any() else None
         problem = fit.Problem.prepare(parametrization, objective, kernel.graph, features, jax.random.key(seed), kept)
@@ -144,12 +146,12 @@ class KernelProblem:
         """Whether fitted parameters get standard errors: scales and weights of a likelihood, or a multiple of one."""
         terms, factors = fit.terms_of(self.objective), np.asarray(fit.coefficients_of(self.objective))
         is_likelihood = len(terms) == 1 and terms[0].is_likelihood and bool(factors[0] > 0)
-        return is_likelihood and bool(self.start.log_scales or self.start.weight_logits)
+        return is_likelihood and self.has_prior
 
     @property
     def has_prior(self) -> bool:
-        """Whether scales or weights are fitted, which have a prior."""
-        return bool(self.start.log_scales or self.start.weight_logits)
+        """Whether scales, weights or other numbers are fitted, which have a prior."""
+        return bool(self.start.log_scales or self.start.weight_logits or self.start.numbers)
 
     def count_observations(self, cells: Bool[np.ndarray, " cells"]) -> float:
         """Number of observations that the loss on some cells is the mean of, as a mean over the terms."""
@@ -189,17 +191,29 @@ class KernelProblem:
 
     def shares(self) -> np.ndarray:
         """Weights of the convention that are fitted."""
-        _, weights, _ = _readable(self.problem.parametrization, self.start)
+        _, weights, *_ = _readable(self.problem.parametrization, self.start)
         return np.concatenate([np.ravel(w) for w in weights]) if weights else np.ones(0)
 
     def readable(self, parameters: fit.Parameters) -> dict[str, np.ndarray]:
         """Scales, weights and gene weights by name; numbered where there are several."""
         return self.named(*_readable(self.problem.parametrization, parameters))
 
-    def named(self, scales: Sequence[Any], weights: Sequence[Any], genes: Sequence[Any] = ()) -> dict[str, np.ndarray]:
+    def named(
+        self,
+        scales: Sequence[Any],
+        weights: Sequence[Any],
+        numbers: Sequence[Sequence[Any]] = (),
+        genes: Sequence[Any] = (),
+    ) -> dict[str, np.ndarray]:
         """Give names to values in the order of the parameters."""
         named = {}
-        for name, values in (("softmax_scale", scales), ("weights", weights), ("gene_weights", genes)):
+        others: dict[str, list[Any]] = {}
+        for names, of_kernel in zip(self.problem.parametrization.number_names(), numbers, strict=False):
+            for leaf, value in zip(names, of_kernel, strict=True):
+                others.setdefault(fit.readable_name(leaf), []).append(value)
+        for name, values in (
+            ("softmax_scale", scales), ("weights", weights), *others.items(), ("gene_weights", genes),
+        ):  # fmt: skip
             for i, value in enumerate(values):
                 named[name if len(values) == 1 else f"{name}_{i}"] = np.asarray(value, dtype=np.float64)
         return named
@@ -223,6 +237,12 @@ class KernelProblem:
             computed.append(leaf.with_parameters(scale, genes, self.seed))
         new = iter(computed)
         kernels = [next(new) if isinstance(leaf, VelocityKernel) else leaf for leaf in self.kernel.kernels]
+        numbers = _readable(self.problem.parametrization, parameters)[2]
+        moved = [i for i, leaf in enumerate(kernels) if fit.free_leaves(leaf.transition_function)]
+        names = self.problem.parametrization.number_names()
+        for i, leaves, values in zip(moved, names, numbers, strict=False):
+            readable = {fit.readable_name(leaf): float(v) for leaf, v in zip(leaves, values, strict=True)}
+            kernels[i] = kernels[i].with_numbers(readable)
         if not parameters.weight_logits:
             return self.kernel.with_kernels(kernels)
         # Kernels take positive weights only: one that single precision rounded to zero becomes the smallest there is.
@@ -250,7 +270,8 @@ def _start(parametrization: fit.Parametrization):
 @eqx.filter_jit
 def _readable(parametrization: fit.Parametrization, parameters: fit.Parameters):
     genes = tuple(jnp.exp(logarithms) for logarithms in parameters.log_gene_weights)
-    return parametrization.scales(parameters), parametrization.weights(parameters), genes
+    numbers = parametrization.numbers(parameters)
+    return parametrization.scales(parameters), parametrization.weights(parameters), numbers, genes
 
 
 @eqx.filter_jit

@@ -26,10 +26,10 @@ def starting_points(problem: KernelProblem, starts: Any) -> fit.Parameters:
         check_integer("starts", starts, least=1)
         rng = np.random.default_rng(problem.seed + 2)
         equal: Any = tuple(map(np.zeros_like, first.weight_logits))
-        points = [first, fit.Parameters(first.log_scales, equal, first.log_gene_weights)][: int(starts)]
+        points = [first, fit.Parameters(first.log_scales, equal, first.log_gene_weights, first.numbers)][: int(starts)]
         for _ in range(int(starts) - len(points)):
             scales, weights = jax.tree.map(lambda leaf: leaf + rng.normal(size=leaf.shape), (first.log_scales, equal))
-            points.append(fit.Parameters(scales, weights, first.log_gene_weights))
+            points.append(fit.Parameters(scales, weights, first.log_gene_weights, first.numbers))
     elif isinstance(starts, Sequence) and not isinstance(starts, str) and len(starts):
         points = [_start_at(first, point) for point in starts]
     else:
@@ -64,4 +64,5 @@ def _start_at(first: fit.Parameters, point: Mapping[str, Any]) -> fit.Parameters
         tuple(map(at_scale, first.log_scales)) if "softmax_scale" in point else first.log_scales,
         tuple(map(at_weights, first.weight_logits)) if "weights" in point else first.weight_logits,
         first.log_gene_weights,
+        first.numbers,
     )

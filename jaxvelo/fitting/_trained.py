@@ -16,23 +16,31 @@ from jaxvelo.kernels import KernelExpression
 
 APART = "apart"
 """The wish for one value where the items of the objective tell something, and another one elsewhere."""
+_NEEDED = {
+    "scale": "a `VelocityKernel`",
+    "weights": "a sum of at least two weighted kernels",
+    "numbers": "a kernel with numbers to fit, such as a soft `PseudotimeKernel`,",
+    "gene_weights": "a `VelocityKernel`",
+}
 LEVELS_APART = ["known", "other"]
 N_FUNCTIONS = 10
 """Smooth functions on the graph behind weights or scales that differ from cell to cell."""
 
 
-def wishes(train: Mapping[str, Any] | Sequence[str] | None, has_velocity: bool, has_sum: bool) -> dict[str, Any]:
+def wishes(
+    train: Mapping[str, Any] | Sequence[str] | None, has_velocity: bool, has_sum: bool, has_numbers: bool
+) -> dict[str, Any]:
     """What to fit, in the order of :data:`jaxvelo.fit.TRAINABLE`, and how it differs among cells.
 
     Scales and weights that are only named are those of :data:`APART`.
     """
-    possible = {"scale": has_velocity, "weights": has_sum, "gene_weights": has_velocity}
+    possible = {"scale": has_velocity, "weights": has_sum, "numbers": has_numbers, "gene_weights": has_velocity}
     if train is None:
-        train = [name for name in ("scale", "weights") if possible[name]]
+        train = [name for name in ("scale", "weights", "numbers") if possible[name]]
     if isinstance(train, str):
         train = [train]
     if not isinstance(train, Mapping):
-        train = {name: True if name == "gene_weights" else APART for name in train}
+        train = {name: APART if name in ("scale", "weights") else True for name in train}
     given = dict(train)
     unknown = [name for name in given if name not in fit.TRAINABLE]
     if unknown:
@@ -42,8 +50,9 @@ def wishes(train: Mapping[str, Any] | Sequence[str] | None, has_velocity: bool, 
         raise ValueError(f"Expected `train` to name some of {fit.TRAINABLE}, found none that this kernel has.")
     for name in given:
         if not possible[name]:
-            needed = "a sum of at least two weighted kernels" if name == "weights" else "a `VelocityKernel`"
-            raise ValueError(f"Expected {needed} to fit {name!r}, found none in the kernel.")
+            raise ValueError(f"Expected {_NEEDED[name]} to fit {name!r}, found none in the kernel.")
+    if given.get("numbers") not in (None, True):
+        raise ValueError(f"Expected `train['numbers']` to be True: one for all cells, found `{given['numbers']!r}`.")
     kind = given.get("gene_weights")
     if kind not in (None, True, *fit.GENE_WEIGHT_PENALTIES):
         raise ValueError(

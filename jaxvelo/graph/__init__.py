@@ -1,6 +1,7 @@
 """Neighbour graphs and matrices on their edges, as padded arrays in degree buckets."""
 
 from jaxvelo.graph._blocks import map_rows
+from jaxvelo.graph._cluster_connectivities import cluster_connectivities
 from jaxvelo.graph._edge_matrix import AbstractEdgeMatrix, EdgeMatrix, TransitionMatrix
 from jaxvelo.graph._fuzzy_connectivities import fuzzy_connectivities
 from jaxvelo.graph._halo import Halo
@@ -17,6 +18,7 @@ __all__ = [
     "NeighborGraph",
     "Pattern",
     "TransitionMatrix",
+    "cluster_connectivities",
     "fuzzy_connectivities",
     "map_rows",
     "nearest_neighbors",

@@ -6,7 +6,7 @@ import abc
 import functools
 import operator
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -71,6 +71,19 @@ class KernelExpression(PositiveSums, Exploration, Storage):
             For each of :attr:`weighted_sums` the weights of its weighted terms, each a number or one for each cell; as
             they are if ``None``.
         """
+
+    def with_numbers(self, numbers: Mapping[str, float]) -> KernelExpression:
+        """Return a copy with other values of the numbers that a fit moves, computed.
+
+        A basic kernel whose transition function has :attr:`~jaxvelo.transitions.TransitionFunction.free` leaves has
+        this.
+
+        Parameters
+        ----------
+        numbers
+            The numbers by name, such as ``"b"`` of the leaf ``log_b``.
+        """
+        raise TypeError(f"A `{type(self).__name__}` has no numbers to fit, found {sorted(numbers)}.")
 
     @property
     @abc.abstractmethod
@@ -231,6 +244,8 @@ class Combination(KernelExpression):
         self._kernels, self._places = _numbered(self.operands)
         self._result: Transitions | None = None
         self._made_of: tuple[Transitions | None, ...] = ()
+        self._joined: GraphData | None = None
+        self._joined_of: tuple[GraphData | None, ...] = (None,) * len(self._kernels)
 
     @property
     def kernels(self) -> tuple[KernelExpression, ...]:
@@ -317,11 +332,16 @@ class Combination(KernelExpression):
         assert self._result is not None
         return self._result.matrix
 
-    @functools.cached_property
+    @property
     def graph_data(self) -> GraphData:
         """The sparse matrices of all basic kernels."""
-        first, *others = self.kernels
-        return functools.reduce(lambda data, k: data.with_matrices(k.graph_data.matrices), others, first.graph_data)
+        now = tuple(kernel.graph_data for kernel in self.kernels)
+        if not all(a is b for a, b in zip(self._joined_of, now, strict=True)):
+            first, *others = now
+            self._joined = functools.reduce(lambda data, other: data.with_matrices(other.matrices), others, first)
+            self._joined_of = now
+        assert self._joined is not None
+        return self._joined
 
     @property
     def conn_key(self) -> str | None:

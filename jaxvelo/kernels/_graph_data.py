@@ -141,9 +141,25 @@ class GraphData:
                     f"Expected kernels on the same data, found two different matrices named {name!r}. "
                     "Combine kernels of one AnnData object."
                 )
-        if all(name in self.matrices for name in others):
+        new = {name: matrix for name, matrix in others.items() if name not in self.matrices}
+        if not new:
             return self
-        return self._joined(others)
+        joined = self._joined(new)
+        edges = {name: self._edges_of(matrix) for name, matrix in new.items()}
+        found = {name: values for name, values in edges.items() if values is not None}
+        if len(found) == len(new) and joined.dtype == self.dtype:
+            # No entry elsewhere: the graph is the same, with more values on it.
+            joined._made[self._available_dtype] = self.graph.with_edges(found), self.layout
+        return joined
+
+    def _edges_of(self, matrix: sp.csr_matrix) -> Edges | None:
+        """Values of a matrix on the graph; ``None`` if it has entries elsewhere."""
+        values = self.values_of(matrix)
+        if values is None:
+            return None
+        stored = self.values_of(sp.csr_matrix((np.ones(matrix.nnz), matrix.indices, matrix.indptr), matrix.shape))
+        assert stored is not None
+        return Edges(values, tuple(of_bucket > 0 for of_bucket in stored))
 
     def _joined(self, others: dict[str, sp.csr_matrix]) -> GraphData:
         return GraphData({**self.matrices, **others}, mesh=self.mesh, shard_features=self.shard_features)
@@ -179,7 +195,7 @@ class GraphData:
         data, mask = self, self.graph.mask
         values: list[Any] = [
             part.computed.values
-            if part.computed is not None and part.computed.graph is self.graph
+            if part.computed is not None and part.computed.graph.pattern is self.graph.pattern
             else self.values_of(part.matrix)
             for part in parts
         ]

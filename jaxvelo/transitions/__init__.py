@@ -1,5 +1,7 @@
 """Transition matrices from graph and features, as differentiable transition functions."""
 
+from jaxvelo.transitions._along_pseudotime import SCHEMES, Pseudotime, in_parts, strength_order
+from jaxvelo.transitions._between_times import RealTime
 from jaxvelo.transitions._connectivity import Connectivity, Precomputed
 from jaxvelo.transitions._features import Features
 from jaxvelo.transitions._fixed_logits import FixedLogits, FixedProbabilities, fix_logits
@@ -11,6 +13,7 @@ from jaxvelo.transitions.velocity import BACKWARD_MODES, MODELS, Velocity, evalu
 __all__ = [
     "BACKWARD_MODES",
     "MODELS",
+    "SCHEMES",
     "SIMILARITIES",
     "Connectivity",
     "Features",
@@ -18,6 +21,8 @@ __all__ = [
     "FixedProbabilities",
     "Precomputed",
     "Product",
+    "Pseudotime",
+    "RealTime",
     "Scaled",
     "Sum",
     "TransitionFunction",
@@ -26,4 +31,6 @@ __all__ = [
     "evaluate_logits",
     "evaluate_velocity",
     "fix_logits",
+    "in_parts",
+    "strength_order",
 ]

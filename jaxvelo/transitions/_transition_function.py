@@ -28,7 +28,15 @@ class TransitionFunction(PositiveSums, eqx.Module):
     (``a * b``; element by element, rows normalised). The result is a transition function again. A weight may be an
     array with one value for each cell. ``a / 2`` is ``0.5 * a``, and ``sum`` adds a list of transition functions. There
     is no difference of them: weights are positive.
+
+    Attributes
+    ----------
+    free
+        Names of the leaves that a fit may move freely, each a number or ``None``; a name that starts with ``log_`` or
+        ``logit_`` says what it is the logarithm or the logit of.
     """
+
+    free: ClassVar[tuple[str, ...]] = ()
 
     # NumPy's arrays must leave `weights * transition_function` to this class.
     __array_ufunc__ = None

@@ -9,8 +9,8 @@ import scipy.stats as st
 from hypothesis import given, settings
 from hypothesis import strategies as hs
 
+from jaxvelo.annotated.q_values import q_values
 from jaxvelo.estimators import _lineage_drivers as drivers
-from jaxvelo.estimators._q_values import q_values
 
 pytestmark = pytest.mark.any_precision
 

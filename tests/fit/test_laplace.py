@@ -102,7 +102,7 @@ def test_readable_estimates_and_their_errors():
     problem = simulated(0)
     best = fitted(problem)
     covariance, _ = laplace_covariance(problem, best, EVERYONE)
-    (scale_error,), (weight_error,) = standard_errors(problem, best, covariance)
+    (scale_error,), (weight_error,), _ = standard_errors(problem, best, covariance)
     (scale,), (weights,) = problem.parametrization.scales(best), problem.parametrization.weights(best)
     assert abs(float(scale) - SCALE) < 4 * float(scale_error) < 2
     assert weight_error.shape == (2,)
@@ -179,7 +179,7 @@ def test_a_flat_direction_has_no_covariance(scale):
     assert np.max(np.asarray(eigenvalues)) > 100
     assert np.min(np.abs(np.asarray(eigenvalues))) < 1e-5 * np.max(np.asarray(eigenvalues))
     assert np.all(np.isnan(np.asarray(covariance)))
-    (scale_error,), (weight_errors,) = standard_errors(problem, start, covariance)
+    (scale_error,), (weight_errors,), _ = standard_errors(problem, start, covariance)
     assert np.isnan(float(scale_error))
     assert np.all(np.isnan(np.asarray(weight_errors)))
     # A prior is all that is known of it.

@@ -89,7 +89,7 @@ class TestStarts:
 BAD = {
     "no kernel": ({"kernel": 3}, TypeError, "Expected a kernel, found `int`"),
     "no objective": ({"objective": np.mean}, TypeError, "Wrap a function of the transition matrix"),
-    "unknown name": ({"train": ["scales"]}, ValueError, r"\('scale', 'weights', 'gene_weights'\), found \['scales'\]"),
+    "unknown name": ({"train": ["scales"]}, ValueError, r"'weights', 'numbers', 'gene_weights'\), found \['scales'\]"),
     "nothing": ({"train": []}, ValueError, "found none"),
     "nothing wished": ({"train": {"scale": False}}, ValueError, "found none"),
     "unknown penalty": ({"train": {"gene_weights": "ridge"}}, ValueError, "'near_one', 'sparse'.*found `'ridge'`"),

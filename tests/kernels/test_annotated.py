@@ -347,7 +347,7 @@ def test_cellrank_combination(cells, matrix, tmp_path, backward):
 
 def test_cellrank_other_kernels(cells, matrix):
     """Kernels that we have not are matrices, whatever their arguments are called."""
-    init = {"time_key": "pseudotime", "conn_key": "connectivities", "backward": False}
+    init = {"clone_key": "clone", "conn_key": "connectivities", "backward": False}
     written_by_cellrank(cells, "T_fwd", matrix, {"scheme": "hard"}, init)
     assert type(from_adata(cells, "T_fwd")) is PrecomputedKernel
     written_by_cellrank(cells, "T_fwd", matrix, {"origin": "array"}, {"obsp_key": "T_fwd", "backward": None})

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import scipy.stats as st
 
-from jaxvelo.estimators._lineage_priming import find_lineage_priming, lineage_priming
+from jaxvelo.annotated.lineage_priming import find_lineage_priming, lineage_priming
 
 pytestmark = pytest.mark.any_precision
 

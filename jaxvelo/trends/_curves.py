@@ -1,0 +1,79 @@
+"""Curves at any times: their values, slopes, and how sure both are."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import ndtri
+
+from jaxvelo.trends._basis import spline_basis
+from jaxvelo.trends._sums import FARTHEST
+
+
+class Curve(NamedTuple):
+    """Curves of genes at some times, with pointwise bands.
+
+    Attributes
+    ----------
+    values, lower, upper
+        Expected expression, and its band.
+    slope, slope_lower, slope_upper
+        Its derivative with respect to the time, and the band of that.
+    """
+
+    values: Float[np.ndarray, "genes times"]
+    lower: Float[np.ndarray, "genes times"]
+    upper: Float[np.ndarray, "genes times"]
+    slope: Float[np.ndarray, "genes times"]
+    slope_lower: Float[np.ndarray, "genes times"]
+    slope_upper: Float[np.ndarray, "genes times"]
+
+
+def evaluate_trends(
+    coefficients: Float[np.ndarray, "genes n_knots"],
+    covariances: Float[np.ndarray, "genes n_knots n_knots"],
+    times: Float[np.ndarray, " times"],
+    time_range: tuple[float, float],
+    *,
+    spline_order: int = 3,
+    counts: bool = False,
+    level: float = 0.95,
+) -> Curve:
+    r"""Evaluate the curves of one lineage, as they cover the truth at a share ``level`` of the times.
+
+    Bands of counts are made for the logarithm; the slope :math:`\mu f'` has the standard error of
+    :math:`\mu (B' + f' B) \beta`.
+
+    Parameters
+    ----------
+    coefficients, covariances
+        Of one curve of each gene; see :class:`TrendFit`.
+    times
+        Times within the range.
+    time_range
+        First and last time of the curve.
+    spline_order
+        Order of the splines.
+    counts
+        Whether the coefficients give logarithms of expected counts.
+    level
+        Level of the bands.
+    """
+    low, high = time_range
+    place, n_knots = (np.asarray(times, float) - low) / (high - low), coefficients.shape[1]
+    basis = np.asarray(spline_basis(place, n_knots, spline_order, xp=np))
+    change = np.asarray(spline_basis(place, n_knots, spline_order, 1, xp=np)) / (high - low)
+    value, slope = coefficients @ basis.T, coefficients @ change.T
+    width = ndtri((1 + level) / 2)
+    error = width * _errors(basis[None], covariances)
+    if not counts:
+        slope_error = width * _errors(change[None], covariances)
+        return Curve(value, value - error, value + error, slope, slope - slope_error, slope + slope_error)
+    mean, error = np.exp(value), np.minimum(error, FARTHEST)  # a band that says nothing is finite
+    slope_error = width * mean * _errors(change[None] + slope[..., None] * basis[None], covariances)
+    slope = mean * slope
+    return Curve(mean, np.exp(value - error), np.exp(value + error), slope, slope - slope_error, slope + slope_error)
+
+
+def _errors(rows: Float[np.ndarray, "genes_or_1 times n_knots"], covariances: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.maximum(((rows @ covariances) * rows).sum(-1), 0))

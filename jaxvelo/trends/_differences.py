@@ -1,0 +1,111 @@
+"""Whether genes that have one curve along the time have another one for some of the cells."""
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float
+
+from jaxvelo.trends._basis import difference_penalty, spline_basis
+from jaxvelo.trends._penalized_fit import Distribution, best_constants, is_absent, iterate, prepare
+from jaxvelo.trends._score_test import score_test
+from jaxvelo.trends._smoothness import directions
+from jaxvelo.trends._sums import genes_at_a_time
+
+LEAST_VARIANCE = 1e-10
+"""Of shares beside their mean; less is rounding."""
+
+
+def difference_test(
+    values: np.ndarray | sp.csr_matrix | sp.csr_array,
+    times: Float[np.ndarray, " cells"],
+    weights: Float[np.ndarray, "cells tests"],
+    shares: Float[np.ndarray, "cells tests"],
+    ranges: Float[np.ndarray, "tests 2"],
+    *,
+    n_knots: int = 10,
+    spline_order: int = 3,
+    distribution: Distribution = "normal",
+    size_factors: Float[np.ndarray, " cells"] | None = None,
+    max_iter: int = 50,
+) -> tuple[Float[np.ndarray, "tests genes"], Float[np.ndarray, "tests genes"]]:
+    r"""Test whether expression at a time depends on a share that cells have, beside the time.
+
+    At the hypothesis of one curve :math:`f`, with residuals :math:`r_i`, the score of a second curve in the cells'
+    shares :math:`p_i` is
+
+    .. math:: U = \sum_i w_i (p_i - \bar p(t_i))\, r_i\, B_i,
+
+    where :math:`\bar p` is the mean share at a time, a spline too: errors of either curve matter in second order only
+    (Shah & Peters 2020). See :func:`score_test` for its distribution.
+
+    Parameters
+    ----------
+    values, times, n_knots, spline_order, distribution, size_factors, max_iter
+        See :func:`fit_trends`.
+    weights
+        Weights of the cells in each test: of two lineages, the probability of ending in either; of conditions, that of
+        the lineage.
+    shares
+        What expression may depend on: of two lineages, the first one's share of that probability; of a condition, one
+        in its cells and zero in others.
+    ranges
+        First and last time of the cells in each test.
+
+    Returns
+    -------
+    The statistics and their p-values, NaN where no share differs from the mean at its time.
+    """
+    found = [
+        _test_genes(some, times, weights, shares, ranges, n_knots, spline_order, distribution, size_factors, max_iter)
+        for some in genes_at_a_time(values)
+    ]
+    statistics, p_values = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+    return statistics, p_values
+
+
+def _test_genes(
+    values, times, weights, shares, ranges, n_knots, spline_order, distribution, size_factors, max_iter
+) -> tuple[np.ndarray, np.ndarray]:
+    """Test some genes; see :func:`difference_test`."""
+    counts = distribution != "normal"
+    cells, places, weights, n_effective = prepare(
+        values, times, weights, ranges, size_factors, n_knots, spline_order, counts
+    )
+    penalty = difference_penalty(n_knots)
+    if counts:
+        start, sums = best_constants(cells, places, weights)
+    else:  # wherever it starts, it ends at once
+        start = np.zeros((weights.shape[0], values.shape[1], n_knots))
+        sums = cells.sums(places, weights, start, start[..., 0])
+    absent = is_absent(sums) & counts
+    found = iterate(
+        cells, places, weights, n_effective, start, sums, absent, "REML", None, distribution, max_iter, False
+    )
+    beside = np.stack(
+        [
+            _beside_mean(place, weight, share, n_knots, spline_order)
+            for place, weight, share in zip(places, weights, np.asarray(shares, float).T, strict=True)
+        ]
+    )
+    varies = (weights * beside**2).sum(1) > LEAST_VARIANCE * weights.sum(1)
+    scores = cells.sums(
+        places, np.where(varies[:, None], weights * beside, weights), found.coefficients, found.dispersion
+    )
+    results = []
+    for place, weight, of in zip(places, weights * beside**2, scores, strict=True):
+        basis = spline_basis(place, n_knots, spline_order, xp=np)
+        gram = (basis.T * weight) @ basis
+        # Where shares differ at a single time, they say nothing of a slope.
+        gram += (1e-8 * np.trace(gram) + np.finfo(float).tiny) * np.eye(n_knots)
+        results.append(score_test(directions(gram[None], penalty), of.score, of.meat))
+    absent |= ~varies[:, None]
+    statistics, p_values = (np.where(absent, np.nan, np.stack(of)) for of in zip(*results, strict=True))
+    return statistics, p_values
+
+
+def _beside_mean(place, weight, share, n_knots, spline_order) -> Float[np.ndarray, " cells"]:
+    """Shares less their mean at a cell's time."""
+    basis = spline_basis(place, n_knots, spline_order, xp=np)
+    gram = (basis.T * weight) @ basis
+    # So small a penalty decides nothing but where there are no cells.
+    ridge = 1e-8 * np.trace(gram) * (np.eye(n_knots) + difference_penalty(n_knots))
+    return share - basis @ np.linalg.solve(gram + ridge, (basis.T * weight) @ share)
