@@ -139,11 +139,16 @@ def test_what_are_no_counts_is_refused(counts, case, place):
     assert counts.n_vars == 30
 
 
-def test_lazy_arrays_are_refused_with_the_remedy(counts):
+def test_genes_of_lazy_arrays_are_filtered_as_those_in_memory(counts, tmp_path, monkeypatch):
     da = pytest.importorskip("dask.array", reason="only where dask is there")
-    counts.layers["spliced"] = da.from_array(counts.layers["spliced"])
-    with pytest.raises(ValueError, match=r"layers\['spliced'\]` in memory.*to_memory\(\)"):
-        jv.pp.filter_genes(counts)
+    lazy = counts.copy()
+    lazy.layers["spliced"] = da.from_array(lazy.layers["spliced"])
+    monkeypatch.setattr(jv.settings, "layerdir", tmp_path)
+    for adata in (counts, lazy):
+        jv.pp.filter_genes(adata, min_shared_counts=20)
+    assert 0 < counts.n_vars < 30
+    assert list(lazy.var_names) == list(counts.var_names)
+    np.testing.assert_array_equal(np.asarray(lazy.layers["spliced"]), np.asarray(counts.layers["spliced"]))
 
 
 def test_something_else_than_anndata_is_refused(counts):
