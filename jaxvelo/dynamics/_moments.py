@@ -14,8 +14,9 @@ from jaxvelo.graph._threads import n_workers, worker_threads
 
 # Numbers of dense counts at a time: half a gigabyte.
 MOST_NUMBERS = 1 << 27
-# Rows at a time: their neighbours' counts stay in the cache. Where there are less, all of them do.
-ROWS = 1024
+# Rows at a time: their neighbours' counts stay in the cache. Where there are less, all of them do. The results of more
+# rows are so large that the system gives and takes their memory each time.
+ROWS = 256
 
 Matrix = np.ndarray | sp.spmatrix | sp.sparray
 
@@ -120,6 +121,10 @@ def second_moments(
 
 
 def _dense(counts: Matrix) -> np.ndarray:
-    """Return a dense array of floating type, not of half precision: products of small types would overflow."""
+    """Return a dense array of floating type, not of half precision: products of small types would overflow.
+
+    Its rows are one after another: of others, SciPy makes a copy for each product.
+    """
     dense: np.ndarray = np.asarray(counts) if isinstance(counts, np.ndarray) else counts.toarray()
-    return dense if dense.dtype.kind == "f" and dense.dtype.itemsize > 2 else dense.astype(np.float32)
+    is_wide = dense.dtype.kind == "f" and dense.dtype.itemsize > 2
+    return np.ascontiguousarray(dense, dtype=None if is_wide else np.float32)

@@ -93,3 +93,18 @@ def test_many_cells_are_taken_some_at_a_time(monkeypatch):
     some = np.array([3, 4, 20, 41])
     np.testing.assert_array_equal(first_moments(weights[some], s, np.array([2, 0, 3, 1])), expected[0][some])
     assert first_moments(weights[:0], s).shape == (0, 9)
+
+
+@pytest.mark.any_precision
+@pytest.mark.parametrize("form", [np.asarray, np.asfortranarray, sp.csr_matrix, sp.csc_matrix])
+def test_no_piece_of_a_product_copies_all_counts(monkeypatch, form):
+    """As SciPy does where the rows of the dense factor are not one after another."""
+    given = []
+    product = sp.csr_matrix.__matmul__
+    monkeypatch.setattr(sp.csr_matrix, "__matmul__", lambda w, x: given.append(x) or product(w, x))
+    monkeypatch.setattr(_moments, "ROWS", 7)
+    monkeypatch.setattr(_moments, "MOST_NUMBERS", 50 * 64)  # genes are taken some at a time
+    counts = np.random.default_rng(0).poisson(0.5, (50, 150)).astype(np.float32)
+    first_moments(neighborhood_weights(sp.identity(50, format="csr")), form(counts))
+    assert len(given) == 8 * 3
+    assert all(x.flags.c_contiguous for x in given)
