@@ -179,7 +179,7 @@ class FeatureReader:
     ):
         self._dtype, self._n_genes, self._pad = dtype, len(columns), pad
         self._x, self._v = (
-            GatheredRows(array, place, dtype, columns, check, piece)
+            GatheredRows(array, place, dtype, None if len(columns) == array.shape[1] else columns, check, piece)
             for array, place, check in zip(arrays, places, (self._check_expression, self._in_type), strict=True)
         )
         self._x_place = places[0]

@@ -194,6 +194,8 @@ class VelocityKernel(NeighborKernel):
             function = None if isinstance(similarity, str) else similarity
             velocity, pad = self._transition_function(params, function), _may_pad(params)
             if isinstance(self._data, FeaturesInBlocks):
+                # Large layers in memory are not padded in one piece either.
+                pad = pad and self._data.on_disk
                 values, logits, scale = self._evaluate_in_blocks(self._data, velocity, pad, key, memory_limit)
             else:
                 features = self._data.features(pad, self.graph, shared=True)

@@ -11,6 +11,7 @@ from anndata import AnnData
 
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.configuration import logger
+from jaxvelo.reading._aligned import is_with_large_matrices, read_aligned
 from jaxvelo.reading._backed import read_backed
 from jaxvelo.reading._conversion import about_folder, about_hdf5, about_other, about_zarr, about_zip
 from jaxvelo.reading._layer_names import could_be_counts, find_counts
@@ -113,7 +114,12 @@ def _read_hdf5(path: Path, backed: bool) -> AnnData:
     try:
         if backed:
             return read_backed(h5py.File(path, "r"))
-        return read_loom(path) if is_loom else anndata.io.read_h5ad(path)
+        if is_loom:
+            return read_loom(path)
+        with h5py.File(path) as file:
+            if is_with_large_matrices(file):
+                return read_aligned(file)
+        return anndata.io.read_h5ad(path)
     except ImportError:
         raise
     except Exception as error:  # h5py, anndata and loompy raise of many kinds for damaged files
@@ -164,7 +170,9 @@ def _read_zarr(path: Path, open_group, backed: bool) -> AnnData:
             path,
         )
     try:
-        return read_backed(group) if backed else anndata.io.read_zarr(group)
+        if backed:
+            return read_backed(group)
+        return read_aligned(group) if is_with_large_matrices(group) else anndata.io.read_zarr(group)
     except Exception as error:
         raise _damaged(path, error) from error
 

@@ -168,7 +168,6 @@ class _Stream:
             if self._n_bytes(len(block.own), len(block.gathered)) <= self._budget or not rest
         ]
         local = LocalGraphs(self._graph, [*fits, *rest])
-        n_velocities = local.n_gathered if self._all_velocities else local.n_own
         n_buckets = len(self._graph.columns)
         results: list[list[np.ndarray]] = []
 
@@ -183,14 +182,16 @@ class _Stream:
             put_back(found, local.places(block))
 
         def read(block: RowBlock) -> Features:
-            return jax.device_put(self._read(block, local.n_gathered, n_velocities))
+            shape = local.shape(block)
+            n_velocities = shape.n_gathered if self._all_velocities else shape.n_own
+            return jax.device_put(self._read(block, shape.n_gathered, n_velocities))
 
         for block, features in read_ahead(read, rest):
             pattern, places = local.pattern(block)
-            here = [local.of_block(values, places) for values in of_slots]
+            here = [local.of_block(block, values, places) for values in of_slots]
             number = of_cells
             if of_cells is not None and of_cells.ndim:
-                number = np.ones(local.n_gathered, of_cells.dtype)
+                number = np.ones(local.shape(block).n_gathered, of_cells.dtype)
                 number[: len(block.own) + len(block.others)] = of_cells[block.gathered]
             arrays = jax.tree.leaves(program(*jax.device_put((pattern, features, number, *here))))
             found = [

@@ -75,6 +75,29 @@ def test_rows_and_columns_are_those_of_the_matrix(values, form, tmp_path):
         np.testing.assert_array_equal(found, values[np.ix_(cells, [1, 2, 6])].astype(float))
 
 
+@pytest.mark.parametrize("columns", [None, np.array([1, 2, 6])])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_padding", [0, 3])
+def test_rows_of_a_matrix_in_memory_come_checked_and_in_the_type(values, columns, dtype, n_padding):
+    values = values.astype(np.float32)
+    expected = values if columns is None else values[:, columns]
+    seen = []
+
+    def check(piece):
+        seen.append(piece.copy())
+        return piece.astype(dtype, copy=False)
+
+    rows = GatheredRows(values, "X", dtype, columns, check, piece=300)
+    cells = np.array([5, 9, 1, 30, 31, 2, 7])
+    into = np.full((8, expected.shape[1] + n_padding), -1, dtype)
+    assert rows.read(cells, into) is into
+    np.testing.assert_array_equal(into[:7, : expected.shape[1]], expected[cells])
+    np.testing.assert_array_equal(np.concatenate(seen), expected[cells])
+    assert len(seen) > 1
+    assert (into[7:] == -1).all()
+    assert (into[:, expected.shape[1] :] == -1).all()
+
+
 def test_rows_of_the_block_before_are_not_read_again(values):
     class Counted:
         shape, dtype, asked = values.shape, values.dtype, 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from jaxvelo.graph import NeighborGraph
+from jaxvelo.graph import NeighborGraph, _row_blocks
 from jaxvelo.graph._row_blocks import BudgetTooSmall, LocalGraphs, near_order, read_ahead, row_blocks
 
 pytestmark = pytest.mark.any_precision
@@ -70,19 +70,27 @@ def test_a_budget_for_less_than_a_cell_says_what_is_needed():
     assert len(list(row_blocks(graph, np.arange(300), n_rows, error.value.needed))) >= 290
 
 
-def test_rows_of_local_graphs_are_those_of_the_graph():
+@pytest.mark.parametrize(("many_blocks", "n_shapes"), [(100, 1), (1, 3)])
+def test_rows_of_local_graphs_are_those_of_the_graph(many_blocks, n_shapes, monkeypatch):
+    monkeypatch.setattr(_row_blocks, "MANY_BLOCKS", many_blocks)
     csr = shuffled_ring(90).tolil()
     csr[3, :40] = 1  # a hub, in a bucket of its own
     csr = csr.tocsr()
     graph = NeighborGraph.from_csr(csr)
-    blocks = list(row_blocks(csr, near_order(csr), n_rows, 70))
+    order = near_order(csr)
+    blocks = [next(row_blocks(csr, order, n_rows, 110))]  # a large one, then smaller ones
+    blocks += row_blocks(csr, order, n_rows, 60, blocks[0].end)
     local = LocalGraphs(graph, blocks)
     values = [np.asarray(of_bucket) for of_bucket in graph.edges["connectivities"].values]
     back, shapes, degrees = local.empty(values[0].dtype), set(), np.zeros(90, dtype=int)
     for block in blocks:
         pattern, places = local.pattern(block)
-        here = local.of_block(values, places)
-        shapes.add(tuple(columns.shape for columns in pattern.columns))
+        here = local.of_block(block, values, places)
+        shape = local.shape(block)
+        assert shape.n_own >= len(block.own)
+        assert shape.n_gathered >= len(block.gathered)
+        assert shape.n_rows == tuple(map(len, pattern.rows))
+        shapes.add(shape)
         for rows, columns, mask, of_bucket in zip(pattern.rows, pattern.columns, pattern.mask, here, strict=True):
             cells, others = block.gathered[rows], block.gathered[columns]
             for row in np.flatnonzero(mask.any(axis=1)):
@@ -91,10 +99,25 @@ def test_rows_of_local_graphs_are_those_of_the_graph():
                 degrees[cells[row]] += mask[row].sum()
         local.put_back(back, here, places)
     assert len(blocks) > 3
-    assert len(shapes) == 1
+    assert len(shapes) == n_shapes
     np.testing.assert_array_equal(degrees, np.diff(csr.indptr))
     for found, expected in zip(back, values, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([64] * 3, [0] * 3),
+        ([64] + [33] * 40 + [32] * 16, [0] * 41 + [1] * 16),
+        ([64] + [32] * 15, [0] * 16),
+        ([64] + [30] * 10 + [8] * 5, [0] * 16),  # ten and five are too few for a program of their own
+        ([64] + [30] * 10 + [8] * 20 + [1] * 20, [0] + [0] * 10 + [2] * 40),
+        ([64] + [30] * 10 + [16] * 6, [0] + [1] * 16),  # a quarter goes with the halves, of which there are enough then
+    ],
+)
+def test_smaller_blocks_have_smaller_shapes_if_there_are_many(sizes, expected):
+    np.testing.assert_array_equal(_row_blocks._halvings(np.array(sizes)), expected)
 
 
 def test_reading_is_one_item_ahead_and_keeps_nothing():

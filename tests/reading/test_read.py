@@ -20,7 +20,8 @@ import scipy.sparse as sp
 import zarr
 
 import jaxvelo as jv
-from jaxvelo.reading import find_counts
+from jaxvelo.graph._aligned import is_aligned
+from jaxvelo.reading import _aligned, find_counts
 
 pytestmark = pytest.mark.any_precision
 
@@ -86,6 +87,37 @@ def test_zarr(counts, tmp_path, version, form):
             if file.is_file():
                 archive.write(file, file.relative_to(root))
     assert_same(jv.read(tmp_path / "cells.zarr.zip"), counts)
+
+
+@pytest.mark.parametrize("form", ["h5ad", "h5ad in chunks", "zarr"])
+def test_large_matrices_are_as_jax_takes_them(counts, tmp_path, form, monkeypatch):
+    monkeypatch.setattr(_aligned, "LARGE", 12 * 7 * 4)
+    monkeypatch.setattr(_aligned, "PIECE", 100)
+    counts.layers["Ms"] = np.random.default_rng(1).random((12, 7), dtype=np.float32)
+    counts.layers["rank"] = np.arange(84).reshape(12, 7)
+    counts.layers["small"] = counts.layers["Ms"].astype(np.float16)
+    counts.uns["of"] = {"clusters": np.arange(3)}
+    counts.obsm["X_pca"], counts.raw = np.ones((12, 2)), counts
+    path = tmp_path / "cells"
+    if form == "zarr":
+        write_zarr(counts, path, 3)
+    else:
+        counts.write_h5ad(path, **({"compression": "gzip"} if form == "h5ad in chunks" else {}))
+    found, plain = jv.read(path), (ad.io.read_zarr if form == "zarr" else ad.io.read_h5ad)(path)
+    for name in ("Ms", "rank"):
+        assert is_aligned(found.layers[name])
+    for name in counts.layers:
+        np.testing.assert_array_equal(dense(found.layers[name]), dense(counts.layers[name]))
+        assert type(found.layers[name]) is type(plain.layers[name])
+        assert found.layers[name].dtype == plain.layers[name].dtype
+    assert_same(found, counts)
+    np.testing.assert_array_equal(dense(found.raw.X), dense(counts.raw.X))
+    pd.testing.assert_frame_equal(found.obs, plain.obs)
+    assert list(found.uns) == list(plain.uns)
+    np.testing.assert_array_equal(found.obsm["X_pca"], 1)
+    before = found.layers["Ms"].copy()
+    found.layers["Ms"][0] = -1  # the file is what it was
+    np.testing.assert_array_equal(jv.read(path).layers["Ms"], before)
 
 
 def write_loom(path, layers, genes, cells):
