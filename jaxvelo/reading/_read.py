@@ -11,9 +11,9 @@ from anndata import AnnData
 
 from jaxvelo.annotated.arguments import listed
 from jaxvelo.configuration import logger
-from jaxvelo.reading._aligned import is_with_large_matrices, read_aligned
 from jaxvelo.reading._backed import read_backed
 from jaxvelo.reading._conversion import about_folder, about_hdf5, about_other, about_zarr, about_zip
+from jaxvelo.reading._large_matrices import is_with_large_matrices, read_aligned
 from jaxvelo.reading._layer_names import could_be_counts, find_counts
 from jaxvelo.reading._loom import read_loom
 

@@ -21,7 +21,7 @@ import zarr
 
 import jaxvelo as jv
 from jaxvelo.graph._aligned import is_aligned
-from jaxvelo.reading import _aligned, find_counts
+from jaxvelo.reading import _large_matrices, find_counts
 
 pytestmark = pytest.mark.any_precision
 
@@ -91,8 +91,8 @@ def test_zarr(counts, tmp_path, version, form):
 
 @pytest.mark.parametrize("form", ["h5ad", "h5ad in chunks", "zarr"])
 def test_large_matrices_are_as_jax_takes_them(counts, tmp_path, form, monkeypatch):
-    monkeypatch.setattr(_aligned, "LARGE", 12 * 7 * 4)
-    monkeypatch.setattr(_aligned, "PIECE", 100)
+    monkeypatch.setattr(_large_matrices, "LARGE", 12 * 7 * 4)
+    monkeypatch.setattr(_large_matrices, "PIECE", 100)
     counts.layers["Ms"] = np.random.default_rng(1).random((12, 7), dtype=np.float32)
     counts.layers["rank"] = np.arange(84).reshape(12, 7)
     counts.layers["small"] = counts.layers["Ms"].astype(np.float16)
