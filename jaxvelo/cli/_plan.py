@@ -60,6 +60,7 @@ class Options:
     fates: bool = True
     out: Path | None = None
     seed: int = 0
+    report: bool = False
 
     @property
     def kernel_key(self) -> str:
