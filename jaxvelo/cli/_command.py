@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import jaxvelo
 from jaxvelo.cli._errors import BAD_INPUT, UNFORESEEN, StepError, described, is_foreseen, message_of
+from jaxvelo.cli._interrupts import one_interrupt
 from jaxvelo.configuration import format_seconds, logger, settings
 
 _RUN_DESCRIPTION = """\
@@ -73,11 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(finished.code or 0)
     start = time.perf_counter()
     written: list[Path] = []
-    with _log_on(sys.stdout, arguments.verbosity):
+    with one_interrupt(), _log_on(sys.stdout, arguments.verbosity):
         try:
             _run(arguments, written)
         except KeyboardInterrupt:
-            sys.stderr.write(f"jaxvelo {arguments.command}: interrupted{_so_far(written)}\n")
+            sys.stderr.write(f"jaxvelo {arguments.command}: interrupted.{_so_far(written)}\n")
             return 130
         except Exception as error:
             return _report_error(error, arguments, written)

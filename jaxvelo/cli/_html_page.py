@@ -23,7 +23,7 @@ _PAGE = Template("""\
 body { max-width: 52rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; color: #222;
   font: 16px/1.55 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
-img { max-width: 100%; height: auto; }
+img { max-width: 100%; max-height: 36rem; }
 table { border-collapse: collapse; font-size: 0.9rem; display: block; overflow-x: auto; }
 th, td { padding: 0.25rem 0.75rem 0.25rem 0; border-bottom: 1px solid #e5e5e5; text-align: left; vertical-align: top; }
 code { background: #f3f3f3; padding: 0.1em 0.25em; border-radius: 3px; overflow-wrap: anywhere; }
