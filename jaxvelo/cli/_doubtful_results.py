@@ -68,11 +68,12 @@ def _of_velocities(account: Account) -> Iterator[str]:
                 "whether both layers are what their names say, and how the reads were counted."
             )
     velocity = next(kernel for kernel in account.kernel.kernels if isinstance(kernel, VelocityKernel))
-    found_v = velocity.features[velocity.features_name].v[: adata.n_obs]
-    n_genes = found_v.shape[1]
+    v = np.asarray(velocity.features[velocity.features_name].v)[: adata.n_obs]
+    v = v[:, v.any(axis=0)]  # the others say nothing; some are there to fill the rows
+    n_genes = v.shape[1]
     if n_genes < FEW_GENES:
         yield f"Velocities are of {n_genes} genes only: each of them has much weight in all that follows."
-    coherence = float(np.mean(velocity_coherence(velocity.graph, jnp.asarray(found_v))[1]))
+    coherence = float(np.mean(velocity_coherence(velocity.graph, jnp.asarray(v))[1]))
     if coherence < INCOHERENT:
         yield (
             f"Velocities of neighbouring cells agree little: their mean correlation is {coherence:.2f}. Arrows average "

@@ -106,17 +106,20 @@ def test_an_interrupt_that_is_lost_comes_again():
         os.kill(os.getpid(), signal.SIGINT)
         sum(range(1000))
 
+    def lose_one_and_go_on():
+        cell = Cell()
+        reference = weakref.ref(cell, callback)
+        del cell
+        gc.collect()
+        assert reference() is None
+        for _ in range(1000):
+            time.sleep(0.01)
+
     known = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt), one_interrupt():
-            cell = Cell()
-            reference = weakref.ref(cell, callback)
-            del cell
-            gc.collect()
-            assert reference() is None
-            for _ in range(1000):
-                time.sleep(0.01)
+            lose_one_and_go_on()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         signal.signal(signal.SIGINT, signal.default_int_handler)
         with one_interrupt():
