@@ -37,6 +37,7 @@ class Group:
 
 GROUPS = {
     "growth": Group("From counts to fates as the cells grow", peers="optional", figure=True),
+    "large_kernel": Group("The velocity kernel of a million cells, in memory"),
     "neighbors": Group("Neighbours", peers="optional", numbers=False),
     "kernels": Group("Kernels, walks and projection", peers="required"),
     "other_kernels": Group("Kernels without velocities", peers="optional"),
