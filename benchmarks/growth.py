@@ -9,10 +9,10 @@ Usage::
 ``DIR`` is a virtual environment with CellRank and scVelo. Cells are those of :func:`jaxvelo.datasets.simulate`, with 30
 neighbours; all genes are velocity genes. For each number of cells there is one process of ours and one of theirs, one
 after the other, which does one step after the other until it is done or its time is up. Times are those of first calls,
-with what is compiled; the load is the machine's average over the last 15 minutes. From ``--stream-from`` cells on, ours
-has counts and layers on disk, and computes the velocity kernel in memory, and the dynamical model of some genes on disk,
-in processes of their own: a million cells take 65 GB of the folder and 20 GiB of memory. ``--json`` keeps the numbers of
-cells that are not run.
+with what is compiled; the load is the machine's average over the last 15 minutes. From ``--stream-from`` cells on,
+ours has counts and layers on disk, and computes the velocity kernel in memory, and the dynamical model of some genes on
+disk, in processes of their own: a million cells take 65 GB of the folder and 20 GiB of memory. ``--json`` keeps the
+numbers of cells that are not run.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ Usage::
     python -m benchmarks.large_kernel [--cells 1000000] [--genes 2000] [--json FILE]
 
 Expression and velocity are random numbers, which cost what others do, and lie where JAX takes them as they are, as
-moments, velocities and the layers of :func:`jaxvelo.read` do. Cells are on four branches with noise in 12 dimensions, with
-30 neighbours each (:mod:`faiss`). One process makes them and computes the kernel, first call, compiling included; its
-memory counts with everything in it. A million cells take 21 GB.
+moments, velocities and the layers of :func:`jaxvelo.read` do. Cells are on four branches with noise in 12 dimensions,
+with 30 neighbours each (:mod:`faiss`). One process makes them and computes the kernel, first call, compiling included;
+its memory counts with everything in it. A million cells take 21 GB.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from benchmarks.step_costs import step
 from jaxvelo.graph._aligned import empty_aligned
 
 PIECE, N_FITTED = 1 << 28, 64
+_TIMES = 10
 
 
 def read(folder: str, keys: tuple[str, ...], in_memory: bool) -> anndata.AnnData:
@@ -93,9 +94,6 @@ def copied_per_second() -> float:
     for thread in copies:
         thread.join()
     return n_threads * _TIMES * 2 * PIECE / (time.perf_counter() - start)
-
-
-_TIMES = 10
 
 
 def _copy(source: np.ndarray, target: np.ndarray) -> None:
