@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 MIN_CELLS, MIN_GENES = 10, 2
 N_TOP_GENES = 2000
 VELOCITY = "velocity"
-# What a fit of the dynamical model must have left for velocities to be computed from it.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -320,7 +320,7 @@ def _draw_violins(
 ) -> None:
     if cluster_key is None:
         cells = fates.values[of.codes >= 0]
-        panels = [(f"{ALL}" if title is None else title, list(cells.T), fates.names, shades)]
+        panels = [(ALL if title is None else title, list(cells.T), fates.names, shades)]
     else:
         panels = [
             (
