@@ -233,7 +233,8 @@ class RealTimeKernel(Kernel):
                 within = uniform_within(times, last)
             else:
                 within = similarities_within(self.adata, times, sorted({*(mixed or ()), last}), conn_kwargs)
-            self._take(transport, within, params)
+            self._put_on_graph(transport, within)
+            self._mix(transport, within, params)
         return self
 
     def compute_couplings(
@@ -319,11 +320,6 @@ class RealTimeKernel(Kernel):
         chosen = {self._times.find(name) for name in self_transitions}
         return frozenset(chosen & {source for source, _ in self._pairs})
 
-    def _take(self, transport: sp.csr_matrix, within: sp.csr_matrix, params: dict[str, Any]) -> None:
-        """Take the two parts of the transition matrix, and compute it."""
-        self._put_on_graph(transport, within)
-        self._mix(transport, within, params)
-
     def _mix(self, transport: sp.csr_matrix, within: sp.csr_matrix, params: dict[str, Any]) -> None:
         """Compute the transition matrix on the host: each threshold makes another pattern, which would be compiled."""
         weight = 0.5 if params["conn_weight"] is None else params["conn_weight"]
@@ -350,13 +346,10 @@ class RealTimeKernel(Kernel):
     @property
     def transition_function(self) -> RealTime:
         """The pure transition function with the parameters in use."""
-        return self._transition_function(self.params)
-
-    def _transition_function(self, params: Mapping[str, Any]) -> RealTime:
         if self._names is None:
             raise RuntimeError("Compute transition matrix first as `.compute_transition_matrix()`.")
         transport, within = self._names
-        return RealTime(params.get("conn_weight"), transport=transport, within=within)
+        return RealTime(self.params.get("conn_weight"), transport=transport, within=within)
 
     def with_numbers(self, numbers: Mapping[str, float]) -> Self:
         """Return a copy with another ``conn_weight``, computed."""
