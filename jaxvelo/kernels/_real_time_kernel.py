@@ -17,6 +17,7 @@ from anndata import AnnData
 from jaxvelo.annotated.arguments import is_number
 from jaxvelo.annotated.arrays import read_representation
 from jaxvelo.annotated.checksums import checksum
+from jaxvelo.annotated.clones import read_clones
 from jaxvelo.annotated.entries import read_numbers, require_anndata
 from jaxvelo.configuration import timed
 from jaxvelo.kernels._couplings import (
@@ -31,7 +32,7 @@ from jaxvelo.kernels._graph_data import GraphData, normalize_rows
 from jaxvelo.kernels._kernel import Kernel
 from jaxvelo.kernels._steps_within_times import identity_within, similarities_within, uniform_within
 from jaxvelo.kernels._time_points import read_time_points
-from jaxvelo.kernels._transport import TimePair, best_on_clones, read_clones, transported
+from jaxvelo.kernels._transport import TimePair, best_on_clones, transported
 from jaxvelo.transitions import RealTime
 
 POLICIES = ("sequential", "triu")
