@@ -178,7 +178,7 @@ def aggregate_fate_probabilities(
         of.names,
         np.array([np.median(embedding.positions[inside & (of.codes == k)], axis=0) for k in range(n_clusters)]),
         np.bincount(of.codes[of.codes >= 0], minlength=n_clusters),
-        cluster_connectivities(neighbors, of.all_codes, of.n_all)[np.ix_(of.chosen, of.chosen)],
+        cluster_connectivities(neighbors, of.groups.codes, len(of.groups.names))[np.ix_(of.chosen, of.chosen)],
     )
 
     def behind(ax: Any) -> None:
@@ -196,8 +196,7 @@ def aggregate_fate_probabilities(
         ax = canvas.ax
         behind(ax)
         rest = np.maximum(1 - of.mean.sum(axis=1), 0) if n_fates < len(everything.names) else np.zeros(n_clusters)
-        pies = [(np.append(mean, left), [*shades, REST]) for mean, left in zip(of.mean, rest, strict=True)]
-        graph.draw(ax, pies, threshold)
+        graph.draw(ax, [*shades, REST], threshold, np.column_stack([of.mean, rest]))
         _without_axes(ax, str(cluster_key) if title is None else title)
         if place.kind not in ("none", "data"):
             named = Categorical("fates", np.arange(n_fates), fates.names, shades, missing="")
@@ -221,7 +220,7 @@ class _Aggregated:
         Cluster of each cell whose fates are known, -1 for all others.
     mean, error
         Mean over the cells of a cluster, and its standard error, clusters by fates.
-    groups, all_codes, n_all, chosen
+    groups, chosen
         All clusters, and which of them are drawn.
     """
 
@@ -231,8 +230,6 @@ class _Aggregated:
     mean: Float[np.ndarray, "clusters fates"]
     error: Float[np.ndarray, "clusters fates"]
     groups: Categorical
-    all_codes: Int[np.ndarray, " cells"]
-    n_all: int
     chosen: list[int]
 
 
@@ -265,8 +262,6 @@ def _aggregated(adata: "AnnData", fates: Memberships, cluster_key: str | None, c
         mean=mean,
         error=deviation / np.sqrt(counts[chosen])[:, None],
         groups=groups,
-        all_codes=groups.codes,
-        n_all=len(groups.names),
         chosen=chosen,
     )
 
@@ -428,7 +423,7 @@ def _draw_graphs(
     scale = ScalarMappable(Normalize(float(mean.min()), float(mean.max())), cmap)
     for ax, name, values in zip(axes, fates, mean.T, strict=True):
         behind(ax)
-        graph.draw(ax, [tuple(map(float, color)) for color in scale.to_rgba(values)], threshold)
+        graph.draw(ax, scale.to_rgba(values), threshold)
         _without_axes(ax, f"{towards} {name}" if title is None else title)
     if cbar:
         draw_color_bar(scale, axes if len(axes) > 1 else axes[0], label="fate probability", shrink=0.7)
