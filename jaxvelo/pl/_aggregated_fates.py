@@ -151,14 +151,14 @@ def aggregate_fate_probabilities(
         canvas = _panels(sheet, n_clusters, ncols, max(2.0, 0.4 * n_fates + 1.0), "clusters")
         with canvas:
             _draw_bars(canvas.axes, of, fates.names, shades, sharey, xrot, title)
-            return _finished(canvas)
+            return canvas.finish(listed=True)
     if mode == "violin":
         width = 0.4 * (n_clusters if cluster_key is not None else n_fates) + 1.4
         n_panels = n_fates if cluster_key is not None else 1
         canvas = _panels(sheet, n_panels, ncols, max(2.6, width), "lineages")
         with canvas:
             _draw_violins(canvas.axes, of, fates, shades, cluster_key, sharey, xrot, towards, title)
-            return _finished(canvas)
+            return canvas.finish(listed=True)
     if mode in ("heatmap", "clustermap"):
         ordered = mode == "clustermap"
         canvas = Canvas(sheet.of_size(max(3.6, 0.62 * n_clusters + 1.8 + 0.9 * cbar), max(2.6, 0.5 * n_fates + 1.9)))
@@ -190,7 +190,7 @@ def aggregate_fate_probabilities(
         canvas = _panels(sheet, n_fates, ncols, 4.6, "lineages")
         with canvas:
             _draw_graphs(canvas.axes, graph, of.mean, fates.names, cmap, threshold, behind, cbar, towards, title)
-            return _finished(canvas)
+            return canvas.finish(listed=True)
     canvas = Canvas(sheet.of_size(7.2 if place.kind == "outside" else 6.2, 5.0))
     with canvas:
         ax = canvas.ax
@@ -277,11 +277,6 @@ def _panels(sheet: Sheet, n_panels: int, ncols: int | None, width: float, what: 
     if n_panels > 1 and sheet.ax is not None:
         raise ValueError(f"Expected one of the {what} for `ax`, found {n_panels}. Draw them one by one.")
     return Canvas(sheet, n_panels=n_panels, ncols=4 if ncols is None else ncols, default_size=(width, 3.4))
-
-
-def _finished(canvas: Canvas) -> Any:
-    """Finish a figure of several panels."""
-    return None if canvas.finish() is None else canvas.axes
 
 
 def _rotated(angle: float) -> dict[str, Any]:

@@ -107,8 +107,7 @@ def fit_fates(
             own = diverging if number % n_columns == n_columns - 1 else looks
             draw_cells(ax, embedding.positions, panel, own, size=size)
             dress(ax, embedding, looks, title)
-        done = canvas.finish()
-    return canvas.axes if done is not None else None
+        return canvas.finish(listed=True)
 
 
 def _truth(adata: "AnnData", key: str | None, names: list[str]) -> Float[np.ndarray, "cells fates"] | None:

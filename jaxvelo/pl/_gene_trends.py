@@ -169,8 +169,7 @@ def gene_trends(
         _draw_legend(canvas, trends, curves, colors, same_plot, lw, None if hide_cells else of_cells.shared)
         if title is not None:
             canvas.ax.figure.suptitle(title, color=INK, fontsize=text_size(13))
-        done = canvas.finish()
-    return canvas.axes if done is not None and len(panels) > 1 else done
+        return canvas.finish(listed=len(panels) > 1)
 
 
 def lineage_colors(adata: "AnnData", trends: Trends, palette: Palette = None) -> dict[str, str]:

@@ -181,8 +181,7 @@ def log_odds(
                 for axis in (ax.xaxis, ax.yaxis):
                     axis.label.set_fontsize(fontsize)
             draw_legend(ax, positions, panel.colors, looks.legend)
-        done = canvas.finish()
-    return canvas.axes if several and done is not None else done
+        return canvas.finish(listed=several)
 
 
 @dataclasses.dataclass(frozen=True)

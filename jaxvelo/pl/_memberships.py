@@ -132,5 +132,4 @@ def _draw_over_time(
             handles = group_handles(shades[0])
             look = {**legend_look(), "handletextpad": 0.2, **legend_style(len(handles), legend.legend_fontsize)}
             canvas.ax.figure.legend(handles=handles, loc="outside right upper", **look)
-        done = canvas.finish()
-    return canvas.axes if n_panels > 1 and done is not None else done
+        return canvas.finish(listed=n_panels > 1)

@@ -96,8 +96,7 @@ def draw_panels(
                 over(ax, panel)
             dress(ax, embedding, looks, title)
             draw_legend(ax, embedding.positions, panel, looks.legend)
-        done = canvas.finish()
-    return canvas.axes if listed and done is not None else done
+        return canvas.finish(listed)
 
 
 def _panels(adata: "AnnData", color: Any) -> list[Any] | None:

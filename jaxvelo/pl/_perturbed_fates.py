@@ -139,8 +139,7 @@ def perturbed_fates(
         if looks.scale.colorbar:
             bar_beside = canvas.axes if len(canvas.axes) > 1 else canvas.ax
             draw_color_bar(image, bar_beside, label=LABEL, shrink=0.8)
-        done = canvas.finish()
-    return canvas.axes if several and done is not None else done
+        return canvas.finish(listed=several)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -165,10 +165,10 @@ def heatmap(
             _name_groups(canvas, groups)
         if title is not None:
             canvas.ax.figure.suptitle(title, color=INK, fontsize=text_size(13))
-        done = canvas.finish()
+        axes = canvas.finish(listed=n_panels > 1)
     if return_genes:
         return pd.DataFrame({trends.lines[c].lineage: names[o] for c, o in zip(curves, orders, strict=True)})
-    return canvas.axes if done is not None and n_panels > 1 else done
+    return axes
 
 
 def by_peak(curves: Float[np.ndarray, "genes points"]) -> np.ndarray:
