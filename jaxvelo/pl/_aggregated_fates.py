@@ -141,7 +141,7 @@ def aggregate_fate_probabilities(
     place = legend_place(legend_kwargs.get("loc", "right margin"))
     keys = FateKeys(backward)
     everything = read_fates(adata, keys, REMEDY)
-    colors = dict(zip(everything.names, fate_colors(adata, keys, everything.names), strict=True))
+    colors = fate_colors(adata, keys, everything.names)
     fates = everything.of(lineages, "lineages")
     shades = [colors[name] for name in fates.names]
     of = _aggregated(adata, fates, cluster_key, clusters)

@@ -144,7 +144,7 @@ def circular_projection(
     order = _order(weights, fates.names, lineage_order, metric)
     positions = weights[:, order] @ _corners(len(order))
     names = [fates.names[i] for i in order]
-    shades = dict(zip(everything.names, fate_colors(adata, fate_keys, everything.names), strict=True))
+    shades = fate_colors(adata, fate_keys, everything.names)
     colors = [shades[name] for name in names]
     several = isinstance(keys, list | tuple)
     looks = dataclasses.replace(looks, use_raw=True if use_raw else None, ncols=ncols)

@@ -111,7 +111,7 @@ def perturbed_fates(
     table = table[table["cluster"].isin(panels) & table["lineage"].isin(chosen)]
     named = _named_genes(table, genes) if genes is not None else _largest(table, panels, chosen, n_genes, sort_by)
     matrices = [_Effects.of(table[table["cluster"] == name], named, chosen) for name in panels]
-    colors = dict(zip(everything, fate_colors(adata, keys, everything), strict=True))
+    colors = fate_colors(adata, keys, everything)
     several = isinstance(clusters, list | tuple)
     if len(panels) > 1 and looks.sheet.ax is not None:
         raise ValueError(f"Expected one of the `clusters` for `ax`, found {len(panels)}. Draw them one by one.")
