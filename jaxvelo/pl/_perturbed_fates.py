@@ -115,7 +115,7 @@ def perturbed_fates(
     several = isinstance(clusters, list | tuple)
     if len(panels) > 1 and looks.sheet.ax is not None:
         raise ValueError(f"Expected one of the `clusters` for `ax`, found {len(panels)}. Draw them one by one.")
-    titles = panels if looks.title is None else titles_of(looks.title, [Continuous(n, np.zeros(1)) for n in panels])
+    titles = titles_of(looks.title, panels)
     cmap = checked_cmap("cmap", DIVERGING if looks.scale.cmap is None else looks.scale.cmap)
     largest = max((float(np.nanmax(np.abs(one.values), initial=0.0)) for one in matrices), default=0.0) or 1e-12
     low, high = looks.scale.limits(Continuous("", np.zeros(1), (-largest, largest)))
