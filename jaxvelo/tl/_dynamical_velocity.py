@@ -32,7 +32,7 @@ from jaxvelo.tl._moment_layers import (
     read_counts,
     read_genes,
 )
-from jaxvelo.tl._steady_states_on_disk import Options, deterministic_in_parts
+from jaxvelo.tl._steady_states_on_disk import SteadyStateOptions, deterministic_in_parts
 from jaxvelo.tl._velocity_genes import fit_steady_state
 
 LEAST_GENES = 10
@@ -213,7 +213,7 @@ class _MomentsOnDisk:
 
     def r2(self, limits: Limits) -> Float[np.ndarray, " genes"]:
         """How well a line through all cells fits each gene."""
-        options = Options(limits.percentiles, limits.fit_offset, False, True)
+        options = SteadyStateOptions(limits.percentiles, limits.fit_offset, False, True)
         record = GeneRecord(self._folder, f"{self._vkey}_r2", [self._origin, options])
         fit, _ = deterministic_in_parts(self._layers, options, record, self._budget)
         record.remove()

@@ -40,9 +40,8 @@ from jaxvelo.dynamics import (
     steady_slopes,
 )
 from jaxvelo.graph._row_blocks import BudgetTooSmall
-from jaxvelo.tl import _steady_states_on_disk as steady_states
 from jaxvelo.tl._moment_layers import MOMENTS, checked_counts, moments_layer, read_genes
-from jaxvelo.tl._steady_states_on_disk import deterministic_in_parts
+from jaxvelo.tl._steady_states_on_disk import SteadyStateOptions, deterministic_in_parts
 from jaxvelo.tl._stored_curves import (
     Inputs,
     Options,
@@ -94,7 +93,7 @@ def recover_on_disk(adata: AnnData, inputs: Inputs, options: Options, budget: in
     identities = [identity_of(layer, place_of(name, "layers")) for name, layer in layers.items()]
     origin = [identities, checksum(weights.indptr, weights.indices), str(jnp.result_type(float))]
     record = GeneRecord(folder, "dynamics_steady", origin)
-    all_cells = steady_states.Options((5, 95), fit_offset=False, fit_offset2=False, r2_of_all_cells=True)
+    all_cells = SteadyStateOptions((5, 95), fit_offset=False, fit_offset2=False, r2_of_all_cells=True)
     steady, largest = deterministic_in_parts(layers, all_cells, record, budget)
     genes = genes_to_fit(inputs, steady, largest, options.n_top_genes, partial(_totals, layers["Ms"]))
     fit = _FitOnDisk(adata, layers, inputs, options, genes, folder, sizes, origin)

@@ -33,7 +33,7 @@ from jaxvelo.tl._moment_layers import COUNTS, MOMENTS, checked_counts, moments_l
 from jaxvelo.tl._velocity_genes import default_floats, fit_steady_state
 
 
-class Options(NamedTuple):
+class SteadyStateOptions(NamedTuple):
     """Arguments of the steady-state models."""
 
     percentiles: Percentiles
@@ -45,7 +45,7 @@ class Options(NamedTuple):
 def steady_states_on_disk(
     adata: AnnData,
     vkey: str,
-    options: Options,
+    options: SteadyStateOptions,
     weights: sp.csr_matrix | None,
     choose: Callable[[SteadyState, np.ndarray, np.ndarray], np.ndarray],
     budget: int,
@@ -138,7 +138,7 @@ def _gene_blocks(first: int, n_genes: int, of_gene: int, budget: int) -> Iterato
 
 
 def deterministic_in_parts(
-    layers: dict[str, Any], options: Options, record: GeneRecord, budget: int
+    layers: dict[str, Any], options: SteadyStateOptions, record: GeneRecord, budget: int
 ) -> tuple[SteadyState, tuple[np.ndarray, np.ndarray]]:
     """Fit of all genes, without its velocities, and the largest spliced and unspliced moments of each.
 
@@ -170,7 +170,7 @@ def _stochastic(
     layers: dict[str, Any],
     fitted: np.ndarray,
     weights: sp.csr_matrix,
-    options: Options,
+    options: SteadyStateOptions,
     record: GeneRecord,
     budget: int,
 ) -> None:
