@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from jaxvelo.annotated.arrays import dense, find_array, in_memory, place_of
-from jaxvelo.annotated.block_notes import BlockFiles
+from jaxvelo.annotated.block_files import BlockFiles
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.disk_arrays import (
     PIECE,
