@@ -223,8 +223,7 @@ def _panels(adata: "AnnData", keys: Sequence[Any], fates: Memberships, early_cel
     panels: list[Colors] = []
     for key in keys:
         if isinstance(key, str) and key in PRIMING and key not in adata.obs:
-            degree = np.full(adata.n_obs, np.nan)
-            degree[:] = find_lineage_priming(adata, fates.values, key, early_cells)  # type: ignore[arg-type]
+            degree = find_lineage_priming(adata, fates.values, key, early_cells)  # type: ignore[arg-type]
             panels.append(Continuous(f"priming ({key})", degree))
         else:
             panels += colors_of_panels(adata, [key], looks)
