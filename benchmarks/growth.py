@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import records
-from benchmarks.kernels import text
+from benchmarks.timing import of_peers, text
 
 OURS, THEIRS = "jaxvelo", "CellRank, scVelo"
 OUT_OF_TIME = "out of time"
@@ -192,10 +192,9 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="draw times by cells")
     parser.add_argument("--json", type=Path, help="write all numbers here, and keep those of sizes not run")
     arguments = parser.parse_args()
-    numbers: dict[str, Any] = {"genes": arguments.genes, "points": {}}
-    if arguments.json and arguments.json.exists():
-        known = json.loads(arguments.json.read_text())
-        numbers = known if known["genes"] == arguments.genes else numbers
+    numbers = records.known(arguments.json)
+    if numbers.get("genes") != arguments.genes:
+        numbers = {"genes": arguments.genes, "points": {}}
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         for n_cells in map(int, arguments.cells.split(",")):
@@ -212,16 +211,14 @@ def main() -> None:
                 point["steps"] = made["steps"] | point["steps"]
             if arguments.peers is not None:
                 print(f"{n_cells} cells: {THEIRS}", file=sys.stderr)
-                script = str(records.ROOT / "benchmarks" / "peer_growth.py")
-                command = [str(arguments.peers / "bin" / "python"), script, str(file)]
+                command = of_peers(arguments.peers, "peer_growth.py", file)
                 points[THEIRS] = measure(command, arguments.peer_minutes)
             for who, point in points.items():
                 point |= {key: records.surroundings()[key] for key in ("date", "commit", "machine")}
                 of_sizes = numbers["points"].setdefault(who, {})
                 of_sizes[str(n_cells)] = point
                 numbers["points"][who] = dict(sorted(of_sizes.items(), key=lambda item: int(item[0])))
-            if arguments.json:
-                arguments.json.write_text(json.dumps(numbers, indent=1))
+            records.keep(arguments.json, numbers)
             if arguments.folder is None:
                 file.unlink()
                 shutil.rmtree(layers or "", ignore_errors=True)

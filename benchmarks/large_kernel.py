@@ -26,9 +26,9 @@ import scipy.sparse as sp
 
 import jaxvelo as jv
 from benchmarks.growth import measure
-from benchmarks.kernels import text
 from benchmarks.our_left_layers import copied_per_second
 from benchmarks.step_costs import step
+from benchmarks.timing import text
 from jaxvelo.graph._aligned import empty_aligned
 
 N_NEIGHBORS, N_DIMENSIONS, N_BRANCHES, LENGTH = 30, 12, 4, 20

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from jaxvelo.annotated.arguments import check_integer, is_number, listed
 from jaxvelo.annotated.clusters import cluster_codes
 from jaxvelo.annotated.fate_keys import FateKeys
-from jaxvelo.annotated.gene_perturbations import COLUMNS, EVERYWHERE, GenePerturbations, write_perturbations
+from jaxvelo.annotated.gene_perturbations import COLUMNS, EVERYWHERE, write_perturbations
 from jaxvelo.annotated.names import places_by_name
 from jaxvelo.annotated.q_values import q_values
 from jaxvelo.annotated.stored_states import read_assignment
@@ -143,7 +143,7 @@ def perturb_genes(
         frame = pd.DataFrame(values, index=kernel.adata.obs_names, columns=columns)
     params: dict[str, Any] = {"factor": float(factor), "genes": np.array(names, dtype=object)}
     params |= {"cluster_key": cluster_key or "", "n_shuffles": len(others), "seed": seed}
-    for place in write_perturbations(kernel.adata, keys, GenePerturbations(table, frame, params)):
+    for place in write_perturbations(kernel.adata, keys, table, frame, params):
         logger.info("Adding `%s`", place)
     return table
 
