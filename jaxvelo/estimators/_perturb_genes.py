@@ -183,6 +183,11 @@ def _places(fates: VelocityFates, var_names: pd.Index, genes: Any) -> Int[np.nda
             f"Expected names of the kernel's genes in `genes`, found {listed(absent, 5)}{why}. They are like "
             f"{listed(fates.kernel.genes[:3])}, see `kernel.genes`."
         )
+    if several := [want for want, places in found if len(places) > 1]:
+        raise ValueError(
+            f"Expected each name in `genes` once among the kernel's genes, found {listed(several, 5)} several times. "
+            "Make the names unique, as by `adata.var_names_make_unique()`, and compute the kernel anew."
+        )
     return np.array(list(dict.fromkeys(places[0] for _, places in found)), dtype=int)
 
 
