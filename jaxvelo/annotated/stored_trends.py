@@ -159,8 +159,8 @@ class Trends:
             Columns: ``gene``, ``lineage``, ``condition`` (if there are any; empty for all cells together);
             ``statistic`` (1 on average without change), ``pval`` and ``qval`` of the test of change; ``peak_time``,
             where the curve is highest; ``amplitude``, the difference of its largest and smallest value;
-            ``degrees_of_freedom``, 2 for a straight line; ``scale``, the residual variance relative to the model's; ``dispersion`` of counts, and
-            whether the iterations ``converged``.
+            ``degrees_of_freedom``, 2 for a straight line; ``scale``, the residual variance relative to the model's;
+            ``dispersion`` of counts, and whether the iterations ``converged``.
         """
         table = self._tidy(self.lines, ("lineage", "condition"), self.statistics, STATISTICS)
         table["converged"] = table["converged"] == 1
