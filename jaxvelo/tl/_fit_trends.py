@@ -130,14 +130,16 @@ def fit_trends(
     KeyError
         If the time, a lineage, a gene, a layer or the conditions do not exist.
     ValueError
-        If the time is constant, a lineage or one of its conditions has fewer cells than knots, expression is not
-        finite, counts are negative or no integers, or an argument is out of range.
+        If the time is constant, a lineage or one of its conditions has fewer cells than knots, or weights that amount
+        to fewer than four cells, several genes have one name, expression is not finite, counts are negative or no
+        integers, or an argument is out of range.
 
     Notes
     -----
     P-values are of cells: those of a condition are not independent repetitions of it, so that differences between its
     samples count as differences between conditions. Times and fates were found from the same expression, which makes
-    tests of the genes behind them optimistic.
+    tests of the genes behind them optimistic. Bands cover less than their level where the weights of a lineage amount
+    to few cells (``Trends.n_effective``): in simulations, those of level 0.95 cover 0.90 with 50, and 0.82 with ten.
     """
     require_anndata(adata)
     model = _checked_model(distribution, link, n_knots, spline_order, criterion, max_iter, key_added)
