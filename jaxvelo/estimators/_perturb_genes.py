@@ -90,8 +90,8 @@ def perturb_genes(
       genes that are not in ``genes``;
     - ``"consistency"``: from -1 to 1, how consistently more velocity of the gene leads to the fate, whatever the factor
       and the size of the velocity: ``score`` of :class:`jaxvelo.estimators.FateGradient`. In simulations of branches
-      and of networks it ranks the genes behind a fate better than effect, score and p-value do, and not as well as the
-      correlation of expression with the fate does (``GPCCA.compute_lineage_drivers``);
+      and of networks it ranks the genes behind a fate better than effect, score and p-value do, and mostly less
+      well than the correlation of expression with the fate (``GPCCA.compute_lineage_drivers``);
     - ``"score"``: :math:`(f - 1) z_g / |f - 1|`, the effect in units of what other velocities would have;
     - ``"pval"``, ``"qval"`` (Benjamini & Hochberg 1995, over the genes); NaN where the velocity is zero everywhere or
       all cells of the cluster are terminal.
