@@ -41,7 +41,7 @@ def _program(cite: Citations) -> str:
 
 def _counts(account: Account, cite: Citations) -> list[str]:
     plan, options, adata = account.plan, account.options, account.adata
-    if not plan.counts:
+    if not plan.prepares_counts:
         return []
     said = []
     if plan.time is None:

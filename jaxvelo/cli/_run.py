@@ -13,7 +13,7 @@ from jaxvelo.annotated.transition_keys import default_key
 from jaxvelo.cli import _pictures as pictures
 from jaxvelo.cli import _workflow as workflow
 from jaxvelo.cli._account import Account, collected_warnings
-from jaxvelo.cli._along_time import compute_kernel_along_time, expression_of_variable_genes, prepare_expression
+from jaxvelo.cli._along_time import compute_kernel_along_time, expression_of_variable_genes, normalize_expression
 from jaxvelo.cli._clustering import choose_clusters, starting_cells
 from jaxvelo.cli._errors import reason, step
 from jaxvelo.cli._fates import find_fates, report_drivers, report_fates
@@ -70,12 +70,9 @@ def _run(options: Options, written: list[Path], warnings: list[str]) -> None:
         workflow.heading("From counts to velocities")
     elif plan.neighbors or plan.moments:
         workflow.heading("What the file lacks")
-    shape, mode = adata.shape, None
-    counts = workflow.first_counts(adata) if plan.counts else None
-    if plan.time is None:
-        mode = compute_velocities(adata, plan, options)
-    else:
-        prepare_expression(adata, plan, options)
+    shape = adata.shape
+    counts = workflow.first_counts(adata) if plan.prepares_counts else None
+    mode = prepare(adata, plan, options)
     is_normalized = counts is not None and workflow.are_scaled(adata, counts)
 
     workflow.heading("Transition matrix")
@@ -151,13 +148,15 @@ def _run(options: Options, written: list[Path], warnings: list[str]) -> None:
         raise failure
 
 
-def compute_velocities(adata: AnnData, plan: Plan, options: Options) -> str | None:
-    """Compute what the file lacks, up to the velocities; return the model of these if they are computed."""
+def prepare(adata: AnnData, plan: Plan, options: Options) -> str | None:
+    """Compute what the file lacks, up to neighbours or velocities; return the model of these if they are computed."""
     if "all" in options.recompute:
         forget_components(adata)
-    elif not plan.neighbors:
+    elif not plan.neighbors and plan.time is None:
         name_graph(adata, plan.graph)
-    if plan.counts:
+    if plan.time is not None:
+        normalize_expression(adata, plan, options)
+    elif plan.counts:
         with step("Filtering genes and normalising cells"):
             workflow.filter_and_normalize(adata, plan.n_top_genes, options.min_shared_counts, options.enforce)
     if plan.neighbors:

@@ -19,6 +19,7 @@ from jaxvelo.cli._workflow import net_flow
 
 # What each picture shows, and what to look for in it, by the beginning of its name, in the order of the text.
 PICTURES = {
+    "overview": "Where cells are heading, and the fates that they lead to.",
     "stream": "Mean direction of the cells, as stream lines. Do they leave the cells that you know to be early, and go "
     "to those that you know to be late? Two dimensions hide much: trust fates more than lines.",
     "grid": "The same as arrows: short ones where cells go in different directions, or stay.",
@@ -76,9 +77,9 @@ def summary(account: Account, pictures: list[Path]) -> str:
 
 def _what_was_done(account: Account) -> str:
     plan = account.plan
-    counts = "Genes were filtered and cells brought to the same size" if account.normalized else "Counts were prepared"
     steps = [
-        (plan.counts, counts),
+        (plan.counts, "Genes with few counts were left out"),
+        (account.normalized, "Counts were brought to the same size in all cells"),
         (plan.neighbors, "Neighbours were computed"),
         (plan.moments, "Counts were averaged over neighbours"),
         (plan.velocities, f"Velocities were computed by the {account.mode} model"),

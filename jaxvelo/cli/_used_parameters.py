@@ -72,11 +72,11 @@ def _of_cells(account: Account) -> Iterator[Row]:
     yield "cells", "cells", account.shape[0]
     yield "cells", "genes", account.shape[1]
     yield "cells", "column of the clusters", account.cluster_key or "none"
-    if plan.counts and plan.time is None:
+    if plan.counts:
         least = workflow.MIN_SHARED_COUNTS if options.min_shared_counts is None else options.min_shared_counts
         yield "counts", "least shared counts of a gene", least
         yield "counts", "genes kept", account.adata.n_vars
-    if plan.counts:
+    if plan.prepares_counts:
         yield "counts", "cells brought to the same size", "yes" if account.normalized else "no"
     if "highly_variable" in account.adata.var:
         yield "counts", "highly variable genes", int(account.adata.var["highly_variable"].sum())

@@ -90,7 +90,9 @@ def are_scaled(adata: AnnData, before: tuple[sp.csr_matrix, pd.Index]) -> bool:
     """Whether counts differ from what they were, by more than logarithms."""
     counts, genes = before
     counts, after = counts[:, genes.get_indexer(adata.var_names)], first_counts(adata)[0]
-    return all(abs(after - former).max() > 1e-4 * max(1.0, former.max()) for former in (counts, counts.log1p()))
+    return all(
+        abs(after - former).max() > 1e-4 * max(1.0, former.max()) for former in (counts, counts.maximum(0).log1p())
+    )
 
 
 def add_neighbors(
