@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import numpy as np
 
 from jaxvelo.annotated.clusters import cluster_names
 from jaxvelo.cli._errors import reason
-from jaxvelo.configuration import logger, settings
+from jaxvelo.configuration import logger
 from jaxvelo.estimators import GPCCA
 from jaxvelo.kernels import KernelExpression
 
@@ -31,15 +30,14 @@ def find_fates(kernel: KernelExpression, cluster_key: str | None, n_states: int 
         Expression for the drivers; X if None.
     """
     estimator = GPCCA(kernel)
-    shown = sys.stderr.isatty() and settings.verbosity in ("info", "debug")
     steps: list[tuple[str, Callable[[], object]]] = [
         (
             "macrostates and fates",
-            lambda: estimator.compute_macrostates(n_states, cluster_key=cluster_key, show_progress_bar=shown),
+            lambda: estimator.compute_macrostates(n_states, cluster_key=cluster_key),
         ),
         ("terminal states and fates", estimator.predict_terminal_states),
-        ("fate probabilities", lambda: estimator.compute_fate_probabilities(show_progress_bar=shown)),
-        ("lineage drivers", lambda: estimator.compute_lineage_drivers(layer=layer, show_progress_bar=False)),
+        ("fate probabilities", estimator.compute_fate_probabilities),
+        ("lineage drivers", lambda: estimator.compute_lineage_drivers(layer=layer)),
     ]
     for what, compute in steps:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -207,9 +206,8 @@ def _add_dynamical_velocities(adata: AnnData, graph: Graph, fit: bool) -> tuple[
     """Fit the dynamical model and compute its velocities; return why there are none, and more of it, or nothing."""
     if fit:
         forget_ranks_of_fits(adata)
-        shows_progress = sys.stderr.isatty() and settings.verbosity in ("info", "debug")
         try:
-            tl.recover_dynamics(adata, show_progress_bar=shows_progress, **_named(graph))
+            tl.recover_dynamics(adata, **_named(graph))
         except ValueError as error:  # there is no gene to fit, as all else has been checked
             return "The dynamical model cannot be fitted", message_of(error)
     n_fitted = int(adata.var["fit_alpha"].notna().sum())
