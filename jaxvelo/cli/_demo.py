@@ -133,7 +133,7 @@ def _demo(out: Path, seed: int, report: bool, written: list[Path], warnings: lis
 
 def report_truth(adata: AnnData) -> None:
     """Tell how well velocities, times and rates are found, and velocities of the steady-state model beside."""
-    with workflow.only_warnings():
+    with workflow.only("warning"):
         steady = tl.velocity(adata, mode="deterministic", copy=True)
     lines = []
     for model, cells in (("dynamical", adata), ("steady-state", steady)):
@@ -181,9 +181,9 @@ def compute_velocity_kernel(adata: AnnData) -> VelocityKernel:
     """Compute the transition matrix of the velocities, and tell how long it takes once it is compiled."""
     kernel = VelocityKernel(adata).compute_transition_matrix()
     start = time.perf_counter()
-    with workflow.only_warnings():
+    with workflow.only("warning"):
         jax.block_until_ready(VelocityKernel(adata).compute_transition_matrix().transitions)
-    logger.info("    Most of that is compiling: once more, it takes %.3f s", time.perf_counter() - start)
+    logger.info("    Most of that is preparation: once more, it takes %.3f s", time.perf_counter() - start)
     return kernel
 
 

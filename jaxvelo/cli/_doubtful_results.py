@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvelo.annotated.arguments import listed
 from jaxvelo.annotated.count_proportions import LAYERS, read_proportions
 from jaxvelo.cli._account import Account
 from jaxvelo.cli._plan_along_time import CYTOTRACE, DAYS
@@ -167,13 +166,13 @@ def _of_fates(account: Account) -> Iterator[str]:
     several = [name for name, count in Counter(re.sub(r"_\d+$", "", name) for name in names).items() if count > 1]
     if several:
         yield (
-            f"Several terminal states are of the same cluster ({listed(several)}): see whether they are different "
+            f"Several terminal states are of the same cluster ({', '.join(several)}): see whether they are different "
             "ends, or one."
         )
     if len(names) > 1:
         rare = [name for name, mean in zip(names, fates.X.mean(axis=0), strict=True) if mean < RARE_FATE]
         if rare:
-            yield f"Hardly any cell goes to {listed(rare)} (less than {RARE_FATE:.0%} in the mean)."
+            yield f"Hardly any cell goes to {', '.join(rare)} (less than {RARE_FATE:.0%} in the mean)."
         undecided = float(np.mean(fates.X.max(axis=1) < UNDECIDED))
         if undecided > MANY:
             yield (

@@ -266,5 +266,5 @@ def tell_contents(adata: AnnData) -> None:
     logger.info(
         "Found %d cells and %d genes; layers %s; embeddings %s; graphs %s",
         *adata.shape,
-        *(listed(sorted(names)) for names in (layer_names(adata), adata.obsm.keys(), adata.obsp.keys())),
+        *(", ".join(sorted(names)) or "none" for names in (layer_names(adata), adata.obsm.keys(), adata.obsp.keys())),
     )

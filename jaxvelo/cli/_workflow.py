@@ -34,9 +34,9 @@ N_COMPARED = 200
 
 
 @contextlib.contextmanager
-def only_warnings() -> Iterator[None]:
-    """Leave out what is told of a step that is done in passing."""
-    known, settings.verbosity = settings.verbosity, "warning"
+def only(level: str) -> Iterator[None]:
+    """Leave out what is told below a level, of a step that is done in passing."""
+    known, settings.verbosity = settings.verbosity, level
     try:
         yield
     finally:
@@ -146,7 +146,7 @@ def _logarithms(adata: AnnData) -> AnnData:
     counts = adata.layers["spliced"] if adata.X is None else adata.X
     cells = AnnData(counts, obs=adata.obs[[]], var=adata.var[[k for k in adata.var if k == "highly_variable"]])
     logger.info("Principal components are of the logarithms of %s", "the spliced counts" if adata.X is None else "X")
-    with only_warnings():
+    with only("warning"):
         pp.filter_and_normalize(cells)
     return cells
 

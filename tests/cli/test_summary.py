@@ -227,8 +227,8 @@ def test_doubts_of_states_and_fates(told):
         assert words not in clear
     unclear = doubts([1, 0.99, 0.985, 0.4], [[0.5, 0.5, 0], [0.5, 0.5, 0]], ["A_1", "A_2", "C"])
     assert "gap of the eigenvalues" not in unclear  # behind the third one it is wide
-    assert "same cluster (['A'])" in unclear
-    assert "Hardly any cell goes to ['C']" in unclear
+    assert "same cluster (A)" in unclear
+    assert "Hardly any cell goes to C (" in unclear
     assert "100% of the cells are undecided" in unclear
     assert "narrow (0.9900 to 0.9850)" in doubts([1, 0.99, 0.985, 0.4], [[0.9, 0.1]], ["A", "B"])
 
