@@ -61,7 +61,7 @@ def report_lines(trends: Trends, estimator: GPCCA) -> list[str]:
     for lineage, genes in leading_genes(trends, estimator, N_GENES_SHOWN).items():
         of_fate = table[table["lineage"] == lineage].set_index("gene")
         n_changing = int((of_fate["qval"] < LEVEL).sum())
-        peaks = ", ".join(f"{gene} {of_fate.at[gene, 'peak_time']:.3g}" for gene in genes)
+        peaks = ", ".join(f"{gene} at {of_fate.at[gene, 'peak_time']:.3g}" for gene in genes)
         lines.append(
             f"Towards {lineage}, {n_changing} of {n_genes} genes change (q < {LEVEL:g}); times at which the leading "
             f"ones are highest: {peaks}"
