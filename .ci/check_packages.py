@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+METADATA = ("License-Expression: BSD-3-Clause", "Author: The jaxvelo developers")
 
 
 def main() -> None:
@@ -33,9 +34,7 @@ def main() -> None:
         "in the wheel, but not in git": code - package,
         "not in the sdist, though tests may read it": tracked - in_sdist,
         "in the sdist, but not in git": in_sdist - tracked - {"PKG-INFO"},
-        "not in the wheel's metadata": {
-            line for line in ("License-Expression: BSD-3-Clause", "Author: The jaxvelo developers") if line not in metadata
-        },
+        "not in the wheel's metadata": {line for line in METADATA if line not in metadata},
         "not in the wheel's folder of licences": {"LICENSE"} - {Path(n).name for n in in_wheel if "/licenses/" in n},
         "not among the typed files": {"jaxvelo/py.typed", "jaxvelo/__init__.pyi", "jaxvelo/pl/__init__.pyi"} - code,
     }
