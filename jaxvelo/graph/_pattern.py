@@ -33,6 +33,12 @@ class Pattern(eqx.Module):
     block_bytes
         Bytes wanted for the neighbours that are gathered at a time, see :func:`~jaxvelo.graph.map_rows`; what suits the
         device if ``None``.
+
+    Examples
+    --------
+    >>> line = jv.graph.NeighborGraph.from_csr(sp.csr_matrix([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]))
+    >>> line.pattern.rows[0].shape, line.pattern.columns[0].shape, int(line.pattern.mask[0].sum())
+    ((3,), (3, 2), 4)
     """
 
     rows: tuple[Int[Array, " rows"], ...]
@@ -62,6 +68,13 @@ class Edges(eqx.Module):
         One array of shape ``(rows, width)`` for each bucket, zero where ``mask`` is false.
     mask
         Which slots have a value.
+
+    Examples
+    --------
+    >>> edges = graph.edges["connectivities"]
+    >>> stored = sum(int(mask.sum()) for mask in edges.mask)
+    >>> stored == adata.obsp["connectivities"].nnz
+    True
     """
 
     values: tuple[Float[Array, "rows width"], ...]
