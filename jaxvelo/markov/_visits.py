@@ -37,7 +37,15 @@ def expected_visits(
 
     Returns
     -------
-    :math:`v`, zero at terminal cells; NaN where it is not known.
+    numpy.ndarray
+        :math:`v`, shape ``(cells,)``, in visits; zero at terminal cells, NaN where it is not known.
+
+    Examples
+    --------
+    >>> chain = sp.csr_matrix([[1.0, 0.0, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0], [0.0, 0.5, 0.0, 0.5], [0.0, 0.0, 0.0, 1.0]])
+    >>> terminal = np.array([0, -1, -1, 1])
+    >>> jv.markov.expected_visits(chain, terminal, starts=np.array([0.0, 1.0, 0.0, 0.0])).round(3).tolist()
+    [0.0, 1.333, 0.667, 0.0]
     """
     effort = effort_of(None, max_steps, direct_cells)
     chain = AbsorbingChain(transitions, np.where(np.asarray(terminal) >= 0, 0, -1))
