@@ -35,7 +35,9 @@ def difference_test(
     .. math:: U = \sum_i w_i (p_i - \bar p(t_i))\, r_i\, B_i,
 
     where :math:`\bar p` is the mean share at a time, a spline too: errors of either curve matter in second order only
-    (Shah & Peters 2020). See :func:`score_test` for its distribution.
+    (Shah & Peters 2020). The statistic is :math:`U^\top (G + \lambda_0 S)^{-1} U`, with a
+    penalty that leaves four degrees of freedom. Without a second curve it is a weighted sum of :math:`\chi^2_1`, whose
+    weights follow from the variance that the cells' own terms of :math:`U` show (Zhang & Lin 2003).
 
     Parameters
     ----------
@@ -52,7 +54,22 @@ def difference_test(
 
     Returns
     -------
-    The statistics and their p-values, NaN where no share differs from the mean at its time.
+    statistics, p_values : numpy.ndarray
+        Of shape (tests, genes); NaN where no share differs from the mean at its time.
+
+    References
+    ----------
+    Shah & Peters (2020), The hardness of conditional independence testing and the generalised covariance measure, Ann.
+    Statist. 48:1514.
+
+    Examples
+    --------
+    >>> times, second = np.tile(np.linspace(0, 1, 50), 2), np.repeat([0.0, 1.0], 50)  # two conditions
+    >>> noise = np.cos(40 * np.arange(100)) / 10
+    >>> values, ones = np.stack([times + noise, second * times + noise], axis=1), np.ones((100, 1))
+    >>> _, p_values = jv.trends.difference_test(values, times, ones, second[:, None], np.array([[0.0, 1.0]]))
+    >>> (p_values < 0.01).tolist()  # the second gene rises in the second condition alone
+    [[False, True]]
     """
     found = [
         _test_genes(some, times, weights, shares, ranges, n_knots, spline_order, distribution, size_factors, max_iter)
