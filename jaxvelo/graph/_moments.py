@@ -47,8 +47,8 @@ def neighborhood_moments(
     >>> line = jv.graph.NeighborGraph.from_csr(sp.csr_matrix([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]))
     >>> weights = line.edges["connectivities"].values
     >>> mean, variance = jv.graph.neighborhood_moments(line.pattern, weights, jnp.array([[0.0], [2.0], [4.0]]))
-    >>> line.gather_rows(mean)[:, 0].tolist(), round(float(line.gather_rows(variance)[1, 0]), 3)
-    ([1.0, 2.0, 3.0], 2.667)
+    >>> round(float(line.gather_rows(mean)[1, 0]), 3), round(float(line.gather_rows(variance)[1, 0]), 3)
+    (2.0, 2.667)
     """
 
     def moments(own, others, row, column, weight):
