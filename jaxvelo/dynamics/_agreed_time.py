@@ -70,7 +70,7 @@ def agreed_time(
     Parameters
     ----------
     times
-        Time of each cell for each gene, finite.
+        Time of each cell for each gene, of shape (cells, genes), finite, in any unit for each gene.
     start
         First order: any time of the cells, of shape (cells,).
     neighborhoods

@@ -267,7 +267,7 @@ def steady_slopes(
     Returns
     -------
     numpy.ndarray
-        Unspliced per spliced counts, of shape (genes,); 0 for genes without either.
+        Unspliced per spliced counts, of shape (genes,); 0 for genes without unspliced or without spliced counts.
 
     Examples
     --------
@@ -357,7 +357,8 @@ def fit_gene_models_in_parts(
     parts
         Genes that are read at a time, one part after another.
     read
-        Gives of a part the three times, unspliced and spliced moments. It is called twice for each, and for velocities.
+        Gives of a part the three times, unspliced and spliced moments, of shape (cells, part). It is called twice for
+        each, and for velocities.
     weights
         Result of :func:`neighborhood_weights`.
     at_once

@@ -58,7 +58,7 @@ def kinetic_p_values(
     weights
         Result of :func:`neighborhood_weights`.
     codes, n_groups
-        Number of each cell's group, -1 for cells of none, and the number of groups.
+        Number of each cell's group, of shape (cells,), -1 for cells of none, and the number of groups.
 
     Returns
     -------

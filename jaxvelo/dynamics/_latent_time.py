@@ -129,9 +129,9 @@ def latent_time(
     times
         Time of each cell for each gene, of shape (cells, genes), finite.
     roots
-        Indices of the root cells, one or more.
+        Indices of the root cells, of shape (roots,), one or more.
     ends
-        Indices of the end points, one or more; None for none.
+        Indices of the end points, of shape (ends,), one or more; None for none.
 
     Returns
     -------

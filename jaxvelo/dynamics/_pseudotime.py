@@ -85,7 +85,7 @@ def diffusion_pseudotime(
     Notes
     -----
     The eigenvectors are computed on the host. For double precision on an accelerator, enable it for the whole process
-    and not as a context, see :func:`~jaxvelo.graph._host.call_on_host`.
+    and not as a context.
 
     References
     ----------

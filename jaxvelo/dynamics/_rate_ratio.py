@@ -70,9 +70,9 @@ def rate_ratio(
 ) -> RateRatio:
     r"""Posterior of the ratio of degradation to splicing, from those of the curves.
 
-    The slope of the steady states is well known, :math:`\log k = \log \gamma / \beta + \log c`, the scaling
-    :math:`c` that is part of it only where the curve is that of the cells (:math:`r`), with the scaling :math:`\hat c`
-    of the curve and its variance :math:`\varsigma^2`:
+    The slope of the steady states is well known, :math:`\log k = \log \gamma / \beta + \log c`; its part :math:`c`, the
+    scaling, only where the curve is that of the cells (:math:`r`). With the scaling :math:`\hat c` of the curve and the
+    variance :math:`\varsigma^2` of its logarithm,
 
     .. math:: \log c \sim \mathcal N(-0.35, 0.5^2), \qquad
               \log \hat c \mid c, r \sim \mathcal N(\log c, \varsigma^2 + 0.2^2), \qquad

@@ -31,9 +31,9 @@ def decay_difference(
     Parameters
     ----------
     tau
-        Time since the last switch, not negative.
+        Time since the last switch, of any shape, not negative.
     beta, gamma
-        Rates of splicing and degradation, positive. All three broadcast.
+        Rates of splicing and degradation, positive, per unit of time. All three broadcast.
     xp
         Module of the functions of arrays, ``jax.numpy`` or ``numpy``.
 
@@ -92,7 +92,7 @@ def splicing_solution(
     Parameters
     ----------
     tau
-        Time, not negative.
+        Time, of any shape, not negative.
     unspliced, spliced
         :math:`u_0` and :math:`s_0`, in molecules.
     alpha, beta, gamma

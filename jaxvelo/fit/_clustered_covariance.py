@@ -36,11 +36,11 @@ def clustered_covariance(
     parameters
         Where the likelihood is largest.
     cells
-        The cells that the parameters were fitted on.
+        Which cells the parameters were fitted on, shape ``(cells,)``.
     groups
-        Number of each cell's group.
+        Number of each cell's group, shape ``(cells,)``.
     covariance
-        :math:`H^{-1}`.
+        :math:`H^{-1}`, shape ``(numbers, numbers)``.
 
     Returns
     -------

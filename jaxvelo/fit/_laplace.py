@@ -43,7 +43,7 @@ def laplace_covariance(
     parameters
         Where the likelihood is largest.
     cells
-        The cells that the parameters were fitted on.
+        Which cells the parameters were fitted on, shape ``(cells,)``.
     prior, outside
         Factors of the two penalties, as of :class:`DescentSetting`. For a prior of standard deviation s, that is one
         over twice its square and the number of observations, the sum of the weights of the items.

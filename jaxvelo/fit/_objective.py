@@ -291,7 +291,7 @@ class Objective(Loss):
 
     @property
     def joint_cells(self) -> tuple[Int[np.ndarray, " members"], ...]:
-        """Sets of cells of which an item is of all together: a split into cells for this and that keeps them whole."""
+        """Sets of cells of which an item is of all together; a split into cells for this and that keeps them whole."""
         return ()
 
     @property

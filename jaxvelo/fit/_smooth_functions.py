@@ -17,7 +17,7 @@ def smooth_functions(connectivities: sp.csr_matrix, n_functions: int) -> Float[n
     Parameters
     ----------
     connectivities
-        Weights of the graph.
+        Weights of the graph, shape ``(cells, cells)``.
     n_functions
         Number of functions, the constant included; fewer than cells.
 

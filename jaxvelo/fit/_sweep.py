@@ -23,7 +23,7 @@ def sweep(problem: Problem, grid: Parameters, cells: Float[Array, "sets cells"])
     grid
         The points :math:`\theta_p`; a leading axis counts them.
     cells
-        The sets :math:`C` of cells, each a mask (or a weight for each cell).
+        The sets :math:`C` of cells, each a mask (or a weight for each cell), shape ``(sets, cells)``.
 
     Returns
     -------

@@ -25,7 +25,7 @@ def cluster_connectivities(
         Neighbours of each cell, shape ``(cells, cells)``: the entries that are stored, be they zero, such as distances;
         need not be symmetric.
     codes
-        Number of each cell's cluster, -1 for cells of none, which are left out with their edges.
+        Number of each cell's cluster, shape ``(cells,)``; -1 for cells of none, which are left out with their edges.
     n_clusters
         Number of clusters.
 

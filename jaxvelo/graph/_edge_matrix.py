@@ -176,7 +176,7 @@ class TransitionMatrix(AbstractEdgeMatrix):
         The neighbour graph.
     values
         :math:`T_{ij}` of each slot, one array of shape ``(rows, width)`` for each bucket. They are taken as they are:
-        :meth:`normalize` makes rows sum to one.
+        :meth:`AbstractEdgeMatrix.normalize` makes rows sum to one.
 
     Examples
     --------

@@ -142,7 +142,7 @@ class NeighborGraph(eqx.Module):
 
     @property
     def bare(self) -> NeighborGraph:
-        """The graph without named values, for programs that read none: these do not depend on the names then."""
+        """The graph without named values, for programs that read none and so do not depend on the names."""
         return NeighborGraph(self.pattern, self.position, {})
 
     @property
@@ -172,7 +172,7 @@ class NeighborGraph(eqx.Module):
 
     @property
     def n_unused_rows(self) -> int:
-        """Number of rows without a cell, all of them in the first bucket: see :func:`~._buckets.is_unused`."""
+        """Number of rows without a cell, all of them in the first bucket, see :class:`Pattern`."""
         return self.n_rows - self.n_cells
 
     @property

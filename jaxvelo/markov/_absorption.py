@@ -95,11 +95,11 @@ def absorption_probabilities(
     Parameters
     ----------
     transitions
-        The transition matrix: on a graph, for results of its type that have derivatives; or of SciPy, for results of
-        NumPy in double precision. Of that one, no more than the values are copied.
+        The transition matrix, shape ``(cells, cells)``: on a graph, for results of its type that have derivatives; or
+        of SciPy, for results of NumPy in double precision. Of that one, no more than the values are copied.
     terminal
-        Class of each terminal cell, from 0; -1 for all other cells. Each cell must be able to reach one of them, see
-        :func:`cannot_reach`.
+        Class of each terminal cell, from 0; -1 for all other cells; shape ``(cells,)``. Each cell must be able to reach
+        one of them, see :func:`cannot_reach`.
     n_fates
         Number of classes.
     tolerance

@@ -29,9 +29,9 @@ def compute_flow(
     transition_matrix
         Transition matrix of shape (cells, cells).
     clusters
-        Cluster of each cell, numbered from 0; -1 for cells that belong to none and are left out.
+        Cluster of each cell, shape (cells,), numbered from 0; -1 for cells that belong to none and are left out.
     times
-        Experimental time of each cell.
+        Experimental time of each cell, shape (cells,), in any unit.
     n_clusters
         Number of clusters; the largest number in ``clusters`` plus 1 by default.
 
@@ -109,7 +109,7 @@ def mass_between_clusters(
     transition_matrix
         Transition matrix of shape (cells, cells).
     sources, targets
-        Cluster of each cell before and after the step, numbered from 0; -1 for cells that are left out.
+        Cluster of each cell before and after the step, shape (cells,), numbered from 0; -1 for cells that are left out.
     n_clusters
         Number of clusters.
 

@@ -32,10 +32,10 @@ def cross_boundary_correctness(
     transitions
         The transition matrix.
     features
-        Coordinates :math:`x`, for example principal components. Displacements to the neighbours are taken in their
-        precision.
+        Coordinates :math:`x`, shape ``(cells, features)``, for example principal components. Displacements to the
+        neighbours are taken in their precision.
     source, target
-        Cells of the two clusters.
+        Masks of the cells of the two clusters, shape ``(cells,)``.
     neighbors
         Graph with the weights :math:`w`. An edge of weight zero makes no neighbour.
     edges

@@ -27,7 +27,8 @@ def project(
     transitions
         The transition matrix. Probabilities of edges that are not in ``edges`` are left out.
     embedding
-        Coordinates :math:`z` in any number of dimensions. Displacements are taken in its precision.
+        Coordinates :math:`z`, shape ``(cells, dims)``, in any number of dimensions. Displacements are taken in its
+        precision.
     edges
         Which of the graph's edges to sum over.
 

@@ -91,8 +91,8 @@ def schur(
     Parameters
     ----------
     transitions
-        Transition matrix: of SciPy, for results of NumPy in double precision; or on a graph, for results of its type
-        that have derivatives.
+        Transition matrix, shape ``(cells, cells)``: of SciPy, for results of NumPy in double precision; or on a graph,
+        for results of its type that have derivatives.
     n_components
         Number of vectors, at most the number of cells. Where the last one would be half of a pair of conjugate
         eigenvalues, there is one more for a matrix of SciPy. On a graph, shapes do not depend on numbers: all is NaN

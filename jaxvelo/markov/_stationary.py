@@ -53,8 +53,8 @@ def stationary_distribution(
     Parameters
     ----------
     transitions
-        Transition matrix: of SciPy, for a result of NumPy in double precision; or on a graph, for one of its type that
-        has derivatives.
+        Transition matrix, shape ``(cells, cells)``: of SciPy, for a result of NumPy in double precision; or on a graph,
+        for one of its type that has derivatives.
     initial_distribution
         :math:`\eta`, shape ``(cells,)``; uniform if ``None``. It has no derivative.
     tolerance

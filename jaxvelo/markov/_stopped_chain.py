@@ -35,7 +35,7 @@ def stopped_distribution(
     transitions
         Transition matrix, shape ``(cells, cells)``; every row sums to one.
     starts
-        :math:`\eta`, not negative, with sum one.
+        :math:`\eta`, shape ``(cells,)``, not negative, with sum one.
     stop
         :math:`\epsilon`, above 0 and below 1.
 

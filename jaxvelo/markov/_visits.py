@@ -29,9 +29,11 @@ def expected_visits(
     transitions
         Transition matrix, shape ``(cells, cells)``.
     terminal
-        Class of each terminal cell, -1 for all others. Each cell must be able to reach a terminal one, of any class.
+        Class of each terminal cell, -1 for all others, shape ``(cells,)``. Each cell must be able to reach a terminal
+        one, of any class.
     starts
-        :math:`s`, number of chains that begin at each cell; those that begin at terminal cells are left out.
+        :math:`s`, number of chains that begin at each cell, shape ``(cells,)``; those that begin at terminal cells are
+        left out.
     max_steps, direct_cells
         As of :func:`absorption_probabilities`.
 

@@ -45,13 +45,13 @@ def random_walks(
     transitions
         The transition matrix. Each row is taken relative to its sum. Probabilities below :math:`2^{-31}` count as zero.
     start
-        Cell where each walk starts; see :func:`sample_starts`.
+        Cell where each walk starts, shape ``(walks,)``; see :func:`sample_starts`.
     key
         Random key.
     n_steps
         Largest number of steps.
     stop
-        Cells that stop a walk; ``None`` for walks of ``n_steps`` steps.
+        Mask of the cells that stop a walk, shape ``(cells,)``; ``None`` for walks of ``n_steps`` steps.
     successive_hits
         A walk stops when it has stepped to cells of ``stop`` for ``successive_hits + 1`` times in a row. The start is
         no such step.
@@ -102,7 +102,7 @@ def sample_starts(key: Array, mask: Bool[Array, " cells"], n: int) -> Int[Array,
     key
         Random key; not the one of the walks.
     mask
-        Cells to draw from, at least one.
+        Mask of the cells to draw from, shape ``(cells,)``, at least one.
     n
         Number of draws.
 

@@ -21,9 +21,9 @@ def automatic_softmax_scale(
     Parameters
     ----------
     logits
-        Deterministic logits of each bucket.
+        Deterministic logits, one array of shape ``(rows, width)`` for each bucket.
     mask
-        Which slots are edges.
+        Which slots are edges, in the same shapes.
     shared
         Whether several devices share the rows of each bucket.
 

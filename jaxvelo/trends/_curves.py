@@ -58,7 +58,7 @@ def evaluate_trends(
     coefficients, covariances
         Of one curve of each gene, of shape (genes, n_knots) and (genes, n_knots, n_knots); see :class:`TrendFit`.
     times
-        Times within the range, in its unit.
+        Times within the range, of shape (times,), in its unit.
     time_range
         First and last time of the curve.
     spline_order

@@ -44,13 +44,13 @@ def difference_test(
     values, times, n_knots, spline_order, distribution, size_factors, max_iter
         See :func:`fit_trends`.
     weights
-        Weights of the cells in each test: of two lineages, the probability of ending in either; of conditions, that of
-        the lineage.
+        Weights of the cells in each test, shape (cells, tests): of two lineages, the probability of ending in either;
+        of conditions, that of the lineage.
     shares
-        What expression may depend on: of two lineages, the first one's share of that probability; of a condition, one
-        in its cells and zero in others.
+        What expression may depend on, shape (cells, tests): of two lineages, the first one's share of that probability;
+        of a condition, one in its cells and zero in others.
     ranges
-        First and last time of the cells in each test.
+        First and last time of the cells in each test, shape (tests, 2).
 
     Returns
     -------

@@ -153,7 +153,7 @@ def fit_trends(
     distribution
         ``"normal"``, ``"poisson"`` or ``"negative binomial"``: see above.
     size_factors
-        Size factors of counts; 1 by default.
+        Size factors of counts, shape (cells,); 1 by default.
     criterion
         How smoothness is chosen, gene by gene and curve by curve: by restricted maximum likelihood, ``"REML"``, or by
         generalised cross validation, ``"GCV"``.
