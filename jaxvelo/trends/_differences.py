@@ -36,9 +36,10 @@ def difference_test(
 
     where :math:`\bar p` is the mean share at a time, a spline too, in which cells count by what they say of :math:`f`
     (of counts, by the working weights of each gene): errors of either curve matter in second order only (Shah & Peters
-    2020), also where cells of one kind have more counts. The statistic is :math:`U^\top (G + \lambda_0 S)^{-1} U`, with
-    a penalty that leaves four degrees of freedom. Without a second curve it is a weighted sum of :math:`\chi^2_1`,
-    whose weights follow from the variance that the cells' own terms of :math:`U` show (Zhang & Lin 2003).
+    2020), also where cells of one kind have more counts. The statistic is :math:`Q = U^\top (G + \lambda_0 S)^{-1} U`,
+    with a penalty that leaves four degrees of freedom, over its mean without a second curve. There, :math:`Q` is a
+    weighted sum of :math:`\chi^2_1`, whose weights follow from the variance that the cells' own terms of :math:`U` show
+    (Zhang & Lin 2003).
 
     Parameters
     ----------
