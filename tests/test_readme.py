@@ -41,6 +41,30 @@ def test_links_lead_somewhere():
 
 
 @pytest.mark.any_precision
+def test_numbers_are_those_that_were_measured():
+    """Rounded as there; the page shows them in tables of lines ``| what | number | ... |``."""
+    page = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    ((_, ours, theirs, _),) = (cells for cells in lines if cells[0].startswith("`VelocityKernel` → transition matrix"))
+    assert f"| {ours} | CellRank: {theirs} |" in README
+    spans = []
+    for method in ("jaxvelo", "scVelo"):
+        cosines = [cells[2] for cells in lines if re.match("network_|dyngen|gfcp", cells[0]) and cells[1] == method]
+        assert len(cosines) == 5
+        spans.append(f"{min(cosines)} to {max(cosines)}")
+    assert f"| {spans[0]} | scVelo's dynamical model: {spans[1]} |" in README
+    seconds = float(re.search(r"1,000,000 cells: .* from counts to fates, .*?, (\S+) s\.", page)[1])
+    header = next(cells for cells in lines if "1,000,000" in cells)
+    in_memory = ("read layers", "velocity kernel, in memory", "velocity kernel, in memory, once more")
+    steps = [
+        cells for cells in lines if len(cells) == len(header) and cells[1] == "jaxvelo" and cells[0] not in in_memory
+    ]
+    peaks = re.findall(r"([\d.]+) GB", " ".join(cells[header.index("1,000,000")] for cells in steps))
+    assert len(peaks) >= 10
+    assert f"| {seconds / 60:.0f} minutes, {max(map(float, peaks)):g} GB |" in README
+
+
+@pytest.mark.any_precision
 def test_picture_is_small():
     """That the demo draws it is compared where the demo runs anyway: .ci/run."""
     plt = pytest.importorskip("matplotlib.pyplot", reason='pictures need `pip install "jaxvelo[tutorial]"`')
