@@ -79,7 +79,7 @@ def loss(function: TransitionFunction, graph: NeighborGraph, x: jax.Array, v: ja
 
 def arrays_alone() -> None:
     """Differentiate transitions, and read fates from them."""
-    graph = NeighborGraph.from_csr(sp.random(1000, 1000, density=0.03, format="csr", random_state=0))
+    graph = NeighborGraph.from_csr(sp.csr_matrix(sp.random(1000, 1000, density=0.03, random_state=0)))
     x, v = jax.random.normal(jax.random.key(0), (2, 1000, 50))
     function = 0.8 * Velocity(softmax_scale=4.0) + 0.2 * Connectivity()
     value, gradient = eqx.filter_value_and_grad(loss)(function, graph, x, v)
