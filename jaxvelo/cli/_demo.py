@@ -106,6 +106,7 @@ def _demo(out: Path, seed: int, report: bool, written: list[Path], warnings: lis
 
     workflow.heading("Pictures")
     drawn = [
+        *pictures.of_demo(estimator, KEY, "umap", "clusters"),
         *pictures.of_kernel(kernel, KEY, walks, "umap", "clusters"),
         *pictures.of_dynamics(adata, "umap", "clusters"),
         *pictures.of_fates(estimator, "umap", EXPRESSION),
