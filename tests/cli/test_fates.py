@@ -68,7 +68,8 @@ def test_no_progress_bar_where_there_is_no_terminal(results, run, monkeypatch):
     monkeypatch.setattr(progress_bar, "tqdm", Bar)
     monkeypatch.setattr(progress_bar, "DELAY", 0)
     run(results, "--recompute", "velocity", fates=True).succeeded()  # with nothing on its error stream
-    assert set(begun) == {("Fits", True), ("Schur vectors", True), ("Fates", True)}
+    assert {name for name, _ in begun} >= {"Fits", "Schur vectors", "Fates"}
+    assert all(is_silent for _, is_silent in begun)
 
 
 STEPS = {
