@@ -29,6 +29,16 @@ class _Formatter(logging.Formatter):
         return message if record.levelno == logging.INFO else f"{record.levelname}: {message}"
 
 
+class LogHandler(logging.StreamHandler):
+    """Writes lines where no progress bar stands: bars make room for them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        bars = sys.modules.get("tqdm")  # before it is imported, there are none
+        with contextlib.nullcontext() if bars is None else bars.tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
+
+
 @dataclasses.dataclass(frozen=True)
 class FigureParams:
     """How pictures look where a call does not say otherwise; see :meth:`Settings.set_figure_params`."""
@@ -81,7 +91,7 @@ class Settings:
         self._mesh: Any = None
         self._shard_features = False
         if not logger.handlers:
-            handler = logging.StreamHandler()
+            handler = LogHandler()
             handler.setFormatter(_Formatter())
             logger.addHandler(handler)
         if logger.level == logging.NOTSET:

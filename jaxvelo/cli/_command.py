@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import logging
 import sys
 import time
 import warnings
@@ -13,7 +12,7 @@ from typing import NoReturn
 import jaxvelo
 from jaxvelo.cli._errors import BAD_INPUT, UNFORESEEN, StepError, described, is_foreseen, message_of
 from jaxvelo.cli._interrupts import one_interrupt
-from jaxvelo.configuration import format_seconds, logger, settings
+from jaxvelo.configuration import LogHandler, format_seconds, logger, settings
 
 _RUN_DESCRIPTION = """\
 Compute a transition matrix from the RNA velocity and the similarity of the cells in FILE, from it terminal states, the
@@ -130,7 +129,7 @@ def _run(arguments: argparse.Namespace, written: list[Path]) -> None:
 def _log_on(stream, verbosity: str) -> Iterator[None]:
     """Log on the stream of the report, so that both stay in order."""
     known = settings.verbosity
-    handlers = [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
+    handlers = [handler for handler in logger.handlers if isinstance(handler, LogHandler)]
     streams = [handler.stream for handler in handlers]
     settings.verbosity = verbosity
     for handler in handlers:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import sys
 
 import pytest
 from tqdm.notebook import tqdm_notebook
@@ -10,6 +11,7 @@ from tqdm.notebook import tqdm_notebook
 import jaxvelo as jv
 from jaxvelo.annotated import progress_bar as module
 from jaxvelo.annotated.progress_bar import bars, progress_bar, watched
+from jaxvelo.configuration import LogHandler, logger
 from tests.layers_on_disk import cells_on_a_ring, written
 
 pytestmark = pytest.mark.any_precision
@@ -42,6 +44,21 @@ def test_a_bar_in_a_terminal():
     assert "Counting" in bar
     assert "cells/s" in bar
     assert bar.endswith("\r")  # and it goes away
+
+
+def test_log_lines_have_lines_of_their_own():
+    def count_and_tell():
+        handler.setStream(sys.stderr)
+        for i in watched(range(3), 3, "Counting", "cells"):
+            logger.warning("A line %d", i)
+
+    (handler,) = (handler for handler in logger.handlers if isinstance(handler, LogHandler))
+    known = handler.stream
+    try:
+        lines = shown(count_and_tell).split("\n")
+    finally:
+        handler.setStream(known)
+    assert [line.rpartition("\r")[2] for line in lines[:3]] == [f"WARNING: A line {i}" for i in range(3)]
 
 
 def test_no_bar_in_a_file():
