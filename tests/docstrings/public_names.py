@@ -15,20 +15,25 @@ class PublicName(NamedTuple):
     """A function or class, or a method or property of one, under the name by which users know it."""
 
     name: str
-    value: Any  # a function or a class
+    value: Any  # a function as it is called, or a class
     owner: type | None = None  # class of a method
     is_property: bool = False
     stands_in: bool = False  # for a method of a base class, which explains the arguments
 
     @property
+    def function(self) -> Any:
+        """The function that is explained: what compiles or checks a function, or shares out its arguments, wraps it."""
+        return inspect.unwrap(self.value)
+
+    @property
     def is_face(self) -> bool:
         """Whether it belongs to the part that knows AnnData, which checks what users pass."""
-        return self.value.__module__.split(".")[1] not in PURE
+        return self.function.__module__.split(".")[1] not in PURE
 
     @property
     def docstring(self) -> str:
         """Its docstring without indentation."""
-        return inspect.cleandoc(self.value.__doc__ or "")
+        return inspect.cleandoc(self.function.__doc__ or "")
 
 
 def values_of(module_name: str) -> dict[str, Any]:
@@ -36,9 +41,13 @@ def values_of(module_name: str) -> dict[str, Any]:
     module = importlib.import_module(f"jaxvelo.{module_name}")
     defined = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
     names = getattr(module, "__all__", [name for name in defined if not name.startswith("_")])
-    # What compiles or checks a function wraps the one that is explained.
-    values = {name: inspect.unwrap(value) for name in names if callable(value := getattr(module, name))}
-    return {name: value for name, value in values.items() if inspect.isfunction(value) or inspect.isclass(value)}
+    values = {name: getattr(module, name) for name in names}
+    return {name: value for name, value in values.items() if inspect.isclass(value) or is_function(value)}
+
+
+def is_function(value: Any) -> bool:
+    """Whether a value is a function, or wraps one."""
+    return callable(value) and inspect.isfunction(inspect.unwrap(value))
 
 
 def methods_of(name: str, cls: type, classes: dict[type, str]) -> list[PublicName]:
@@ -54,11 +63,10 @@ def methods_of(name: str, cls: type, classes: dict[type, str]) -> list[PublicNam
         for attribute, member in vars(base).items():
             member = member.__func__ if isinstance(member, classmethod | staticmethod) else member
             function = member.fget if isinstance(member, property) else member
-            function = inspect.unwrap(function) if callable(function) else function
-            if attribute.startswith("_") or attribute in found or not inspect.isfunction(function):
+            if attribute.startswith("_") or attribute in found or not is_function(function):
                 continue
             stands_in = any(hasattr(above, attribute) for above in base.__mro__[1:])
-            if function.__doc__ or not stands_in:
+            if inspect.unwrap(function).__doc__ or not stands_in:
                 found[attribute] = PublicName(
                     f"{name}.{attribute}", function, cls, isinstance(member, property), stands_in
                 )

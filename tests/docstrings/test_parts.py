@@ -3,6 +3,7 @@
 import doctest
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,42 +37,48 @@ def missing_parts(public: PublicName) -> list[str]:
     return missing
 
 
-def parameters_of(public: PublicName) -> list[str]:
-    """Names of the arguments of a function, a method or what makes an object."""
-    if public.is_property:
-        return []
-    return [name for name in inspect.signature(public.value).parameters if name not in ("self", "cls")]
-
-
 def missing_parameters(public: PublicName, sections: dict[str, str]) -> list[str]:
-    """Arguments that are not explained, unless the base class does."""
+    """Arguments that are not explained, unless the base class does; or one entry for those that pictures share."""
+    if public.is_property or public.stands_in:
+        return []
     explained = entries_of(sections.get("Parameters", "")) | entries_of(sections.get("Attributes", ""))
-    return [] if public.stands_in else [f"`{name}`" for name in parameters_of(public) if name not in explained]
+    own = parameters_of(public.function)
+    given = parameters_of(public.value)
+    shared = [name for name in given if name not in own]
+    # An argument of the function that is no argument of the call is what the shared ones are put into.
+    if shared and explained & {name for name in own if name not in given}:
+        shared = []
+    return [f"`{name}`" for name in given if name not in explained and (name in own or name in shared)]
+
+
+def parameters_of(value: Any) -> list[str]:
+    """Names of the arguments of a function, a method or what makes an object."""
+    return [name for name in inspect.signature(value).parameters if name not in ("self", "cls")]
 
 
 def must_say_what_returns(public: PublicName) -> bool:
     """Functions that return something; of a method without arguments, the summary says what it is."""
     if inspect.isclass(public.value) or public.is_property or public.stands_in:
         return False
-    if public.owner is not None and not parameters_of(public):
+    if public.owner is not None and not parameters_of(public.function):
         return False
-    return inspect.signature(public.value).return_annotation not in (None, "None")
+    return inspect.signature(public.function).return_annotation not in (None, "None")
 
 
 def missing_errors(public: PublicName, sections: dict[str, str]) -> list[str]:
     """Errors that its own lines raise and the section does not name, or that section if only its checks raise any."""
     raised = sections.get("Raises", "")
-    own = errors_of(public.value, public.owner, with_checks=False)
+    own = errors_of(public.function, public.owner, with_checks=False)
     missing = [name for name in own if name not in raised]
     if not missing and not raised and public.is_face and not public.is_property and not public.stands_in:
-        return ["Raises"] if errors_of(public.value, public.owner, with_checks=True) else []
+        return ["Raises"] if errors_of(public.function, public.owner, with_checks=True) else []
     return missing
 
 
 def needs_source(public: PublicName) -> bool:
     """Functions of the rooms that compute; methods and classes speak of what their room explains."""
-    room = public.value.__module__.split(".")[1]
-    return public.owner is None and inspect.isfunction(public.value) and room not in WITHOUT_FORMULAS
+    room = public.function.__module__.split(".")[1]
+    return public.owner is None and inspect.isfunction(public.function) and room not in WITHOUT_FORMULAS
 
 
 def has_source(docstring: str) -> bool:
@@ -150,4 +157,4 @@ def test_errors_of_checks_are_found():
 
 def public(name: str):
     """The function of a public name."""
-    return next(public.value for public in public_names() if public.name == name)
+    return next(public.function for public in public_names() if public.name == name)
