@@ -69,6 +69,13 @@ class Settings:
         Whether these devices also share expression and velocity, which then need not fit on any of them; not by
         default: each has all. It serves :meth:`VelocityKernel.compute_transition_matrix
         <jaxvelo.kernels.VelocityKernel.compute_transition_matrix>`; what fits kernels has all on each device.
+
+    Examples
+    --------
+    >>> jv.settings.verbosity = "warning"
+    >>> jv.settings.verbosity
+    'warning'
+    >>> jv.settings.verbosity = "info"
     """
 
     _levels = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
@@ -207,6 +214,13 @@ class Settings:
             If matplotlib is not installed.
         ValueError
             If a value is out of range, or no colour, colour map or format that matplotlib knows.
+
+        Examples
+        --------
+        >>> jv.settings.set_figure_params(dpi_save=300, frameon=True)
+        >>> jv.settings.figure_params.dpi_save
+        300
+        >>> jv.settings.set_figure_params()  # back to the defaults
         """
         if style is not None or ipython_format is not None:
             logger.debug("Ignoring `style` and `ipython_format`: they are matplotlib's and the notebook's own settings")

@@ -41,6 +41,12 @@ def print_versions(file: TextIO | None = None) -> None:
     ----------
     file
         Where to write; standard output by default.
+
+    Examples
+    --------
+    >>> jv.logging.print_versions()
+    jaxvelo ...
+    Python ...
     """
     versions = {"jaxvelo": jaxvelo.__version__, "Python": f"{platform.python_version()} ({platform.platform()})"}
     for package in PACKAGES:

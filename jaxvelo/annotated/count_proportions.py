@@ -101,6 +101,12 @@ def count_proportions(
         If ``groupby`` or a layer does not exist.
     ValueError
         If there are no counts at all, or no groups.
+
+    Examples
+    --------
+    >>> of_all, of_groups = jv.pl.count_proportions(counts, "clusters")
+    >>> of_all.round(2), of_groups.shape
+    (array([0.81, 0.19]), (4, 2))
     """
     found = read_proportions(adata, groupby, layers)
     return found.total, found.by_group

@@ -21,6 +21,13 @@ def splicing_state(
     :func:`jaxvelo.dynamics.splicing_solution`.
 
     All arguments broadcast against each other. Times in hours, rates per hour.
+
+    Examples
+    --------
+    >>> hours = np.array([0.0, 5.0, 40.0])
+    >>> u, s = jv.datasets.splicing_state(hours, alpha=1.0, beta=1.0, gamma=0.5, on=-np.inf, off=2.0)
+    >>> u.round(2), s.round(2)
+    (array([1.  , 0.05, 0.  ]), array([2.  , 0.79, 0.  ]))
     """
     always = np.isneginf(on)
     # A gene that was always on is one that starts at the steady state: any finite start gives the same.

@@ -65,6 +65,11 @@ class EarlyIdentification(LeadingVectors):
             If terminal states or clusters are not given, and were not before.
         KeyError, TypeError, ValueError
             If there are no such clusters, or macrostates of no number.
+
+        Examples
+        --------
+        >>> g.tsi(3, terminal_states=["Fate A", "Fate B"], cluster_key="clusters")
+        1.0
         """
         check_integer("n_macrostates", n_macrostates, 1)
         if n_cells is not None:
@@ -101,7 +106,15 @@ class EarlyIdentification(LeadingVectors):
         return tsi_score(curve, n_macrostates)
 
     def plot_tsi(self, n_macrostates: int | None = None, **kwargs: Any) -> Any:
-        """Draw how many terminal states are found among how many macrostates; see :func:`jaxvelo.pl.tsi`."""
+        """Draw how many terminal states are found among how many macrostates; see :func:`jaxvelo.pl.tsi`.
+
+        Examples
+        --------
+        >>> score = g.tsi(3, terminal_states=["Fate A", "Fate B"], cluster_key="clusters")
+        >>> axes = g.plot_tsi(show=False)
+        >>> axes.get_title()
+        'terminal state identification'
+        """
         if self._results.tsi is None:
             raise RuntimeError("Compute TSI first as `.tsi()`.")
         return pl.tsi(self._results.tsi, n_macrostates, **kwargs)

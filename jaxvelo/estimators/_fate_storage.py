@@ -38,6 +38,12 @@ class FateStorage(Estimator):
         ------
         KeyError, ValueError
             If something is not there.
+
+        Examples
+        --------
+        >>> stored = g.to_adata()
+        >>> "lineages_fwd" in stored.obsm
+        True
         """
         made = adata_of_results(self.adata, self._keys, self._results)
         kernel = self._kernel.copy()
@@ -67,6 +73,11 @@ class FateStorage(Estimator):
         Warns
         -----
         If results are not those of the transition matrix.
+
+        Examples
+        --------
+        >>> jv.estimators.GPCCA.from_adata(g.to_adata(keep="all")).fate_probabilities.shape
+        (150, 2)
         """
         if obsp_key is None:
             obsp_key = next((key for key in map(default_key, (False, True)) if key in adata.obsp), default_key(False))
@@ -87,6 +98,12 @@ class FateStorage(Estimator):
             The file, replaced if it is there.
         write_adata
             Whether to include :attr:`adata`.
+
+        Examples
+        --------
+        >>> g.write("fates.npz")
+        >>> jv.estimators.GPCCA.read("fates.npz").fate_probabilities.shape
+        (150, 2)
         """
         path = Path(fname)
         logger.info("Writing `%s` to `%s`", self, path)
@@ -111,6 +128,12 @@ class FateStorage(Estimator):
             If there is no AnnData object in the file nor given.
         ValueError
             If ``adata`` has other cells, or in another order, or the file is none of ours.
+
+        Examples
+        --------
+        >>> g.write("fates.npz", write_adata=False)
+        >>> jv.estimators.GPCCA.read("fates.npz", adata).fate_probabilities.shape
+        (150, 2)
         """
         kernel, stored = read_file(Path(fname), adata, copy)
         estimator = cls(kernel)
@@ -119,7 +142,14 @@ class FateStorage(Estimator):
         return estimator
 
     def copy(self, *, deep: bool = False) -> Self:
-        """Copy the estimator, with its AnnData object only if ``deep``."""
+        """Copy the estimator, with its AnnData object only if ``deep``.
+
+        Examples
+        --------
+        >>> other = g.copy().set_terminal_states(["Fate A"])
+        >>> len(other.terminal_states.cat.categories), len(g.terminal_states.cat.categories)
+        (1, 2)
+        """
         other = copying.copy(self)
         other._kernel = self._kernel.copy(deep=deep)
         return other

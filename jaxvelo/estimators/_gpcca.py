@@ -97,6 +97,16 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
     ----------
     Reuter et al. (2018), J. Chem. Theory Comput. 14:3579. Reuter et al. (2019), J. Chem. Phys. 150:174103. Roeblitz &
     Weber (2013), Adv. Data Anal. Classif. 7:147. Lange et al. (2022), Nat. Methods 19:159.
+
+    Examples
+    --------
+    >>> g = jv.estimators.GPCCA(kernel)
+    >>> g.compute_macrostates(n_states=3, cluster_key="clusters").predict_terminal_states()
+    GPCCA[...]
+    >>> sorted(g.terminal_states.cat.categories)
+    ['Fate A', 'Fate B']
+    >>> g.compute_fate_probabilities().fate_probabilities.shape
+    (150, 2)
     """
 
     def compute_macrostates(
@@ -139,6 +149,13 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
             If an argument is out of range, or there are too few cells, or no clusters.
         ArithmeticError
             If not enough Schur vectors are found.
+
+        Examples
+        --------
+        >>> g.compute_macrostates(n_states=3, cluster_key="clusters")
+        GPCCA[...]
+        >>> sorted(g.macrostates.cat.categories)
+        ['Fate A', 'Fate B', 'Progenitor']
         """
         check_optimizer(optimizer)
         if n_cells is not None:
@@ -196,6 +213,11 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
             If there are no macrostates.
         ValueError
             If an argument is out of range, no state is found, or cells overlap.
+
+        Examples
+        --------
+        >>> sorted(g.predict_terminal_states().terminal_states.cat.categories)
+        ['Fate A', 'Fate B']
         """
         macrostates, coarse = self._require_macrostates(), self._require_coarse()
         criterion = criterion_meant(stability_threshold, n_states) if method is None else method
@@ -237,6 +259,11 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
             If there are no macrostates.
         ValueError
             If an argument is out of range, or cells overlap.
+
+        Examples
+        --------
+        >>> list(g.predict_initial_states().initial_states.cat.categories)
+        ['Progenitor']
         """
         macrostates, coarse = self._require_macrostates(), self._require_coarse()
         check_integer("n_states", n_states, 1)
@@ -286,6 +313,14 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
             If there are no macrostates, for their names.
         KeyError, TypeError, ValueError
             If a name or a cell is unknown, cells overlap, or there are too few.
+
+        Examples
+        --------
+        >>> list(g.set_terminal_states(["Fate B", "Fate A"]).terminal_states.cat.categories)
+        ['Fate B', 'Fate A']
+        >>> cells = {"late": adata.obs_names[adata.obs["true_time"] > 22]}
+        >>> list(g.set_terminal_states(cells).terminal_states.cat.categories)
+        ['late']
         """
         found = self._given_states(states, n_cells, cluster_key, weight_key, agg)
         return self._set_states("terminal", found, allow_overlap, {"n_cells": n_cells, "allow_overlap": allow_overlap})
@@ -299,16 +334,35 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         weight_key: str | None = None,
         agg: Literal["top_n", "union"] = "top_n",
     ) -> Self:
-        """Say which states are initial; the arguments are those of :meth:`set_terminal_states`."""
+        """Say which states are initial; the arguments are those of :meth:`set_terminal_states`.
+
+        Examples
+        --------
+        >>> list(g.set_initial_states(["Progenitor"]).initial_states.cat.categories)
+        ['Progenitor']
+        """
         found = self._given_states(states, n_cells, cluster_key, weight_key, agg)
         return self._set_states("initial", found, allow_overlap, {"n_cells": n_cells, "allow_overlap": allow_overlap})
 
     def rename_terminal_states(self, old_new: Mapping[str, str]) -> Self:
-        """Give terminal states other names, ``{"Alpha": "alpha cells"}``; fates are removed, as for other states."""
+        """Give terminal states other names, ``{"Alpha": "alpha cells"}``; fates are removed, as for other states.
+
+        Examples
+        --------
+        >>> list(g.rename_terminal_states({"Fate A": "Alpha"}).terminal_states.cat.categories)
+        ['Alpha', 'Fate B']
+        """
         return self._rename_states("terminal", old_new)
 
     def rename_initial_states(self, old_new: Mapping[str, str]) -> Self:
-        """Give initial states other names."""
+        """Give initial states other names.
+
+        Examples
+        --------
+        >>> g = g.set_initial_states(["Progenitor"]).rename_initial_states({"Progenitor": "Root"})
+        >>> list(g.initial_states.cat.categories)
+        ['Root']
+        """
         return self._rename_states("initial", old_new)
 
     def compute_fate_probabilities(
@@ -347,6 +401,12 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
             If a name is unknown, a tolerance is out of range, or a cell reaches no terminal state.
         ArithmeticError
             If the probabilities are not known within the tolerances.
+
+        Examples
+        --------
+        >>> fates = g.compute_fate_probabilities().fate_probabilities
+        >>> fates.names.tolist(), bool(np.allclose(fates.sum(axis=1), 1))
+        (['Fate A', 'Fate B'], True)
         """
         check_solver(solver)
         ignore_arguments(use_petsc=use_petsc, n_jobs=n_jobs, backend=backend, preconditioner=preconditioner)
@@ -389,6 +449,12 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         ------
         RuntimeError, KeyError, ValueError, ArithmeticError
             As :meth:`compute_fate_probabilities` does.
+
+        Examples
+        --------
+        >>> steps = g.compute_absorption_times().absorption_times
+        >>> list(steps.columns)
+        ['Fate A_mean', 'Fate B_mean']
         """
         check_solver(solver)
         ignore_arguments(use_petsc=use_petsc, n_jobs=n_jobs, backend=backend, preconditioner=preconditioner)
@@ -407,11 +473,23 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         weight_key: str | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Compute Schur vectors and macrostates; the arguments are those of :meth:`compute_macrostates`."""
+        """Compute Schur vectors and macrostates; the arguments are those of :meth:`compute_macrostates`.
+
+        Examples
+        --------
+        >>> sorted(g.fit(n_states=3, cluster_key="clusters").macrostates.cat.categories)
+        ['Fate A', 'Fate B', 'Progenitor']
+        """
         return self.compute_macrostates(n_states, n_cells, cluster_key, weight_key, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Self:
-        """Choose terminal states; the arguments are those of :meth:`predict_terminal_states`."""
+        """Choose terminal states; the arguments are those of :meth:`predict_terminal_states`.
+
+        Examples
+        --------
+        >>> sorted(g.predict(method="top_n", n_states=2).terminal_states.cat.categories)
+        ['Fate A', 'Fate B']
+        """
         return self.predict_terminal_states(*args, **kwargs)
 
     def _require_coarse(self) -> CoarseChain | None:

@@ -94,6 +94,11 @@ class LeadingVectors(Estimator):
             If an argument is out of range.
         ArithmeticError
             If not so many vectors are found.
+
+        Examples
+        --------
+        >>> g.compute_schur(n_components=10).schur_vectors.shape
+        (150, 10)
         """
         if method not in ("krylov", "brandts"):
             raise ValueError(f"Expected `method` to be 'krylov' or 'brandts', found `{method!r}`.")
@@ -129,6 +134,12 @@ class LeadingVectors(Estimator):
             Whether to leave out eigenvectors and stationary distribution.
         ncv
             Without effect.
+
+        Examples
+        --------
+        >>> found = g.compute_eigendecomposition(k=5).eigendecomposition
+        >>> round(float(found["D"][0].real), 3)
+        1.0
         """
         ignore_arguments(ncv=ncv)
         with timed("Computing eigendecomposition of the transition matrix"):

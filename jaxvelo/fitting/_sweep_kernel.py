@@ -34,6 +34,13 @@ class SweepResult:
         Mask of the cells that the loss is of.
     kernel
         The kernel at the smallest loss.
+
+    Examples
+    --------
+    >>> result = jv.tl.sweep_kernel(kernel, jv.objectives.TimeGain(adata, "true_time"), softmax_scales=[1.0, 4.0])
+    >>> row, column = np.unravel_index(result.losses.argmin(), result.losses.shape)
+    >>> float(result.softmax_scales[row]), float(result.weights[column])
+    (4.0, 0.8)
     """
 
     softmax_scales: np.ndarray
@@ -55,6 +62,13 @@ class SweepResult:
         ----------
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.sweep`.
+
+        Examples
+        --------
+        >>> result = jv.tl.sweep_kernel(kernel, jv.objectives.TimeGain(adata, "true_time"), softmax_scales=[1.0, 4.0])
+        >>> axes = result.plot(show=False)
+        >>> axes.get_xlabel()
+        'weight of the first kernel'
         """
         return pl.sweep(self, **kwargs)
 
@@ -96,6 +110,13 @@ def sweep_kernel(
     ValueError
         If scales are not positive, weights not between 0 and 1, the kernel is neither a velocity kernel nor a sum of
         two terms, or the loss is not finite anywhere.
+
+    Examples
+    --------
+    >>> objective = jv.objectives.TimeGain(adata, "true_time")
+    >>> result = jv.tl.sweep_kernel(kernel, objective, softmax_scales=[1.0, 4.0], weights=[0.5, 0.8, 1.0])
+    >>> result.losses.shape
+    (2, 3)
     """
     check_integer("seed", seed, least=0)
     with timed("Evaluating kernel on a grid"):

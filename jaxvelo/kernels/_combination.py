@@ -33,6 +33,12 @@ class KernelExpression(PositiveSums, Exploration, Storage):
 
     Walks, pictures and scores come from :class:`~jaxvelo.kernels._exploration.Exploration`, files and AnnData entries
     from :class:`~jaxvelo.kernels._storage.Storage`; here is how kernels are combined.
+
+    Examples
+    --------
+    >>> kernel = (0.8 * vk + 0.2 * ck).compute_transition_matrix()
+    >>> bool(np.allclose(kernel.transition_matrix.sum(axis=1), 1))
+    True
     """
 
     # Numbers and arrays of NumPy, and pandas' series, must leave `weight * kernel` to this class: they would take it
@@ -70,6 +76,11 @@ class KernelExpression(PositiveSums, Exploration, Storage):
         weights
             For each of :attr:`weighted_sums` the weights of its weighted terms, each a number or one for each cell; as
             they are if ``None``.
+
+        Examples
+        --------
+        >>> print(kernel.with_kernels([ck, vk]))
+        (0.8 * ConnectivityKernel[n=150] + 0.2 * VelocityKernel[n=150])
         """
 
     def with_numbers(self, numbers: Mapping[str, float]) -> KernelExpression:
@@ -82,6 +93,12 @@ class KernelExpression(PositiveSums, Exploration, Storage):
         ----------
         numbers
             The numbers by name, such as ``"b"`` of the leaf ``log_b``.
+
+        Examples
+        --------
+        >>> pk = jv.kernels.PseudotimeKernel(adata, "true_time")
+        >>> pk.compute_transition_matrix(threshold_scheme="soft").with_numbers({"b": 5.0}).params["b"]
+        5.0
         """
         raise TypeError(f"A `{type(self).__name__}` has no numbers to fit, found {sorted(numbers)}.")
 
@@ -102,7 +119,14 @@ class KernelExpression(PositiveSums, Exploration, Storage):
 
     @abc.abstractmethod
     def combined(self, leaves: Sequence[TransitionFunction]) -> TransitionFunction:
-        """Combine pure transition functions, one for each of :attr:`kernels`, as the kernels are combined."""
+        """Combine pure transition functions, one for each of :attr:`kernels`, as the kernels are combined.
+
+        Examples
+        --------
+        >>> function = kernel.combined([part.transition_function for part in kernel.kernels])
+        >>> function(kernel.graph, kernel.features).shape
+        (150, 150)
+        """
 
     @property
     def transition_function(self) -> TransitionFunction:
@@ -146,11 +170,24 @@ class KernelExpression(PositiveSums, Exploration, Storage):
 
     @abc.abstractmethod
     def compute_transition_matrix(self) -> KernelExpression:
-        """Compute the transition matrix and return the kernel."""
+        """Compute the transition matrix and return the kernel.
+
+        Examples
+        --------
+        >>> (0.5 * vk + 0.5 * ck).compute_transition_matrix().transition_matrix.shape
+        (150, 150)
+        """
 
     @abc.abstractmethod
     def copy(self, *, deep: bool = False) -> KernelExpression:
-        """Copy the kernel, with its AnnData object only if ``deep``."""
+        """Copy the kernel, with its AnnData object only if ``deep``.
+
+        Examples
+        --------
+        >>> other = kernel.copy()
+        >>> other.adata is adata, kernel.copy(deep=True).adata is adata
+        (True, False)
+        """
 
     @abc.abstractmethod
     def __invert__(self) -> KernelExpression:
@@ -166,7 +203,13 @@ class KernelExpression(PositiveSums, Exploration, Storage):
 
     @abc.abstractmethod
     def format(self, full: bool, computed: bool = False) -> str:
-        """Name the kernel, with its parameters if ``full``; its weights as parts of their sum if ``computed``."""
+        """Name the kernel, with its parameters if ``full``; its weights as parts of their sum if ``computed``.
+
+        Examples
+        --------
+        >>> kernel.format(full=False)
+        '(0.8 * VelocityKernel[n=150] + 0.2 * ConnectivityKernel[n=150])'
+        """
 
     def __repr__(self) -> str:
         return self._with_direction(self.format(full=True))
@@ -196,6 +239,12 @@ class KernelExpression(PositiveSums, Exploration, Storage):
             If there is no AnnData object in the file nor given.
         ValueError
             If ``adata`` has other cells, or in another order, or the file is none of ours.
+
+        Examples
+        --------
+        >>> kernel.write("kernel.npz", write_adata=False)
+        >>> print(jv.kernels.read("kernel.npz", adata))
+        (0.8 * VelocityKernel[n=150] + 0.2 * ConnectivityKernel[n=150])
         """
         kernel = kernel_of_file(fname, adata, copy)
         assert isinstance(kernel, KernelExpression)
@@ -227,6 +276,11 @@ class Combination(KernelExpression):
     ----------
     parts
         The kernels; for a kernel with a weight in front, the weight and the kernel.
+
+    Examples
+    --------
+    >>> len(0.8 * vk + 0.2 * ck), isinstance(vk * ck, jv.kernels.Combination)
+    (2, True)
     """
 
     _operator: str
@@ -440,7 +494,15 @@ class Combination(KernelExpression):
 
 
 class KernelMul(Combination):
-    """Product of kernels, or one kernel with a weight in front."""
+    """Product of kernels, or one kernel with a weight in front.
+
+    Examples
+    --------
+    >>> print(vk * ck)
+    (VelocityKernel[n=150] * ConnectivityKernel[n=150])
+    >>> (vk * ck).compute_transition_matrix().transition_matrix.shape
+    (150, 150)
+    """
 
     _operator = "*"
 
@@ -477,7 +539,16 @@ class KernelMul(Combination):
 
 
 class KernelAdd(Combination):
-    """Weighted mean of kernels."""
+    """Weighted mean of kernels.
+
+    Examples
+    --------
+    >>> kernel = (3 * vk + 1 * ck).compute_transition_matrix()
+    >>> print(kernel)
+    (0.75 * VelocityKernel[n=150] + 0.25 * ConnectivityKernel[n=150])
+    >>> kernel.weights
+    (0.75, 0.25)
+    """
 
     _operator = "+"
 
@@ -517,7 +588,13 @@ class KernelAdd(Combination):
         return new.with_weights(weights[0]) if weights is not None and own and own[0] is self else new
 
     def with_weights(self, weights: Sequence[Any]) -> KernelAdd:
-        """Return the same sum with other weights of its weighted terms, each a number or one for each cell."""
+        """Return the same sum with other weights of its weighted terms, each a number or one for each cell.
+
+        Examples
+        --------
+        >>> print((0.8 * vk + 0.2 * ck).with_weights([0.5, 0.5]))
+        (0.5 * VelocityKernel[n=150] + 0.5 * ConnectivityKernel[n=150])
+        """
         new = iter(weights)
         return KernelAdd(
             *(

@@ -30,6 +30,11 @@ class ConnectivityKernel(NeighborKernel):
         If there is no such graph.
     ValueError
         If weights are negative or not finite.
+
+    Examples
+    --------
+    >>> jv.kernels.ConnectivityKernel(adata).compute_transition_matrix()
+    ConnectivityKernel[n=150, dnorm=True, key='connectivities']
     """
 
     def __init__(self, adata: AnnData, conn_key: str | None = "connectivities", check_connectivity: bool = False):
@@ -47,6 +52,11 @@ class ConnectivityKernel(NeighborKernel):
         Returns
         -------
         The kernel, with :attr:`transition_matrix` and :attr:`params` updated.
+
+        Examples
+        --------
+        >>> ck.compute_transition_matrix(density_normalize=False).params
+        {'dnorm': False, 'key': 'connectivities'}
         """
         with timed(f"Computing transition matrix based on `adata.obsp[{self.conn_key!r}]`"):
             params = {"dnorm": bool(density_normalize), "key": self.conn_key}

@@ -45,6 +45,11 @@ class CytoTRACEKernel(PseudotimeKernel):
         If there is no such graph.
     ValueError
         If weights are negative or not finite.
+
+    Examples
+    --------
+    >>> jv.kernels.CytoTRACEKernel(adata).compute_cytotrace().compute_transition_matrix()
+    CytoTRACEKernel[n=150, dnorm=False, scheme='hard', frac_to_keep=0.3]
     """
 
     def __init__(
@@ -103,6 +108,12 @@ class CytoTRACEKernel(PseudotimeKernel):
         ValueError
             If an argument is not one of the above, expression is not finite, no gene has a correlation, or all
             cells have the same score.
+
+        Examples
+        --------
+        >>> kernel = jv.kernels.CytoTRACEKernel(adata).compute_cytotrace()
+        >>> bool(adata.obs["ct_pseudotime"].between(0, 1).all())
+        True
         """
         if aggregation not in AGGREGATIONS:
             raise ValueError(f"Expected `aggregation` to be one of {AGGREGATIONS}, found `{aggregation!r}`.")

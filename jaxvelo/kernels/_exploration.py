@@ -55,6 +55,12 @@ class Exploration(CellChain):
         Returns
         -------
         For each walk, the indices of the cells that it visits, its start first.
+
+        Examples
+        --------
+        >>> walks = kernel.random_walks(n_sims=5, max_iter=20, seed=0, start_ixs={"clusters": "Progenitor"})
+        >>> len(walks), len(walks[0])
+        (5, 21)
         """
         self.require_transitions()
         return simulate(self.adata, self.transitions, n_sims, max_iter, seed, successive_hits, start_ixs, stop_ixs)
@@ -91,6 +97,12 @@ class Exploration(CellChain):
             Accepted as by CellRank; without effect.
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.random_walks`.
+
+        Examples
+        --------
+        >>> axes = kernel.plot_random_walks(n_sims=5, start_ixs={"clusters": "Progenitor"}, seed=0, show=False)
+        >>> axes.get_title()
+        'clusters'
         """
         ignore_arguments(n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar)
         read_embedding(self.adata, basis)
@@ -120,6 +132,12 @@ class Exploration(CellChain):
             this embedding are replaced, with a warning, under a default key; under another they are an error.
         connectivities
             Matrix whose entries are summed over; those of the underlying kernels if ``None``.
+
+        Examples
+        --------
+        >>> kernel.add_projection(basis="umap")
+        >>> adata.obsm["T_fwd_umap"].shape
+        (150, 2)
         """
         adata, default = self.adata, default_key(self.backward)
         basis = basis.removeprefix("X_")
@@ -165,6 +183,12 @@ class Exploration(CellChain):
             Whether to draw a stream plot; a grid of arrows otherwise.
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.projection_stream` or :func:`jaxvelo.pl.projection_grid`.
+
+        Examples
+        --------
+        >>> axes = kernel.plot_projection(stream=False, show=False)
+        >>> axes.get_title()
+        'clusters'
         """
         adata = self.adata
         basis = basis.removeprefix("X_")
@@ -195,6 +219,13 @@ class Exploration(CellChain):
             Restrict to these; all if ``None``.
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.single_flow`.
+
+        Examples
+        --------
+        >>> adata.obs["day"] = np.digitize(adata.obs["true_time"], [6.0, 12.0, 18.0])
+        >>> axes = kernel.plot_single_flow("Intermediate", "clusters", "day", show=False)
+        >>> axes.get_xlabel()
+        'day'
         """
         matrix = self.require_transitions()
         return pl.single_flow(self.adata, matrix, cluster, cluster_key, time_key, clusters, time_points, **kwargs)
@@ -218,6 +249,12 @@ class Exploration(CellChain):
         -------
         For each source cell with a neighbour in the target, the correlation of the expected displacement under the
         kernel with the displacement towards these neighbours.
+
+        Examples
+        --------
+        >>> scores = kernel.cbc("Progenitor", "Intermediate", "clusters", rep="X_umap")
+        >>> bool(scores.mean() > 0)
+        True
         """
         self.require_transitions()
         return cross_boundary_correctness(self.adata, self.transitions, source, target, cluster_key, rep, graph_key)

@@ -49,6 +49,12 @@ class PrecomputedKernel(Kernel):
     ValueError
         If the matrix is not square, has negative or non-finite entries, or rows without any, or a table is of other
         cells. Rows that do not sum to one are normalised, with a warning.
+
+    Examples
+    --------
+    >>> T = np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]])
+    >>> jv.kernels.PrecomputedKernel(T)
+    PrecomputedKernel[n=3, origin='array']
     """
 
     accepts_any_matrix: ClassVar[bool] = True

@@ -50,6 +50,12 @@ class PseudotimeKernel(NeighborKernel):
         If there is no such column or graph.
     ValueError
         If a time is missing or not finite, all cells have the same time, or weights are negative or not finite.
+
+    Examples
+    --------
+    >>> pk = jv.kernels.PseudotimeKernel(adata, time_key="true_time").compute_transition_matrix()
+    >>> pk.transition_matrix.shape
+    (150, 150)
     """
 
     def __init__(
@@ -128,6 +134,12 @@ class PseudotimeKernel(NeighborKernel):
             If a function cannot be traced by JAX, or returns another shape.
         ValueError
             If an argument is out of its range, or probabilities are not finite.
+
+        Examples
+        --------
+        >>> pk = jv.kernels.PseudotimeKernel(adata, time_key="true_time")
+        >>> pk.compute_transition_matrix(threshold_scheme="soft", b=10.0, nu=0.5).params["b"]
+        10.0
         """
         ignore_arguments(n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar)
         self._require_time()

@@ -63,6 +63,14 @@ class RealTimeKernel(Kernel):
     ValueError
         If a cell has no time, the order of the time points is not known, a time point but the last has no coupling to a
         later one, or couplings are of other cells, negative or not finite.
+
+    Examples
+    --------
+    >>> adata.obs["day"] = np.where(adata.obs["true_time"] < 12, 1, 2)
+    >>> early, late = ((adata.obs["day"] == day).sum() for day in (1, 2))
+    >>> kernel = jv.kernels.RealTimeKernel(adata, "day", couplings={(1, 2): np.ones((early, late))})
+    >>> kernel.compute_transition_matrix(threshold=None, conn_kwargs={"conn_key": "connectivities"})
+    RealTimeKernel[n=150, threshold=None, self_transitions='connectivities', conn_weight=None]
     """
 
     def __init__(
@@ -148,6 +156,14 @@ class RealTimeKernel(Kernel):
         ------
         FileNotFoundError
             If there are none.
+
+        Examples
+        --------
+        >>> adata.obs["day"] = np.where(adata.obs["true_time"] < 12, "1", "2")
+        >>> early, late = (adata.obs[adata.obs["day"] == day][[]] for day in ("1", "2"))
+        >>> anndata.AnnData(np.ones((len(early), len(late))), early, late).write_h5ad("map_1_2.h5ad")
+        >>> list(jv.kernels.RealTimeKernel.from_wot(adata, ".", time_key="day").couplings)
+        [('1', '2')]
         """
         files = sorted(Path(path).glob("*_*_*.h5ad"))
         if not files:
@@ -207,6 +223,14 @@ class RealTimeKernel(Kernel):
         ------
         TypeError, ValueError
             If an argument is not one of the above.
+
+        Examples
+        --------
+        >>> adata.obs["day"] = np.where(adata.obs["true_time"] < 12, 1, 2)
+        >>> early, late = ((adata.obs["day"] == day).sum() for day in (1, 2))
+        >>> kernel = jv.kernels.RealTimeKernel(adata, "day", couplings={(1, 2): np.ones((early, late))})
+        >>> kernel.compute_transition_matrix(threshold=None, self_transitions="diagonal").transition_matrix.shape
+        (150, 150)
         """
         check_threshold(threshold)
         times = self._times
@@ -274,6 +298,13 @@ class RealTimeKernel(Kernel):
             If a key is missing.
         ValueError
             If an argument is out of its range, or there are too many pairs of cells.
+
+        Examples
+        --------
+        >>> adata.obs["day"] = np.where(adata.obs["true_time"] < 12, 1, 2)
+        >>> kernel = jv.kernels.RealTimeKernel(adata, "day").compute_couplings(use_rep="X_umap")
+        >>> list(kernel.couplings)
+        [(1, 2)]
         """
         for name, value, most in (("epsilon", epsilon, np.inf), ("tau_a", tau_a, 1.0), ("tau_b", tau_b, 1.0)):
             if not (is_number(value) and 0 < value <= most and np.isfinite(value)):

@@ -74,6 +74,14 @@ class VelocityKernel(NeighborKernel):
     if JAX cannot do so (those of :func:`jaxvelo.pp.moments` and :func:`jaxvelo.tl.velocity` with all their genes it
     can), rows are read in blocks, whose number, by ``memory_limit``, changes results by rounding. Put new arrays in
     their place rather than change their numbers while the kernel is in use: the kernel keeps those that it was made of.
+
+    Examples
+    --------
+    >>> vk = jv.kernels.VelocityKernel(adata)
+    >>> vk.compute_transition_matrix(softmax_scale=4.0)
+    VelocityKernel[n=150, model='deterministic', similarity='correlation', softmax_scale=4.0]
+    >>> vk.transition_matrix.shape
+    (150, 150)
     """
 
     parameters_of_cells: ClassVar[tuple[str, ...]] = ("softmax_scale",)
@@ -167,6 +175,11 @@ class VelocityKernel(NeighborKernel):
             If layers on disk cannot be read.
         TypeError
             If ``similarity`` is not a function of velocity and displacements, or for unknown arguments.
+
+        Examples
+        --------
+        >>> vk.compute_transition_matrix(model="monte_carlo", n_samples=10, seed=0).params["model"]
+        'monte_carlo'
         """
         _check_choice("model", model, MODELS)
         _check_choice("backward_mode", backward_mode, BACKWARD_MODES)
@@ -350,6 +363,11 @@ class VelocityKernel(NeighborKernel):
             As of :meth:`compute_transition_matrix`.
         seed
             Seed of the Monte Carlo model, where the kernel has none.
+
+        Examples
+        --------
+        >>> vk.with_parameters(2.0, gene_weights=None).params["softmax_scale"]
+        2.0
         """
         transition_function, known = self.transition_function, self.params.get("seed")
         return self.copy().compute_transition_matrix(

@@ -27,6 +27,11 @@ class Constant:
     ----------
     adata, value
         The same.
+
+    Examples
+    --------
+    >>> (2 * vk)[0]
+    2.0
     """
 
     def __init__(self, adata: AnnData, value: float | np.ndarray):
@@ -52,11 +57,23 @@ class Constant:
         return self.adata.n_obs, self.adata.n_obs
 
     def copy(self) -> Constant:
-        """Copy the weight, not the annotated data."""
+        """Copy the weight, not the annotated data.
+
+        Examples
+        --------
+        >>> (2 * vk)[0].copy()
+        2.0
+        """
         return Constant(self.adata, self.value)
 
     def format(self, full: bool, computed: bool = False) -> str:
-        """Write the weight."""
+        """Write the weight.
+
+        Examples
+        --------
+        >>> (0.25 * vk)[0].format(full=True)
+        '0.25'
+        """
         return format_weight(self.value)
 
     def __repr__(self) -> str:

@@ -86,6 +86,12 @@ def filter_genes(
         or no gene is left.
     OSError
         If layers on disk cannot be read or written.
+
+    Examples
+    --------
+    >>> jv.pp.filter_genes(counts, min_shared_counts=100)
+    >>> counts.shape
+    (150, 20)
     """
     require_no_copy(require_anndata(adata), copy)
     bounds = {
@@ -208,6 +214,12 @@ def filter_and_normalize(
     Equal to scVelo 0.3.4, with the selection and logarithm of its versions before 0.3. Other than there, whether a
     matrix holds raw counts is not judged by whether five cells hold whole numbers, ambiguous counts are normalised with
     the others, and ``enforce=False`` is an order.
+
+    Examples
+    --------
+    >>> jv.pp.filter_and_normalize(counts, min_shared_counts=20, n_top_genes=10)
+    >>> counts.shape, "log1p" in counts.uns
+    ((150, 10), True)
     """
     require_no_copy(require_anndata(adata), copy)
     if flavor not in FLAVORS:

@@ -133,6 +133,12 @@ def fit_trends(
     P-values are of cells: those of a condition are not independent repetitions of it, so that differences between its
     samples count as differences between conditions. Times and fates were found from the same expression, which makes
     tests of the genes behind them optimistic.
+
+    Examples
+    --------
+    >>> trends = jv.tl.fit_trends(adata, time_key="true_time")
+    >>> trends.lineages, len(trends.genes)
+    (['Fate A', 'Fate B'], 40)
     """
     require_anndata(adata)
     model = _checked_model(distribution, link, n_knots, spline_order, criterion, max_iter, key_added)

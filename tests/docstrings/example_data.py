@@ -5,16 +5,28 @@ import copy
 import functools
 from typing import Any
 
+import anndata
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import scipy.sparse as sp
 
 import jaxvelo as jv
 
-MODULES = {"jv": jv, "np": np, "jnp": jnp, "jax": jax, "eqx": eqx, "optax": optax, "sp": sp}
+MODULES = {
+    "jv": jv,
+    "np": np,
+    "jnp": jnp,
+    "jax": jax,
+    "sp": sp,
+    "pd": pd,
+    "eqx": eqx,
+    "optax": optax,
+    "anndata": anndata,
+}
 
 
 @functools.cache
@@ -49,6 +61,15 @@ def modelled() -> dict[str, Any]:
 
 
 @functools.cache
+def fit() -> dict[str, Any]:
+    """What a fit to known fates finds, after a few steps."""
+    given = analysed()
+    objective = jv.objectives.FateLikelihood(given["adata"], "true_fate", "term_states_fwd")
+    settings = {"train": ["scale", "weights", "gene_weights"], "penalty": 0.1, "prior": 3.0, "steps": 5}
+    return {"result": jv.tl.fit_kernel(given["kernel"], objective, **settings, progress=False)}
+
+
+@functools.cache
 def arrays() -> dict[str, Any]:
     """The same cells as arrays: neighbour graph, moments, velocities and transition matrix."""
     adata = analysed()["adata"]
@@ -75,6 +96,7 @@ MAKERS = {
     "counts": simulated,
     **dict.fromkeys(("adata", "vk", "ck", "kernel", "g"), analysed),
     "fitted": modelled,
+    "result": fit,
     **dict.fromkeys(("graph", "x", "v", "spliced", "unspliced", "time", "fates"), arrays),
     "T": transition_matrix,
 }

@@ -84,4 +84,6 @@ def public_names() -> tuple[PublicName, ...]:
         by_value.setdefault(id(top.value), top)
     classes = {top.value: top.name for top in by_value.values() if inspect.isclass(top.value)}
     methods = (methods_of(name, cls, classes) for cls, name in classes.items())
-    return (*by_value.values(), *itertools.chain.from_iterable(methods))
+    # A method may be a function of the module too, as `jaxvelo.kernels.read`.
+    own = [public for public in itertools.chain.from_iterable(methods) if id(public.value) not in by_value]
+    return (*by_value.values(), *own)

@@ -9,10 +9,11 @@ that a user would type, and what comes::
     >>> round(float(adata.obs["velocity_confidence"].mean()), 1)
     0.9
 
-It finds the modules and names of ``example_data.py``: ``jv``, ``np``, ``jnp``, ``jax``, ``eqx``, ``optax``, ``sp``,
-and copies of its own of ``counts``, ``adata``, ``fitted``, ``vk``, ``ck``, ``kernel``, ``g``, ``graph``, ``x``, ``v``,
-``spliced``, ``unspliced``, ``time``, ``fates`` and ``T``. The working directory is an empty folder. Log lines are no
-output. Numbers are rounded so far that they are the same in single and double precision, or shapes are shown.
+It finds the modules and names of ``example_data.py``: ``jv``, ``np``, ``jnp``, ``jax``, ``sp``, ``pd``, ``eqx``,
+``optax``, ``anndata``, and copies of its own of ``counts``, ``adata``, ``fitted``, ``vk``, ``ck``, ``kernel``, ``g``,
+``result``, ``graph``, ``x``, ``v``, ``spliced``, ``unspliced``, ``time``, ``fates`` and ``T``. The working directory is
+an empty folder. Log lines are no output. Numbers are rounded so far that they are the same in single and double
+precision, or shapes are shown.
 """
 
 import doctest
@@ -27,6 +28,8 @@ from tests.docstrings.sections import sections_of
 pytestmark = pytest.mark.any_precision
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+# What an example needs beyond the packages that all tests need.
+EXTRAS = {"kernels.RealTimeKernel.compute_couplings": "ott"}
 WITH_EXAMPLES = [public for public in public_names() if "Examples" in sections_of(public.docstring)]
 
 
@@ -44,6 +47,8 @@ def run_example(public: PublicName) -> str:
 
 @pytest.mark.parametrize("public", WITH_EXAMPLES, ids=lambda public: public.name)
 def test_example(public, tmp_path, monkeypatch):
+    if public.name in EXTRAS:
+        pytest.importorskip(EXTRAS[public.name])
     monkeypatch.chdir(tmp_path)
     assert not run_example(public)
 
