@@ -70,6 +70,11 @@ class Settings:
         default: each has all. It serves :meth:`VelocityKernel.compute_transition_matrix
         <jaxvelo.kernels.VelocityKernel.compute_transition_matrix>`; what fits kernels has all on each device.
 
+    Raises
+    ------
+    TypeError, ValueError
+        When a setting is given a value that it cannot have.
+
     Examples
     --------
     >>> jv.settings.verbosity = "warning"

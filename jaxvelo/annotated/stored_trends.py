@@ -209,6 +209,15 @@ class Trends:
         conditions
             Whether those of each condition, or those of all cells together; both by default.
 
+        Returns
+        -------
+        Their places along the first axis of :attr:`coefficients`.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If there is no such lineage, or none is named.
+
         Examples
         --------
         >>> jv.tl.fit_trends(adata, ["gene_20"], time_key="true_time").curves_of("Fate B")
@@ -223,7 +232,25 @@ class Trends:
         ]
 
     def places(self, genes: Any, argument: str = "genes") -> Int[np.ndarray, " genes"]:
-        """Give the places of genes, or of one; all for :obj:`None`.
+        """Give the places of genes.
+
+        Parameters
+        ----------
+        genes
+            Names, or one; all for :obj:`None`.
+        argument
+            What an error calls them.
+
+        Returns
+        -------
+        Their places in :attr:`genes`.
+
+        Raises
+        ------
+        KeyError
+            If a gene has no trends.
+        ValueError
+            If none is named, or one is there more than once.
 
         Examples
         --------
@@ -248,6 +275,21 @@ class Trends:
         self, curve: int, places: Int[np.ndarray, " genes"], n_points: int = 200, level: float = 0.95
     ) -> tuple[Float[np.ndarray, " points"], Curve]:
         """Evaluate a curve of some genes at equally distant times of its range.
+
+        Parameters
+        ----------
+        curve
+            Place of the curve, see :meth:`curves_of`.
+        places
+            Those of the genes, see :meth:`places`.
+        n_points
+            Number of times.
+        level
+            Share of the times at which bands cover the truth.
+
+        Returns
+        -------
+        The times, and the :class:`jaxvelo.trends.Curve`, of shape ``(genes, n_points)``.
 
         Examples
         --------
@@ -285,6 +327,11 @@ class Trends:
         pandas.DataFrame
             Columns: ``gene``, ``lineage``, ``condition`` (if there are any), ``time``; ``value`` with its band from
             ``lower`` to ``upper``; the derivative ``slope`` with its band from ``slope_lower`` to ``slope_upper``.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If a gene or lineage has no trends, or a number is out of range.
 
         Examples
         --------
@@ -352,6 +399,20 @@ class Trends:
     def grouped(self, lineage: Any, genes: Any, n_clusters: int | None, norm: bool, random_state: int) -> TrendClusters:
         """Give the groups of :meth:`clusters` with the curves that were compared.
 
+        Parameters
+        ----------
+        lineage, genes, n_clusters, norm, random_state
+            As of :meth:`clusters`.
+
+        Returns
+        -------
+        Genes, numbers of their groups, lineage, times and the curves of shape ``(genes, times)``.
+
+        Raises
+        ------
+        KeyError, ValueError
+            As :meth:`clusters` does.
+
         Examples
         --------
         >>> trends = jv.tl.fit_trends(adata, time_key="true_time")
@@ -397,6 +458,11 @@ class Trends:
             ``.uns[key]`` holds the parameters; ``.varm[key]`` what is said of the curves, in columns
             ``"<lineage>_<statistic>"``; ``.varm[f"{key}_differences"]`` the comparisons;
             ``.varm[f"{key}_coefficients"]`` and ``.varm[f"{key}_covariances"]`` what curves and bands are made of.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If a gene of the trends is not in ``adata``, or there more than once.
 
         Examples
         --------
@@ -451,6 +517,10 @@ class Trends:
             Annotated data.
         key
             Where they stand.
+
+        Returns
+        -------
+        The trends.
 
         Raises
         ------

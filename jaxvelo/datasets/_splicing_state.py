@@ -22,6 +22,22 @@ def splicing_state(
 
     All arguments broadcast against each other. Times in hours, rates per hour.
 
+    Parameters
+    ----------
+    time
+        When, in hours.
+    alpha
+        Transcription rate while the gene is on, molecules per hour.
+    beta, gamma
+        Rates of splicing and degradation, per hour.
+    on, off
+        When the gene is switched on and off, in hours; infinite where it never is.
+
+    Returns
+    -------
+    u, s
+        Unspliced and spliced molecules, of the shape that the arguments have together.
+
     Examples
     --------
     >>> hours = np.array([0.0, 5.0, 40.0])

@@ -108,6 +108,24 @@ class EarlyIdentification(LeadingVectors):
     def plot_tsi(self, n_macrostates: int | None = None, **kwargs: Any) -> Any:
         """Draw how many terminal states are found among how many macrostates; see :func:`jaxvelo.pl.tsi`.
 
+        Parameters
+        ----------
+        n_macrostates
+            Largest number of macrostates that is drawn; all by default.
+        **kwargs
+            Arguments of :func:`jaxvelo.pl.tsi`.
+
+        Returns
+        -------
+        What :func:`jaxvelo.pl.tsi` returns.
+
+        Raises
+        ------
+        RuntimeError
+            If :meth:`tsi` was not computed.
+        KeyError, TypeError, ValueError
+            As :func:`jaxvelo.pl.tsi` does.
+
         Examples
         --------
         >>> score = g.tsi(3, terminal_states=["Fate A", "Fate B"], cluster_key="clusters")

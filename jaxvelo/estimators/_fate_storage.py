@@ -34,6 +34,10 @@ class FateStorage(Estimator):
         copy
             Whether to copy it, or the names of what to copy.
 
+        Returns
+        -------
+        The AnnData object.
+
         Raises
         ------
         KeyError, ValueError
@@ -62,6 +66,10 @@ class FateStorage(Estimator):
             Annotated data.
         obsp_key
             Key of the transition matrix in ``adata.obsp``; ``"T_fwd"`` or ``"T_bwd"`` if :obj:`None`.
+
+        Returns
+        -------
+        The estimator, with all results that stand there.
 
         Raises
         ------
@@ -122,6 +130,10 @@ class FateStorage(Estimator):
         copy
             Whether to copy ``adata``; a view always is.
 
+        Returns
+        -------
+        The estimator, with its kernel and all results.
+
         Raises
         ------
         TypeError
@@ -143,6 +155,16 @@ class FateStorage(Estimator):
 
     def copy(self, *, deep: bool = False) -> Self:
         """Copy the estimator, with its AnnData object only if ``deep``.
+
+        Parameters
+        ----------
+        deep
+            Whether to copy the AnnData object too.
+
+        Returns
+        -------
+        An estimator with the same kernel and results. What one computes the other does not see, but in an AnnData
+        object that they share.
 
         Examples
         --------

@@ -143,6 +143,10 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         **kwargs
             Arguments of :meth:`compute_schur`, whose vectors are computed if there are not enough.
 
+        Returns
+        -------
+        The estimator, with :attr:`macrostates`, :attr:`macrostates_memberships` and :attr:`coarse_T`.
+
         Raises
         ------
         KeyError, TypeError, ValueError
@@ -207,6 +211,10 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         allow_overlap
             Whether cells may stand for an initial state too.
 
+        Returns
+        -------
+        The estimator, with :attr:`terminal_states`.
+
         Raises
         ------
         RuntimeError
@@ -252,6 +260,10 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
             Number of cells that stand for each.
         allow_overlap
             Whether cells may stand for a terminal state too.
+
+        Returns
+        -------
+        The estimator, with :attr:`initial_states`.
 
         Raises
         ------
@@ -307,6 +319,10 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
             Which cells stand for macrostates taken together: those that belong most to all, ``"top_n"``, or those of
             each, ``"union"``.
 
+        Returns
+        -------
+        The estimator, with :attr:`terminal_states`.
+
         Raises
         ------
         RuntimeError
@@ -334,7 +350,23 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         weight_key: str | None = None,
         agg: Literal["top_n", "union"] = "top_n",
     ) -> Self:
-        """Say which states are initial; the arguments are those of :meth:`set_terminal_states`.
+        """Say which states are initial.
+
+        Parameters
+        ----------
+        states, n_cells, cluster_key, weight_key, agg
+            As of :meth:`set_terminal_states`.
+        allow_overlap
+            Whether cells may stand for a terminal state too.
+
+        Returns
+        -------
+        The estimator, with :attr:`initial_states`.
+
+        Raises
+        ------
+        RuntimeError, KeyError, TypeError, ValueError
+            As :meth:`set_terminal_states` does.
 
         Examples
         --------
@@ -345,7 +377,23 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         return self._set_states("initial", found, allow_overlap, {"n_cells": n_cells, "allow_overlap": allow_overlap})
 
     def rename_terminal_states(self, old_new: Mapping[str, str]) -> Self:
-        """Give terminal states other names, ``{"Alpha": "alpha cells"}``; fates are removed, as for other states.
+        """Give terminal states other names; fates are removed, as for other states.
+
+        Parameters
+        ----------
+        old_new
+            New names by the old ones, ``{"Alpha": "alpha cells"}``; others stay.
+
+        Returns
+        -------
+        The estimator, with :attr:`terminal_states` renamed.
+
+        Raises
+        ------
+        RuntimeError
+            If there are no terminal states.
+        TypeError, ValueError
+            If ``old_new`` is no dictionary, an old name is unknown, or a name would be there twice.
 
         Examples
         --------
@@ -356,6 +404,20 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
 
     def rename_initial_states(self, old_new: Mapping[str, str]) -> Self:
         """Give initial states other names.
+
+        Parameters
+        ----------
+        old_new
+            New names by the old ones; others stay.
+
+        Returns
+        -------
+        The estimator, with :attr:`initial_states` renamed.
+
+        Raises
+        ------
+        RuntimeError, TypeError, ValueError
+            As :meth:`rename_terminal_states` does.
 
         Examples
         --------
@@ -392,6 +454,10 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
             Largest error of a probability.
         check_sum_tol
             Largest difference of a cell's probabilities from the sum one.
+
+        Returns
+        -------
+        The estimator, with :attr:`fate_probabilities`.
 
         Raises
         ------
@@ -445,6 +511,10 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         tol
             Largest relative error.
 
+        Returns
+        -------
+        The estimator, with :attr:`absorption_times`.
+
         Raises
         ------
         RuntimeError, KeyError, ValueError, ArithmeticError
@@ -473,7 +543,21 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         weight_key: str | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Compute Schur vectors and macrostates; the arguments are those of :meth:`compute_macrostates`.
+        """Compute Schur vectors and macrostates, as :meth:`compute_macrostates` does.
+
+        Parameters
+        ----------
+        n_states, n_cells, cluster_key, weight_key, **kwargs
+            As of :meth:`compute_macrostates`.
+
+        Returns
+        -------
+        The estimator, with :attr:`macrostates`.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, ArithmeticError
+            As :meth:`compute_macrostates` does.
 
         Examples
         --------
@@ -483,7 +567,21 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         return self.compute_macrostates(n_states, n_cells, cluster_key, weight_key, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Self:
-        """Choose terminal states; the arguments are those of :meth:`predict_terminal_states`.
+        """Choose terminal states, as :meth:`predict_terminal_states` does.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As of :meth:`predict_terminal_states`.
+
+        Returns
+        -------
+        The estimator, with :attr:`terminal_states`.
+
+        Raises
+        ------
+        RuntimeError, ValueError
+            As :meth:`predict_terminal_states` does.
 
         Examples
         --------

@@ -88,6 +88,10 @@ class LeadingVectors(Estimator):
         show_progress_bar
             Whether to show a bar, in products with the matrix, if it takes longer than a second.
 
+        Returns
+        -------
+        The estimator, with :attr:`schur_vectors`, :attr:`schur_matrix` and :attr:`eigendecomposition`.
+
         Raises
         ------
         ValueError
@@ -134,6 +138,17 @@ class LeadingVectors(Estimator):
             Whether to leave out eigenvectors and stationary distribution.
         ncv
             Without effect.
+
+        Returns
+        -------
+        The estimator, with :attr:`eigendecomposition`.
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of range.
+        ArithmeticError
+            If not all eigenvalues are found.
 
         Examples
         --------

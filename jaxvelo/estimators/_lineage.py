@@ -118,6 +118,15 @@ class Lineage(NDArrayOperatorsMixin):
     def sum(self, axis: int | None = None, **kwargs: Any) -> Any:
         """Sum as of an array.
 
+        Parameters
+        ----------
+        axis, **kwargs
+            As of :meth:`numpy.ndarray.sum`: 0 over cells, 1 over states.
+
+        Returns
+        -------
+        A number or a plain array.
+
         Examples
         --------
         >>> fates = jv.estimators.Lineage([[0.75, 0.25], [0.5, 0.5]], names=["Alpha", "Beta"])
@@ -128,6 +137,15 @@ class Lineage(NDArrayOperatorsMixin):
 
     def mean(self, axis: int | None = None, **kwargs: Any) -> Any:
         """Mean as of an array.
+
+        Parameters
+        ----------
+        axis, **kwargs
+            As of :meth:`numpy.ndarray.mean`: 0 over cells, 1 over states.
+
+        Returns
+        -------
+        A number or a plain array.
 
         Examples
         --------
@@ -140,6 +158,15 @@ class Lineage(NDArrayOperatorsMixin):
     def min(self, axis: int | None = None, **kwargs: Any) -> Any:
         """Smallest number as of an array.
 
+        Parameters
+        ----------
+        axis, **kwargs
+            As of :meth:`numpy.ndarray.min`: 0 over cells, 1 over states.
+
+        Returns
+        -------
+        A number or a plain array.
+
         Examples
         --------
         >>> fates = jv.estimators.Lineage([[0.75, 0.25], [0.5, 0.5]], names=["Alpha", "Beta"])
@@ -151,6 +178,15 @@ class Lineage(NDArrayOperatorsMixin):
     def max(self, axis: int | None = None, **kwargs: Any) -> Any:
         """Largest number as of an array.
 
+        Parameters
+        ----------
+        axis, **kwargs
+            As of :meth:`numpy.ndarray.max`: 0 over cells, 1 over states.
+
+        Returns
+        -------
+        A number or a plain array.
+
         Examples
         --------
         >>> fates = jv.estimators.Lineage([[0.75, 0.25], [0.5, 0.5]], names=["Alpha", "Beta"])
@@ -161,6 +197,15 @@ class Lineage(NDArrayOperatorsMixin):
 
     def argmax(self, axis: int | None = None, **kwargs: Any) -> Any:
         """Place of the largest number as of an array.
+
+        Parameters
+        ----------
+        axis, **kwargs
+            As of :meth:`numpy.ndarray.argmax`: 0 over cells, 1 over states.
+
+        Returns
+        -------
+        A number or a plain array of them.
 
         Examples
         --------
@@ -226,6 +271,20 @@ class Lineage(NDArrayOperatorsMixin):
     def renamed(self, new_names: dict[str, str]) -> Lineage:
         """Return the table with other names for some of the states.
 
+        Parameters
+        ----------
+        new_names
+            New names by the old ones; others stay.
+
+        Returns
+        -------
+        The table with these names.
+
+        Raises
+        ------
+        ValueError
+            If a name would be there twice.
+
         Examples
         --------
         >>> g.fate_probabilities.renamed({"Fate A": "Alpha"}).names.tolist()
@@ -247,6 +306,10 @@ class Lineage(NDArrayOperatorsMixin):
         early_cells
             Mask or numbers of the early cells; all if ``None``.
 
+        Returns
+        -------
+        The degree of each cell, 0 for the least and 1 for the most committed one.
+
         Examples
         --------
         >>> fates = jv.estimators.Lineage([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]], names=["Alpha", "Beta"])
@@ -260,7 +323,16 @@ class Lineage(NDArrayOperatorsMixin):
         return lineage_priming(self._array, method, early)
 
     def to_frame(self, index: pd.Index | None = None) -> pd.DataFrame:
-        """Return a data frame; ``index`` are the names of the cells.
+        """Give the table as a data frame.
+
+        Parameters
+        ----------
+        index
+            Names of the cells; their numbers if :obj:`None`.
+
+        Returns
+        -------
+        A row for each cell, a column for each state.
 
         Examples
         --------

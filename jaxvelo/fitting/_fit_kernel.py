@@ -129,6 +129,8 @@ def fit_kernel(
         If an argument is not one of the above, there are fewer than two validation cells, terminal cells cannot be
         reached, or the loss is not finite at the start. If it stops being finite later, a warning names step and
         parameters, and the best ones before it are kept.
+    TypeError
+        If ``resume`` is no result of a fit.
 
     Examples
     --------

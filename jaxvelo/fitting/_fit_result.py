@@ -157,6 +157,15 @@ class FitResult:
         n_genes
             Number of genes.
 
+        Returns
+        -------
+        Name and weight of each.
+
+        Raises
+        ------
+        ValueError
+            If no gene weights of one velocity kernel were fitted.
+
         Examples
         --------
         >>> [gene in adata.var_names for gene, weight in result.top_genes(3)]
@@ -226,6 +235,15 @@ class FitResult:
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.fit`.
 
+        Returns
+        -------
+        What :func:`jaxvelo.pl.fit` returns.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :func:`jaxvelo.pl.fit` does.
+
         Examples
         --------
         >>> figure = result.plot(show=False)
@@ -241,6 +259,15 @@ class FitResult:
         ----------
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.fit_fates`.
+
+        Returns
+        -------
+        What :func:`jaxvelo.pl.fit_fates` returns.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            As :func:`jaxvelo.pl.fit_fates` does, as if the objective has no fates.
 
         Examples
         --------
@@ -295,6 +322,10 @@ class FitResult:
             Key that it was written with.
         copy
             Whether to copy the matrices.
+
+        Returns
+        -------
+        The result, with its kernel, and without :attr:`state`.
 
         Raises
         ------

@@ -63,6 +63,15 @@ class SweepResult:
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.sweep`.
 
+        Returns
+        -------
+        What :func:`jaxvelo.pl.sweep` returns.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :func:`jaxvelo.pl.sweep` does.
+
         Examples
         --------
         >>> result = jv.tl.sweep_kernel(kernel, jv.objectives.TimeGain(adata, "true_time"), softmax_scales=[1.0, 4.0])
@@ -82,9 +91,10 @@ def sweep_kernel(
     cells: Any = None,
     seed: int = 0,
 ) -> SweepResult:
-    """Evaluate an objective on a grid of softmax scales and weights, in one compiled call.
+    r"""Evaluate an objective on a grid of softmax scales and weights, in one compiled call.
 
-    All velocity terms get the same scale; the weights are those of the first of the two terms of the kernel.
+    The loss is that of :math:`w T_1(\sigma) + (1 - w) T_2`, at each scale :math:`\sigma` and weight :math:`w`. All
+    velocity terms get the same scale; the weights are those of the first of the two terms of the kernel.
 
     Parameters
     ----------

@@ -61,6 +61,11 @@ class CellChain(abc.ABC):
     def require_transitions(self) -> sp.csr_matrix:
         """Return the transition matrix, which must have been computed.
 
+        Raises
+        ------
+        RuntimeError
+            If it has not been.
+
         Examples
         --------
         >>> kernel.require_transitions().shape

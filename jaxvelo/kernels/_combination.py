@@ -77,6 +77,10 @@ class KernelExpression(PositiveSums, Exploration, Storage):
             For each of :attr:`weighted_sums` the weights of its weighted terms, each a number or one for each cell; as
             they are if ``None``.
 
+        Returns
+        -------
+        The combination, not computed; of a basic kernel, the only one of ``kernels``.
+
         Examples
         --------
         >>> print(kernel.with_kernels([ck, vk]))
@@ -93,6 +97,15 @@ class KernelExpression(PositiveSums, Exploration, Storage):
         ----------
         numbers
             The numbers by name, such as ``"b"`` of the leaf ``log_b``.
+
+        Returns
+        -------
+        The copy.
+
+        Raises
+        ------
+        TypeError
+            If the kernel has no such numbers.
 
         Examples
         --------
@@ -120,6 +133,15 @@ class KernelExpression(PositiveSums, Exploration, Storage):
     @abc.abstractmethod
     def combined(self, leaves: Sequence[TransitionFunction]) -> TransitionFunction:
         """Combine pure transition functions, one for each of :attr:`kernels`, as the kernels are combined.
+
+        Parameters
+        ----------
+        leaves
+            The transition functions, in the order of :attr:`kernels`.
+
+        Returns
+        -------
+        The combined one, see :class:`jaxvelo.transitions.TransitionFunction`.
 
         Examples
         --------
@@ -182,6 +204,15 @@ class KernelExpression(PositiveSums, Exploration, Storage):
     def copy(self, *, deep: bool = False) -> KernelExpression:
         """Copy the kernel, with its AnnData object only if ``deep``.
 
+        Parameters
+        ----------
+        deep
+            Whether to copy the AnnData object too.
+
+        Returns
+        -------
+        The copy, computed if the kernel is.
+
         Examples
         --------
         >>> other = kernel.copy()
@@ -204,6 +235,17 @@ class KernelExpression(PositiveSums, Exploration, Storage):
     @abc.abstractmethod
     def format(self, full: bool, computed: bool = False) -> str:
         """Name the kernel, with its parameters if ``full``; its weights as parts of their sum if ``computed``.
+
+        Parameters
+        ----------
+        full
+            Whether to name the parameters.
+        computed
+            Whether weights are shown as parts of their sum.
+
+        Returns
+        -------
+        The name, as it is printed.
 
         Examples
         --------
@@ -232,6 +274,10 @@ class KernelExpression(PositiveSums, Exploration, Storage):
             AnnData object, for a file without one.
         copy
             Whether to copy ``adata``; a view always is.
+
+        Returns
+        -------
+        The kernel, of the class that it was written with, and computed if it was.
 
         Raises
         ------
@@ -276,6 +322,11 @@ class Combination(KernelExpression):
     ----------
     parts
         The kernels; for a kernel with a weight in front, the weight and the kernel.
+
+    Raises
+    ------
+    ValueError
+        If the kernels are of different numbers of cells, or of opposite directions.
 
     Examples
     --------
@@ -331,7 +382,13 @@ class Combination(KernelExpression):
         return type(self)(*(part if isinstance(part, Constant) else next(operands) for part in self.parts))
 
     def combined(self, leaves: Sequence[TransitionFunction]) -> TransitionFunction:
-        """Combine pure transition functions, one for each of :attr:`kernels`, as the kernels are combined."""
+        """Combine pure transition functions, one for each of :attr:`kernels`, as the kernels are combined.
+
+        Raises
+        ------
+        TypeError
+            Always: a combination is a sum or a product, which have a method of their own.
+        """
         raise TypeError(f"`{type(self).__name__}` is abstract.")
 
     def _combined_operands(self, leaves: Sequence[TransitionFunction]) -> tuple[TransitionFunction, ...]:
@@ -352,7 +409,13 @@ class Combination(KernelExpression):
         return self
 
     def compute_transition_matrix(self) -> KernelExpression:
-        """Combine the transition matrices of the basic kernels, which must have been computed."""
+        """Combine the transition matrices of the basic kernels, which must have been computed.
+
+        Raises
+        ------
+        RuntimeError
+            If they have not been.
+        """
         results = []
         for kernel in self.kernels:
             if kernel.result is None:
@@ -496,6 +559,16 @@ class Combination(KernelExpression):
 class KernelMul(Combination):
     """Product of kernels, or one kernel with a weight in front.
 
+    Parameters
+    ----------
+    parts
+        The factors; or a :class:`Constant` and the kernel that it weighs.
+
+    Raises
+    ------
+    ValueError
+        If the kernels are of different numbers of cells, or of opposite directions.
+
     Examples
     --------
     >>> print(vk * ck)
@@ -540,6 +613,16 @@ class KernelMul(Combination):
 
 class KernelAdd(Combination):
     """Weighted mean of kernels.
+
+    Parameters
+    ----------
+    parts
+        The terms.
+
+    Raises
+    ------
+    ValueError
+        If the kernels are of different numbers of cells, or of opposite directions.
 
     Examples
     --------
@@ -588,7 +671,21 @@ class KernelAdd(Combination):
         return new.with_weights(weights[0]) if weights is not None and own and own[0] is self else new
 
     def with_weights(self, weights: Sequence[Any]) -> KernelAdd:
-        """Return the same sum with other weights of its weighted terms, each a number or one for each cell.
+        """Return the same sum with other weights of its weighted terms.
+
+        Parameters
+        ----------
+        weights
+            The weight of each term that has one, in their order: a positive number, or one for each cell.
+
+        Returns
+        -------
+        The sum, not computed.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a weight is not positive and finite, or of other cells.
 
         Examples
         --------

@@ -80,6 +80,10 @@ class Described(CellChain):
         matrix_of
             Gives the transition matrix of a basic kernel by its number; ``None`` if it had not been computed.
 
+        Returns
+        -------
+        The kernel, computed if there is a matrix.
+
         Examples
         --------
         >>> cls, matrices = jv.kernels.ConnectivityKernel, {0: ck.transition_matrix}
@@ -90,6 +94,13 @@ class Described(CellChain):
     @abc.abstractmethod
     def restore(self, matrix: sp.csr_matrix, params: dict[str, Any]) -> None:
         """Take a stored result, unchanged to the last bit.
+
+        Parameters
+        ----------
+        matrix
+            The transition matrix.
+        params
+            Parameters that it was computed with.
 
         Examples
         --------
@@ -103,6 +114,15 @@ class Described(CellChain):
     def arguments_to_store(self, key: str) -> dict[str, Any]:
         """Arguments, for CellRank, of the class that reads the kernel from ``adata.obsp[key]``.
 
+        Parameters
+        ----------
+        key
+            Key in ``adata.obsp`` of the matrix.
+
+        Returns
+        -------
+        The arguments by name.
+
         Examples
         --------
         >>> vk.arguments_to_store("T_fwd")
@@ -112,6 +132,15 @@ class Described(CellChain):
     @classmethod
     def recognizes(cls, init: dict[str, Any]) -> bool:
         """Whether these are the arguments that CellRank, which writes no class, stores for a kernel of this class.
+
+        Parameters
+        ----------
+        init
+            The stored arguments.
+
+        Returns
+        -------
+        Whether they are; ``False`` for a kernel that CellRank does not have.
 
         Examples
         --------

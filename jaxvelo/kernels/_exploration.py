@@ -56,6 +56,13 @@ class Exploration(CellChain):
         -------
         For each walk, the indices of the cells that it visits, its start first.
 
+        Raises
+        ------
+        RuntimeError
+            If the transition matrix was not computed.
+        KeyError, IndexError, TypeError, ValueError
+            If an argument is none of the above.
+
         Examples
         --------
         >>> walks = kernel.random_walks(n_sims=5, max_iter=20, seed=0, start_ixs={"clusters": "Progenitor"})
@@ -98,6 +105,15 @@ class Exploration(CellChain):
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.random_walks`.
 
+        Returns
+        -------
+        What :func:`jaxvelo.pl.random_walks` returns.
+
+        Raises
+        ------
+        RuntimeError, KeyError, IndexError, TypeError, ValueError
+            As :meth:`random_walks` and :func:`jaxvelo.pl.random_walks` do.
+
         Examples
         --------
         >>> axes = kernel.plot_random_walks(n_sims=5, start_ixs={"clusters": "Progenitor"}, seed=0, show=False)
@@ -132,6 +148,15 @@ class Exploration(CellChain):
             this embedding are replaced, with a warning, under a default key; under another they are an error.
         connectivities
             Matrix whose entries are summed over; those of the underlying kernels if ``None``.
+
+        Raises
+        ------
+        RuntimeError
+            If the transition matrix was not computed, or no kernel has connectivities and none are given.
+        KeyError
+            If there is no such embedding.
+        TypeError, ValueError
+            If the embedding, the connectivities or what is stored under the key are of other cells, or not finite.
 
         Examples
         --------
@@ -184,6 +209,15 @@ class Exploration(CellChain):
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.projection_stream` or :func:`jaxvelo.pl.projection_grid`.
 
+        Returns
+        -------
+        What :func:`jaxvelo.pl.projection_stream` or :func:`jaxvelo.pl.projection_grid` returns.
+
+        Raises
+        ------
+        RuntimeError, KeyError, TypeError, ValueError
+            As :meth:`add_projection` and the function that draws do; what was stored stays as it was then.
+
         Examples
         --------
         >>> axes = kernel.plot_projection(stream=False, show=False)
@@ -220,6 +254,17 @@ class Exploration(CellChain):
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.single_flow`.
 
+        Returns
+        -------
+        What :func:`jaxvelo.pl.single_flow` returns.
+
+        Raises
+        ------
+        RuntimeError
+            If the transition matrix was not computed.
+        KeyError, TypeError, ValueError
+            As :func:`jaxvelo.pl.single_flow` does.
+
         Examples
         --------
         >>> adata.obs["day"] = np.digitize(adata.obs["true_time"], [6.0, 12.0, 18.0])
@@ -249,6 +294,15 @@ class Exploration(CellChain):
         -------
         For each source cell with a neighbour in the target, the correlation of the expected displacement under the
         kernel with the displacement towards these neighbours.
+
+        Raises
+        ------
+        RuntimeError
+            If the transition matrix was not computed.
+        KeyError
+            If a key is missing.
+        TypeError, ValueError
+            If a cluster does not exist, or what a key leads to is of other cells, or not finite.
 
         Examples
         --------

@@ -149,7 +149,19 @@ class Kernel(KernelExpression):
         return None if self._result is None else self._result.matrix
 
     def set_transitions(self, transitions: TransitionMatrix, params: dict[str, Any]) -> None:
-        """Take a result on the kernel's own graph.
+        """Take a result on the kernel's own graph: how a kernel of one's own ends its computation.
+
+        Parameters
+        ----------
+        transitions
+            The result, on :attr:`graph`.
+        params
+            Parameters that it was computed with, to show and to store.
+
+        Raises
+        ------
+        ValueError
+            If a probability is not finite.
 
         Examples
         --------
@@ -227,6 +239,19 @@ class Kernel(KernelExpression):
     def from_arguments(cls, adata: AnnData, init: dict[str, Any], matrix: sp.csr_matrix | None) -> Self:
         """Make a kernel of stored arguments, and of its transition matrix if that is one of them.
 
+        Parameters
+        ----------
+        adata
+            Annotated data.
+        init
+            The arguments after ``adata``.
+        matrix
+            The transition matrix, for kernels that are made of one; :obj:`None` if it was not computed.
+
+        Returns
+        -------
+        The kernel, not computed.
+
         Examples
         --------
         >>> print(jv.kernels.VelocityKernel.from_arguments(adata, vk.init, None))
@@ -250,6 +275,17 @@ class Kernel(KernelExpression):
             Key in ``adata.obsp``, and with ``"_params"`` in ``adata.uns``.
         copy
             Without effect: the kernel always has a copy of the matrix.
+
+        Returns
+        -------
+        The kernel, computed.
+
+        Raises
+        ------
+        KeyError
+            If there is no such entry.
+        TypeError, ValueError
+            If what stands there is no kernel of this class, or not of these cells.
 
         Examples
         --------

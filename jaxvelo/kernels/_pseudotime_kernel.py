@@ -50,6 +50,8 @@ class PseudotimeKernel(NeighborKernel):
         If there is no such column or graph.
     ValueError
         If a time is missing or not finite, all cells have the same time, or weights are negative or not finite.
+    TypeError
+        If ``backward`` is not ``bool``.
 
     Examples
     --------

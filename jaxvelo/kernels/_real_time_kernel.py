@@ -120,6 +120,10 @@ class RealTimeKernel(Kernel):
         kwargs
             Arguments of the kernel.
 
+        Returns
+        -------
+        The kernel, with :attr:`couplings`, not computed.
+
         Raises
         ------
         RuntimeError
@@ -151,6 +155,10 @@ class RealTimeKernel(Kernel):
             Column of the time points in ``adata.obs``.
         kwargs
             Further arguments of the kernel.
+
+        Returns
+        -------
+        The kernel, with :attr:`couplings`, not computed.
 
         Raises
         ------

@@ -34,6 +34,11 @@ class Storage(Described):
         copy
             Without effect: what is written is always a copy, which may be changed; the kernel does not change with it.
 
+        Raises
+        ------
+        RuntimeError
+            If the transition matrix was not computed.
+
         Examples
         --------
         >>> kernel.write_to_adata()

@@ -65,6 +65,8 @@ class VelocityKernel(NeighborKernel):
         If a key is missing.
     ValueError
         If shapes differ, weights or expression are not finite, or fewer than 2 genes remain.
+    TypeError
+        If ``backward`` is not ``bool``.
 
     Notes
     -----
@@ -364,6 +366,10 @@ class VelocityKernel(NeighborKernel):
         seed
             Seed of the Monte Carlo model, where the kernel has none.
 
+        Returns
+        -------
+        The copy, computed.
+
         Examples
         --------
         >>> vk.with_parameters(2.0, gene_weights=None).params["softmax_scale"]
@@ -381,7 +387,13 @@ class VelocityKernel(NeighborKernel):
         )
 
     def restore(self, matrix: sp.csr_matrix, params: dict[str, Any]) -> None:
-        """Take a stored result, unchanged to the last bit."""
+        """Take a stored result, unchanged to the last bit.
+
+        Raises
+        ------
+        ValueError
+            If a stored parameter is that of other cells or genes.
+        """
         # Files give keys back in another order, which would show in the printout.
         known = {name: params[name] for name in _PARAMETERS if name in params}
         for name, things in (("softmax_scale", "cells"), ("gene_weights", "genes in use")):

@@ -28,6 +28,13 @@ class Constant:
     adata, value
         The same.
 
+    Raises
+    ------
+    TypeError
+        If the weight is no number.
+    ValueError
+        If it is not positive and finite, or there are as many as there are not cells.
+
     Examples
     --------
     >>> (2 * vk)[0]
@@ -68,6 +75,15 @@ class Constant:
 
     def format(self, full: bool, computed: bool = False) -> str:
         """Write the weight.
+
+        Parameters
+        ----------
+        full, computed
+            Without effect: a weight has no parameters, and stands for itself.
+
+        Returns
+        -------
+        The number; of one that differs among cells, its mean and its range.
 
         Examples
         --------

@@ -48,7 +48,10 @@ def filter_genes(
     retain_genes: str | Iterable[str] | None = None,
     copy: bool = False,
 ) -> AnnData | None:
-    """Keep the genes with enough counts, and not too many.
+    r"""Keep the genes with enough counts, and not too many.
+
+    Spliced counts of gene :math:`g` are :math:`\sum_i s_{ig}` over the cells, unspliced ones :math:`\sum_i u_{ig}`, and
+    shared ones :math:`\sum_{i: s_{ig} > 0, u_{ig} > 0} (s_{ig} + u_{ig})`.
 
     Counts that are on disk stay there: they are read some rows at a time, and what is left is written to files of its
     own, all layers of them, sparse where they were sparse.

@@ -123,6 +123,8 @@ def neighbors(
         cells, the metric is unknown, or a cell has no direction and the metric needs one.
     ImportError
         If a package is needed that is not installed.
+    TypeError
+        If a name is none.
 
     References
     ----------

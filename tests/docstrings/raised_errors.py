@@ -84,6 +84,9 @@ def called_by(function: types.FunctionType, cls: Any) -> Iterator[tuple[types.Fu
         else:
             continue
         called = inspect.unwrap(getattr(called, "__func__", called)) if callable(called) else None
-        if is_of_the_face(called) and (inspect.isfunction(called) or inspect.isclass(called)):
+        # A method that makes another object of its own class, as a copy, raises nothing that is not said of the class.
+        if called is cls or not is_of_the_face(called):
+            continue
+        if inspect.isfunction(called) or inspect.isclass(called):
             for found in functions_of(called):
                 yield found, owner

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.any_precision
 STILL_MISSING = Path(__file__).with_name("still_missing.txt")
 # Rooms that compute nothing: they read, draw, show and log.
 WITHOUT_FORMULAS = ("configuration", "kernels", "logging", "pl", "reading")
+COMPUTE_NOTHING = ("pp.merge",)
 SOURCES = (":math:", ".. math::", "References\n----------")
 
 
@@ -78,7 +79,8 @@ def missing_errors(public: PublicName, sections: dict[str, str]) -> list[str]:
 def needs_source(public: PublicName) -> bool:
     """Functions of the rooms that compute; methods and classes speak of what their room explains."""
     room = public.function.__module__.split(".")[1]
-    return public.owner is None and inspect.isfunction(public.function) and room not in WITHOUT_FORMULAS
+    computes = room not in WITHOUT_FORMULAS and public.name not in COMPUTE_NOTHING
+    return public.owner is None and inspect.isfunction(public.function) and computes
 
 
 def has_source(docstring: str) -> bool:

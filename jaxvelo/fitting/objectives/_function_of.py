@@ -26,6 +26,11 @@ def FunctionOf(adata: AnnData, function: Callable[[Any], Any]) -> fit.FunctionOf
     -------
     The objective, see :class:`jaxvelo.fit.FunctionOf`.
 
+    Raises
+    ------
+    TypeError
+        If ``function`` cannot be called.
+
     Examples
     --------
     >>> hours = jnp.asarray(adata.obs["true_time"].to_numpy(), float)

@@ -42,6 +42,13 @@ def HeldOutVelocity(
     -------
     The objective, see :class:`jaxvelo.fit.HeldOutVelocity`.
 
+    Raises
+    ------
+    KeyError
+        If a key is missing.
+    ValueError
+        If there are fewer than four genes, or an argument is out of range.
+
     Examples
     --------
     >>> objective = jv.objectives.HeldOutVelocity(adata, n_splits=2)
