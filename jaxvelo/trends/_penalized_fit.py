@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float
@@ -36,6 +37,9 @@ grow without bound."""
 LARGEST_LOG_VARIANCE = 10.0
 """Of the penalty's logarithm, where the likelihood hardly depends on it."""
 
+ROUNDING = 16.0
+"""Errors of single operations that residuals may have, in units of the precision."""
+
 
 class TrendFit(NamedTuple):
     """Curves of all genes, in double precision.
@@ -45,12 +49,14 @@ class TrendFit(NamedTuple):
     Attributes
     ----------
     coefficients
-        Of the basis functions; they give the logarithm of the expected counts at size factor 1 for count models.
+        Of the basis functions, shape (curves, genes, n_knots); they give the logarithm of the expected counts at size
+        factor 1 for count models.
     covariances
-        Their covariances: sampling variance, the bias that a curve of that smoothness has on average, and the
-        uncertainty of the smoothness.
+        Their covariances, shape (curves, genes, n_knots, n_knots): sampling variance, the bias that a curve of that
+        smoothness has on average, and the uncertainty of the smoothness.
     ratio
-        Penalties, relative to the traces' ratio of Gram matrix and penalty.
+        Penalties, relative to the traces' ratio of Gram matrix and penalty; this and all that follow, but for the last,
+        have the shape (curves, genes).
     degrees
         Effective degrees of freedom, 2 (a straight line) to the number of functions.
     scale
@@ -59,11 +65,20 @@ class TrendFit(NamedTuple):
     dispersion
         Dispersion of counts, zero for other models.
     statistic, p_value
-        Test of no change along the time.
+        Test of no change along the time, by the statistic of :func:`difference_test`: 1 on average where nothing
+        changes. The p-value is NaN for genes that all cells express alike.
     converged
         Whether the iterations of count models came to an end.
     n_effective
-        Number of cells that the weights of each curve amount to.
+        Number of cells that the weights of each curve amount to, shape (curves,).
+
+    Examples
+    --------
+    >>> times = np.linspace(0, 1, 50)
+    >>> values = np.stack([times, np.cos(40 * np.arange(50))], axis=1)  # one gene that rises, one that does not
+    >>> fit = jv.trends.fit_trends(values, times, np.ones((50, 1)), np.array([[0.0, 1.0]]))
+    >>> fit.coefficients.shape, fit.covariances.shape, fit.converged.tolist(), fit.n_effective.tolist()
+    ((1, 2, 10), (1, 2, 10, 10), [[True, True]], [50.0])
     """
 
     coefficients: Float[np.ndarray, "curves genes n_knots"]
@@ -128,28 +143,42 @@ def fit_trends(
     Parameters
     ----------
     values
-        Expression, log-normalised or counts; dense or sparse in rows.
+        Expression, log-normalised or counts, shape (cells, genes); dense or sparse in rows.
     times
-        Times of the cells, finite where they have weight.
+        Times of the cells, shape (cells,), in any unit, finite where they have weight.
     weights
-        Weights of the cells for each curve, not negative; cells outside of a curve's range do not count.
+        Weights of the cells for each curve, shape (cells, curves), not negative; cells outside of a curve's range do
+        not count.
     ranges
-        First and last time of each curve.
+        First and last time of each curve, shape (curves, 2).
     n_knots
         Number of basis functions.
     spline_order
         Order of their polynomials.
     distribution
-        See above.
+        ``"normal"``, ``"poisson"`` or ``"negative binomial"``: see above.
     size_factors
-        Size factors of counts; 1 by default.
+        Size factors of counts, shape (cells,); 1 by default.
     criterion
-        How smoothness is chosen, gene by gene and curve by curve: by restricted maximum likelihood, or by generalised
-        cross validation.
+        How smoothness is chosen, gene by gene and curve by curve: by restricted maximum likelihood, ``"REML"``, or by
+        generalised cross validation, ``"GCV"``.
     ratio
         The same penalty for all instead, relative to the traces' ratio of Gram matrix and penalty.
     max_iter
         Iterations of count models, at most.
+
+    Returns
+    -------
+    TrendFit
+        Curves of all genes, their covariances, and a test of each for no change.
+
+    Examples
+    --------
+    >>> times = np.linspace(0, 1, 50)
+    >>> values = np.stack([times, np.cos(40 * np.arange(50))], axis=1)  # one gene that rises, one that does not
+    >>> fit = jv.trends.fit_trends(values, times, np.ones((50, 1)), np.array([[0.0, 1.0]]))
+    >>> (fit.p_value < 0.01).tolist(), bool(fit.degrees[0, 0] < 3)
+    ([[True, False]], True)
     """
     fits = [
         _fit_genes(
@@ -171,12 +200,14 @@ def _fit_genes(
     )
     constants, sums = best_constants(cells, places, weights)
     absent = is_absent(sums) & counts
-    tests = [_test_of_change(of) for of in sums]
+    constant, tests = leaves_rounding(cells, constants, sums), [_test_of_change(of) for of in sums]
     found = iterate(
         cells, places, weights, n_effective, constants, sums, absent, criterion, ratio, distribution, max_iter
     )
     found = found._replace(coefficients=found.coefficients + cells.base[None, :, None])
     statistic, p_value = (np.stack(of) for of in zip(*tests, strict=True))
+    p_value[constant] = np.nan
+    statistic[constant] = 0
     for array in (*found[:-1], statistic, p_value):
         array[absent] = np.nan
     return TrendFit(*found[:-1], statistic, p_value, found.converged, n_effective)
@@ -217,6 +248,17 @@ def best_constants(
 def is_absent(sums: Sequence[Sums]) -> Bool[np.ndarray, "curves genes"]:
     """Which genes have less than half a count in the cells of a curve, given the sums at the best constants."""
     return np.stack([np.broadcast_to(of.gram.sum((1, 2)) < LEAST_COUNT, len(of.score)) for of in sums])
+
+
+def leaves_rounding(
+    cells: Cells, coefficients: Float[np.ndarray, "curves genes n_knots"], sums: Sequence[Sums]
+) -> Bool[np.ndarray, "curves genes"]:
+    """Whether what a curve of normal expression leaves of a gene is no more than rounding: that is nothing to test."""
+    if cells.counts:
+        return np.zeros(coefficients.shape[:2], dtype=bool)
+    level = np.abs(coefficients + cells.base[:, None]).max(axis=2)
+    n = np.stack([of.gram.sum((1, 2)) for of in sums])
+    return np.stack([of.pearson for of in sums]) <= n * (ROUNDING * np.finfo(jnp.result_type(float)).eps * level) ** 2
 
 
 def _test_of_change(sums: Sums) -> tuple[Float[np.ndarray, " genes"], Float[np.ndarray, " genes"]]:

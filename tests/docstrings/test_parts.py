@@ -150,7 +150,9 @@ def test_the_check_finds_each_part():
         return b
 
     assert documented(whole) == []
-    whole.__doc__ = inspect.cleandoc(whole.__doc__).removesuffix("\n1").replace("ValueError", "KeyError").replace("a, b", "a")
+    whole.__doc__ = (
+        inspect.cleandoc(whole.__doc__).removesuffix("\n1").replace("ValueError", "KeyError").replace("a, b", "a")
+    )
     assert documented(whole) == ["`b`", "ValueError", "Examples"]
 
 
