@@ -129,6 +129,12 @@ class RealTimeKernel(Kernel):
         ------
         RuntimeError
             If the problem has not been solved.
+
+        Examples
+        --------
+        >>> kernel = jv.kernels.RealTimeKernel.from_moscot(problem)  # solved by `problem.solve()`
+        >>> list(kernel.couplings)
+        [(1, 2)]
         """
         if not problem.solutions:
             raise RuntimeError("Problem contains no solutions. Please run `problem.solve(...)` first.")

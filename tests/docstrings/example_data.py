@@ -15,6 +15,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 import jaxvelo as jv
+from tests.solved_problem import SolvedProblem
 
 MODULES = {
     "jv": jv,
@@ -70,6 +71,15 @@ def fit() -> dict[str, Any]:
 
 
 @functools.cache
+def coupled() -> dict[str, Any]:
+    """A problem of two days that is solved, in the form that moscot gives it."""
+    adata = simulated()["counts"].copy()
+    adata.obs["day"] = np.where(adata.obs["true_time"] < 12, 1, 2)
+    early, late = (int((adata.obs["day"] == day).sum()) for day in (1, 2))
+    return {"problem": SolvedProblem(adata, "day", {(1, 2): np.ones((early, late))})}
+
+
+@functools.cache
 def arrays() -> dict[str, Any]:
     """The same cells as arrays: neighbour graph, moments, velocities and transition matrix."""
     adata = analysed()["adata"]
@@ -97,6 +107,7 @@ MAKERS = {
     **dict.fromkeys(("adata", "vk", "ck", "kernel", "g"), analysed),
     "fitted": modelled,
     "result": fit,
+    "problem": coupled,
     **dict.fromkeys(("graph", "x", "v", "spliced", "unspliced", "time", "fates"), arrays),
     "T": transition_matrix,
 }
