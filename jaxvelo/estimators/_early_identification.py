@@ -37,10 +37,14 @@ class EarlyIdentification(LeadingVectors):
         show_progress_bar: bool = True,
         **kwargs: Any,
     ) -> float:
-        """Score how early known terminal states are found as macrostates (Weiler et al. 2024).
+        r"""Score how early known terminal states are found as macrostates (Weiler et al. 2024).
 
         The estimator's own macrostates stay as they are. Those that are counted are searched for more quickly, and
         beyond five may be less crisp than those of :meth:`compute_macrostates`.
+
+        .. math:: \mathrm{TSI} = \frac{\sum_{n=1}^{N} f(n)}{\sum_{n=1}^{N} \min(n, m)}
+
+        where :math:`f(n)` of :math:`m` terminal states are found among :math:`n` macrostates.
 
         Parameters
         ----------
@@ -65,6 +69,10 @@ class EarlyIdentification(LeadingVectors):
             If terminal states or clusters are not given, and were not before.
         KeyError, TypeError, ValueError
             If there are no such clusters, or macrostates of no number.
+
+        References
+        ----------
+        Weiler et al., CellRank 2: unified fate mapping in multiview single-cell data, Nat. Methods 2024.
 
         Examples
         --------

@@ -104,6 +104,8 @@ class FateConsequences(Estimator):
     ) -> pd.Series:
         """Compute how far each cell is committed to a fate.
 
+        See :func:`jaxvelo.estimators.lineage_priming` for the formulas.
+
         Parameters
         ----------
         method

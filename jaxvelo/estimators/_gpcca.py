@@ -191,7 +191,12 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         n_states: int | None = None,
         allow_overlap: bool = False,
     ) -> Self:
-        """Choose terminal states among the macrostates.
+        r"""Choose terminal states among the macrostates.
+
+        The probability of a state to stay is :math:`(T_c)_{jj}` with the coarse transition matrix :math:`T_c`. With
+        :math:`\lambda_{k+1}` the first eigenvalue behind the gap, retention asks for :math:`(T_c^t)_{jj} \geq 0.6`
+        after :math:`t = 1 / (1 - \lambda_{k+1})` steps, and that walks from all cells are still found there by the time
+        when the state would have lost its own.
 
         Parameters
         ----------
@@ -222,6 +227,10 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         ValueError
             If an argument is out of range, no state is found, or cells overlap.
 
+        References
+        ----------
+        Lange et al. (2022) for stability and the eigengap; retention is our own.
+
         Examples
         --------
         >>> sorted(g.predict_terminal_states().terminal_states.cat.categories)
@@ -248,9 +257,12 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         return self._set_states("terminal", states, allow_overlap, params)
 
     def predict_initial_states(self, n_states: int = 1, n_cells: int = 30, allow_overlap: bool = False) -> Self:
-        """Choose as initial states the macrostates where the process is most rarely in the long run.
+        r"""Choose as initial states the macrostates where the process is most rarely in the long run.
 
         Where several are left for good, so that next to nothing of them is left, those that are entered least.
+
+        A state is entered :math:`\sum_{i \neq j} p_i T_{ij} / (p_j (1 - T_{jj}))` times for each time that it is left,
+        with the initial distribution :math:`p` over the macrostates and their transition matrix :math:`T`.
 
         Parameters
         ----------
@@ -271,6 +283,10 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
             If there are no macrostates.
         ValueError
             If an argument is out of range, or cells overlap.
+
+        References
+        ----------
+        Lange et al. (2022) for the long run.
 
         Examples
         --------
@@ -439,7 +455,11 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         preconditioner: str | None = None,
         check_sum_tol: float = 1e-3,
     ) -> Self:
-        """Compute the probability of each cell to end in each terminal state.
+        r"""Compute the probability of each cell to end in each terminal state.
+
+        .. math:: F_{ik} = \sum_j T_{ij} F_{jk}, \qquad F_{ik} = \delta_{kl} \text{ for cells } i \text{ of state } l;
+
+        see :func:`jaxvelo.markov.absorption_probabilities`.
 
         Parameters
         ----------
@@ -497,6 +517,8 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         preconditioner: str | None = None,
     ) -> Self:
         """Compute how many steps each cell takes to each terminal state, given that it ends there.
+
+        See :func:`jaxvelo.markov.absorption_times` for the equations.
 
         Parameters
         ----------

@@ -69,7 +69,12 @@ class LeadingVectors(Estimator):
         *,
         show_progress_bar: bool = True,
     ) -> Self:
-        """Compute leading real Schur vectors of the transition matrix, and their eigenvalues.
+        r"""Compute leading real Schur vectors of the transition matrix, and their eigenvalues.
+
+        .. math:: T X = X R, \qquad X^\top \mathrm{diag}(\eta) X = 1
+
+        with the initial distribution :math:`\eta` and triangular :math:`R`, but for blocks of two rows on its diagonal,
+        one for each pair of complex eigenvalues; see :func:`jaxvelo.markov.schur`.
 
         Parameters
         ----------
@@ -126,7 +131,9 @@ class LeadingVectors(Estimator):
         only_evals: bool = False,
         ncv: int | None = None,
     ) -> Self:
-        """Compute leading eigenvalues of the transition matrix, with left and right eigenvectors.
+        r"""Compute leading eigenvalues of the transition matrix, with left and right eigenvectors.
+
+        :math:`T V_r = V_r D` and :math:`T^\top V_l = V_l D` with the diagonal matrix :math:`D` of the eigenvalues.
 
         Parameters
         ----------

@@ -34,6 +34,8 @@ class KernelExpression(PositiveSums, Exploration, Storage):
     Walks, pictures and scores come from :class:`~jaxvelo.kernels._exploration.Exploration`, files and AnnData entries
     from :class:`~jaxvelo.kernels._storage.Storage`; here is how kernels are combined.
 
+    See :class:`jaxvelo.kernels.KernelAdd` and :class:`jaxvelo.kernels.KernelMul`.
+
     Examples
     --------
     >>> kernel = (0.8 * vk + 0.2 * ck).compute_transition_matrix()
@@ -194,6 +196,9 @@ class KernelExpression(PositiveSums, Exploration, Storage):
     def compute_transition_matrix(self) -> KernelExpression:
         """Compute the transition matrix and return the kernel.
 
+        The class of a basic kernel says how; kernels are combined as :class:`jaxvelo.kernels.KernelAdd` and
+        :class:`jaxvelo.kernels.KernelMul` say.
+
         Examples
         --------
         >>> (0.5 * vk + 0.5 * ck).compute_transition_matrix().transition_matrix.shape
@@ -317,6 +322,8 @@ class KernelExpression(PositiveSums, Exploration, Storage):
 
 class Combination(KernelExpression):
     """Kernels combined by one operation.
+
+    A :class:`jaxvelo.kernels.KernelAdd` or a :class:`jaxvelo.kernels.KernelMul`.
 
     Parameters
     ----------
@@ -557,7 +564,9 @@ class Combination(KernelExpression):
 
 
 class KernelMul(Combination):
-    """Product of kernels, or one kernel with a weight in front.
+    r"""Product of kernels, or one kernel with a weight in front.
+
+    .. math:: T_{ij} \propto \prod_k (T_k)_{ij}, \qquad \sum_j T_{ij} = 1
 
     Parameters
     ----------
@@ -612,7 +621,9 @@ class KernelMul(Combination):
 
 
 class KernelAdd(Combination):
-    """Weighted mean of kernels.
+    r"""Weighted mean of kernels.
+
+    .. math:: T = \frac{\sum_k w_k T_k}{\sum_k w_k}
 
     Parameters
     ----------

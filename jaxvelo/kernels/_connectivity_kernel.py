@@ -12,7 +12,12 @@ from jaxvelo.transitions import Connectivity
 
 
 class ConnectivityKernel(NeighborKernel):
-    """Kernel of similarities among cells; it has no direction.
+    r"""Kernel of similarities among cells; it has no direction.
+
+    .. math:: T_{ij} \propto C_{ij} / (q_i q_j), \qquad q_j = \sum_i C_{ij},
+
+    with the weights :math:`C` of the neighbour graph, or :math:`T_{ij} \propto C_{ij}` without density normalisation;
+    see :class:`jaxvelo.transitions.Connectivity`.
 
     Parameters
     ----------
@@ -30,6 +35,10 @@ class ConnectivityKernel(NeighborKernel):
         If there is no such graph.
     ValueError
         If weights are negative or not finite.
+
+    References
+    ----------
+    Coifman & Lafon (2006); Haghverdi et al. (2016).
 
     Examples
     --------

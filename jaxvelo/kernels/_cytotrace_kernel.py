@@ -46,6 +46,10 @@ class CytoTRACEKernel(PseudotimeKernel):
     ValueError
         If weights are negative or not finite.
 
+    References
+    ----------
+    Gulati et al., Single-cell transcriptional diversity is a hallmark of developmental potential, Science 2020.
+
     Examples
     --------
     >>> jv.kernels.CytoTRACEKernel(adata).compute_cytotrace().compute_transition_matrix()
@@ -108,6 +112,10 @@ class CytoTRACEKernel(PseudotimeKernel):
         ValueError
             If an argument is not one of the above, expression is not finite, no gene has a correlation, all cells have
             the same score, or genes of ``adata.raw`` cannot be told by their names.
+
+        References
+        ----------
+        Gulati et al. (2020); with moments of neighbours in place of their smoothing, as in CellRank.
 
         Examples
         --------

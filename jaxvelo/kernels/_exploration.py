@@ -36,6 +36,8 @@ class Exploration(CellChain):
     ) -> list[np.ndarray]:
         """Simulate random walks, without a picture.
 
+        A walk goes from cell :math:`i` to cell :math:`j` with the probability :math:`T_{ij}`.
+
         Parameters
         ----------
         n_sims
@@ -135,6 +137,9 @@ class Exploration(CellChain):
         connectivities: Any = None,
     ) -> None:
         """Project the transition matrix onto an embedding, without a picture.
+
+        A cell's arrow is what its steps expect of the way in the embedding, less that of steps to any neighbour: see
+        :func:`jaxvelo.markov.project`.
 
         Parameters
         ----------
@@ -277,6 +282,8 @@ class Exploration(CellChain):
 
     def cbc(self, source: str, target: str, cluster_key: str, rep: str, graph_key: str = "distances") -> np.ndarray:
         """Cross-boundary correctness from one cluster to another.
+
+        See :func:`jaxvelo.markov.cross_boundary_correctness` for the formula.
 
         Parameters
         ----------

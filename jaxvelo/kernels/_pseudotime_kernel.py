@@ -29,7 +29,14 @@ _REWRITE = (
 
 
 class PseudotimeKernel(NeighborKernel):
-    """Kernel of similarities among cells that prefers cells later in a pseudotime.
+    r"""Kernel of similarities among cells that prefers cells later in a pseudotime.
+
+    Edges to earlier cells are left out but the strongest (after Palantir), or get less weight,
+
+    .. math:: T_{ij} \propto C_{ij} \, 2 \, (1 + e^{b (t_i - t_j)})^{-1 / \nu}, \qquad t_j < t_i,
+
+    with the weights :math:`C` of the neighbour graph and the pseudotime :math:`t` (after VIA); see
+    :class:`jaxvelo.transitions.Pseudotime`.
 
     Parameters
     ----------
@@ -53,6 +60,11 @@ class PseudotimeKernel(NeighborKernel):
         If a time is missing or not finite, all cells have the same time, or weights are negative or not finite.
     TypeError
         If ``backward`` is not ``bool``.
+
+    References
+    ----------
+    Setty et al., Characterization of cell fate probabilities in single-cell data with Palantir, Nat. Biotechnol. 2019.
+    Stassen et al., Generalized and scalable trajectory inference in single-cell omics data with VIA, Nat. Commun. 2021.
 
     Examples
     --------

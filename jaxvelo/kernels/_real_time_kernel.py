@@ -41,7 +41,12 @@ _PARAMETERS = ("threshold", "self_transitions", "conn_weight")
 
 
 class RealTimeKernel(Kernel):
-    """Kernel of experimental time: cells go to those of later time points to which they are coupled.
+    r"""Kernel of experimental time: cells go to those of later time points to which they are coupled.
+
+    .. math:: T_{ij} \propto (1 - w) K_{ij} + w W_{ij}
+
+    with couplings :math:`K` to later time points and steps :math:`W` to similar cells of the same time point; see
+    :class:`jaxvelo.transitions.RealTime`.
 
     Parameters
     ----------
@@ -64,6 +69,12 @@ class RealTimeKernel(Kernel):
     ValueError
         If a cell has no time, the order of the time points is not known, a time point but the last has no coupling to a
         later one, or couplings are of other cells, negative or not finite.
+
+    References
+    ----------
+    Schiebinger et al., Optimal-transport analysis of single-cell gene expression identifies developmental trajectories
+    in reprogramming, Cell 2019. Lange et al., Mapping lineage-traced cells across time points with moslin, Genome Biol.
+    2024.
 
     Examples
     --------
@@ -285,7 +296,14 @@ class RealTimeKernel(Kernel):
         growth: str | None = None,
         clones: str | None = None,
     ) -> Self:
-        """Compute couplings by entropic optimal transport, which needs the extra ``ot``.
+        r"""Compute couplings by entropic optimal transport, which needs the extra ``ot``.
+
+        .. math:: \min_P \sum_{ij} P_{ij} C_{ij} - \epsilon H(P)
+            + \tfrac{\epsilon \tau_a}{1 - \tau_a} \mathrm{KL}(P 1 | a)
+            + \tfrac{\epsilon \tau_b}{1 - \tau_b} \mathrm{KL}(P^\top 1 | b)
+
+        with squared Euclidean distances as costs :math:`C`, in units of their mean, and masses :math:`a` of the earlier
+        and :math:`b` of the later cells.
 
         Parameters
         ----------
@@ -314,6 +332,10 @@ class RealTimeKernel(Kernel):
             If a key is missing.
         ValueError
             If an argument is out of its range, or there are too many pairs of cells.
+
+        References
+        ----------
+        Cuturi (2013); Chizat et al. (2018); Schiebinger et al. (2019).
 
         Examples
         --------

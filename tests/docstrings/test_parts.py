@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
+from jaxvelo.kernels import KernelExpression
 from tests.docstrings.public_names import PublicName, public_names
 from tests.docstrings.raised_errors import errors_of
 from tests.docstrings.sections import entries_of, sections_of
 
 pytestmark = pytest.mark.any_precision
 
-# Rooms that compute nothing: they read, draw, show and log.
+# Rooms whose functions compute nothing: they read, draw, show and log.
 WITHOUT_FORMULAS = ("configuration", "kernels", "logging", "pl", "reading")
-COMPUTE_NOTHING = ("pp.merge",)
+COMPUTE_NOTHING = ("pp.merge", "kernels.PrecomputedKernel")
+COMPUTING_METHODS = ("add_projection", "cbc", "random_walks", "tsi")
 SOURCES = (":math:", ".. math::", "References\n----------")
 
 
@@ -76,10 +78,16 @@ def missing_errors(public: PublicName, sections: dict[str, str]) -> list[str]:
 
 
 def needs_source(public: PublicName) -> bool:
-    """Functions of the rooms that compute; methods and classes speak of what their room explains."""
+    """Functions of the rooms that compute, kernels that can be made, and methods that compute by their names."""
     room = public.function.__module__.split(".")[1]
-    computes = room not in WITHOUT_FORMULAS and public.name not in COMPUTE_NOTHING
-    return public.owner is None and inspect.isfunction(public.function) and computes
+    if public.stands_in or public.is_property or public.name in COMPUTE_NOTHING:
+        return False
+    if public.owner is not None:
+        method = public.name.rpartition(".")[2]
+        return room in ("kernels", "estimators") and method.startswith(("compute_", "predict_", *COMPUTING_METHODS))
+    if inspect.isclass(public.function):
+        return issubclass(public.function, KernelExpression) and not inspect.isabstract(public.function)
+    return room not in WITHOUT_FORMULAS
 
 
 def has_source(docstring: str) -> bool:
