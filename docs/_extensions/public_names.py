@@ -1,0 +1,105 @@
+"""What of each public name is shown, and that all of them are."""
+
+import inspect
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.errors import PycodeError
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util import logging
+
+import jaxvelo
+
+logger = logging.getLogger(__name__)
+
+
+def public_names() -> Iterator[tuple[str, Any]]:
+    """Full names of all that the public modules list in their ``__all__``, and what they stand for."""
+    for name in jaxvelo.__all__:
+        value = getattr(jaxvelo, name)
+        yield f"jaxvelo.{name}", value
+        if isinstance(value, ModuleType):
+            yield from ((f"jaxvelo.{name}.{member}", getattr(value, member)) for member in value.__all__)
+
+
+PAGES = {value: name for name, value in public_names() if inspect.isclass(value)}
+"""The name of each class that has a page."""
+
+
+def require_all(app: Sphinx, env) -> None:
+    """Warn of public names that no page describes."""
+    described = env.domains.python_domain.objects
+    for name, _ in public_names():
+        if name not in described:
+            logger.warning("no page describes the public name %s", name)
+
+
+def show_public_bases(app: Sphinx, name: str, cls: type, options, bases: list) -> None:
+    """Leave out private bases, whose methods are shown with the class."""
+    bases[:] = [base for base in bases if base in PAGES or not base.__module__.startswith("jaxvelo.")] or [object]
+
+
+def members(cls: type) -> list[str]:
+    """What the page of a class explains: its own, and what it has of private bases."""
+    found: list[str] = []
+    for base in cls.__mro__:
+        if base is not cls and (base in PAGES or not base.__module__.startswith("jaxvelo.")):
+            break
+        found += [name for name, value in vars(base).items() if name[0] != "_" and inspect.getdoc(value)]
+    return [name for name in dict.fromkeys(found) if callable(getattr(cls, name)) or is_property(cls, name)]
+
+
+def is_property(cls: type, name: str) -> bool:
+    """Whether instances compute it."""
+    return isinstance(inspect.getattr_static(cls, name), property)
+
+
+def name_inherited(app: Sphinx, what: str, name: str, obj, options, lines: list[str]) -> None:
+    """Name what a class has of bases that have pages, with links."""
+    if what != "class":
+        return
+    seen = set(members(obj))
+    for base in obj.__mro__[1:]:
+        if base in PAGES:
+            inherited = [member for member in members(base) if member not in seen]
+            seen.update(inherited)
+            if inherited:
+                links = ", ".join(f":py:obj:`{member} <{PAGES[base]}.{member}>`" for member in inherited)
+                lines += ["", f"From :py:class:`~{PAGES[base]}`: {links}.", ""]
+
+
+def explain_constant(app: Sphinx, what: str, name: str, obj, options, lines: list[str]) -> None:
+    """Show the string below a constant, from the private module that defines it, and not that of its type."""
+    if what not in ("data", "attribute"):
+        return
+    public, _, constant = name.rpartition(".")
+    for module in [module for module in sys.modules if module.startswith(f"{public}._")]:
+        try:
+            documented = ModuleAnalyzer.for_module(module).find_attr_docs()
+        except PycodeError:
+            continue
+        if ("", constant) in documented:
+            lines[:] = documented["", constant]
+            return
+    if what == "data":
+        lines.clear()
+
+
+def skip_unexplained(app: Sphinx, what: str, name: str, obj, skip: bool, options) -> bool | None:
+    """Leave out fields of named tuples, which are explained with their class."""
+    return True if (inspect.getdoc(obj) or "").startswith("Alias for field number") else None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect to what Sphinx tells; templates get the names of the classes that have pages."""
+    app.connect("env-check-consistency", require_all)
+    app.connect("autodoc-process-bases", show_public_bases)
+    app.connect("autodoc-process-docstring", explain_constant, priority=100)
+    app.connect("autodoc-process-docstring", name_inherited, priority=900)
+    app.connect("autodoc-skip-member", skip_unexplained)
+    names = {cls.__name__ for cls in PAGES} | {"Module", "int", "object", "tuple"}
+    app.config.autosummary_context = {"classes_with_pages": ", ".join(sorted(names))}
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
