@@ -47,7 +47,7 @@ napoleon_custom_sections = ["Returns", ("Attributes", "params_style")]
 # stay text, as do those of private classes in signatures; fields have no address of their own but their class's.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(?!jaxvelo\.).*"),
+    ("py:.*", r"(?!jaxvelo\.)\w+\..*"),
     ("py:.*", r"jaxvelo\.(annotated\.|(\w+\.)*_).*"),
     ("py:attr", r".*"),
 ]
@@ -59,7 +59,7 @@ html_static_path = ["_static"]
 html_css_files = ["manual.css"]
 html_copy_source = False
 html_theme_options = {
-    "navigation_with_keys": True,
+    "collapse_navbar": True,
     "show_toc_level": 2,
     "use_download_button": False,
     "use_fullscreen_button": False,

@@ -37,11 +37,6 @@ def require_all(app: Sphinx, env) -> None:
             logger.warning("no page describes the public name %s", name)
 
 
-def show_public_bases(app: Sphinx, name: str, cls: type, options, bases: list) -> None:
-    """Leave out private bases, whose methods are shown with the class."""
-    bases[:] = [base for base in bases if base in PAGES or not base.__module__.startswith("jaxvelo.")] or [object]
-
-
 def members(cls: type) -> list[str]:
     """What the page of a class explains: its own, and what it has of private bases."""
     found: list[str] = []
@@ -88,6 +83,14 @@ def explain_constant(app: Sphinx, what: str, name: str, obj, options, lines: lis
         lines.clear()
 
 
+def shorten_types(
+    app: Sphinx, what: str, name: str, obj, options, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Name JAX's arrays as users do, not by the private module that makes them."""
+    short = [text and text.replace("jaxlib._jax.Array", "Array") for text in (signature, returns)]
+    return short[0], short[1]
+
+
 def skip_unexplained(app: Sphinx, what: str, name: str, obj, skip: bool, options) -> bool | None:
     """Leave out fields of named tuples, which are explained with their class."""
     return True if (inspect.getdoc(obj) or "").startswith("Alias for field number") else None
@@ -96,9 +99,9 @@ def skip_unexplained(app: Sphinx, what: str, name: str, obj, skip: bool, options
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to what Sphinx tells; templates get the names of the classes that have pages."""
     app.connect("env-check-consistency", require_all)
-    app.connect("autodoc-process-bases", show_public_bases)
-    app.connect("autodoc-process-docstring", explain_constant, priority=100)
+    app.connect("autodoc-process-docstring", explain_constant, priority=900)
     app.connect("autodoc-process-docstring", name_inherited, priority=900)
+    app.connect("autodoc-process-signature", shorten_types)
     app.connect("autodoc-skip-member", skip_unexplained)
     names = {cls.__name__ for cls in PAGES} | {"Module", "int", "object", "tuple"}
     app.config.autosummary_context = {"classes_with_pages": ", ".join(sorted(names))}
