@@ -48,8 +48,9 @@ napoleon_custom_sections = ["Returns", ("Attributes", "params_style")]
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!jaxvelo\.)\w+\..*"),
+    ("py:class", r"(?!jaxvelo\.).*"),
     ("py:.*", r"jaxvelo\.(annotated\.|(\w+\.)*_).*"),
-    ("py:attr", r".*"),
+    ("py:(attr|obj)", r".*"),
 ]
 
 html_theme = "sphinx_book_theme"

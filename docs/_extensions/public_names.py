@@ -66,6 +66,12 @@ def name_inherited(app: Sphinx, what: str, name: str, obj, options, lines: list[
                 lines += ["", f"From :py:class:`~{PAGES[base]}`: {links}.", ""]
 
 
+def keep_first_line(app: Sphinx, what: str, name: str, obj, options, lines: list[str]) -> None:
+    """Let napoleon take no sentence with a colon for the type of a property."""
+    if what in ("attribute", "data", "property"):
+        lines.insert(0, "")
+
+
 def explain_constant(app: Sphinx, what: str, name: str, obj, options, lines: list[str]) -> None:
     """Show the string below a constant, from the private module that defines it, and not that of its type."""
     if what not in ("data", "attribute"):
@@ -99,6 +105,7 @@ def skip_unexplained(app: Sphinx, what: str, name: str, obj, skip: bool, options
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to what Sphinx tells; templates get the names of the classes that have pages."""
     app.connect("env-check-consistency", require_all)
+    app.connect("autodoc-process-docstring", keep_first_line, priority=100)
     app.connect("autodoc-process-docstring", explain_constant, priority=900)
     app.connect("autodoc-process-docstring", name_inherited, priority=900)
     app.connect("autodoc-process-signature", shorten_types)
