@@ -1,12 +1,16 @@
 """What the manual is built of: `sphinx-build -W --keep-going docs docs/_build`."""
 
+import shutil
 import sys
 from datetime import date
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
-
 import jaxvelo
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS / "_extensions"))
+# Sphinx reads what lies in its own folder.
+shutil.copytree(DOCS.parent / "notebooks", DOCS / "notebooks", dirs_exist_ok=True)
 
 project = "jaxvelo"
 author = "the jaxvelo developers"
