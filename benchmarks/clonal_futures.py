@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 import jaxvelo as jv
+from jaxvelo.dynamics import first_moments, neighborhood_weights
 
 N_FOLDS, N_STEPS = 5, 10
 
@@ -26,9 +27,8 @@ def measure(adata: Any, time_key: str = "time_info", clone_key: str = "X_clone")
     days = np.unique(day)
     following = dict(itertools.pairwise(days))
     similar = jv.kernels.ConnectivityKernel(adata).compute_transition_matrix()
-    adata.layers["smooth"] = _smooth(adata)
+    adata.layers["smooth"] = first_moments(neighborhood_weights(adata.obsp["connectivities"]), adata.X)
     cytotrace = jv.kernels.CytoTRACEKernel(adata).compute_cytotrace("smooth").compute_transition_matrix()
-    adata.obs["growth"] = _growth(adata, clones, day, following, np.ones(clones.shape[1], dtype=bool))
     known: dict[str, list[np.ndarray]] = {}
     for number in range(N_FOLDS):
         held, seen = fold == number, fold != number
@@ -68,13 +68,6 @@ def _fitted(adata: Any, time_key: str, similar: Any, kernels: dict[str, Any]) ->
     kernel = 0.8 * kernels["real time, chosen on clones"] + 0.2 * similar
     objective = jv.objectives.FutureLikelihood(adata, time_key, "seen", steps=N_STEPS)
     return jv.tl.fit_kernel(kernel, objective, steps=50, prior=1.0, progress=False).kernel.transition_matrix
-
-
-def _smooth(adata: Any) -> np.ndarray:
-    pattern = sp.csr_matrix(adata.obsp["connectivities"] > 0).astype(float) + sp.eye_array(adata.n_obs)
-    pattern = sp.csr_matrix(sp.diags_array(1 / np.asarray(pattern.sum(axis=1)).ravel()) @ pattern)
-    x = adata.X.toarray() if sp.issparse(adata.X) else adata.X
-    return pattern @ x
 
 
 def _growth(adata: Any, clones: sp.csr_matrix, day: np.ndarray, following: dict, seen: np.ndarray) -> np.ndarray:

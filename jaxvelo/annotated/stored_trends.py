@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from jaxvelo.annotated.arguments import check_integer, is_number, listed
 from jaxvelo.annotated.entries import require_anndata, require_key
+from jaxvelo.annotated.fate_keys import FateKeys
 from jaxvelo.annotated.names import places_of, text_of
 from jaxvelo.annotated.plain_values import plain, without_none
 from jaxvelo.annotated.storable_columns import with_named_columns, with_storable_columns
@@ -36,6 +37,9 @@ STATISTICS = (
 
 TESTS = ("statistic", "pval", "qval")
 """What is said of each comparison."""
+
+ALL_CELLS = "all cells"
+"""Name of the lineage where there are no fates."""
 
 COMPARED_POINTS = 100
 """Times at which trends are compared."""
@@ -154,10 +158,10 @@ class Trends:
         -------
         pandas.DataFrame
             Columns: ``gene``, ``lineage``, ``condition`` (if there are any; empty for all cells together);
-            ``statistic``, ``pval`` and ``qval`` of the test of change along the time; ``peak_time``, where the curve is
-            highest; ``amplitude``, the difference of its largest and smallest value; ``degrees_of_freedom``, 2 for a
-            straight line; ``scale``, the residual variance relative to the model's; ``dispersion`` of counts, and
-            whether the iterations ``converged``.
+            ``statistic`` (1 on average without change), ``pval`` and ``qval`` of the test of change; ``peak_time``,
+            where the curve is highest; ``amplitude``, the difference of its largest and smallest value;
+            ``degrees_of_freedom``, 2 for a straight line; ``scale``, the residual variance relative to the model's;
+            ``dispersion`` of counts, and whether the iterations ``converged``.
         """
         table = self._tidy(self.lines, ("lineage", "condition"), self.statistics, STATISTICS)
         table["converged"] = table["converged"] == 1
@@ -443,6 +447,11 @@ class Trends:
             else {name: np.empty((0, found.sum())) for name in TESTS},
             parameters,
         )
+
+
+def fate_keys_of(trends: Trends) -> FateKeys:
+    """Where the fates stand that the lineages are of."""
+    return FateKeys(bool(trends.parameters.get("backward", False)))
 
 
 def check_level(level: Any) -> None:

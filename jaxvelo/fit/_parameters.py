@@ -110,21 +110,23 @@ class Parametrization(eqx.Module):
         numbers: tuple[Array, ...] = ()
         if "numbers" in self.train:
             every = _terms(self.template)
-            free = self._free()
-            first_terms = [next(i for i, number, _ in free if number == n) for n in sorted({n for _, n, _ in free})]
-            names = {i: of_term for i, _, of_term in free}
-            numbers = tuple(jnp.stack([getattr(every[i], name) for name in names[i]]) for i in first_terms)
+            numbers = tuple(
+                jnp.stack([getattr(every[places[0]], name) for name in names]) for places, names in self._free()
+            )
         return Parameters(scales, weights, genes, numbers)
 
-    def _free(self) -> list[tuple[int, int, tuple[str, ...]]]:
-        """Terms of the template with free leaves: place among the terms, number of the kernel, names of the leaves."""
-        found = [(i, free_leaves(term)) for i, term in enumerate(_terms(self.template))]
-        return [(i, self.kernels[i] if self.kernels else i, names) for i, names in found if names]
+    def _free(self) -> list[tuple[list[int], tuple[str, ...]]]:
+        """Kernels with free leaves, in the order of their numbers: places among the terms, and names of the leaves."""
+        found: dict[int, tuple[list[int], tuple[str, ...]]] = {}
+        for i, term in enumerate(_terms(self.template)):
+            if names := free_leaves(term):
+                places, _ = found.setdefault(self.kernels[i] if self.kernels else i, ([], names))
+                places.append(i)
+        return [found[number] for number in sorted(found)]
 
     def number_names(self) -> tuple[tuple[str, ...], ...]:
         """Names of the leaves behind :attr:`Parameters.numbers`, kernel by kernel."""
-        by_kernel = {number: names for _, number, names in self._free()}
-        return tuple(by_kernel[number] for number in sorted(by_kernel))
+        return tuple(names for _, names in self._free())
 
     def transition_function(
         self, parameters: Parameters, template: TransitionFunction | None = None
@@ -164,15 +166,16 @@ class Parametrization(eqx.Module):
                 is_leaf=lambda leaf: leaf is None,
             )
         if parameters.numbers:
-            free = self._free()
-            order = sorted({number for _, number, _ in free})
-            values = [
-                value for _, number, names in free for value in parameters.numbers[order.index(number)][: len(names)]
+            moved = [
+                (i, name, value)
+                for (places, names), of_kernel in zip(self._free(), parameters.numbers, strict=True)
+                for i in places
+                for name, value in zip(names, of_kernel, strict=True)
             ]
             transition_function = eqx.tree_at(
-                lambda f: [getattr(_terms(f)[i], name) for i, _, names in free for name in names],
+                lambda f: [getattr(_terms(f)[i], name) for i, name, _ in moved],
                 transition_function,
-                values,
+                [value for *_, value in moved],
             )
         return transition_function
 
