@@ -39,12 +39,18 @@ def require_all(app: Sphinx, env) -> None:
 
 def members(cls: type) -> list[str]:
     """What the page of a class explains: its own, and what it has of private bases."""
-    found: list[str] = []
+    owners: dict[str, type] = {}
     for base in cls.__mro__:
-        if base is not cls and (base in PAGES or not base.__module__.startswith("jaxvelo.")):
-            break
-        found += [name for name, value in vars(base).items() if name[0] != "_" and inspect.getdoc(value)]
-    return [name for name in dict.fromkeys(found) if callable(getattr(cls, name)) or is_property(cls, name)]
+        for name, value in vars(base).items():
+            if name[0] != "_" and inspect.getdoc(value):
+                owners.setdefault(name, base)
+    on_page = [name for name, owner in owners.items() if owner is cls or (owner not in PAGES and is_ours(owner))]
+    return [name for name in on_page if callable(getattr(cls, name)) or is_property(cls, name)]
+
+
+def is_ours(cls: type) -> bool:
+    """Whether a class is one of this package."""
+    return cls.__module__.startswith("jaxvelo.")
 
 
 def is_property(cls: type, name: str) -> bool:
@@ -70,6 +76,18 @@ def keep_first_line(app: Sphinx, what: str, name: str, obj, options, lines: list
     """Let napoleon take no sentence with a colon for the type of a property."""
     if what in ("attribute", "data", "property"):
         lines.insert(0, "")
+
+
+def find_inherited(app: Sphinx, env, node, content):
+    """Link what a class has of a base to the page of that base."""
+    module, cls = sys.modules.get(node.get("py:module") or ""), node.get("py:class")
+    for base in getattr(getattr(module, cls or "", None), "__mro__", ()):
+        if base in PAGES:
+            target = f"{PAGES[base]}.{node['reftarget'].rpartition('.')[2]}"
+            if target in env.domains.python_domain.objects:
+                link = (env, node["refdoc"], app.builder, node["reftype"], target, node, content)
+                return env.domains.python_domain.resolve_xref(*link)
+    return None
 
 
 def explain_constant(app: Sphinx, what: str, name: str, obj, options, lines: list[str]) -> None:
@@ -105,6 +123,7 @@ def skip_unexplained(app: Sphinx, what: str, name: str, obj, skip: bool, options
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to what Sphinx tells; templates get the names of the classes that have pages."""
     app.connect("env-check-consistency", require_all)
+    app.connect("missing-reference", find_inherited)
     app.connect("autodoc-process-docstring", keep_first_line, priority=100)
     app.connect("autodoc-process-docstring", explain_constant, priority=900)
     app.connect("autodoc-process-docstring", name_inherited, priority=900)

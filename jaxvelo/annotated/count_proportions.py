@@ -86,7 +86,8 @@ def count_proportions(
     Parameters
     ----------
     adata, groupby, layers
-        The cells, a column of ``obs`` with their groups, and names of layers; see :func:`read_proportions`.
+        The cells, a column of ``obs`` with their groups, and names of layers: by default those of spliced,
+        unspliced and ambiguous that exist.
 
     Returns
     -------

@@ -27,8 +27,8 @@ def group_likelihoods(
 ) -> tuple[Float[np.ndarray, "groups genes"], Float[np.ndarray, "groups genes"]]:
     r"""Likelihood of each gene in each group, and the p-value of its being no higher there than elsewhere.
 
-    Cells are on the branch that their neighbourhood is nearest to (of the four states of :func:`state_residuals`;
-    empty cells count as on, those in the steady state as off). With the squared distances :math:`d^2_i` to the curve,
+    Cells are on the branch that their neighbourhood is nearest to (of four states: off, on, no counts at all, which
+    counts as on, and the steady state, which counts as off). With the squared distances :math:`d^2_i` to the curve,
     over the cells with more than a fifth of the largest unspliced and of the largest spliced counts,
 
     .. math:: \sigma^2 = \operatorname{var}_i(\pm d_i), \qquad

@@ -36,7 +36,8 @@ def difference_test(
 
     where :math:`\bar p` is the mean share at a time, a spline too, in which cells count by what they say of :math:`f`
     (of counts, by the working weights of each gene): errors of either curve matter in second order only (Shah & Peters
-    2020), also where cells of one kind have more counts. See :func:`score_test` for its distribution.
+    2020), also where cells of one kind have more counts. Its square is compared with a weighted sum of
+    :math:`\chi^2_1`, with weights by the variance that the cells' own terms show (White 1980; Zhang & Lin 2003).
 
     Parameters
     ----------

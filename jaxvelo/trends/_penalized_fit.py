@@ -63,8 +63,7 @@ class TrendFit(NamedTuple):
     dispersion
         Dispersion of counts, zero for other models.
     statistic, p_value
-        Test of no change along the time, see :func:`score_test`; the p-value is NaN for genes that all cells express
-        alike.
+        Score test of no change along the time; the p-value is NaN for genes that all cells express alike.
     converged
         Whether the iterations of count models came to an end.
     n_effective
