@@ -42,7 +42,9 @@ autosummary_filename_map = {"jaxvelo.markov.Schur": "jaxvelo.markov.Schur-class"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 maximum_signature_line_length = 100
+toc_object_entries_show_parents = "hide"
 napoleon_google_docstring = False
+napoleon_attr_annotations = False
 # Returns are sentences in our docstrings, not types, and are shown as they are (numpydoc takes each line for a type).
 # Attributes are shown as parameters are: as variables, Sphinx would link them to whatever has their name.
 napoleon_custom_sections = ["Returns", ("Attributes", "params_style")]

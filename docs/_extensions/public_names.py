@@ -1,6 +1,7 @@
 """What of each public name is shown, and that all of them are."""
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -110,9 +111,9 @@ def explain_constant(app: Sphinx, what: str, name: str, obj, options, lines: lis
 def shorten_types(
     app: Sphinx, what: str, name: str, obj, options, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Name JAX's arrays as users do, not by the private module that makes them."""
+    """Name JAX's arrays as users do, not by the private module that makes them, and modules without their file."""
     short = [text and text.replace("jaxlib._jax.Array", "Array") for text in (signature, returns)]
-    return short[0], short[1]
+    return short[0] and re.sub(r"<module '([\w.]+)' from '[^']*'>", r"\1", short[0]), short[1]
 
 
 def skip_unexplained(app: Sphinx, what: str, name: str, obj, skip: bool, options) -> bool | None:
