@@ -127,6 +127,7 @@ def test_fitted(shown):
     assert len(shown) == 2
 
 
+@pytest.mark.any_precision
 def test_gradient_of_a_transition_function():
     names = run(GRADIENT)
     assert jnp.isfinite(names["value"])

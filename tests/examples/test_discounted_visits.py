@@ -29,6 +29,7 @@ def test_equation(kernel, start):
     np.testing.assert_allclose(found.distribution.sum(), 1, rtol=1e-5)
 
 
+@pytest.mark.any_precision
 def test_what_is_not_known_is_nan(kernel, start):
     found = discounted_visits(kernel.transitions, start, 0.999, max_steps=3)
     assert found.error > 0.1
@@ -47,6 +48,7 @@ def test_gradient(kernel, start):
     )
 
 
+@pytest.mark.any_precision
 def test_no_memory_of_the_steps(kernel, start):
     """Derivatives do not go through the iteration: a reverse pass through a loop of unknown length would fail."""
     jax.grad(lambda eta: discounted_visits(kernel.transitions, eta).distribution[-1])(start)

@@ -38,11 +38,13 @@ def test_gradient(kernel, objective):
     check_gradient(loss, kernel.transition_function, arguments=(objective, kernel.graph, kernel.features))
 
 
+@pytest.mark.any_precision
 def test_it_is_fitted(kernel, objective):
     result = jv.tl.fit_kernel(kernel, objective, steps=5, validation=None, progress=False)
     assert result.scores["training"] < result.scores["training_convention"]
 
 
+@pytest.mark.any_precision
 def test_clusters_that_are_not_there(kernel):
     with pytest.raises(ValueError, match=r"found \['Late'\]. There are \['early', 'middle', 'late'\]"):
         StayingInClusters(kernel.adata, ["Late"], "clusters")

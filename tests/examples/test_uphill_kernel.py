@@ -24,6 +24,7 @@ def test_formula(kernel):
     np.testing.assert_allclose(kernel.transition_matrix.toarray(), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.any_precision
 def test_rows_without_weight():
     """The first cell has two edges of weight zero, the last one has none."""
     matrix = sp.csr_matrix(([0.0, 0.0, 1.0, 1.0], ([0, 0, 1, 2], [1, 2, 0, 0])), shape=(4, 4))
@@ -40,6 +41,7 @@ def test_gradient(kernel):
     assert gradient.log_b > 0
 
 
+@pytest.mark.any_precision
 def test_it_is_combined_written_and_read(kernel, tmp_path):
     velocity = jv.kernels.VelocityKernel(kernel.adata).compute_transition_matrix()
     both = 0.5 * kernel + 0.5 * velocity
@@ -47,18 +49,21 @@ def test_it_is_combined_written_and_read(kernel, tmp_path):
     assert repr(jv.kernels.read(tmp_path / "both.npz")) == repr(both)
 
 
+@pytest.mark.any_precision
 def test_its_number_is_fitted(kernel):
     known = jv.objectives.TimeGain(kernel.adata, "pseudotime")
     fitted = jv.tl.fit_kernel(kernel, known, train=["numbers"], steps=5, validation=None, progress=False).kernel
     assert fitted.params["b"] > 3
 
 
+@pytest.mark.any_precision
 @pytest.mark.parametrize(("b", "message"), [(0, "positive and finite"), (np.inf, "positive and finite")])
 def test_number_out_of_range(kernel, b, message):
     with pytest.raises(ValueError, match=message):
         kernel.compute_transition_matrix(b)
 
 
+@pytest.mark.any_precision
 def test_score_that_is_missing():
     adata = make_cells()
     adata.obs["score"] = np.where(np.arange(adata.n_obs) < 2, np.nan, 1.0)
