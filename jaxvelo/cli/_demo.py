@@ -79,6 +79,7 @@ def demo(out: Path, seed: int, written: list[Path]) -> None:
 
     workflow.heading("Pictures")
     drawn = [
+        *pictures.of_demo(estimator, KEY, "umap", "clusters"),
         *pictures.of_kernel(kernel, KEY, walks, "umap", "clusters"),
         *pictures.of_dynamics(adata, "umap", "clusters"),
         *pictures.of_fates(estimator, "umap", EXPRESSION),

@@ -22,6 +22,7 @@ from tests.cli.conftest import N_CELLS, N_GENES, Outcome, checksum
 pytestmark = pytest.mark.usefixtures("optimized")
 PICTURES = ("stream.png", "grid.png", "random_walks.png", "proportions.png")
 DYNAMICS = ("phase_portraits.png", "latent_time.png")
+OVERVIEW = "overview.png"
 FATES = ("macrostates.png", "coarse_T.png", "fate_probabilities.png", "drivers_Fate_A.png", "drivers_Fate_B.png")
 
 
@@ -53,10 +54,11 @@ def demo(tmp_path_factory):
 
 def test_demo_reports_what_it_does_and_finds_the_truth(demo):
     out, report = demo
-    assert [path.name for path in sorted(out.iterdir())] == sorted(["kernel.h5ad", *PICTURES, *DYNAMICS, *FATES])
-    for name in ("kernel.h5ad", *PICTURES, *DYNAMICS, *FATES):
+    pictures = (OVERVIEW, *PICTURES, *DYNAMICS, *FATES)
+    assert [path.name for path in sorted(out.iterdir())] == sorted(["kernel.h5ad", *pictures])
+    for name in ("kernel.h5ad", *pictures):
         assert f"  {out / name}\n" in report[report.index("Written:") :]
-    for name in (*PICTURES, *DYNAMICS, *FATES):
+    for name in pictures:
         assert_is_picture(out / name)
 
     statuses = re.search(r"    Genes: (.*)\n", report)[1]
