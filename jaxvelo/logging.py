@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 import jaxvelo
 
+__all__ = ["print_versions"]
+
 # In the order of the way of the data; what is not installed is left out.
 PACKAGES = (
     *("jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu", "equinox", "optax", "jaxtyping"),

@@ -269,7 +269,7 @@ class KernelExpression(PositiveSums, Exploration, Storage):
 
     @staticmethod
     def read(fname: str | os.PathLike, adata: AnnData | None = None, copy: bool = False) -> KernelExpression:
-        """Read a kernel, of any class, from a file that :meth:`write` wrote.
+        """Read a kernel, of any class, from a file that :meth:`KernelExpression.write` wrote.
 
         Parameters
         ----------
