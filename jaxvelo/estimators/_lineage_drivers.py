@@ -12,11 +12,11 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Bool, Float
 from scipy.special import ndtr, ndtri
-from tqdm import tqdm
 
 from jaxvelo.annotated.arguments import check_integer, is_number, listed
 from jaxvelo.annotated.cells import chosen_cells
 from jaxvelo.annotated.expression import Expression, read_expression
+from jaxvelo.annotated.progress_bar import progress_bar
 from jaxvelo.annotated.q_values import q_values
 from jaxvelo.configuration import logger
 
@@ -348,9 +348,8 @@ def _permute(
     n_genes = expression.shape[1]
     exceeded = np.zeros((n_genes, n_lineages))
     low, high = np.full((n_genes, n_lineages), np.nan), np.full((n_genes, n_lineages), np.nan)
-    with tqdm(
-        total=n_perms * -(-n_genes // genes), desc="Permutations", disable=not show_progress_bar, leave=False
-    ) as bar:
+    n_all = n_perms * -(-n_genes // genes)
+    with progress_bar(n_all, "Tests", "permutations", show_progress_bar) as bar:
         for place, block in enumerate(_dense_blocks(expression, genes)):
             chosen = slice(place * genes, (place + 1) * genes)
             x = _unit(block)[0]

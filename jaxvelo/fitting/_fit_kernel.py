@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
 
 from jaxvelo import fit
 from jaxvelo.annotated.arguments import check_integer, is_number
+from jaxvelo.annotated.progress_bar import progress_bar
 from jaxvelo.configuration import logger, timed
 from jaxvelo.fitting._change import change_by_fit
 from jaxvelo.fitting._descent import Descender, Descent, Restraint, continued
@@ -287,7 +287,7 @@ def _warn_about_failures(problem: KernelProblem, descent: Descent) -> None:
 @contextlib.contextmanager
 def _bar(steps: int, progress: bool, description: str) -> Iterator[Any]:
     """Show a progress bar; gives the function that moves it."""
-    with tqdm(total=steps, desc=description, disable=not progress) as bar:
+    with progress_bar(steps, description, "steps", progress, leave=True) as bar:
 
         def report(done: int, history: fit.LossHistory) -> None:
             bar.n = done

@@ -210,7 +210,7 @@ def _most_correlated(correlations: np.ndarray, names: pd.Index, own: pd.Index, n
         )
     if len(chosen) < n_genes:
         logger.warning(
-            "Unable to get requested top positively correlated `%d`. Using top `%d` genes", n_genes, len(chosen)
+            "Expected %d genes that go with the number of expressed genes, found %d: using these", n_genes, len(chosen)
         )
     mask = np.zeros(len(own), dtype=bool)
     mask[chosen] = True

@@ -190,7 +190,9 @@ class Exploration(CellChain):
         strangers = [kernel for kernel in self.kernels if kernel.conn_key is None]
         if strangers:
             logger.warning(
-                "%r is not a kNN based kernel. The embedding projection works best for kNN-based kernels", strangers[0]
+                "`%s` is no kernel of neighbours: its cells go to distant ones too, over which arrows in an embedding "
+                "average",
+                type(strangers[0]).__name__,
             )
         add_arrows(adata, *placed, basis, key)
 

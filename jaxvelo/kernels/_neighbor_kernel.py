@@ -60,9 +60,9 @@ class NeighborKernel(Kernel):
         if isolated:
             logger.warning("%d cells have no neighbours in `adata.obsp[%r]`; they stay where they are", isolated, key)
         if check_connectivity and connected_components(self.connectivities, False, return_labels=False) > 1:
-            logger.warning("kNN graph is not connected")
+            logger.warning("kNN graph is not connected: no cell goes from one of its parts to another")
         if not graph_data.is_symmetric:
-            logger.warning("kNN graph is not symmetric")
+            logger.warning("kNN graph is not symmetric: some cells are neighbours of others that are not theirs")
 
     @property
     def conn_key(self) -> str:

@@ -196,7 +196,7 @@ class PseudotimeKernel(NeighborKernel):
 
     def _require_time(self) -> np.ndarray:
         if self._time is None:
-            raise RuntimeError("Compute pseudotime first.")
+            raise RuntimeError("Expected a pseudotime, found none. Make the kernel with `time_key=...`.")
         return self._time
 
     @property
@@ -286,11 +286,15 @@ def checked_time(time: np.ndarray, key: str) -> np.ndarray:
 
 
 def warn_about_connections(matrix: sp.csr_matrix, check_irreducibility: bool) -> None:
-    """Log what cells cannot be reached from others, in CellRank's words."""
+    """Log what cells cannot be reached from others."""
     if connected_components(matrix, directed=False, return_labels=False) > 1:
-        logger.warning("Biased k-NN graph is disconnected")
+        logger.warning(
+            "Biased k-NN graph is disconnected: along the pseudotime, it falls into parts that no cell leaves"
+        )
     if check_irreducibility and connected_components(matrix, connection="strong", return_labels=False) > 1:
-        logger.warning("Biased k-NN graph is not irreducible")
+        logger.warning(
+            "Biased k-NN graph is not irreducible: along the pseudotime, not every cell can be reached from every other"
+        )
 
 
 def _only(params: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

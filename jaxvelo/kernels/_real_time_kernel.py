@@ -19,6 +19,7 @@ from jaxvelo.annotated.arrays import read_representation
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.clones import read_clones
 from jaxvelo.annotated.entries import read_numbers, require_anndata
+from jaxvelo.annotated.progress_bar import watched
 from jaxvelo.configuration import timed
 from jaxvelo.kernels._couplings import (
     Couplings,
@@ -359,7 +360,8 @@ class RealTimeKernel(Kernel):
         with timed("Computing couplings of time points by optimal transport"):
             if clones is not None:
                 epsilon, tau_a = best_on_clones(pairs, tau_b)
-            found = [transported(pair, epsilon, tau_a, tau_b) for pair in pairs]
+            watch = watched(pairs, len(pairs), "Couplings", "pairs of time points")
+            found = [transported(pair, epsilon, tau_a, tau_b) for pair in watch]
         self._couplings = dict(zip(self._pairs, found, strict=True))
         self._params, self._result, self._names = {}, None, None
         return self

@@ -184,7 +184,7 @@ def fit_trends(
     _check_cells(times, lines, line_weights, line_ranges, n_knots)
     shared = {name: model[name] for name in ("n_knots", "spline_order", "distribution", "max_iter")}
     shared["size_factors"] = sizes
-    with timed(f"Fitting trends of {values.shape[1]} genes along {len(lines)} lines"):
+    with timed(f"Fitting trends of {values.shape[1]} genes ({len(lines)} of each)"):
         fit = fit_curves(values, times, line_weights, line_ranges, criterion=criterion, **shared)
         compared = _comparisons(times, lines, line_weights, line_ranges, differences)
         tests = _difference_tests(values, times, compared, shared)

@@ -272,5 +272,5 @@ def test_what_is_refused(cells, coupled, logged):
     logged()
     kernel = RealTimeKernel(cells, "day", {(0, 1): sp.csr_matrix(empty), (1, 2): second})
     kernel.compute_transition_matrix("auto", "diagonal")
-    assert "Coupling at `(0, 1)` contains `2` empty row(s)" in logged()
+    assert "In the coupling `(0, 1)`, 2 cells go nowhere" in logged()
     np.testing.assert_allclose(kernel.transition_matrix[2].data, 1 / empty.shape[1], rtol=1e-6)
