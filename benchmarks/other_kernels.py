@@ -1,9 +1,9 @@
-"""Kernels without velocities: times against CellRank, CytoTRACE of many cells, and clonal futures.
+"""Kernels without velocities: times against CellRank, CytoTRACE of many cells, clonal futures, and known ends.
 
-Usage: ``python -m benchmarks.other_kernels [--peers DIR] [--cells 100000] [--only pseudotime,cytotrace,clones]``
+Usage: ``python -m benchmarks.other_kernels [--peers DIR] [--cells 100000] [--only pseudotime,cytotrace,clones,ends]``
 
-``DIR`` is a virtual environment with CellRank. The data are ``data/paul15_2660.h5ad`` and ``data/larry_781.h5ad`` under
-``$JAXVELO_SHARED``; many cells are made here, 2,000 genes of which a cell expresses a tenth, the layer on disk.
+``DIR`` is a virtual environment with CellRank. The data are those under ``$JAXVELO_SHARED``; many cells are made here,
+2,000 genes of which a cell expresses a tenth, the layer on disk.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ import numpy as np
 import scipy.sparse as sp
 
 import jaxvelo as jv
+from benchmarks.cells_with_ends import DATA
 from benchmarks.clonal_futures import measure as clonal_futures
+from benchmarks.identified_ends import N_MACROSTATES, identified
 from benchmarks.kernels import ROOT, run, text
 from benchmarks.timing import seconds
 
-GROUPS = ("pseudotime", "cytotrace", "clones")
+GROUPS = ("pseudotime", "cytotrace", "clones", "ends")
 TIME_KEY = "slingshot_pt_curve1"
 N_GENES, SHARE = 2000, 0.1
 
@@ -52,6 +54,8 @@ def main() -> None:
         elif group == "cytotrace":
             known = found.setdefault(group, {})
             known.update({n: cytotrace(int(n)) for n in arguments.cells.split(",")})
+        elif group == "ends":
+            found[group] = known_ends(data.parent, arguments.peers)
         else:
             with warnings.catch_warnings(action="ignore"):
                 adata = anndata.read_h5ad(data / "larry_781.h5ad")
@@ -82,6 +86,20 @@ def pseudotime(file: Path, peers: Path | None) -> dict[str, Any]:
             program = str(ROOT / "benchmarks" / "peer_other_kernels.py")
             command = [str(peers / "bin" / "python"), program, str(Path(folder) / "cells.h5ad"), TIME_KEY]
             found["CellRank"] = run(command)
+    return found
+
+
+def known_ends(shared: Path, peers: Path | None) -> dict[str, Any]:
+    """Score, of each kernel, how early known ends are among its macrostates, beside CellRank's on the same file."""
+    found: dict[str, Any] = {}
+    for name, read in DATA.items():
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
+            file = str(Path(folder) / "cells.h5ad")
+            read(shared).write_h5ad(file)
+            found[name] = {"jaxvelo": identified(jv, file, {}, {"show_progress_bar": False})}
+            if peers is not None:
+                program = str(ROOT / "benchmarks" / "peer_identified_ends.py")
+                found[name]["CellRank"] = run([str(peers / "bin" / "python"), program, file])["kernels"]
     return found
 
 
@@ -137,9 +155,25 @@ def rows(found: dict[str, Any]) -> list[str]:
             numbers = " | ".join(f"{of[name]:.1f}" for name in ("seconds", "cpu", "peak_gb", "more_gb"))
             lines.append(f"| {int(n_cells):,} | {numbers} |")
     if "clones" in found:
-        lines += ["", "| later cells of clones held out, 781 cells, ten steps | nats | se |", "|---|---|---|"]
-        for name, of in sorted(found["clones"]["nats"].items(), key=lambda item: item[1]["nats"]):
-            lines.append(f"| {name} | {of['nats']:.3f} | {of['se']:.3f} |")
+        of_kernels = found["clones"]["nats"]
+        lines += [
+            "",
+            "| nats to the later cells of clones held out, 781 cells | ten steps | of the day | best steps: of the day "
+            "| gain over uniform |",
+            "|---" * 5 + "|",
+        ]
+        for name, of in sorted(of_kernels.items(), key=lambda item: item[1]["gain"]):
+            cells = [f"{of[key]:.2f}" if key in of else "" for key in ("ten steps", "of the day")]
+            chosen = f"{of['chosen']:.2f}" + (f" ({of['steps']:.0f})" if "steps" in of else "")
+            lines.append(f"| {name} | {' | '.join(cells)} | {chosen} | {of['gain']:+.2f} ± {of['se']:.2f} |")
+    if "ends" in found:
+        title = f"identification of known ends (TSI) up to {N_MACROSTATES} macrostates, and its time"
+        lines += ["", f"| {title} | cells | jaxvelo | CellRank |", "|---" * 4 + "|"]
+        for cells, of in found["ends"].items():
+            for kernel, mine in of["jaxvelo"].items():
+                other = of.get("CellRank", {}).get(kernel)
+                shown = [f"{one['score']:.2f}, {text(one['seconds'])}" if one else "" for one in (mine, other)]
+                lines.append(f"| {kernel} | {cells} | {' | '.join(shown)} |")
     return lines
 
 
