@@ -17,6 +17,8 @@ from benchmarks.identified_ends import CLUSTERS, DAY, ENDS, TIME
 from jaxvelo.dynamics import diffusion_pseudotime
 from jaxvelo.graph import NeighborGraph
 
+N_NEIGHBORS = 30
+
 
 def pancreas(shared: Path) -> anndata.AnnData:
     """Cells of the pancreas: velocities of the dynamical model, diffusion pseudotime from a ductal cell."""
@@ -46,7 +48,7 @@ def paul15(shared: Path) -> anndata.AnnData:
     counts = anndata.read_h5ad(shared / "data" / "paul15_2660.h5ad")
     expression = _log_normalized(counts.X)
     neighbors = anndata.AnnData(expression)
-    jv.pp.neighbors(neighbors, n_neighbors=30, n_pcs=30)
+    jv.pp.neighbors(neighbors, n_neighbors=N_NEIGHBORS, n_pcs=30)
     known = counts.obs["cluster"].astype(str).to_numpy()
     adata = _cells(expression, neighbors.obsp["connectivities"], known, ["5", "6", "7"])
     weights, times = (
@@ -82,7 +84,10 @@ def _cells(expression: Any, connectivities: Any, clusters: np.ndarray, ends: lis
     adata = anndata.AnnData(expression.astype(np.float32))
     adata.obs[CLUSTERS] = pd.Categorical(clusters)
     adata.obsp["connectivities"] = sp.csr_matrix(connectivities)
-    adata.uns["neighbors"] = {"connectivities_key": "connectivities", "params": {}}
+    adata.uns["neighbors"] = {
+        "connectivities_key": "connectivities",
+        "params": {"n_neighbors": N_NEIGHBORS, "method": "umap"},
+    }
     adata.uns[ENDS] = ends
     adata.layers["Ms"] = smoothed(adata)
     return adata
