@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 import jaxvelo as jv
 from benchmarks.identified_ends import CLUSTERS, DAY, ENDS, TIME
-from jaxvelo.dynamics import diffusion_pseudotime
+from jaxvelo.dynamics import diffusion_pseudotime, first_moments, neighborhood_weights
 from jaxvelo.graph import NeighborGraph
 
 N_NEIGHBORS = 30
@@ -89,7 +89,7 @@ def _cells(expression: Any, connectivities: Any, clusters: np.ndarray, ends: lis
         "params": {"n_neighbors": N_NEIGHBORS, "method": "umap"},
     }
     adata.uns[ENDS] = ends
-    adata.layers["Ms"] = smoothed(adata)
+    adata.layers["Ms"] = first_moments(neighborhood_weights(adata.obsp["connectivities"]), adata.X)
     return adata
 
 
@@ -102,11 +102,3 @@ def _log_normalized(counts: Any) -> sp.csr_matrix:
 def _from_root(adata: anndata.AnnData, root: int) -> Float[np.ndarray, " cells"]:
     graph = NeighborGraph.from_csr(adata.obsp["connectivities"])
     return np.asarray(diffusion_pseudotime(graph, graph.edges["connectivities"].values, root), dtype=float)
-
-
-def smoothed(adata: anndata.AnnData) -> Float[np.ndarray, "cells genes"]:
-    """Expression as means over a cell and its neighbours."""
-    pattern = sp.csr_matrix(adata.obsp["connectivities"] > 0).astype(float) + sp.eye_array(adata.n_obs)
-    pattern = sp.csr_matrix(sp.diags_array(1 / np.asarray(pattern.sum(axis=1)).ravel()) @ pattern)
-    x = adata.X.toarray() if sp.issparse(adata.X) else adata.X
-    return pattern @ x

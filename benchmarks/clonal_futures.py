@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial.distance import cdist
 
 import jaxvelo as jv
-from benchmarks.cells_with_ends import smoothed
+from jaxvelo.dynamics import first_moments, neighborhood_weights
 
 N_FOLDS, N_STEPS = 5, 10
 STEPS = (1, 2, 3, 5, N_STEPS)
@@ -55,7 +55,7 @@ def measure(adata: Any, time_key: str = "time_info", clone_key: str = "X_clone")
     fold = np.random.default_rng(0).permutation(clones.shape[1]) % N_FOLDS
     day = adata.obs[time_key].astype(float).to_numpy()
     states = adata.obs["state_info"].astype(str).to_numpy()
-    adata.layers["smooth"] = smoothed(adata)
+    adata.layers["smooth"] = first_moments(neighborhood_weights(adata.obsp["connectivities"]), adata.X)
     of_no_clone = _without_clones(adata)
     folds: list[dict[str, dict[str, float]]] = []
     for number in range(N_FOLDS):
