@@ -24,6 +24,7 @@ from benchmarks.kernels import ROOT, run, text
 
 PARTS = ("time", "agreement", "calibration")
 N_KNOTS = 10
+DEPTH = 4.0  # how many times the counts of other cells those of one condition have
 
 
 def pancreas(shared: Path) -> Any:
@@ -130,7 +131,8 @@ def calibration(n_cells: int, kind: str, n_genes: int = 1000, seed: int = 0) -> 
         ]
         return height * np.choose(np.arange(n_genes) % 4, shapes)
 
-    size = rng.lognormal(0, 0.3, n_cells)
+    condition = rng.integers(0, 2, (n_cells, 1))
+    size = rng.lognormal(0, 0.3, n_cells) * np.where(condition[:, 0] == 1, DEPTH, 1.0)
     size /= size.mean()
     f = curves(times)
     distribution = "normal"
@@ -151,7 +153,6 @@ def calibration(n_cells: int, kind: str, n_genes: int = 1000, seed: int = 0) -> 
     # Each gene by itself: genes whose cells are shuffled together come out alike.
     shuffled, alone = rng.permuted(values, axis=0), {"distribution": distribution}
     both = fates[:, :2].sum(axis=1, keepdims=True)
-    condition = rng.integers(0, 2, (n_cells, 1))
     shares = np.divide(fates[:, :1], both, out=np.zeros_like(both), where=both > 0)
     p = {
         "change, shuffled": fit_trends(shuffled, times, fates, np.repeat(limits, 3, axis=0), **alone).p_value,

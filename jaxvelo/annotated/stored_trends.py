@@ -37,6 +37,9 @@ STATISTICS = (
 TESTS = ("statistic", "pval", "qval")
 """What is said of each comparison."""
 
+ALL_CELLS = "all cells"
+"""Name of the lineage where there are no fates."""
+
 COMPARED_POINTS = 100
 """Times at which trends are compared."""
 
@@ -154,10 +157,10 @@ class Trends:
         -------
         pandas.DataFrame
             Columns: ``gene``, ``lineage``, ``condition`` (if there are any; empty for all cells together);
-            ``statistic``, ``pval`` and ``qval`` of the test of change along the time; ``peak_time``, where the curve is
-            highest; ``amplitude``, the difference of its largest and smallest value; ``degrees_of_freedom``, 2 for a
-            straight line; ``scale``, the residual variance relative to the model's; ``dispersion`` of counts, and
-            whether the iterations ``converged``.
+            ``statistic`` (1 on average without change), ``pval`` and ``qval`` of the test of change; ``peak_time``,
+            where the curve is highest; ``amplitude``, the difference of its largest and smallest value;
+            ``degrees_of_freedom``, 2 for a straight line; ``scale``, the residual variance relative to the model's;
+            ``dispersion`` of counts, and whether the iterations ``converged``.
         """
         table = self._tidy(self.lines, ("lineage", "condition"), self.statistics, STATISTICS)
         table["converged"] = table["converged"] == 1

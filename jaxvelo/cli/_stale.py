@@ -71,18 +71,26 @@ def forget_kernel(adata: AnnData, key: str) -> None:
 
 
 def forget_fates(adata: AnnData, backward: bool) -> None:
-    """Leave out what the file may hold of macrostates, fates and drivers of a transition matrix in this direction."""
+    """Leave out the file's states and fates of a transition matrix in this direction, and what follows from them."""
     keys = FateKeys(backward)
     states = (keys.macrostates, keys.terminal_states, keys.initial_states)
     names = {
         "obs": {*states, *map(probabilities_of, states), keys.priming_degree},
-        "obsm": {*map(memberships_of, states), keys.schur_vectors, keys.fate_probabilities, keys.absorption_times},
-        "uns": {*map(colors_of, states), keys.schur_matrix, keys.eigendecomposition, keys.coarse, keys.parameters},
+        "obsm": {
+            *map(memberships_of, states),
+            *(keys.schur_vectors, keys.fate_probabilities, keys.absorption_times, keys.perturbed_fates),
+        },
+        "uns": {
+            *map(colors_of, states),
+            *(keys.schur_matrix, keys.eigendecomposition, keys.coarse, keys.tsi, keys.parameters),
+            keys.gene_perturbations,
+        },
         "varm": {keys.lineage_drivers},
     }
     trends = adata.uns.get(TRENDS)
     if isinstance(trends, Mapping) and "curves" in trends:
         names["uns"].add(TRENDS)
+        names["obs"].add(f"{TRENDS}_size_factors")
         names["varm"] |= {TRENDS, *(f"{TRENDS}_{part}" for part in ("coefficients", "covariances", "differences"))}
     if adata.raw is not None:
         names["raw.varm"] = {keys.lineage_drivers}

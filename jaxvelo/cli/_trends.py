@@ -12,7 +12,7 @@ from jaxvelo import tl
 from jaxvelo.annotated.stored_trends import Trends
 from jaxvelo.annotated.whole_files import written_whole
 from jaxvelo.cli._errors import reason
-from jaxvelo.cli._fates import N_GENES_SHOWN, top_drivers
+from jaxvelo.cli._fates import MOST_COLUMNS, N_GENES_SHOWN, top_drivers
 from jaxvelo.configuration import logger
 from jaxvelo.estimators import GPCCA
 
@@ -46,12 +46,12 @@ def _genes(adata: AnnData, estimator: GPCCA) -> np.ndarray:
 
 
 def leading_genes(trends: Trends, estimator: GPCCA, n_genes: int) -> dict[str, list[str]]:
-    """Genes that go most with each of the first fates; where there are none, those that change most surely."""
+    """Genes that go most with each of the first fates; where that is not known, those that change most surely."""
     drivers = top_drivers(estimator, n_genes)
     if drivers:
         return {lineage: [gene for gene, _ in genes] for lineage, genes in drivers.items()}
-    changes = pd.Series(trends.statistics["statistic"][0], index=trends.genes)
-    return {trends.lineages[0]: list(changes.nlargest(n_genes).index)}
+    changes = pd.DataFrame(trends.statistics["statistic"].T, index=trends.genes, columns=trends.lineages)
+    return {lineage: list(changes[lineage].nlargest(n_genes).index) for lineage in trends.lineages[:MOST_COLUMNS]}
 
 
 def report_trends(trends: Trends, estimator: GPCCA) -> None:

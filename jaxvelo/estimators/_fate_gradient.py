@@ -28,8 +28,8 @@ class FateGradient(NamedTuple):
         :math:`\partial F_k / \partial v_i`, as a vector of length one, :math:`u_{ig}`; then their mean over their
         root mean square, :math:`\sum_i u_{ig} / (n \sum_i u_{ig}^2)^{1/2}`: 1 if more of the gene's velocity makes the
         fate likelier, and equally so, in all of the n cells that matter to it, and -1 if less likely. Each cell counts
-        the same, not by how often it is passed nor by how undecided it is; of several scores this one finds most of
-        the genes of a branch.
+        the same, not by how often it is passed nor by how undecided it is. In simulations it ranks the genes behind a
+        fate better than ``effect`` does.
     effect
         Genes by fates: change of the mean probability of the fate if the velocity of the gene were larger by its own
         size, to first order, :math:`\sum_i v_{ig} \, \partial F_k / \partial v_{ig}`.

@@ -101,8 +101,8 @@ class CytoTRACEKernel(PseudotimeKernel):
         KeyError
             If there is no such layer.
         ValueError
-            If an argument is not one of the above, expression is not finite, no gene has a correlation, or all
-            cells have the same score.
+            If an argument is not one of the above, expression is not finite, no gene has a correlation, all cells have
+            the same score, or genes of ``adata.raw`` cannot be told by their names.
         """
         if aggregation not in AGGREGATIONS:
             raise ValueError(f"Expected `aggregation` to be one of {AGGREGATIONS}, found `{aggregation!r}`.")
@@ -122,6 +122,12 @@ class CytoTRACEKernel(PseudotimeKernel):
         message = f"Computing CytoTRACE score with `{len(names)}` genes"
         if len(names) < 10000:
             message += ". Consider using more than `10000` genes"
+        if use_raw and not (names.is_unique and adata.var_names.is_unique):
+            raise ValueError(
+                "Expected names of genes in `adata.raw` and `adata` that are unique, to find those of the one in "
+                "the other, found some several times. Make them unique, or pass "
+                "`use_raw=False`."
+            )
         with timed(message):
             n_expressed, correlations = correlations_with_expressed_genes(counted, where)
             chosen = _most_correlated(correlations, names, adata.var_names, n_genes)

@@ -7,12 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxvelo.annotated.arguments import check_integer, is_number
-from jaxvelo.annotated.counts import cell_sizes
 from jaxvelo.annotated.entries import read_numbers, require_anndata
-from jaxvelo.annotated.expression import read_expression
 from jaxvelo.annotated.fate_keys import FateKeys
 from jaxvelo.annotated.stored_states import read_fates
-from jaxvelo.annotated.stored_trends import REMEDY, Trends, check_level
+from jaxvelo.annotated.stored_trends import ALL_CELLS, REMEDY, Trends, check_level
 
 from ._checks import check_opacity, check_positive
 from ._colors import MISSING, Categorical, Colors, Continuous, Palette, Uniform, cell_colors, gene_values
@@ -193,16 +191,11 @@ class _Cells:
         self.layer = trends.parameters.get("layer")
         self.sizes = None
         if trends.is_of_counts:
-            stored = trends.parameters.get("size_factors")
-            if stored is not None:
-                self.sizes = read_numbers(adata.obs, stored, "adata.obs", REMEDY)
-            else:
-                sizes = cell_sizes(read_expression(adata, self.layer).values).astype(float)
-                self.sizes = np.where(sizes > 0, sizes, np.nan) / sizes.mean()
+            self.sizes = read_numbers(adata.obs, trends.parameters["size_factors"], "adata.obs", REMEDY)
         self.shared = None if color is None else cell_colors(adata, color)
         self.fates = None
         keys = FateKeys(bool(trends.parameters.get("backward", False)))
-        if color is None and not same_plot and keys.fate_probabilities in adata.obsm:
+        if color is None and not same_plot and names != [ALL_CELLS] and keys.fate_probabilities in adata.obsm:
             fates = read_fates(adata, keys, REMEDY).of(names, "lineages")
             self.fates = dict(zip(fates.names, fates.values.T, strict=True))
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from jaxvelo.annotated.entries import read_numbers, require_anndata
 from jaxvelo.annotated.fate_keys import FateKeys
 from jaxvelo.annotated.stored_states import read_fates
-from jaxvelo.annotated.stored_trends import REMEDY, Trends
+from jaxvelo.annotated.stored_trends import ALL_CELLS, REMEDY, Trends
 from jaxvelo.configuration import logger
 
 from ._checks import check_positive, checked_cmap
@@ -199,9 +199,9 @@ def _draw_strips(ax: Any, adata: "AnnData", trends: Trends, curve: int, groups: 
         return
     times = read_numbers(adata.obs, trends.time_key, "adata.obs", REMEDY)
     keys = FateKeys(bool(trends.parameters.get("backward", False)))
-    weights = np.ones(adata.n_obs)
-    if keys.fate_probabilities in adata.obsm:
-        weights = read_fates(adata, keys, REMEDY).of([trends.lines[curve].lineage], "lineages").values[:, 0]
+    weights, lineage = np.ones(adata.n_obs), trends.lines[curve].lineage
+    if lineage != ALL_CELLS and keys.fate_probabilities in adata.obsm:
+        weights = read_fates(adata, keys, REMEDY).of([lineage], "lineages").values[:, 0]
     low, high = trends.ranges[curve]
     points = np.linspace(low, high, 100)
     valid = np.isfinite(times) & np.isfinite(weights)

@@ -46,8 +46,9 @@ def read_counts(adata: AnnData, names: Iterable[str] = ()) -> Counts:
     require_cells_and_genes(adata)
     there = [name for name in COUNT_LAYERS if name in adata.layers]
     layers = {name: read_layer(adata, name) for name in dict.fromkeys([*there, *names])}
-    if not set(LAYERS) <= set(layers):
-        logger.warning("Did not find spliced and unspliced counts in `adata.layers`: velocities will not be possible.")
+    # No warning: without them there are kernels that need none, and what needs them says so.
+    if absent := [name for name in LAYERS if name not in layers]:
+        logger.info("Found no %s counts in `adata.layers`: velocities will not be possible.", " and no ".join(absent))
     x = None if adata.X is None else readable("adata.X", adata.X)
     if "spliced" not in layers:
         if x is not None:

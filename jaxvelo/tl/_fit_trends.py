@@ -18,10 +18,10 @@ from jaxvelo.annotated.expression import read_expression
 from jaxvelo.annotated.fate_keys import FateKeys
 from jaxvelo.annotated.genes import chosen_genes
 from jaxvelo.annotated.groups import group_codes
-from jaxvelo.annotated.names import text_of
+from jaxvelo.annotated.names import places_of, text_of
 from jaxvelo.annotated.q_values import q_values
 from jaxvelo.annotated.stored_states import Memberships, read_fates
-from jaxvelo.annotated.stored_trends import Comparison, Line, Trends
+from jaxvelo.annotated.stored_trends import ALL_CELLS, Comparison, Line, Trends
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.trends import TrendFit, difference_test
 from jaxvelo.trends import fit_trends as fit_curves
@@ -34,9 +34,14 @@ DISTRIBUTIONS = {
     "negative binomial": "negative binomial",
 }
 LINKS = {"normal": "identity", "poisson": "log", "negative binomial": "log"}
-ALL_CELLS = "all cells"
 LAST = 0.995
 """Part of a lineage's weight that has gone by at the end of its time."""
+
+LEAST_CELLS = 4.0
+"""Cells that weights must amount to: a straight line and a variance take three."""
+
+LEAST_SPREAD = 1e-5
+"""Deviation of the cells' times, as a part of the range, below which there is one time."""
 
 POINTS = 200
 """Times at which a curve's peak and amplitude are looked up."""
@@ -99,7 +104,7 @@ def fit_trends(
         Iterations of count models, at most.
     size_factors
         Size factors of counts: a column of ``adata.obs``, or numbers; the counts of each cell over their mean, by
-        default.
+        default. Unless they are a column already, they are written to ``adata.obs[f"{key_added}_size_factors"]``.
     time_range
         First and last time, the last time, or a dictionary or list of these for each lineage. By default a lineage ends
         where all but 0.5 % of its weight has gone by. Cells outside do not count.
@@ -125,14 +130,16 @@ def fit_trends(
     KeyError
         If the time, a lineage, a gene, a layer or the conditions do not exist.
     ValueError
-        If the time is constant, a lineage or one of its conditions has fewer cells than knots, expression is not
-        finite, counts are negative or no integers, or an argument is out of range.
+        If the time is constant, a lineage or one of its conditions has fewer cells than knots, or weights that amount
+        to fewer than four cells, several genes have one name, expression is not finite, counts are negative or no
+        integers, or an argument is out of range.
 
     Notes
     -----
     P-values are of cells: those of a condition are not independent repetitions of it, so that differences between its
     samples count as differences between conditions. Times and fates were found from the same expression, which makes
-    tests of the genes behind them optimistic.
+    tests of the genes behind them optimistic. Bands cover less than their level where the weights of a lineage amount
+    to few cells (``Trends.n_effective``): in simulations, those of level 0.95 cover 0.90 with 50, and 0.82 with ten.
     """
     require_anndata(adata)
     model = _checked_model(distribution, link, n_knots, spline_order, criterion, max_iter, key_added)
@@ -140,10 +147,15 @@ def fit_trends(
     fates = _weights(adata, lineages, backward)
     expression = read_expression(adata, layer)
     chosen = None if genes is None else chosen_genes(adata, genes, "genes")
+    names = adata.var_names if chosen is None else adata.var_names[chosen]
+    places_of(adata.var_names, names, "adata.var_names", "genes")  # where the trends are written to
     values = expression.values if chosen is None else expression.values[:, np.flatnonzero(chosen)]
     values = sp.csr_matrix(values) if sp.issparse(values) else np.asarray(values)
     _check_values(values, expression.where, model["distribution"])
     sizes = _size_factors(adata, size_factors, expression.values) if model["distribution"] != "normal" else None
+    sizes_key = (
+        None if sizes is None else size_factors if isinstance(size_factors, str) else f"{key_added}_size_factors"
+    )
     valid = np.isfinite(times) & np.isfinite(fates.values).all(axis=1)
     if sizes is not None:
         valid &= sizes > 0
@@ -167,10 +179,10 @@ def fit_trends(
     shared["size_factors"] = sizes
     with timed(f"Fitting trends of {values.shape[1]} genes along {len(lines)} lines"):
         fit = fit_curves(values, times, line_weights, line_ranges, criterion=criterion, **shared)
-        compared = _comparisons(lines, line_weights, line_ranges, differences)
+        compared = _comparisons(times, lines, line_weights, line_ranges, differences)
         tests = _difference_tests(values, times, compared, shared)
     trends = Trends(
-        adata.var_names if chosen is None else adata.var_names[chosen],
+        names,
         lines,
         line_ranges,
         fit.n_effective,
@@ -185,7 +197,7 @@ def fit_trends(
             "layer": layer,
             "condition_key": condition_key,
             "backward": bool(backward),
-            "size_factors": size_factors if isinstance(size_factors, str) else None,
+            "size_factors": sizes_key,
         },
     )
     trends.statistics.update(_statistics(trends, fit))
@@ -196,6 +208,9 @@ def fit_trends(
         )  # fmt: skip
     trends.write(adata, key_added)
     logger.info("Adding `adata.uns[%r]` and `adata.varm[%r]`", key_added, key_added)
+    if sizes is not None and not isinstance(size_factors, str):
+        adata.obs[sizes_key] = np.where(valid, sizes, np.nan)
+        logger.info("Adding `adata.obs[%r]`", sizes_key)
     return trends
 
 
@@ -312,8 +327,8 @@ def _ranges(times: np.ndarray, weights: np.ndarray, names: list[str], given: Any
         high = times[order][min(np.searchsorted(passed, LAST * passed[-1]), len(order) - 1)]
         if limit is not None:
             pair = [low, limit] if is_number(limit) else list(limit)
-            if len(pair) != 2 or not all(one is None or is_number(one) for one in pair):
-                raise ValueError(f"Expected first and last time in `time_range`, found `{limit!r}`.")
+            if len(pair) != 2 or not all(one is None or (is_number(one) and np.isfinite(one)) for one in pair):
+                raise ValueError(f"Expected a finite first and last time in `time_range`, found `{limit!r}`.")
             low, high = (own if one is None else float(one) for own, one in zip((low, high), pair, strict=True))
             if not low < high:
                 raise ValueError(
@@ -361,6 +376,29 @@ def _check_cells(times: np.ndarray, lines: list[Line], weights: np.ndarray, rang
                 f"Expected at least two times of the cells for {line.label!r}, found {n_times}. Leave it out, or name "
                 "another `time_key`."
             )
+        n_effective, spread = _extent(times, column, (low, high))
+        if n_effective < LEAST_CELLS:
+            raise ValueError(
+                f"Expected weights for {line.label!r} that amount to at least {LEAST_CELLS:g} cells, found "
+                f"{n_effective:.2g}: few cells have nearly all of its probability. Leave it out, or compute fates anew."
+            )
+        if spread < LEAST_SPREAD:
+            raise ValueError(
+                f"Expected weights for {line.label!r} at different times, found nearly all of them at one. Leave it "
+                "out, or name another `time_key`."
+            )
+
+
+def _extent(times: np.ndarray, weights: np.ndarray, limits: Any) -> tuple[float, float]:
+    """Give how many cells weights amount to, and the deviation of their times as a part of the range."""
+    low, high = limits
+    inside = (times >= low) & (times <= high)
+    weights, places = weights[inside], (times[inside] - low) / (high - low)
+    total = weights.sum()
+    if not total > 0:
+        return 0.0, 0.0
+    weights = weights / total
+    return float(1 / (weights**2).sum()), float(np.sqrt(weights @ (places - weights @ places) ** 2))
 
 
 class _Compared(NamedTuple):
@@ -372,8 +410,10 @@ class _Compared(NamedTuple):
     limits: Float[np.ndarray, " 2"]
 
 
-def _comparisons(lines: list[Line], weights: np.ndarray, ranges: np.ndarray, differences: bool) -> list[_Compared]:
-    """Pairs of lineages where both have a time, and each condition of a lineage beside the others."""
+def _comparisons(
+    times: np.ndarray, lines: list[Line], weights: np.ndarray, ranges: np.ndarray, differences: bool
+) -> list[_Compared]:
+    """Pairs of lineages where both have a time and cells, and each condition of a lineage beside the others."""
     compared = []
     place = {line: i for i, line in enumerate(lines)}
     whole = [line for line in lines if not line.condition]
@@ -382,7 +422,15 @@ def _comparisons(lines: list[Line], weights: np.ndarray, ranges: np.ndarray, dif
         limits = np.array(
             [max(ranges[place[line], 0] for line in (a, b)), min(ranges[place[line], 1] for line in (a, b))]
         )
-        if limits[0] < limits[1]:
+        if not limits[0] < limits[1]:
+            continue
+        n_effective, spread = _extent(times, first + second, limits)
+        if n_effective < LEAST_CELLS or spread < LEAST_SPREAD:
+            logger.warning(
+                "Not comparing %r with %r: there are too few cells from time %g to %g, where both have a trend",
+                a.lineage, b.lineage, *limits,
+            )  # fmt: skip
+        else:
             compared.append(_compared(Comparison(a.lineage, b.lineage, ""), first, first + second, limits))
     conditions = list(dict.fromkeys(line.condition for line in lines if line.condition))
     for line in whole:

@@ -20,6 +20,7 @@ def spline_basis(
         M_p'(u) = M_{p-1}(u) - M_{p-1}(u - 1),
 
     and :math:`M_0` one on :math:`[0, 1)` and zero elsewhere (de Boor 1978, for equal distances). They sum to one.
+    At the last point, :math:`x = 1`, derivatives are those from the left.
 
     Parameters
     ----------
@@ -35,8 +36,10 @@ def spline_basis(
         :mod:`jax.numpy`, in programs, or NumPy.
     """
     pieces = n_knots - spline_order
-    u = x[:, None] * pieces - (xp.arange(n_knots, dtype=x.dtype) - spline_order)[None]
-    columns = [((u >= k) & (u < k + 1)).astype(x.dtype) for k in range(spline_order + 1)]
+    first = (xp.arange(n_knots, dtype=x.dtype) - spline_order)[None]
+    u = x[:, None] * pieces - first
+    piece = xp.minimum(xp.floor(x * pieces), pieces - 1)[:, None] - first
+    columns = [(piece == k).astype(x.dtype) for k in range(spline_order + 1)]
     for p in range(1, spline_order + 1):
         if derivative and p == spline_order:
             return pieces * (columns[0] - columns[1])

@@ -39,7 +39,9 @@ def evaluate_trends(
     counts: bool = False,
     level: float = 0.95,
 ) -> Curve:
-    r"""Evaluate the curves of one lineage, as they cover the truth at a share ``level`` of the times.
+    r"""Evaluate the curves of one lineage, with bands that cover the truth at a share ``level`` of the times.
+
+    That is so of many cells: where the weights amount to 50 of them, bands of level 0.95 cover 0.90, to ten, 0.82.
 
     Bands of counts are made for the logarithm; the slope :math:`\mu f'` has the standard error of
     :math:`\mu (B' + f' B) \beta`.

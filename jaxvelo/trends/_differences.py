@@ -5,7 +5,7 @@ import scipy.sparse as sp
 from jaxtyping import Float
 
 from jaxvelo.trends._basis import difference_penalty, spline_basis
-from jaxvelo.trends._penalized_fit import Distribution, best_constants, is_absent, iterate, prepare
+from jaxvelo.trends._penalized_fit import Distribution, best_constants, is_absent, iterate, leaves_rounding, prepare
 from jaxvelo.trends._score_test import score_test
 from jaxvelo.trends._smoothness import directions
 from jaxvelo.trends._sums import genes_at_a_time
@@ -34,8 +34,9 @@ def difference_test(
 
     .. math:: U = \sum_i w_i (p_i - \bar p(t_i))\, r_i\, B_i,
 
-    where :math:`\bar p` is the mean share at a time, a spline too: errors of either curve matter in second order only
-    (Shah & Peters 2020). See :func:`score_test` for its distribution.
+    where :math:`\bar p` is the mean share at a time, a spline too, in which cells count by what they say of :math:`f`
+    (of counts, by the working weights of each gene): errors of either curve matter in second order only (Shah & Peters
+    2020), also where cells of one kind have more counts. See :func:`score_test` for its distribution.
 
     Parameters
     ----------
@@ -52,7 +53,8 @@ def difference_test(
 
     Returns
     -------
-    The statistics and their p-values, NaN where no share differs from the mean at its time.
+    The statistics and their p-values, NaN where no share differs from the mean at its time, or the curve leaves no
+    residuals.
     """
     found = [
         _test_genes(some, times, weights, shares, ranges, n_knots, spline_order, distribution, size_factors, max_iter)
@@ -80,16 +82,20 @@ def _test_genes(
     found = iterate(
         cells, places, weights, n_effective, start, sums, absent, "REML", None, distribution, max_iter, False
     )
-    beside = np.stack(
+    shares = np.asarray(shares, float).T
+    means = _mean_shares(places, weights, shares, n_knots, spline_order)
+    beside = shares - np.stack(
         [
-            _beside_mean(place, weight, share, n_knots, spline_order)
-            for place, weight, share in zip(places, weights, np.asarray(shares, float).T, strict=True)
+            spline_basis(place, n_knots, spline_order, xp=np) @ mean
+            for place, mean in zip(places, means[:, 0], strict=True)
         ]
     )
     varies = (weights * beside**2).sum(1) > LEAST_VARIANCE * weights.sum(1)
-    scores = cells.sums(
-        places, np.where(varies[:, None], weights * beside, weights), found.coefficients, found.dispersion
-    )
+    if counts:
+        at = found.coefficients, found.dispersion
+        all_, part = (cells.sums(places, some, *at) for some in (weights, weights * shares))
+        means = np.stack([_solved(a.gram, p.gram.sum(2)) for a, p in zip(all_, part, strict=True)])
+    scores = cells.sums(places, weights, found.coefficients, found.dispersion, shares, means)
     results = []
     for place, weight, of in zip(places, weights * beside**2, scores, strict=True):
         basis = spline_basis(place, n_knots, spline_order, xp=np)
@@ -97,15 +103,27 @@ def _test_genes(
         # Where shares differ at a single time, they say nothing of a slope.
         gram += (1e-8 * np.trace(gram) + np.finfo(float).tiny) * np.eye(n_knots)
         results.append(score_test(directions(gram[None], penalty), of.score, of.meat))
-    absent |= ~varies[:, None]
+    absent |= ~varies[:, None] | leaves_rounding(cells, found.coefficients, scores)
     statistics, p_values = (np.where(absent, np.nan, np.stack(of)) for of in zip(*results, strict=True))
     return statistics, p_values
 
 
-def _beside_mean(place, weight, share, n_knots, spline_order) -> Float[np.ndarray, " cells"]:
-    """Shares less their mean at a cell's time."""
-    basis = spline_basis(place, n_knots, spline_order, xp=np)
-    gram = (basis.T * weight) @ basis
+def _mean_shares(places, weights, shares, n_knots, spline_order) -> Float[np.ndarray, "tests 1 n_knots"]:
+    """Coefficients of the mean share at a time, of each test."""
+    found = []
+    for place, weight, share in zip(places, weights, shares, strict=True):
+        basis = spline_basis(place, n_knots, spline_order, xp=np)
+        found.append(_solved(((basis.T * weight) @ basis)[None], ((basis.T * weight) @ share)[None]))
+    return np.stack(found)
+
+
+def _solved(
+    gram: Float[np.ndarray, "genes n_knots n_knots"], right: Float[np.ndarray, "genes n_knots"]
+) -> Float[np.ndarray, "genes n_knots"]:
+    """Solve for the coefficients of mean shares; where there are no cells, they are those of all."""
+    whole = gram.sum(2)
+    mean = right.sum(1, keepdims=True) / whole.sum(1, keepdims=True)
+    n_knots = gram.shape[1]
     # So small a penalty decides nothing but where there are no cells.
-    ridge = 1e-8 * np.trace(gram) * (np.eye(n_knots) + difference_penalty(n_knots))
-    return share - basis @ np.linalg.solve(gram + ridge, (basis.T * weight) @ share)
+    ridge = 1e-8 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * (np.eye(n_knots) + difference_penalty(n_knots))
+    return mean + np.linalg.solve(gram + ridge, (right - mean * whole)[..., None])[..., 0]

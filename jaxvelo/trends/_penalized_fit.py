@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float
@@ -36,6 +37,9 @@ grow without bound."""
 LARGEST_LOG_VARIANCE = 10.0
 """Of the penalty's logarithm, where the likelihood hardly depends on it."""
 
+ROUNDING = 16.0
+"""Errors of single operations that residuals may have, in units of the precision."""
+
 
 class TrendFit(NamedTuple):
     """Curves of all genes, in double precision.
@@ -59,7 +63,8 @@ class TrendFit(NamedTuple):
     dispersion
         Dispersion of counts, zero for other models.
     statistic, p_value
-        Test of no change along the time.
+        Test of no change along the time, see :func:`score_test`; the p-value is NaN for genes that all cells express
+        alike.
     converged
         Whether the iterations of count models came to an end.
     n_effective
@@ -171,12 +176,14 @@ def _fit_genes(
     )
     constants, sums = best_constants(cells, places, weights)
     absent = is_absent(sums) & counts
-    tests = [_test_of_change(of) for of in sums]
+    constant, tests = leaves_rounding(cells, constants, sums), [_test_of_change(of) for of in sums]
     found = iterate(
         cells, places, weights, n_effective, constants, sums, absent, criterion, ratio, distribution, max_iter
     )
     found = found._replace(coefficients=found.coefficients + cells.base[None, :, None])
     statistic, p_value = (np.stack(of) for of in zip(*tests, strict=True))
+    p_value[constant] = np.nan
+    statistic[constant] = 0
     for array in (*found[:-1], statistic, p_value):
         array[absent] = np.nan
     return TrendFit(*found[:-1], statistic, p_value, found.converged, n_effective)
@@ -217,6 +224,17 @@ def best_constants(
 def is_absent(sums: Sequence[Sums]) -> Bool[np.ndarray, "curves genes"]:
     """Which genes have less than half a count in the cells of a curve, given the sums at the best constants."""
     return np.stack([np.broadcast_to(of.gram.sum((1, 2)) < LEAST_COUNT, len(of.score)) for of in sums])
+
+
+def leaves_rounding(
+    cells: Cells, coefficients: Float[np.ndarray, "curves genes n_knots"], sums: Sequence[Sums]
+) -> Bool[np.ndarray, "curves genes"]:
+    """Whether what a curve of normal expression leaves of a gene is no more than rounding: that is nothing to test."""
+    if cells.counts:
+        return np.zeros(coefficients.shape[:2], dtype=bool)
+    level = np.abs(coefficients + cells.base[:, None]).max(axis=2)
+    n = np.stack([of.gram.sum((1, 2)) for of in sums])
+    return np.stack([of.pearson for of in sums]) <= n * (ROUNDING * np.finfo(jnp.result_type(float)).eps * level) ** 2
 
 
 def _test_of_change(sums: Sums) -> tuple[Float[np.ndarray, " genes"], Float[np.ndarray, " genes"]]:

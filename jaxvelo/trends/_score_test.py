@@ -17,7 +17,7 @@ def score_test(
 ) -> tuple[Float[np.ndarray, " genes"], Float[np.ndarray, " genes"]]:
     r"""Test that the expected score of a curve is zero, against smooth curves.
 
-    The statistic is what a penalised curve of few effective degrees of freedom would explain,
+    What a penalised curve of few effective degrees of freedom would explain,
 
     .. math:: Q = U^\top (G + \lambda_0 S)^{-1} U \sim \sum_j e_j \chi^2_1,
 
@@ -35,7 +35,8 @@ def score_test(
 
     Returns
     -------
-    The statistic and its p-value.
+    :math:`Q / \sum_j e_j`, of any scale of expression, 1 on average where nothing is to be found and zero for constant
+    expression, and the p-value.
     """
     g = along.information
     low, high = np.full(len(g), -12.0), np.full(len(g), 12.0)
@@ -45,5 +46,8 @@ def score_test(
         low, high = np.where(too_many, middle, low), np.where(too_many, high, middle)
     half = along.vectors / np.sqrt(along.precision(10 ** ((low + high) / 2)))[:, None]
     turned = half.swapaxes(1, 2)
-    statistic = ((turned @ score[..., None])[..., 0] ** 2).sum(1)
-    return statistic, tail_probability(statistic, np.linalg.eigvalsh(turned @ meat @ half))
+    explained = ((turned @ score[..., None])[..., 0] ** 2).sum(1)
+    weights = np.maximum(np.linalg.eigvalsh(turned @ meat @ half), 0)
+    expected = weights.sum(1)
+    statistic = np.divide(explained, expected, out=np.zeros_like(explained), where=expected > 0)
+    return statistic, tail_probability(explained, weights)

@@ -104,6 +104,8 @@ class Cells:
         weights: Float[np.ndarray, "curves cells"],
         coefficients: Float[np.ndarray, "curves genes n_knots"],
         dispersion: Float[np.ndarray, "curves genes"],
+        shares: Float[np.ndarray, "curves cells"] | None = None,
+        means: Float[np.ndarray, "curves genes_or_1 n_knots"] | None = None,
     ) -> list[Sums]:
         r"""Go through all cells once, and return the sums of each curve.
 
@@ -117,6 +119,9 @@ class Cells:
             Coefficients of the curves, beside ``base``.
         dispersion
             Dispersion :math:`\alpha` of counts.
+        shares, means
+            Of the cells, and coefficients of their means along the time: scores are multiplied by what a cell's share
+            is beside the mean.
         """
         dtype = np.dtype(jnp.result_type(float))
         n_genes, n_curves = self.values.shape[1], len(places)
@@ -125,6 +130,10 @@ class Cells:
         base = jnp.asarray(np.pad(self.base, widen), dtype)
         curves = [jnp.asarray(np.pad(c, [*widen, (0, 0)]), dtype) for c in coefficients]
         spread = [jnp.asarray(np.pad(d, widen), dtype) for d in dispersion]
+        around: list[Any] = [None] * n_curves
+        if means is not None:
+            pad = [widen[0] if means.shape[1] > 1 else (0, 0), (0, 0)]
+            around = [jnp.asarray(np.pad(m, pad), dtype) for m in means]
         totals: list[Any] = [None] * n_curves
         static = {"n_knots": self.n_knots, "spline_order": self.spline_order, "counts": self.counts}
         for rows, block in self._blocks(n_padded, dtype):
@@ -132,10 +141,14 @@ class Cells:
             offset = jnp.asarray(np.pad(self.offset[rows], missing), dtype)
             on_device = jnp.asarray(block)
             for curve in range(n_curves):
-                if not weights[curve, rows].any():
+                if totals[curve] is not None and not weights[curve, rows].any():
                     continue
                 place, weight = (jnp.asarray(np.pad(of[curve, rows], missing), dtype) for of in (places, weights))
-                found = _block_sums(on_device, place, weight, offset, base, curves[curve], spread[curve], **static)
+                share = None if shares is None else jnp.asarray(np.pad(shares[curve, rows], missing), dtype)
+                found = _block_sums(
+                    *(on_device, place, weight, offset, base, curves[curve], spread[curve], share, around[curve]),
+                    **static,
+                )
                 found = [np.asarray(array, np.float64) for array in found]
                 totals[curve] = found if totals[curve] is None else list(map(np.add, totals[curve], found))
         return [self._named(total, n_genes) for total in totals]
@@ -172,12 +185,15 @@ def _overlapping(n_knots: int, spline_order: int) -> tuple[np.ndarray, np.ndarra
 
 @partial(jax.jit, static_argnames=("n_knots", "spline_order", "counts"))
 @full_precision
-def _block_sums(values, place, weight, offset, base, coefficients, dispersion, *, n_knots, spline_order, counts):
+def _block_sums(
+    values, place, weight, offset, base, coefficients, dispersion, share, mean_share, *, n_knots, spline_order, counts
+):
     basis = spline_basis(place, n_knots, spline_order)
     first, second = _overlapping(n_knots, spline_order)
     products = (basis[:, first] * basis[:, second]).T
     curve = basis @ coefficients.T
     weight = weight[:, None]
+    beside = jnp.ones((), values.dtype) if share is None else share[:, None] - basis @ mean_share.T
     if counts:
         mean = jnp.exp(offset[:, None] + base[None] + jnp.clip(curve, -FARTHEST, FARTHEST))
         shrink = 1 / (1 + dispersion[None] * mean)
@@ -187,9 +203,11 @@ def _block_sums(values, place, weight, offset, base, coefficients, dispersion, *
         squares = score * residual
         # Where nothing is expected, nothing is found: cells that only pad, and ends of curves that fall steeply.
         pearson = squares / jnp.maximum(mean, jnp.finfo(mean.dtype).tiny)
+        score = score * beside
         return products @ working, basis.T @ score, products @ score**2, pearson.sum(0), (squares * shrink).sum(0)
     residual = values - base[None] - curve
     score = weight * residual
     gram = products @ weight
     pearson = (score * residual).sum(0)
+    score = score * beside
     return gram, basis.T @ score, products @ score**2, pearson, jnp.zeros_like(pearson)

@@ -35,11 +35,15 @@ def test_pseudotime_from_counts_to_pictures(spliced_alone, run, monkeypatch):
     of_trends = {"gene_trends", "heat_map"}
     monkeypatch.setattr(_pictures, "draw", lambda pictures, *to: draw([p for p in pictures if p[0] in of_trends], *to))
     spliced_alone.uns["trends"] = {"curves": {"lineage": np.array(["Old"])}}
+    spliced_alone.uns["gene_perturbations_fwd"] = {"params": {"factor": 0.0}}
+    spliced_alone.obsm["perturbed_fates_fwd"] = np.zeros((150, 2))
     result = run(spliced_alone, "--time-key", "time", "--n-top-genes", "30", fates=True).succeeded()
+    assert not [line for line in result.out.splitlines() if "WARNING" in line and "velocities" in line]
     assert {"trends.csv", "gene_trends.png", "heat_map.png"} <= set(result.files)
     assert all(f"/{name}\n" in result.out for name in ("trends.csv", "gene_trends.png", "heat_map.png"))
     written = result.cells
     counts = spliced_alone.X.toarray()
+    assert not {"gene_perturbations_fwd", "perturbed_fates_fwd"} & {*written.uns, *written.obsm}
     sizes = counts.sum(axis=1)
     np.testing.assert_allclose(written.X.toarray(), np.log1p(counts * np.median(sizes) / sizes[:, None]), rtol=1e-4)
     kernel = jv.kernels.from_adata(written, "T_fwd")
@@ -51,6 +55,18 @@ def test_pseudotime_from_counts_to_pictures(spliced_alone, run, monkeypatch):
     for lineage in trends.lineages:
         n_changing = int((table["qval"][table["lineage"] == lineage] < 0.05).sum())
         assert f"Towards {lineage}, {n_changing} of {len(trends.genes)} genes change" in result.out
+
+
+def test_trends_are_drawn_without_drivers(spliced_alone, run, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(_pictures, "draw", lambda pictures, out, written: drawn.extend(name for name, _ in pictures))
+    monkeypatch.setattr(jv.estimators.GPCCA, "compute_lineage_drivers", lambda *_, **__: 1 / 0)
+    result = run(spliced_alone, "--time-key", "time", fates=True).succeeded()
+    assert "Going on without lineage drivers" in result.out
+    lineages = Trends.from_adata(result.cells).lineages
+    assert len(lineages) > 1
+    assert all(f"Towards {lineage}, " in result.out for lineage in lineages)
+    assert {"gene_trends", "heat_map"} <= set(drawn)
 
 
 def test_days_are_coupled(spliced_alone, run, monkeypatch):

@@ -216,6 +216,10 @@ def test_errors_of_kernels(kernel):
         perturb_genes(VelocityKernel(adata))
     with pytest.raises(KeyError, match=r"gene_0.*velocities"):
         perturb_genes(VelocityKernel(adata, gene_subset="chosen").compute_transition_matrix(), "gene_0")
+    twice = with_states(make_cells())
+    twice.var_names = ["gene_0", *twice.var_names[:-1]]
+    with pytest.raises(ValueError, match=r"'gene_0'\] several times"):
+        perturb_genes(VelocityKernel(twice).compute_transition_matrix(), "gene_0")
     velocity = VelocityKernel(adata).compute_transition_matrix()
     adata.obs["clusters"] = adata.obs["clusters"].cat.rename_categories({"late": "all cells"})
     with pytest.raises(ValueError, match="all cells"):

@@ -158,6 +158,11 @@ def test_what_is_refused(counted):
     counted.X = infinite
     with unchanged(counted), pytest.raises(ValueError, match="found at least 1"):
         kernel.compute_cytotrace()
+    counted.X = np.nan_to_num(infinite)
+    counted.raw = counted.copy()
+    counted.raw.var.index = ["same"] * counted.n_vars
+    with unchanged(counted), pytest.raises(ValueError, match="unique"):
+        kernel.compute_cytotrace(use_raw=True)
     counted.X = np.ones(counted.shape)
     with unchanged(counted), pytest.raises(ValueError, match="found none: their expression is constant"):
         kernel.compute_cytotrace()

@@ -58,6 +58,26 @@ def test_conditions_and_counts(cells):
     np.testing.assert_allclose(np.sort(ax.collections[0].get_offsets()[:, 1]), np.sort(values), rtol=1e-5)
 
 
+def test_cells_keep_their_size_factors(cells):
+    """Those of the fit, not of the cells and genes that are left."""
+    whole = pl.gene_trends(cells, "rises", key="of_counts", show=False).collections[0].get_offsets()
+    some = cells[::3, ["rises"]].copy()
+    part = pl.gene_trends(some, "rises", key="of_counts", show=False).collections[0].get_offsets()
+    every = {tuple(point) for point in np.asarray(whole)}
+    assert len(part) == some.n_obs
+    assert all(tuple(point) in every for point in np.asarray(part))
+
+
+def test_trends_of_all_cells_beside_later_fates(with_trends):
+    cells = with_trends.copy()
+    fates = cells.obsm.pop("lineages_fwd")
+    tl.fit_trends(cells, ["rises", "falls"], key_added="of_all")
+    cells.obsm["lineages_fwd"] = fates
+    pl.heatmap(cells, key="of_all", cluster_key="clusters", show_fate_probabilities=True, show=False)
+    ax = pl.gene_trends(cells, "rises", key="of_all", same_plot=False, show=False)
+    assert [line.get_gid() for line in ax.lines] == ["all cells"]
+
+
 def test_a_panel_for_each_fate(cells):
     axes = pl.gene_trends(cells, ["rises", "falls"], same_plot=False, conditions=False, show=False)
     assert [ax.get_title() for ax in axes] == [f"{g}, {f}" for g in ("rises", "falls") for f in FATES]

@@ -132,6 +132,17 @@ def set_to(place, value):
     return change
 
 
+def few_cells(cells):
+    cells.obsm["lineages_fwd"][:, 0] = 1e-9
+    cells.obsm["lineages_fwd"][[100, 200], 0] = 1
+
+
+def one_time(cells):
+    cells.obsm["lineages_fwd"][:, 0] = 1e-12
+    cells.obsm["lineages_fwd"][200:, 0] = 1
+    cells.obs.iloc[200:, cells.obs.columns.get_loc("latent_time")] = 0.8
+
+
 @pytest.mark.any_precision
 @pytest.mark.parametrize(
     ("change", "given", "error", "message"),
@@ -152,12 +163,16 @@ def set_to(place, value):
         (None, {"n_knots": 3}, ValueError, "n_knots"),
         (None, {"n_knots": 300}, ValueError, "n_knots=300"),
         (None, {"time_range": (0.5, 0.1)}, ValueError, "before the last"),
+        (None, {"time_range": (0, np.inf)}, ValueError, "a finite first and last time"),
         (None, {"time_range": {"up": 1}}, KeyError, "time_range"),
         (None, {"time_range": [(0, 1)]}, ValueError, "2 ranges"),
         (None, {"condition_key": "absent"}, KeyError, "absent"),
         (lambda c: c.obs.__setitem__("one", "a"), {"condition_key": "one"}, ValueError, "two conditions"),
         (None, {"distribution": "nb", "layer": "counts", "size_factors": [1.0]}, ValueError, "240 positive numbers"),
         (None, {"key_added": "a/b"}, ValueError, "key_added"),
+        (lambda c: setattr(c, "var_names", ["rises"] * 6), {}, ValueError, r"found \['rises'.* several times"),
+        (few_cells, {}, ValueError, "'left' that amount to at least 4 cells, found 2: few cells"),
+        (one_time, {}, ValueError, "'left' at different times"),
     ],
 )
 def test_errors(cells, change, given, error, message):
@@ -200,3 +215,36 @@ def test_clusters(fitted):
         trends.clusters()
     with pytest.raises(ValueError, match="at least 9 genes"):
         trends.clusters(FATES[0], n_clusters=9)
+
+
+def test_statistics_are_of_any_scale(cells):
+    of = tl.fit_trends(cells, differences=True).to_frame()
+    cells.X = cells.X * 100
+    again = tl.fit_trends(cells, differences=True)
+    np.testing.assert_allclose(again.to_frame()["statistic"], of["statistic"], rtol=1e-3)
+    assert (of.loc[of["gene"] == "flat", "statistic"] < 4).all()
+    assert (of.loc[of["gene"] == "rises", "statistic"] > 10).all()
+
+
+def test_pairs_without_common_cells_are_not_compared(cells, logged):
+    keep = ~cells.obs["latent_time"].between(0.4, 0.5).to_numpy()
+    cells = cells[keep].copy()
+    given = {"time_range": {FATES[0]: (0.0, 0.49), FATES[1]: (0.41, 1.0)}, "n_knots": 6}
+    trends = tl.fit_trends(cells, "rises", **given)
+    assert f"Not comparing '{FATES[0]}' with '{FATES[1]}'" in logged()
+    assert not len(trends.differences_to_frame())
+    assert np.isfinite(trends.to_frame()["pval"]).all()
+
+
+def test_size_factors_are_kept(cells):
+    """Of a column, its name; otherwise as they were used, whatever becomes of cells and genes."""
+    given = {"layer": "counts", "distribution": "poisson", "differences": False}
+    sizes = np.asarray(cells.layers["counts"].sum(axis=1)).ravel()
+    tl.fit_trends(cells, "rises", **given)
+    assert tl.Trends.from_adata(cells).parameters["size_factors"] == "trends_size_factors"
+    np.testing.assert_allclose(cells.obs["trends_size_factors"], sizes / sizes.mean(), rtol=1e-6)
+    tl.fit_trends(cells, "rises", size_factors=cells.obs["size"].to_numpy(), key_added="given", **given)
+    np.testing.assert_array_equal(cells.obs["given_size_factors"], cells.obs["size"])
+    tl.fit_trends(cells, "rises", size_factors="size", key_added="named", **given)
+    assert tl.Trends.from_adata(cells, "named").parameters["size_factors"] == "size"
+    assert "named_size_factors" not in cells.obs

@@ -40,7 +40,11 @@ def test_basis(order):
     for derivative in (0, 1):
         ours = spline_basis(x, 8, order, derivative, xp=np)
         np.testing.assert_allclose(ours, plain.basis_of(x, 8, order, derivative), atol=1e-12)
-    np.testing.assert_allclose(spline_basis(np.array([1.0]), 8, order, xp=np).sum(), 1)
+    end, before = np.array([1.0]), np.array([1 - 1e-7])
+    np.testing.assert_allclose(spline_basis(end, 8, order, xp=np).sum(), 1)
+    for derivative in (0, 1):
+        at_end, near = (spline_basis(x, 8, order, derivative, xp=np) for x in (end, before))
+        np.testing.assert_allclose(at_end, near, atol=1e-4)
     np.testing.assert_array_equal(difference_penalty(8), plain.penalty_of(8))
 
 
@@ -146,6 +150,22 @@ def test_a_lone_count_at_one_end():
     assert fit.coefficients[0, 0, 0] > fit.coefficients[0, 0, -1]
 
 
+@pytest.mark.any_precision
+def test_constant_genes_are_not_tested():
+    """What rounding leaves of them is no change."""
+    rng = np.random.default_rng(4)
+    times, condition = rng.uniform(0, 1, 300), rng.integers(0, 2, (300, 1)).astype(float)
+    values = np.tile(rng.uniform(0.1, 9, 50).astype(np.float32), (300, 1))
+    values[:, 0] += rng.normal(size=300) * 1e-3
+    given = times, np.ones((300, 1)), np.array([[0.0, 1.0]])
+    fit = fit_trends(values, *given)
+    np.testing.assert_array_equal(np.isnan(fit.p_value[0]), np.arange(50) > 0)
+    np.testing.assert_array_equal(fit.statistic[0, 1:], 0)
+    np.testing.assert_allclose(fit.coefficients[0, 1:], values[0, 1:, None] + np.zeros(10), rtol=1e-5)
+    p = difference_test(values, *given[:2], condition, given[2])[1]
+    np.testing.assert_array_equal(np.isnan(p[0]), np.arange(50) > 0)
+
+
 @pytest.fixture(scope="module")
 def noise():
     """Many genes without any change, and their times, fates and conditions."""
@@ -182,6 +202,25 @@ def test_coverage_and_false_positives(noise):
         assert 0.03 < (p < 0.05).mean() < 0.07, name
         differs = common + share * times[:, None] / 4
         assert (difference_test(differs, times, together, share, RANGES[:1])[1] < 0.05).mean() > 0.8, name
+
+
+def test_conditions_of_different_depth():
+    """Cells of one condition may have more counts: that neither makes differences nor hides them."""
+    rng = np.random.default_rng(5)
+    n, n_genes = 600, 400
+    times, condition = rng.uniform(0, 1, n), rng.integers(0, 2, n)
+    size = np.where(condition == 1, 6.0, 1.0) * rng.lognormal(0, 0.2, n)
+    size /= size.mean()
+    center = rng.uniform(0, 1, n_genes)
+    log_mean = 2 * np.exp(-0.5 * ((times[:, None] - center) / 0.3) ** 2)
+    given = times, np.ones((n, 1)), condition[:, None].astype(float), np.array([[0.0, 1.0]])
+    for distribution in ("poisson", "negative binomial"):
+        for change, low, high in ((0.0, 0.02, 0.09), (0.6, 0.75, 1.0)):
+            mean = size[:, None] * np.exp(log_mean + change * (condition * times)[:, None])
+            noise = rng.gamma(4, 0.25, mean.shape) if distribution != "poisson" else 1
+            counts = rng.poisson(mean * noise).astype(float)
+            p = difference_test(counts, *given, distribution=distribution, size_factors=size)[1]
+            assert low < (p < 0.05).mean() < high, (distribution, change)
 
 
 @pytest.mark.any_precision
