@@ -85,6 +85,8 @@ class PseudotimeKernel(NeighborKernel):
         if not isinstance(backward, (bool, np.bool_)):
             raise TypeError(f"Expected `backward` to be `bool`, found `{type(backward).__name__}`.")
         super().__init__(adata, {}, conn_key, check_connectivity)
+        # Held, as other kernels on the same graph are found by it.
+        self._neighbors = self._graph_data
         self._time_key = time_key
         self._backward = bool(backward)
         self.init = {"time_key": time_key, "backward": self._backward}
@@ -215,9 +217,10 @@ class PseudotimeKernel(NeighborKernel):
 
     def _put_in_order(self, params: dict[str, Any]) -> None:
         """Put the order of the neighbours on the graph, for the scheme that needs it."""
-        if params.get("scheme") == "hard" and self._order_name not in self.graph_data.matrices:
-            order = strength_order(self.connectivities)
-            self._graph_data = self.graph_data.with_matrices({self._order_name: order})
+        if params.get("scheme") == "hard":
+            self._graph_data = self._neighbors.with_derived(
+                self._order_name, lambda: strength_order(self.connectivities)
+            )
 
     @property
     def _order_name(self) -> str:
