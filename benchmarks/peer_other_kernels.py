@@ -24,7 +24,7 @@ def main(file: str, time_key: str) -> dict[str, object]:
         made = cellrank.kernels.PseudotimeKernel(adata, time_key)
         return made.compute_transition_matrix(scheme, show_progress_bar=False, n_jobs=1, backend="threading")
 
-    return {scheme: seconds(lambda s=scheme: kernel(s), repeats=3) for scheme in ("hard", "soft")}
+    return {scheme: seconds(lambda s=scheme: kernel(s), repeats=9) for scheme in ("hard", "soft")}
 
 
 if __name__ == "__main__":

@@ -79,6 +79,18 @@ class Settings:
         Whether these devices also share expression and velocity, which then need not fit on any of them; not by
         default: each has all. It serves :meth:`VelocityKernel.compute_transition_matrix
         <jaxvelo.kernels.VelocityKernel.compute_transition_matrix>`; what fits kernels has all on each device.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When a setting is given a value that it cannot have.
+
+    Examples
+    --------
+    >>> jv.settings.verbosity = "warning"
+    >>> jv.settings.verbosity
+    'warning'
+    >>> jv.settings.verbosity = "info"
     """
 
     _levels = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
@@ -217,6 +229,13 @@ class Settings:
             If matplotlib is not installed.
         ValueError
             If a value is out of range, or no colour, colour map or format that matplotlib knows.
+
+        Examples
+        --------
+        >>> jv.settings.set_figure_params(dpi_save=300, frameon=True)
+        >>> jv.settings.figure_params.dpi_save
+        300
+        >>> jv.settings.set_figure_params()  # back to the defaults
         """
         if style is not None or ipython_format is not None:
             logger.debug("Ignoring `style` and `ipython_format`: they are matplotlib's and the notebook's own settings")

@@ -207,6 +207,14 @@ def lineage_drivers(
     One row a gene, columns ``"<lineage>_corr"``, ``"_pval"``, ``"_qval"`` (Benjamini & Hochberg over the genes of one
     lineage), ``"_ci_low"``, ``"_ci_high"``. All are NaN where gene or lineage do not vary, and such genes do not count
     for the q-values. Over 3 cells or fewer, Fisher's p-value and interval are NaN.
+
+    Examples
+    --------
+    >>> fates = np.array([[0.9, 0.1], [0.7, 0.3], [0.4, 0.6], [0.2, 0.8], [0.0, 1.0]])
+    >>> expression = np.array([[5.0, 1.0], [4.0, 0.0], [2.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> table = jv.estimators.lineage_drivers(expression, fates, ["marker", "other"], ["Alpha", "Beta"])
+    >>> table["Alpha_corr"].round(2).tolist()
+    [1.0, -0.03]
     """
     fates = np.asarray(fates, dtype=np.float64)
     correlation, n_cells = _correlate(expression, fates, nan_policy)

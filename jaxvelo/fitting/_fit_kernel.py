@@ -129,6 +129,16 @@ def fit_kernel(
         If an argument is not one of the above, there are fewer than two validation cells, terminal cells cannot be
         reached, or the loss is not finite at the start. If it stops being finite later, a warning names step and
         parameters, and the best ones before it are kept.
+    TypeError
+        If ``resume`` is no result of a fit.
+
+    Examples
+    --------
+    >>> objective = jv.objectives.FateLikelihood(adata, "true_fate", "term_states_fwd")
+    >>> train = ["scale", "weights", "gene_weights"]
+    >>> result = jv.tl.fit_kernel(kernel, objective, train=train, penalty=0.1, prior=3.0, steps=5)
+    >>> result.scores["training"] < result.scores["training_convention"]
+    True
     """
     descender = Descender.checked(optimizer, steps, patience)
     check_integer("seed", seed, least=0)

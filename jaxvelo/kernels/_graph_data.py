@@ -152,6 +152,17 @@ class GraphData:
             joined._made[self._available_dtype] = self.graph.with_edges(found), self.layout
         return joined
 
+    def with_derived(self, name: str, derive: Callable[[], sp.csr_matrix]) -> GraphData:
+        """Join with a matrix that is made of these data; once, for all kernels on them."""
+        if name not in self._derived:
+            self._derived[name] = self.with_matrices({name: derive()})
+        return self._derived[name]
+
+    @functools.cached_property
+    def _derived(self) -> dict[str, GraphData]:
+        """The data with matrices that are made of them, by their names."""
+        return {}
+
     def _edges_of(self, matrix: sp.csr_matrix) -> Edges | None:
         """Values of a matrix on the graph; ``None`` if it has entries elsewhere."""
         values = self.values_of(matrix)

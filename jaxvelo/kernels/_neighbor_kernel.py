@@ -37,6 +37,11 @@ class NeighborKernel(Kernel):
         If there is no such graph.
     ValueError
         If weights are negative or not finite.
+
+    Examples
+    --------
+    >>> [isinstance(part, jv.kernels.NeighborKernel) for part in (vk, ck)], vk.conn_key
+    ([True, True], 'connectivities')
     """
 
     def __init__(

@@ -29,7 +29,14 @@ _REWRITE = (
 
 
 class PseudotimeKernel(NeighborKernel):
-    """Kernel of similarities among cells that prefers cells later in a pseudotime.
+    r"""Kernel of similarities among cells that prefers cells later in a pseudotime.
+
+    Edges to earlier cells are left out but the strongest (after Palantir), or get less weight,
+
+    .. math:: T_{ij} \propto C_{ij} \, 2 \, (1 + e^{b (t_i - t_j)})^{-1 / \nu}, \qquad t_j < t_i,
+
+    with the weights :math:`C` of the neighbour graph and the pseudotime :math:`t` (after VIA); see
+    :class:`jaxvelo.transitions.Pseudotime`.
 
     Parameters
     ----------
@@ -51,6 +58,19 @@ class PseudotimeKernel(NeighborKernel):
         If there is no such column or graph.
     ValueError
         If a time is missing or not finite, all cells have the same time, or weights are negative or not finite.
+    TypeError
+        If ``backward`` is not ``bool``.
+
+    References
+    ----------
+    Setty et al., Characterization of cell fate probabilities in single-cell data with Palantir, Nat. Biotechnol. 2019.
+    Stassen et al., Generalized and scalable trajectory inference in single-cell omics data with VIA, Nat. Commun. 2021.
+
+    Examples
+    --------
+    >>> pk = jv.kernels.PseudotimeKernel(adata, time_key="true_time").compute_transition_matrix()
+    >>> pk.transition_matrix.shape
+    (150, 150)
     """
 
     def __init__(
@@ -65,6 +85,8 @@ class PseudotimeKernel(NeighborKernel):
         if not isinstance(backward, (bool, np.bool_)):
             raise TypeError(f"Expected `backward` to be `bool`, found `{type(backward).__name__}`.")
         super().__init__(adata, {}, conn_key, check_connectivity)
+        # Held, as other kernels on the same graph are found by it.
+        self._neighbors = self._graph_data
         self._time_key = time_key
         self._backward = bool(backward)
         self.init = {"time_key": time_key, "backward": self._backward}
@@ -129,6 +151,12 @@ class PseudotimeKernel(NeighborKernel):
             If a function cannot be traced by JAX, or returns another shape.
         ValueError
             If an argument is out of its range, or probabilities are not finite.
+
+        Examples
+        --------
+        >>> pk = jv.kernels.PseudotimeKernel(adata, time_key="true_time")
+        >>> pk.compute_transition_matrix(threshold_scheme="soft", b=10.0, nu=0.5).params["b"]
+        10.0
         """
         ignore_arguments(n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar)
         self._require_time()
@@ -189,9 +217,10 @@ class PseudotimeKernel(NeighborKernel):
 
     def _put_in_order(self, params: dict[str, Any]) -> None:
         """Put the order of the neighbours on the graph, for the scheme that needs it."""
-        if params.get("scheme") == "hard" and self._order_name not in self.graph_data.matrices:
-            order = strength_order(self.connectivities)
-            self._graph_data = self.graph_data.with_matrices({self._order_name: order})
+        if params.get("scheme") == "hard":
+            self._graph_data = self._neighbors.with_derived(
+                self._order_name, lambda: strength_order(self.connectivities)
+            )
 
     @property
     def _order_name(self) -> str:

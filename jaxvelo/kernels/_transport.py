@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -61,6 +62,27 @@ def transported(pair: TimePair, epsilon: float, tau_a: float, tau_b: float) -> F
     ValueError
         If there are too many pairs of cells.
     """
+    solve = _solver()
+    n_pairs = len(pair.source) * len(pair.target)
+    if n_pairs > MOST_PAIRS:
+        raise ValueError(
+            f"Expected at most {MOST_PAIRS:.0e} pairs of cells of two time points, found {n_pairs:.1e} of {pair.name}: "
+            "they would not fit into memory. Pass `couplings`, sparse ones, as by moscot's low-rank solver."
+        )
+    arrays = (jnp.asarray(array, dtype=float) for array in (pair.source, pair.target, pair.mass, epsilon))
+    # The library promotes types and ranks, which a user may have made errors.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        matrix, converged = solve(*arrays, tau_a, tau_b, _CONVERGED)
+    if not bool(converged):
+        logger.warning(
+            "Optimal transport of %s has not converged with `epsilon=%g`: take a larger one", pair.name, epsilon
+        )
+    return np.asarray(matrix)
+
+
+@functools.cache
+def _solver() -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """Make the compiled solver once: by itself, the library compiles its loop anew in every call."""
     try:
         from ott.geometry import geometry
         from ott.problems.linear import linear_problem
@@ -69,27 +91,17 @@ def transported(pair: TimePair, epsilon: float, tau_a: float, tau_b: float) -> F
         raise ImportError(
             'Couplings of our own need ott-jax, which is not installed: pip install "jaxvelo[ot]". Or pass `couplings`.'
         ) from error
-    n_pairs = len(pair.source) * len(pair.target)
-    if n_pairs > MOST_PAIRS:
-        raise ValueError(
-            f"Expected at most {MOST_PAIRS:.0e} pairs of cells of two time points, found {n_pairs:.1e} of {pair.name}: "
-            "they would not fit into memory. Pass `couplings`, sparse ones, as by moscot's low-rank solver."
-        )
-    # The library promotes types and ranks, which a user may have made errors.
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        cost = _cost(jnp.asarray(pair.source, dtype=float), jnp.asarray(pair.target, dtype=float))
-        geometry_of_pair = geometry.Geometry(cost_matrix=cost, epsilon=epsilon)
-        mass = jnp.asarray(pair.mass, dtype=float)
-        problem = linear_problem.LinearProblem(geometry_of_pair, a=mass, tau_a=tau_a, tau_b=tau_b)
-        found = sinkhorn.Sinkhorn(threshold=_CONVERGED, max_iterations=_STEPS)(problem)
-        if not bool(found.converged):
-            logger.warning(
-                "Optimal transport of %s has not converged with `epsilon=%g`: take a larger one", pair.name, epsilon
-            )
-        return np.asarray(found.matrix)
+
+    @functools.partial(jax.jit, static_argnums=(4, 5, 6))
+    def solve(source, target, mass, epsilon, tau_a, tau_b, threshold):
+        of_costs = geometry.Geometry(cost_matrix=_cost(source, target), epsilon=epsilon)
+        problem = linear_problem.LinearProblem(of_costs, a=mass, tau_a=tau_a, tau_b=tau_b)
+        found = sinkhorn.Sinkhorn(threshold=threshold, max_iterations=_STEPS)(problem)
+        return found.matrix, found.converged
+
+    return solve
 
 
-@jax.jit
 def _cost(source, target):
     """Squared distances in units of their mean."""
     # Around zero, where products of rows lose least.

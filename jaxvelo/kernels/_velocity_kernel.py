@@ -68,6 +68,8 @@ class VelocityKernel(NeighborKernel):
         If a key is missing.
     ValueError
         If shapes differ, weights or expression are not finite, or fewer than 2 genes remain.
+    TypeError
+        If ``backward`` is not ``bool``.
 
     Notes
     -----
@@ -77,6 +79,14 @@ class VelocityKernel(NeighborKernel):
     if JAX cannot do so (those of :func:`jaxvelo.pp.moments` and :func:`jaxvelo.tl.velocity` with all their genes it
     can), rows are read in blocks, whose number, by ``memory_limit``, changes results by rounding. Put new arrays in
     their place rather than change their numbers while the kernel is in use: the kernel keeps those that it was made of.
+
+    Examples
+    --------
+    >>> vk = jv.kernels.VelocityKernel(adata)
+    >>> vk.compute_transition_matrix(softmax_scale=4.0)
+    VelocityKernel[n=150, model='deterministic', similarity='correlation', softmax_scale=4.0]
+    >>> vk.transition_matrix.shape
+    (150, 150)
     """
 
     parameters_of_cells: ClassVar[tuple[str, ...]] = ("softmax_scale",)
@@ -171,6 +181,11 @@ class VelocityKernel(NeighborKernel):
             If layers on disk cannot be read.
         TypeError
             If ``similarity`` is not a function of velocity and displacements, or for unknown arguments.
+
+        Examples
+        --------
+        >>> vk.compute_transition_matrix(model="monte_carlo", n_samples=10, seed=0).params["model"]
+        'monte_carlo'
         """
         _check_choice("model", model, MODELS)
         _check_choice("backward_mode", backward_mode, BACKWARD_MODES)
@@ -350,6 +365,15 @@ class VelocityKernel(NeighborKernel):
             As of :meth:`compute_transition_matrix`.
         seed
             Seed of the Monte Carlo model, where the kernel has none.
+
+        Returns
+        -------
+        The copy, computed.
+
+        Examples
+        --------
+        >>> vk.with_parameters(2.0, gene_weights=None).params["softmax_scale"]
+        2.0
         """
         transition_function, known = self.transition_function, self.params.get("seed")
         return self.copy().compute_transition_matrix(
@@ -363,7 +387,13 @@ class VelocityKernel(NeighborKernel):
         )
 
     def restore(self, matrix: sp.csr_matrix, params: dict[str, Any]) -> None:
-        """Take a stored result, unchanged to the last bit."""
+        """Take a stored result, unchanged to the last bit.
+
+        Raises
+        ------
+        ValueError
+            If a stored parameter is that of other cells or genes.
+        """
         # Files give keys back in another order, which would show in the printout.
         known = {name: params[name] for name in _PARAMETERS if name in params}
         for name, things in (("softmax_scale", "cells"), ("gene_weights", "genes in use")):

@@ -192,6 +192,12 @@ def recover_dynamics(
     References
     ----------
     Bergen et al. (2020), Generalizing RNA velocity to transient cell states through dynamical modeling.
+
+    Examples
+    --------
+    >>> jv.tl.recover_dynamics(adata)
+    >>> float(adata.var["fit_likelihood"].max()) > 0.1
+    True
     """
     require_no_copy(require_anndata(adata), copy)
     options = _options(n_top_genes, max_iter, t_max, fit_scaling, standard_errors, memory)

@@ -83,6 +83,13 @@ def test_computed_anew_with_others(cells, kernel):
     assert abs(combined.transition_matrix - before).max() > 0.01
 
 
+def test_kernels_on_one_graph_share_it(cells, kernel):
+    kernel.compute_transition_matrix("hard")
+    other = PseudotimeKernel(cells, "pseudotime").compute_transition_matrix("hard")
+    assert other.graph_data is kernel.graph_data
+    assert ConnectivityKernel(cells).graph.pattern is kernel.graph.pattern
+
+
 def scaled(cell_pseudotime, neigh_pseudotime, neigh_conn, factor=1.0):
     """With the names and the order of CellRank."""
     return neigh_conn * jnp.exp(factor * (neigh_pseudotime - cell_pseudotime))

@@ -48,6 +48,15 @@ def test_transport(cells, monkeypatch, logged):
     assert matrix[:20, 20:].nnz > 20
 
 
+def test_another_epsilon_compiles_nothing(cells, compilations):
+    pytest.importorskip("ott")
+    cells = cells[cells.obs["day"].astype(float) < 2].copy()
+    kernel = RealTimeKernel(cells, "day").compute_couplings(epsilon=0.3)
+    compilations.clear()
+    kernel.compute_couplings(epsilon=0.4)
+    assert compilations == []
+
+
 def test_what_is_refused(cells, monkeypatch):
     pytest.importorskip("ott")
     kernel = RealTimeKernel(cells, "day")
