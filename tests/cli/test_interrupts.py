@@ -60,7 +60,6 @@ def interrupted(program, *arguments, after):
 @pytest.mark.parametrize(
     ("after", "left"),
     [
-        ("Found 150 cells", set()),
         ("Computing velocities", set()),
         ("Writing `", {"kernel.h5ad"}),
         ("Drawing `", {"kernel.h5ad", "stream.png", "grid.png", "random_walks.png", "proportions.png"}),
