@@ -357,7 +357,10 @@ def ignore_arguments(**arguments: Any) -> None:
     """Say in the debug log which arguments of CellRank are without effect here."""
     given = [name for name, value in arguments.items() if value is not None]
     if given:
-        logger.debug("Ignoring %s: without effect here, where all cores are used anyway", ", ".join(f"`{name}`" for name in given))
+        logger.debug(
+            "Ignoring %s: without effect here, where all cores are used anyway",
+            ", ".join(f"`{name}`" for name in given),
+        )
 
 
 def accepts_data(function: Callable[P, R]) -> Callable[P, R]:

@@ -1,5 +1,8 @@
 """The dynamical model on AnnData: what is written, for whom, and what is refused."""
 
+import contextlib
+import io
+
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,6 +12,7 @@ import scipy.sparse as sp
 from anndata import read_h5ad
 
 import jaxvelo as jv
+from jaxvelo.annotated import progress_bar
 from jaxvelo.dynamics import MODELS, second_peak_p_values
 from tests.snapshot import unchanged
 from tests.tl.come_and_go import N_CELLS, N_GENES
@@ -413,11 +417,21 @@ def test_all_of_scvelo_goes_on_from_the_fit(with_scvelo):
     plt.close("all")
 
 
-def test_progress(adata, capfd):
-    jv.tl.recover_dynamics(adata, ["gene_0", "gene_1"], max_iter=5)
-    assert "Genes:   0%" in capfd.readouterr().err
-    jv.tl.recover_dynamics(adata, ["gene_0", "gene_1"], max_iter=5, show_progress_bar=False)
-    assert "%|" not in capfd.readouterr().err
+def test_progress(adata, monkeypatch):
+    """A bar in a terminal, unless it is not wanted."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    def shown(**options):
+        with contextlib.redirect_stderr(Terminal()) as stream:
+            jv.tl.recover_dynamics(adata, ["gene_0", "gene_1"], max_iter=5, **options)
+        return stream.getvalue()
+
+    monkeypatch.setattr(progress_bar, "DELAY", 0)
+    assert "Fits:   0%" in shown()
+    assert "Fits" not in shown(show_progress_bar=False)
 
 
 def test_reference_velocities_of_scvelos_fit(shared):
