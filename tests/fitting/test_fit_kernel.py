@@ -9,6 +9,7 @@ import pytest
 from jaxvelo import objectives, tl
 from tests.bent_line import N_CELLS
 from tests.fitting.fits import CLOSE, DOUBLE, QUICK, check_scores, dense, loss_of, same
+from tests.terminal import shown_in_terminal
 
 
 class TestScaleAndWeights:
@@ -219,19 +220,17 @@ def test_any_optimizer(mixed, fates, optimizer):
 
 
 def test_progress(mixed, fates, genes_fit, capfd):
+    def shown(**options):
+        return shown_in_terminal(lambda: tl.fit_kernel(mixed, fates, steps=20, **options))
+
     capfd.readouterr()
-    tl.fit_kernel(mixed, fates, steps=20, progress=False, prior=np.inf)
-    captured = capfd.readouterr()
-    assert captured.out == ""
-    assert "it/s" not in captured.err
-    tl.fit_kernel(mixed, fates, steps=20)
-    captured = capfd.readouterr()
-    assert captured.out == ""
-    assert "Choosing prior" in captured.err
-    assert "Fitting: 100%" in captured.err  # also where it ended by itself
-    assert "loss=" in captured.err
-    tl.fit_kernel(mixed, fates, train=["scale", "weights", "gene_weights"], steps=20)
-    assert "Choosing penalty" in capfd.readouterr().err
+    assert shown(progress=False, prior=np.inf) == ""
+    bars = shown()
+    assert "Choosing prior" in bars
+    assert "Fitting: 100%" in bars  # also where it ended by itself
+    assert "loss=" in bars
+    assert "Choosing penalty" in shown(train=["scale", "weights", "gene_weights"])
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,5 @@
 """The dynamical model on AnnData: what is written, for whom, and what is refused."""
 
-import contextlib
-import io
-
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,9 +9,9 @@ import scipy.sparse as sp
 from anndata import read_h5ad
 
 import jaxvelo as jv
-from jaxvelo.annotated import progress_bar
 from jaxvelo.dynamics import MODELS, second_peak_p_values
 from tests.snapshot import unchanged
+from tests.terminal import shown_in_terminal
 from tests.tl.come_and_go import N_CELLS, N_GENES
 
 pytestmark = pytest.mark.usefixtures("optimized")
@@ -417,19 +414,13 @@ def test_all_of_scvelo_goes_on_from_the_fit(with_scvelo):
     plt.close("all")
 
 
-def test_progress(adata, monkeypatch):
+def test_progress(adata):
     """A bar in a terminal, unless it is not wanted."""
 
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
     def shown(**options):
-        with contextlib.redirect_stderr(Terminal()) as stream:
-            jv.tl.recover_dynamics(adata, ["gene_0", "gene_1"], max_iter=5, **options)
-        return stream.getvalue()
+        genes = ["gene_0", "gene_1"]
+        return shown_in_terminal(lambda: jv.tl.recover_dynamics(adata, genes, max_iter=5, **options))
 
-    monkeypatch.setattr(progress_bar, "DELAY", 0)
     assert "Fits:   0%" in shown()
     assert "Fits" not in shown(show_progress_bar=False)
 
