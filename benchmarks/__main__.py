@@ -37,6 +37,7 @@ class Group:
 
 GROUPS = {
     "growth": Group("From counts to fates as the cells grow", peers="optional", figure=True),
+    "large_kernel": Group("The velocity kernel of a million cells, in memory"),
     "neighbors": Group("Neighbours", peers="optional", numbers=False),
     "kernels": Group("Kernels, walks and projection", peers="required"),
     "other_kernels": Group("Kernels without velocities", peers="optional"),
@@ -70,7 +71,7 @@ def run(name: str, peers: Path | None, further: list[str]) -> None:
         if group.numbers:
             command += ["--json", str(file)]
             if known is not None:  # parts that are not run now are kept
-                file.write_text(json.dumps(known["numbers"]))
+                records.keep(file, known["numbers"])
         try:
             done = subprocess.run([*command, *further], cwd=records.ROOT, check=True, stdout=subprocess.PIPE, text=True)
         except subprocess.CalledProcessError as error:
@@ -85,11 +86,8 @@ def run(name: str, peers: Path | None, further: list[str]) -> None:
 
 def _keep_measured(name: str, file: Path, known: dict[str, Any] | None, what: str, printed: str) -> None:
     """Write a record of what a group had measured before it failed, if anything."""
-    try:
-        numbers = json.loads(file.read_text())
-    except (OSError, ValueError):  # nothing yet, or it ended while it wrote
-        return
-    if known is None or numbers != known["numbers"]:
+    numbers = records.known(file)
+    if numbers and (known is None or numbers != known["numbers"]):
         print(f"keeping what {name} had measured", file=sys.stderr)
         table = f"{what}; what was measured until then is in `{name}.json`, beside what was known before.\n\n{printed}"
         records.write(name, numbers, table.strip())

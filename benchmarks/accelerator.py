@@ -25,10 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxvelo as jv
-from benchmarks.kernels import run, text
+from benchmarks import records
 from benchmarks.known_directions import CLUSTERS, TRANSITIONS, convention
 from benchmarks.pure_kernels import mixed_loss
-from benchmarks.timing import seconds
+from benchmarks.timing import run, seconds, text
 from jaxvelo.markov import random_walks
 from jaxvelo.transitions import Velocity, evaluate_velocity
 
@@ -149,8 +149,7 @@ def main() -> None:
             found[name] = run(command, env=environment)
             print(name, json.dumps(found[name]), file=sys.stderr)
         found["differences"] = differences(results["device"], results["cpu"])
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1))
+    records.keep(arguments.json, found)
     print(*rows(found), sep="\n")
 
 

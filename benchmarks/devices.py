@@ -8,7 +8,6 @@ The cells are points along a tree of four branches in 20 dimensions, with noise 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from scipy.spatial import cKDTree
+
+from benchmarks import records
 
 
 def tree_graph(n_cells: int, n_neighbors: int, rng: np.random.Generator) -> sp.csr_matrix:
@@ -104,8 +105,7 @@ def main() -> None:
                 "seconds to build the graph (processor)": built,
             }
         )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1))
+    records.keep(arguments.json, found)
     print(table(found))
 
 

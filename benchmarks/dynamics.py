@@ -33,10 +33,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import benchmarks.kernels
-from benchmarks import network_truth
+from benchmarks import network_truth, records, timing
 from benchmarks.dynamics_tables import rows, verdicts
-from benchmarks.kernels import ROOT, write_block
 
 GROUPS = ("time", "growth", "fit", "truth", "networks", "biology", "rates", "accepted")
 ASKED_FOR = ("large",)
@@ -164,12 +162,12 @@ class Benchmark:
         return self._theirs("peer_dynamics.py", file, method, file.with_name(f"{file.stem}_{method}.npz"))
 
     def _theirs(self, script: str, *arguments: Any) -> dict[str, Any]:
-        return self._run([self._peers / "bin" / "python", ROOT / "benchmarks" / script, *arguments])
+        return self._run(timing.of_peers(self._peers, script, *arguments))
 
     def _run(self, command: list[Any]) -> dict[str, Any]:
         words = [str(word) for word in command]
         print("running", *(word for word in words[1:] if word != "-m"), file=sys.stderr)
-        result = benchmarks.kernels.run(words, env=self._environment)
+        result = timing.run(words, env=self._environment)
         print("  ", json.dumps(result)[:300], file=sys.stderr)
         return result
 
@@ -186,9 +184,7 @@ def main() -> None:
     wanted = list(filter(None, arguments.only.split(",")))
     if unknown := set(wanted) - {*GROUPS, *ASKED_FOR}:
         parser.error(f"unknown groups: {', '.join(sorted(unknown))}")
-    found: dict[str, Any] = {}
-    if arguments.json and arguments.json.exists():
-        found = json.loads(arguments.json.read_text())
+    found = records.known(arguments.json)
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -199,12 +195,11 @@ def main() -> None:
             except subprocess.CalledProcessError as error:  # what the other groups find is not lost
                 print(f"{group} failed: {error}", file=sys.stderr)
                 continue
-            if arguments.json:
-                arguments.json.write_text(json.dumps(found, indent=1))
+            records.keep(arguments.json, found)
     table = "\n".join(rows(found))
     print(table, "", *verdicts(found), sep="\n")
     if arguments.update_readme:
-        write_block(ROOT / "README.md", "benchmark of dynamics", table)
+        records.write_block(records.ROOT / "README.md", "benchmark of dynamics", table)
 
 
 if __name__ == "__main__":

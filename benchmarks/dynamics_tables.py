@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.kernels import text
 from benchmarks.known_directions import flat
+from benchmarks.timing import text
 
 NAMES = {
     "jaxvelo": "jaxvelo",

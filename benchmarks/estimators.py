@@ -11,7 +11,6 @@ neighbours, see :mod:`benchmarks.tree_chain`. Ours and theirs run one after the 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import subprocess
@@ -20,8 +19,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks import records
 from benchmarks.estimator_steps import N_STATES
-from benchmarks.kernels import ROOT, run, text, write_block
+from benchmarks.timing import of_peers, run, text
 from benchmarks.tree_chain import BRANCHING
 
 GROUPS = ("warm", "cold", "tsi", "large", "closed")
@@ -46,9 +46,7 @@ def main() -> None:
     files = [str(folder / "pancreas_velocity.h5ad"), str(folder / "pancreas_kernels.npz")]
     sizes = [int(size) for size in arguments.sizes.split(",")]
 
-    results: dict[str, Any] = {"jaxvelo": {}, "CellRank": {}}
-    if arguments.json and arguments.json.exists():
-        results = json.loads(arguments.json.read_text())
+    results = records.known(arguments.json) or {"jaxvelo": {}, "CellRank": {}}
     for group in arguments.only.split(","):
         print(f"running {group}", file=sys.stderr)
         if group == "large":
@@ -59,14 +57,13 @@ def main() -> None:
         else:
             results["jaxvelo"][group] = run([sys.executable, "-m", "benchmarks.our_estimators", *files, group])
             if arguments.peers is not None:
-                peer = [str(arguments.peers / "bin" / "python"), str(ROOT / "benchmarks" / "peer_estimators.py")]
-                results["CellRank"][group] = run([*peer, *files, group])
-        if arguments.json:
-            arguments.json.write_text(json.dumps(results, indent=1))
+                peer = of_peers(arguments.peers, "peer_estimators.py", *files, group)
+                results["CellRank"][group] = run(peer)
+        records.keep(arguments.json, results)
     table = "\n".join(rows(results))
     print(table)
     if arguments.update_readme:
-        write_block(ROOT / "README.md", "benchmark estimators", table)
+        records.write_block(records.ROOT / "README.md", "benchmark estimators", table)
 
 
 def large(n_cells: int, n_fates: int = N_FATES, n_closed: int = 0, n_more: int = 1) -> dict[str, Any]:

@@ -9,7 +9,6 @@ sections that are not run.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -18,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.kernels import ROOT, run, write_block
+from benchmarks import records
+from benchmarks.timing import run
 
 TRUTH = (
     "2 fates",
@@ -38,20 +38,17 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="draw the reliability of the fates")
     parser.add_argument("--update-readme", action="store_true")
     arguments = parser.parse_args()
-    found: dict[str, Any] = {}
-    if arguments.json and arguments.json.exists():
-        found = json.loads(arguments.json.read_text())
+    found = records.known(arguments.json)
     for section in filter(None, arguments.only.split(";")):
         print(f"running {section}", file=sys.stderr)
         found[section] = run([sys.executable, "-m", "benchmarks.our_fates", section])
-        if arguments.json:
-            arguments.json.write_text(json.dumps(found, indent=1))
+        records.keep(arguments.json, found)
     table = "\n".join(rows(found))
     print(table)
     if arguments.figure:
         draw_reliability(found, arguments.figure)
     if arguments.update_readme:
-        write_block(ROOT / "README.md", "benchmark of fates", table)
+        records.write_block(records.ROOT / "README.md", "benchmark of fates", table)
 
 
 def rows(found: dict[str, Any]) -> list[str]:

@@ -9,7 +9,6 @@ Each section runs in a process of its own, at float32 (``gradients`` at float64)
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -18,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.kernels import ROOT, run, write_block
+from benchmarks import records
+from benchmarks.timing import run
 
 SECTIONS = (
     "gradients",
@@ -47,22 +47,19 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="draw the weight of ever noisier velocities")
     parser.add_argument("--update-readme", action="store_true")
     arguments = parser.parse_args()
-    found: dict[str, Any] = {}
-    if arguments.json and arguments.json.exists():
-        found = json.loads(arguments.json.read_text())
+    found = records.known(arguments.json)
     for section in filter(None, arguments.only.split(",")):
         print(f"running {section}", file=sys.stderr)
         environment = {**os.environ, "JAX_ENABLE_X64": "1" if section == "gradients" else "0"}
         found[section] = run([sys.executable, "-m", "benchmarks.our_fits", section], env=environment)
         del found[section]["process"]  # of no use beside times of the steps
-        if arguments.json:
-            arguments.json.write_text(json.dumps(found, indent=1))
+        records.keep(arguments.json, found)
     table = "\n".join(rows(found))
     print(table)
     if arguments.figure and "noise" in found:
         draw_noise(found["noise"], arguments.figure)
     if arguments.update_readme:
-        write_block(ROOT / "README.md", "benchmark of fits", table)
+        records.write_block(records.ROOT / "README.md", "benchmark of fits", table)
 
 
 def rows(found: dict[str, Any]) -> list[str]:

@@ -9,9 +9,10 @@ Usage::
 ``DIR`` is a virtual environment with CellRank and scVelo. Cells are those of :func:`jaxvelo.datasets.simulate`, with 30
 neighbours; all genes are velocity genes. For each number of cells there is one process of ours and one of theirs, one
 after the other, which does one step after the other until it is done or its time is up. Times are those of first calls,
-with what is compiled. From ``--stream-from`` cells on, ours has counts and layers on disk, and computes the velocity
-kernel in memory, and the dynamical model of some genes on disk, in processes of their own: a million cells take 65 GB
-of the folder and 20 GiB of memory. ``--json`` keeps the numbers of cells that are not run.
+with what is compiled; the load is the machine's average over the last 15 minutes. From ``--stream-from`` cells on,
+ours has counts and layers on disk, and computes the velocity kernel in memory, and the dynamical model of some genes on
+disk, in processes of their own: a million cells take 65 GB of the folder and 20 GiB of memory. ``--json`` keeps the
+numbers of cells that are not run.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import records
-from benchmarks.kernels import text
+from benchmarks.timing import of_peers, text
 
 OURS, THEIRS = "jaxvelo", "CellRank, scVelo"
 OUT_OF_TIME = "out of time"
@@ -55,7 +56,7 @@ def measure(command: list[str], minutes: float) -> dict[str, Any]:
             ended = f"signal {-code}" if code < 0 else " ".join(last)[:200] or f"exit status {code}"
         lines = [line for line in out.read().splitlines() if line.startswith('{"step"')]
     costs = [json.loads(line) for line in lines]
-    return {"steps": {cost.pop("step"): cost for cost in costs}, "ended": ended}
+    return {"steps": {cost.pop("step"): cost for cost in costs}, "ended": ended, "load": os.getloadavg()[2]}
 
 
 _OURS = [sys.executable, "-m", "benchmarks.our_growth"]
@@ -100,11 +101,16 @@ def table(numbers: dict[str, Any]) -> str:
     sizes = sorted({int(size) for points in numbers["points"].values() for size in points})
     lines = [
         f"{numbers['genes']:,} genes, 30 neighbours, first calls; time, and the largest resident memory of the process "
-        "up to there. The exponent is that of the processor's time, over the two largest numbers of cells.",
+        "up to there. The exponent is that of the processor's time, over the two largest numbers of cells; where the "
+        "machine had more to do (its load), both are larger.",
         "",
         f"| step | | {' | '.join(f'{size:,}' for size in sizes)} | exponent |",
         "|---|---|" + "---|" * (len(sizes) + 1),
     ]
+    for who, points in _points(numbers):
+        loads = [points.get(str(size), {}).get("load") for size in sizes]
+        shown = ("" if load is None else f"{load:.1f}" for load in loads)
+        lines.append(f"| load of the machine | {who} | {' | '.join(shown)} |  |")
     of_all = {who: [by_step(points, kind) for kind in ("wall", "cpu", "peak")] for who, points in _points(numbers)}
     for name in of_all[OURS][0]:
         for who, (walls, processor, peaks) in of_all.items():
@@ -186,10 +192,9 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="draw times by cells")
     parser.add_argument("--json", type=Path, help="write all numbers here, and keep those of sizes not run")
     arguments = parser.parse_args()
-    numbers: dict[str, Any] = {"genes": arguments.genes, "points": {}}
-    if arguments.json and arguments.json.exists():
-        known = json.loads(arguments.json.read_text())
-        numbers = known if known["genes"] == arguments.genes else numbers
+    numbers = records.known(arguments.json)
+    if numbers.get("genes") != arguments.genes:
+        numbers = {"genes": arguments.genes, "points": {}}
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         for n_cells in map(int, arguments.cells.split(",")):
@@ -206,16 +211,14 @@ def main() -> None:
                 point["steps"] = made["steps"] | point["steps"]
             if arguments.peers is not None:
                 print(f"{n_cells} cells: {THEIRS}", file=sys.stderr)
-                script = str(records.ROOT / "benchmarks" / "peer_growth.py")
-                command = [str(arguments.peers / "bin" / "python"), script, str(file)]
+                command = of_peers(arguments.peers, "peer_growth.py", file)
                 points[THEIRS] = measure(command, arguments.peer_minutes)
             for who, point in points.items():
                 point |= {key: records.surroundings()[key] for key in ("date", "commit", "machine")}
                 of_sizes = numbers["points"].setdefault(who, {})
                 of_sizes[str(n_cells)] = point
                 numbers["points"][who] = dict(sorted(of_sizes.items(), key=lambda item: int(item[0])))
-            if arguments.json:
-                arguments.json.write_text(json.dumps(numbers, indent=1))
+            records.keep(arguments.json, numbers)
             if arguments.folder is None:
                 file.unlink()
                 shutil.rmtree(layers or "", ignore_errors=True)

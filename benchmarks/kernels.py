@@ -9,25 +9,16 @@ cells × 488 velocity genes) under ``$JAXVELO_SHARED``. Ours and theirs run one 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import re
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks import records
+from benchmarks.timing import of_peers, run, text
+
 GROUPS = ("warm", "cold", "monte_carlo", "stochastic")
-
-
-def run(command: list[str], **kwargs: Any) -> dict[str, Any]:
-    """Run a process that prints JSON; adds the time that the whole process took."""
-    start = time.perf_counter()
-    result = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, **kwargs)
-    return {**json.loads(result.stdout.strip().splitlines()[-1]), "process": time.perf_counter() - start}
 
 
 def main() -> None:
@@ -40,32 +31,20 @@ def main() -> None:
     arguments = parser.parse_args()
     file = str(Path(os.environ["JAXVELO_SHARED"]) / "reference" / "pancreas_velocity.h5ad")
     ours_command = [sys.executable, "-m", "benchmarks.our_kernels", file]
-    theirs_command = [str(arguments.peers / "bin" / "python"), str(ROOT / "benchmarks" / "peer_kernels.py"), file]
+    theirs_command = of_peers(arguments.peers, "peer_kernels.py", file)
 
-    ours: dict[str, Any] = {}
-    theirs: dict[str, Any] = {}
-    if arguments.json and arguments.json.exists():
-        known = json.loads(arguments.json.read_text())
-        ours, theirs = known["jaxvelo"], known["CellRank"]
+    found = records.known(arguments.json) or {"jaxvelo": {}, "CellRank": {}}
+    ours, theirs = found["jaxvelo"], found["CellRank"]
     for group in arguments.only.split(","):
         print(f"running {group}", file=sys.stderr)
         if group in ("warm", "cold"):
             ours[group] = run([*ours_command, group])
         theirs[group] = run([*theirs_command, group])
-        if arguments.json:
-            arguments.json.write_text(json.dumps({"jaxvelo": ours, "CellRank": theirs}, indent=1))
+        records.keep(arguments.json, found)
     table = "\n".join(rows(ours, theirs))
     print(table)
     if arguments.update_readme:
-        write_block(ROOT / "README.md", "benchmark", table)
-
-
-def write_block(file: Path, mark: str, table: str) -> None:
-    """Replace what stands between ``<!-- mark -->`` and ``<!-- /mark -->``."""
-    block = f"<!-- {mark} -->\n{table}\n<!-- /{mark} -->"
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(re.sub(f"<!-- {mark} -->.*<!-- /{mark} -->", lambda _: block, file.read_text(), flags=re.S))
-    temporary.replace(file)
+        records.write_block(records.ROOT / "README.md", "benchmark", table)
 
 
 def rows(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
@@ -136,11 +115,6 @@ def against_machine(warm: dict[str, Any]) -> list[str]:
         f"| programs compiled for a second data set: 1 % fewer cells; 40 % fewer "
         f"({compiled['other_new_shapes']} new bucket shapes) | {compiled['similar']}; {compiled['other']} |",
     ]
-
-
-def text(seconds: float) -> str:
-    """Format a time."""
-    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
 if __name__ == "__main__":

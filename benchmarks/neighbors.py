@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.kernels import ROOT, run, text
+from benchmarks.timing import of_peers, run, text
 
 
 def make(n_cells: int, n_dims: int = 30, n_branches: int = 8, seed: int = 0) -> np.ndarray:
@@ -51,7 +51,7 @@ def main() -> None:
             found = run([*command, "recall"])["recall"]
             theirs = ratio = ""
             if arguments.peers is not None:
-                peer = [str(arguments.peers / "bin" / "python"), str(ROOT / "benchmarks" / "peer_neighbors.py"), file]
+                peer = of_peers(arguments.peers, "peer_neighbors.py", file)
                 results = [run(peer) for _ in range(arguments.repeats)]
                 if "error" in results[0]:
                     theirs = f"{results[0]['version']}: {results[0]['error']}"

@@ -18,7 +18,6 @@ Models are chosen by seeds 0 to 9. Seeds 10 to 12 and the files are there to jud
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -31,9 +30,10 @@ from anndata import AnnData, read_h5ad
 from jaxtyping import Bool, Float
 from scipy.stats import spearmanr
 
+from benchmarks import records
 from benchmarks.splicing_truth import prepare
+from benchmarks.timing import of_peers
 
-ROOT = Path(__file__).resolve().parent.parent
 FILES = ("gfcp", "dyngen_branching")
 DEEP = 20.0
 # Half of a 90 % interval, in standard errors.
@@ -96,7 +96,7 @@ def command(file: Path, name: str, peers: Path | None) -> list[str] | None:
         return [sys.executable, "-m", "benchmarks.velocities_and_times", *arguments]
     if peers is None or out.exists():
         return None
-    return [str(peers / "bin" / "python"), str(ROOT / "benchmarks" / "velocities_and_times.py"), *arguments]
+    return of_peers(peers, "velocities_and_times.py", *arguments)
 
 
 class Truth(NamedTuple):
@@ -254,13 +254,12 @@ def main() -> None:
             for name in methods:
                 if words := command(file.absolute(), name, arguments.peers):
                     print(file.stem, name, file=sys.stderr)
-                    subprocess.run(words, cwd=ROOT, check=True)
+                    subprocess.run(words, cwd=records.ROOT, check=True)
     else:
         from benchmarks.dynamics_tables import network_rows
 
         found = scores(arguments.folder)
-        if arguments.json:
-            arguments.json.write_text(json.dumps(found, indent=1))
+        records.keep(arguments.json, found)
         print(*network_rows(found), sep="\n")
 
 

@@ -9,7 +9,6 @@ Usage: ``python -m benchmarks.other_kernels [--peers DIR] [--cells 100000] [--on
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import sys
@@ -25,11 +24,11 @@ import numpy as np
 import scipy.sparse as sp
 
 import jaxvelo as jv
+from benchmarks import records
 from benchmarks.cells_with_ends import DATA
 from benchmarks.clonal_futures import measure as clonal_futures
 from benchmarks.identified_ends import N_MACROSTATES, identified
-from benchmarks.kernels import ROOT, run, text
-from benchmarks.timing import seconds
+from benchmarks.timing import of_peers, run, seconds, text
 
 GROUPS = ("pseudotime", "cytotrace", "clones", "ends")
 TIME_KEY = "slingshot_pt_curve1"
@@ -45,7 +44,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all numbers here, and keep those of groups not run")
     arguments = parser.parse_args()
     jv.settings.verbosity = "error"
-    found = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {}
+    found = records.known(arguments.json)
     data = Path(os.environ["JAXVELO_SHARED"]) / "data"
     for group in arguments.only.split(","):
         print(f"running {group}", file=sys.stderr)
@@ -61,8 +60,7 @@ def main() -> None:
                 adata = anndata.read_h5ad(data / "larry_781.h5ad")
             start = time.process_time()
             found[group] = {"nats": clonal_futures(adata), "cpu": time.process_time() - start}
-        if arguments.json:
-            arguments.json.write_text(json.dumps(found, indent=1))
+        records.keep(arguments.json, found)
     print("\n".join(rows(found)))
 
 
@@ -82,10 +80,9 @@ def pseudotime(file: Path, peers: Path | None) -> dict[str, Any]:
     found: dict[str, Any] = {"jaxvelo": {s: seconds(lambda s=s: kernel(s), repeats=50, warm_up=5) for s in schemes}}
     if peers is not None:
         with tempfile.TemporaryDirectory() as folder:
-            adata.write_h5ad(Path(folder) / "cells.h5ad")
-            program = str(ROOT / "benchmarks" / "peer_other_kernels.py")
-            command = [str(peers / "bin" / "python"), program, str(Path(folder) / "cells.h5ad"), TIME_KEY]
-            found["CellRank"] = run(command)
+            cells = Path(folder) / "cells.h5ad"
+            adata.write_h5ad(cells)
+            found["CellRank"] = run(of_peers(peers, "peer_other_kernels.py", cells, TIME_KEY))
     return found
 
 
@@ -98,8 +95,7 @@ def known_ends(shared: Path, peers: Path | None) -> dict[str, Any]:
             read(shared).write_h5ad(file)
             found[name] = {"jaxvelo": identified(jv, file, {}, {"show_progress_bar": False})}
             if peers is not None:
-                program = str(ROOT / "benchmarks" / "peer_identified_ends.py")
-                found[name]["CellRank"] = run([str(peers / "bin" / "python"), program, file])["kernels"]
+                found[name]["CellRank"] = run(of_peers(peers, "peer_identified_ends.py", file))["kernels"]
     return found
 
 

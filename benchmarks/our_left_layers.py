@@ -26,6 +26,7 @@ from benchmarks.step_costs import step
 from jaxvelo.graph._aligned import empty_aligned
 
 PIECE, N_FITTED = 1 << 28, 64
+_TIMES = 10
 
 
 def read(folder: str, keys: tuple[str, ...], in_memory: bool) -> anndata.AnnData:
@@ -66,15 +67,7 @@ def dynamics(folder: str, limit: str) -> None:
 
 def floor(folder: str, limit: str) -> None:
     """Print the bandwidth of copies by all cores and of one reading of the layers, in bytes a second, and the edges."""
-    n_threads = os.cpu_count() or 1
-    parts = [np.ones(PIECE // 4, np.float32) for _ in range(2 * n_threads)]
-    copies = [threading.Thread(target=_copy, args=parts[2 * k : 2 * k + 2]) for k in range(n_threads)]
-    start = time.perf_counter()
-    for thread in copies:
-        thread.start()
-    for thread in copies:
-        thread.join()
-    bandwidth = n_threads * _TIMES * 2 * PIECE / (time.perf_counter() - start)
+    bandwidth = copied_per_second()
     files = [Path(folder) / f"{key}.h5" for key in ("Ms", "velocity")]
     start = time.perf_counter()
     for file in files:
@@ -90,7 +83,17 @@ def floor(folder: str, limit: str) -> None:
     print(json.dumps({"step": "floor", **found}), flush=True)
 
 
-_TIMES = 10
+def copied_per_second() -> float:
+    """Bytes that all cores together read and write in a second when they copy."""
+    n_threads = os.cpu_count() or 1
+    parts = [np.ones(PIECE // 4, np.float32) for _ in range(2 * n_threads)]
+    copies = [threading.Thread(target=_copy, args=parts[2 * k : 2 * k + 2]) for k in range(n_threads)]
+    start = time.perf_counter()
+    for thread in copies:
+        thread.start()
+    for thread in copies:
+        thread.join()
+    return n_threads * _TIMES * 2 * PIECE / (time.perf_counter() - start)
 
 
 def _copy(source: np.ndarray, target: np.ndarray) -> None:

@@ -21,7 +21,6 @@ for comparison by velocities shuffled over the cells.
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
 import jaxvelo as jv
+from benchmarks import records
 from jaxvelo.estimators import GPCCA, fate_gradient
 from jaxvelo.kernels import ConnectivityKernel, VelocityKernel
 
@@ -191,8 +191,7 @@ def main() -> None:
         "ranking": {name: mean_of(values) for name, values in rankings.items()},
         "false_positives": {name: mean_of(values) for name, values in positives.items()},
     }
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1))
+    records.keep(arguments.json, found)
     print(*rows(found), sep="\n")
 
 

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,29 @@ PACKAGES = ("jaxvelo", "jax", "jaxlib", "numpy", "scipy", "anndata", "faiss-cpu"
 def write(group: str, numbers: Any, table: str) -> None:
     """Write the numbers and the table of a group of benchmarks; those of its former run are replaced."""
     record = {"group": group, **surroundings(), "numbers": numbers, "table": table}
-    file = RESULTS / f"{group}.json"
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    temporary.replace(file)
+    _replace(RESULTS / f"{group}.json", json.dumps(record, indent=1) + "\n")
 
 
 def read(group: str) -> dict[str, Any] | None:
     """Read the record of a group; None if there is none."""
-    file = RESULTS / f"{group}.json"
-    return json.loads(file.read_text()) if file.exists() else None
+    return known(RESULTS / f"{group}.json") or None
+
+
+def known(file: Path | None) -> dict[str, Any]:
+    """Read what was written to a file before, such as that of ``--json``; nothing if there is none."""
+    return json.loads(file.read_text()) if file is not None and file.exists() else {}
+
+
+def keep(file: Path | None, numbers: Any) -> None:
+    """Write numbers to the file of ``--json``, if there is one."""
+    if file is not None:
+        _replace(file, json.dumps(numbers, indent=1))
+
+
+def write_block(file: Path, mark: str, table: str) -> None:
+    """Replace what stands between ``<!-- mark -->`` and ``<!-- /mark -->``."""
+    block = f"<!-- {mark} -->\n{table}\n<!-- /{mark} -->"
+    _replace(file, re.sub(f"<!-- {mark} -->.*<!-- /{mark} -->", lambda _: block, file.read_text(), flags=re.S))
 
 
 def surroundings() -> dict[str, Any]:
@@ -56,6 +70,13 @@ def line(record: dict[str, Any]) -> str:
         f"{machine['cores']} cores ({machine['processor']}), {machine['memory'] / 2**30:.0f} GiB, load "
         f"{machine['load']:.1f}, Python {versions['python']}, JAX {versions['jax']}"
     )
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a file in one step."""
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(text)
+    temporary.replace(file)
 
 
 def _git(*arguments: str) -> str:

@@ -11,7 +11,6 @@ chose. Coverage and false positives are those of 1,000 simulated genes for each 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -20,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.kernels import ROOT, run, text
+from benchmarks import records
+from benchmarks.timing import of_peers, run, text
 
 PARTS = ("time", "agreement", "calibration")
 N_KNOTS = 10
@@ -64,9 +64,7 @@ def measured_time(file: Path, peers: Path | None) -> dict[str, Any]:
     ours = [sys.executable, "-m", "benchmarks.our_trends", str(file)]
     found: dict[str, Any] = {"ours": {name: run([*ours, name]) for name in ("normal", "poisson", "nb")}}
     if peers is not None:
-        found["theirs"] = run(
-            [str(peers / "bin" / "python"), str(ROOT / "benchmarks" / "peer_trends.py"), str(file), "20"]
-        )
+        found["theirs"] = run(of_peers(peers, "peer_trends.py", file, 20))
     return found
 
 
@@ -92,8 +90,7 @@ def agreement(file: Path, peers: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = Path(folder) / "inputs.npz", Path(folder) / "outputs.npy"
         np.savez(inputs, x=times, values=values, weight=weight, penalty=fit.ratio[0] * unit, grid=grid, n=N_KNOTS)
-        script = str(ROOT / "benchmarks" / "peer_trends.py")
-        version = run([str(peers / "bin" / "python"), script, str(inputs), str(outputs)])["version"]
+        version = run(of_peers(peers, "peer_trends.py", inputs, outputs))["version"]
         theirs = np.load(outputs)
     residual = ((ours - theirs) ** 2).sum(axis=1)
     r2 = 1 - residual / ((theirs - theirs.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
@@ -223,9 +220,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PARTS), help="comma-separated parts")
     parser.add_argument("--json", type=Path, help="write all numbers here, and keep those of parts not run")
     arguments = parser.parse_args()
-    found: dict[str, Any] = {}
-    if arguments.json and arguments.json.exists():
-        found = json.loads(arguments.json.read_text())
+    found = records.known(arguments.json)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pancreas.h5ad"
         parts = arguments.only.split(",")
@@ -245,8 +240,7 @@ def main() -> None:
                         ("poisson", 1000), ("negative binomial", 1000),
                     )
                 ]  # fmt: skip
-            if arguments.json:
-                arguments.json.write_text(json.dumps(found, indent=1))
+            records.keep(arguments.json, found)
     print("\n".join(rows(found)))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from anndata import AnnData
 from jaxtyping import Bool, Int
 
-from jaxvelo.annotated.arrays import find_array, place_of
+from jaxvelo.annotated.arrays import dense, find_array, place_of
 from jaxvelo.annotated.disk_arrays import check_readable, is_on_disk, read_columns, read_in_ranges
 from jaxvelo.annotated.memory_limit import bytes_of, for_pieces_and_blocks, within
 from jaxvelo.dynamics._gene_blocks import N_NUMBERS
@@ -75,8 +75,7 @@ class ColumnsOnDisk:
         """Mask of the genes that are finite in all cells."""
         finite = np.ones(self.shape[1], dtype=bool)
         for _, rows in read_in_ranges(self._array, self._where, self._piece):
-            found = rows[:, self._genes]
-            finite &= np.isfinite(found if isinstance(found, np.ndarray) else found.toarray()).all(axis=0)
+            finite &= np.isfinite(dense(rows[:, self._genes])).all(axis=0)
         return finite
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.arrays import find_array, in_memory, place_of
-from jaxvelo.annotated.block_notes import BlockFiles
+from jaxvelo.annotated.arrays import dense, find_array, in_memory, place_of
+from jaxvelo.annotated.block_files import BlockFiles
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.disk_arrays import (
     PIECE,
@@ -160,7 +160,7 @@ class FeaturesInBlocks:
         """Keep the genes whose velocities are finite in all cells, by reading all of them."""
         valid, empty = np.ones(len(self._columns), dtype=bool), np.zeros(self._n_cells, dtype=bool)
         for rows, found in read_in_ranges(self._arrays[1], self._places[1], piece):
-            finite = np.isfinite(in_type(_columns(found, self._columns), self.dtype))
+            finite = np.isfinite(in_type(dense(found[:, self._columns]), self.dtype))
             valid &= finite.all(axis=0)
             empty[rows] = ~finite.any(axis=1)
         check_valid(valid, empty, self._places[1])
@@ -222,7 +222,3 @@ class FeatureReader:
 def _n_not_finite(piece: Any) -> int:
     values = piece.data if sp.issparse(piece) else piece
     return 0 if surely_finite(values) else int(np.count_nonzero(~np.isfinite(values)))
-
-
-def _columns(matrix: Any, columns: np.ndarray) -> np.ndarray:
-    return matrix[:, columns].toarray() if sp.issparse(matrix) else matrix[:, columns]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -21,12 +20,15 @@ COLUMNS = ("gene", "cluster", "lineage", "effect", "exact", "consistency", "scor
 REMEDY = "Compute it with `jaxvelo.tl.perturb_genes(kernel)`."
 
 
-@dataclasses.dataclass(frozen=True)
-class GenePerturbations:
-    """Effects of genes on fates.
+def write_perturbations(
+    adata: AnnData, keys: FateKeys, table: pd.DataFrame, changes: pd.DataFrame | None, params: dict[str, Any]
+) -> list[str]:
+    """Write effects of genes on fates, all or nothing, and return where; former ones are replaced.
 
-    Attributes
+    Parameters
     ----------
+    adata, keys
+        Where to write.
     table
         One row for each gene, cluster and lineage.
     changes
@@ -34,22 +36,14 @@ class GenePerturbations:
     params
         What was computed.
     """
-
-    table: pd.DataFrame
-    changes: pd.DataFrame | None
-    params: dict[str, Any]
-
-
-def write_perturbations(adata: AnnData, keys: FateKeys, found: GenePerturbations) -> list[str]:
-    """Write effects, all or nothing, and return where; former ones are replaced."""
     with put_back_on_failure((adata.uns, keys.gene_perturbations), (adata.obsm, keys.perturbed_fates)):
-        adata.uns[keys.gene_perturbations] = {"table": found.table.copy(), "params": dict(found.params)}
-        if found.changes is not None:
-            adata.obsm[keys.perturbed_fates] = with_storable_columns(found.changes)
+        adata.uns[keys.gene_perturbations] = {"table": table.copy(), "params": dict(params)}
+        if changes is not None:
+            adata.obsm[keys.perturbed_fates] = with_storable_columns(changes)
         elif keys.perturbed_fates in adata.obsm:
             del adata.obsm[keys.perturbed_fates]
     places = [f"adata.uns[{keys.gene_perturbations!r}]"]
-    return places if found.changes is None else [*places, f"adata.obsm[{keys.perturbed_fates!r}]"]
+    return places if changes is None else [*places, f"adata.obsm[{keys.perturbed_fates!r}]"]
 
 
 def read_effects(adata: AnnData, keys: FateKeys) -> pd.DataFrame:

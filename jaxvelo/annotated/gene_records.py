@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxvelo.annotated.checksums import digest
+from jaxvelo.annotated.noted_arrays import read_noted, write_noted
 
 
 class GeneRecord:
@@ -40,13 +40,7 @@ class GeneRecord:
     def __init__(self, folder: Path, name: str, origin: Any):
         self._path = folder / f".{name.replace(os.sep, '_')}.partial.npz"
         self._origin = digest(origin)
-        self.columns: dict[str, np.ndarray] = {}
-        try:
-            with open(self._path, "rb") as file, np.load(file, allow_pickle=False) as noted:
-                if str(noted["origin"]) == self._origin:
-                    self.columns = {name: noted[name] for name in noted.files if name != "origin"}
-        except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile):
-            self.columns = {}
+        self.columns = read_noted(self._path, self._origin)
 
     @property
     def n_done(self) -> int:
@@ -63,13 +57,8 @@ class GeneRecord:
             name: np.concatenate([self.columns[name], column]) if self.columns else column
             for name, column in columns.items()
         }
-        temporary = self._path.with_suffix(".new")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                arrays: dict[str, Any] = {"origin": np.array(self._origin), **self.columns}
-                np.savez(file, **arrays)
-            os.replace(temporary, self._path)
+            write_noted(self._path, self._origin, self.columns)
         except OSError as error:
             raise OSError(
                 f"Could not note the fits of genes in the folder `{self._path.parent}`: {error}. Make room there, or "

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from jaxvelo.annotated.arguments import check_integer, is_number, listed
 from jaxvelo.annotated.entries import require_anndata, require_key
+from jaxvelo.annotated.fate_keys import FateKeys
 from jaxvelo.annotated.names import places_of, text_of
 from jaxvelo.annotated.plain_values import plain, without_none
 from jaxvelo.annotated.storable_columns import with_named_columns, with_storable_columns
@@ -446,6 +447,11 @@ class Trends:
             else {name: np.empty((0, found.sum())) for name in TESTS},
             parameters,
         )
+
+
+def fate_keys_of(trends: Trends) -> FateKeys:
+    """Where the fates stand that the lineages are of."""
+    return FateKeys(bool(trends.parameters.get("backward", False)))
 
 
 def check_level(level: Any) -> None:

@@ -14,7 +14,7 @@ from jaxvelo.cli import _workflow as workflow
 from jaxvelo.cli._errors import step
 from jaxvelo.cli._plan import Graph, Options, Plan
 from jaxvelo.cli._plan_along_time import CYTOTRACE, DAYS
-from jaxvelo.cli._stale import forget_components, forget_kernel
+from jaxvelo.cli._stale import forget_kernel
 from jaxvelo.configuration import logger
 from jaxvelo.dynamics import first_moments, neighborhood_weights
 from jaxvelo.kernels import CytoTRACEKernel, KernelExpression, PseudotimeKernel, RealTimeKernel
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 MEANS = "means_of_neighbors"
 
 
-def prepare_expression(adata: AnnData, plan: Plan, options: Options) -> None:
-    """Normalise what is not normalised yet, and compute neighbours where they are missing."""
-    if "all" in options.recompute:
-        forget_components(adata)
+def normalize_expression(adata: AnnData, plan: Plan, options: Options) -> None:
+    """Normalise and logarithmise X, unless it looks as if it were, and find highly variable genes."""
     if options.spliced is not None:
         adata.X = adata.layers["spliced"].copy()
         adata.uns.pop("log1p", None)
@@ -36,16 +34,6 @@ def prepare_expression(adata: AnnData, plan: Plan, options: Options) -> None:
         pp.filter_and_normalize(
             adata, n_top_genes=plan.n_top_genes, subset_highly_variable=False, enforce=options.enforce
         )
-    if plan.neighbors:
-        with step("Computing neighbours", "Name another representation of the cells as --use-rep."):
-            workflow.add_neighbors(
-                adata,
-                plan.graph,
-                options.seed,
-                n_neighbors=options.n_neighbors,
-                n_pcs=options.n_pcs,
-                use_rep=options.use_rep,
-            )
 
 
 def compute_kernel_along_time(adata: AnnData, plan: Plan, options: Options) -> tuple[KernelExpression, str]:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 MIN_CELLS, MIN_GENES = 10, 2
 N_TOP_GENES = 2000
 VELOCITY = "velocity"
-# What a fit of the dynamical model must have left for velocities to be computed from it.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,39 +99,39 @@ class Graph:
         return self.key == NEIGHBORS
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is to be computed.
 
     Attributes
     ----------
-    counts
-        Whether to filter genes and normalise cells.
     n_top_genes
-        Number of highly variable genes to find then; None if those that the file marks are taken.
-    neighbors, moments, fit, velocities, latent_time, umap
+        Number of highly variable genes to find; None if those that the file marks are taken.
+    neighbors, umap, moments, fit, velocities, latent_time
         Whether to compute these.
-    mode
-        Model of the velocities, where these are computed.
     graph
         Neighbours, those of the file or those to be computed.
     basis
         Embedding to draw in.
+    counts
+        Whether to filter genes and normalise cells for velocities; along a time, cells are normalised in any case.
+    mode
+        Model of the velocities, where these are computed.
     time
         What kind of time cells go along; None where they follow velocities.
     """
 
-    counts: bool
     n_top_genes: int | None
     neighbors: bool
-    moments: bool
-    fit: bool
-    velocities: bool
-    latent_time: bool
     umap: bool
-    mode: str
     graph: Graph
     basis: str
+    counts: bool = False
+    moments: bool = False
+    fit: bool = False
+    velocities: bool = False
+    latent_time: bool = False
+    mode: str = ""
     time: str | None = None
 
 

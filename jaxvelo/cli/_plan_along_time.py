@@ -102,15 +102,9 @@ def make_plan_along_time(adata: AnnData, options: Options) -> Plan:
     basis, umap = choose_basis(adata, options)
     tell_embedding(basis, umap)
     return Plan(
-        counts=True,
         n_top_genes=n_highly_variable(adata, options),
         neighbors=neighbors,
-        moments=False,
-        fit=False,
-        velocities=False,
-        latent_time=False,
         umap=umap,
-        mode="",
         graph=graph,
         basis=basis,
         time=time,

@@ -12,7 +12,7 @@ from jaxvelo.annotated.entries import layer_names
 from jaxvelo.annotated.transition_keys import default_key
 from jaxvelo.cli import _pictures as pictures
 from jaxvelo.cli import _workflow as workflow
-from jaxvelo.cli._along_time import compute_kernel_along_time, expression_of_variable_genes, prepare_expression
+from jaxvelo.cli._along_time import compute_kernel_along_time, expression_of_variable_genes, normalize_expression
 from jaxvelo.cli._clustering import choose_clusters, starting_cells
 from jaxvelo.cli._errors import reason, step
 from jaxvelo.cli._fates import find_fates, report_drivers, report_fates
@@ -59,11 +59,7 @@ def run(options: Options, written: list[Path]) -> None:
         workflow.heading("From counts to velocities")
     elif plan.neighbors or plan.moments:
         workflow.heading("What the file lacks")
-    mode = None
-    if plan.time is None:
-        mode = compute_velocities(adata, plan, options)
-    else:
-        prepare_expression(adata, plan, options)
+    mode = prepare(adata, plan, options)
 
     workflow.heading("Transition matrix")
     # What another kernel led to must not stand beside what this one does, nor beside its matrix.
@@ -121,13 +117,15 @@ def run(options: Options, written: list[Path]) -> None:
         raise failure
 
 
-def compute_velocities(adata: AnnData, plan: Plan, options: Options) -> str | None:
-    """Compute what the file lacks, up to the velocities; return the model of these if they are computed."""
+def prepare(adata: AnnData, plan: Plan, options: Options) -> str | None:
+    """Compute what the file lacks, up to neighbours or velocities; return the model of these if they are computed."""
     if "all" in options.recompute:
         forget_components(adata)
-    elif not plan.neighbors:
+    elif not plan.neighbors and plan.time is None:
         name_graph(adata, plan.graph)
-    if plan.counts:
+    if plan.time is not None:
+        normalize_expression(adata, plan, options)
+    elif plan.counts:
         with step("Filtering genes and normalising cells"):
             workflow.filter_and_normalize(adata, plan.n_top_genes, options.min_shared_counts, options.enforce)
     if plan.neighbors:

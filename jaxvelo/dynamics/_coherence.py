@@ -38,6 +38,13 @@ def velocity_coherence(
     References
     ----------
     Bergen et al. (2020), Methods, confidence of velocities.
+
+    Examples
+    --------
+    >>> pair = jv.graph.NeighborGraph.from_csr(sp.csr_matrix([[0.0, 1.0], [1.0, 0.0]]))
+    >>> length, coherence = jv.dynamics.velocity_coherence(pair, jnp.array([[4.0, 0.0, 2.0], [0.0, 4.0, 2.0]]))
+    >>> length.shape, np.asarray(coherence, float).round(3).tolist()  # they go opposite ways
+    ((2,), [-1.0, -1.0])
     """
     return _velocity_coherence(graph.bare, velocity)
 
@@ -65,6 +72,12 @@ def transition_coherence(
     References
     ----------
     Bergen et al. (2020); scVelo's ``velocity_confidence_transition``.
+
+    Examples
+    --------
+    >>> coherence = jv.dynamics.transition_coherence(T, x, v)
+    >>> coherence.shape, bool(jnp.mean(coherence) > 0.3)  # expected steps go along the velocities
+    ((150,), True)
     """
     return _transition_coherence(transitions.bare, expression, velocity)
 

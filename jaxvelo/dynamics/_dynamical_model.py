@@ -106,6 +106,13 @@ class DynamicalFit(eqx.Module):
         :func:`second_peak_p_values`.
     status
         ``"converged"``, ``"at a bound"``, ``"not converged"``, ``"too few cells"`` or ``"failed"``, of shape (genes,).
+
+    Examples
+    --------
+    >>> weights = jv.dynamics.neighborhood_weights(adata.obsp["connectivities"])
+    >>> fit = jv.dynamics.fit_dynamics(np.asarray(unspliced[:, :2]), np.asarray(spliced[:, :2]), weights, iterations=5)
+    >>> fit.kinetics.gamma.shape, fit.time.shape, fit.covariance.shape
+    ((2,), (150, 2), (2, 4, 4))
     """
 
     kinetics: SplicingKinetics
@@ -123,7 +130,31 @@ class DynamicalFit(eqx.Module):
 
 
 def genes_per_batch(n_cells: int, memory: float, itemsize: int = 4) -> int:
-    """Number of genes whose arrays fit into the memory, in bytes; at least 1, at most 256."""
+    r"""Number of genes whose arrays fit into the memory.
+
+    .. math:: \left\lfloor \frac{\text{memory}}{24 \cdot n_\text{cells} \cdot \text{itemsize}} \right\rfloor,
+
+    at least 1 and at most 256: a batch has at most 24 arrays of its size.
+
+    Parameters
+    ----------
+    n_cells
+        Number of cells.
+    memory
+        Memory in bytes.
+    itemsize
+        Bytes of one number.
+
+    Returns
+    -------
+    int
+        Number of genes.
+
+    Examples
+    --------
+    >>> jv.dynamics.genes_per_batch(n_cells=100_000, memory=2**30)
+    111
+    """
     return int(np.clip(memory // (n_cells * itemsize * ARRAYS_PER_BATCH), 1, MOST_GENES))
 
 
@@ -138,6 +169,14 @@ def fit_dynamics(
     report: Callable[[int], object] | None = None,
 ) -> DynamicalFit:
     r"""Fit the dynamical model to all genes.
+
+    Unspliced and spliced counts of a gene that is switched on at time 0 and off at time :math:`T` follow
+
+    .. math:: \dot u = \alpha(t) - \beta u, \qquad \dot s = \beta u - \gamma s, \qquad
+              \alpha(t) = \alpha \, [t < T],
+
+    see :func:`splicing_solution`. Rates, :math:`T`, the scaling of the unspliced counts and the times of the cells are
+    those that bring the curve nearest to the cells, with a prior on :math:`\gamma / \beta` and :math:`\beta T`.
 
     Parameters
     ----------
@@ -163,6 +202,13 @@ def fit_dynamics(
     References
     ----------
     Bergen et al. (2020) for the model; the fit is another one.
+
+    Examples
+    --------
+    >>> weights = jv.dynamics.neighborhood_weights(adata.obsp["connectivities"])
+    >>> fit = jv.dynamics.fit_dynamics(np.asarray(unspliced[:, :2]), np.asarray(spliced[:, :2]), weights)
+    >>> fit.status.tolist(), fit.probability_on.shape
+    (['converged', 'converged'], (150, 2))
     """
     dtype = np.result_type(unspliced.dtype, np.float32)
     n_cells, n_genes = unspliced.shape
@@ -245,9 +291,36 @@ def _empty_fit(n_cells: int, n_genes: int, dtype: np.dtype) -> DynamicalFit:
 def standard_deviations(
     u: Float[np.ndarray, "cells genes"], s: Float[np.ndarray, "cells genes"]
 ) -> tuple[Float[np.ndarray, "2 genes"], Bool[np.ndarray, " genes"]]:
-    """Standard deviations, as scVelo's: of the cells with both kinds of counts below their top percent.
+    r"""Standard deviations of the typical cells of each gene, and which genes they will do for.
 
-    Also where they will do for a fit: what varies less than rounding does not.
+    .. math:: \sigma^2 = \frac{1}{|C|} \sum_{i \in C} (x_i - \bar x)^2
+
+    over the cells :math:`C` that have both kinds of counts, neither among its top percent.
+
+    Parameters
+    ----------
+    u, s
+        First moments of unspliced and spliced counts, of shape (cells, genes).
+
+    Returns
+    -------
+    deviation : numpy.ndarray
+        Of unspliced and spliced counts, of shape (2, genes), in their units; NaN for genes with fewer than 10 cells
+        that have both.
+    usable : numpy.ndarray
+        Whether a gene can be fitted, of shape (genes,): both deviations are more than 1e-5 of the largest counts. What
+        varies less does so by rounding.
+
+    References
+    ----------
+    The choice of cells is that of scVelo's ``recover_dynamics``; Bergen et al. (2020).
+
+    Examples
+    --------
+    >>> u, s = np.linspace(1, 2, 21)[:, None], np.full((21, 1), 3.0)
+    >>> deviation, usable = jv.dynamics.standard_deviations(u, s)
+    >>> deviation.round(2).tolist(), usable.tolist()  # the spliced counts do not vary
+    ([[0.29], [0.0]], [False])
     """
     deviation = np.full((2, u.shape[1]), np.nan, dtype=u.dtype)
     for gene, (x, y) in enumerate(zip(u.T, s.T, strict=True)):

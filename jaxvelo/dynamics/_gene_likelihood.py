@@ -38,6 +38,13 @@ def gene_likelihood(
     References
     ----------
     Bergen et al. (2020), eq. 8; scVelo's ``fit_likelihood`` and ``fit_variance``.
+
+    Examples
+    --------
+    >>> distances = np.array([[-0.5], [0.5], [-0.5], [0.5]])
+    >>> variance, likelihood = jv.dynamics.gene_likelihood(distances, np.ones((4, 1)), np.ones((4, 1)))
+    >>> variance.tolist(), likelihood.round(2).tolist()
+    ([0.25], [0.48])
     """
     # One text for the fit, which runs on the host, and for gradients.
     xp = signed_distance.__array_namespace__()

@@ -37,7 +37,9 @@ from jaxvelo.dynamics._splicing import SplicingKinetics
 from jaxvelo.graph._threads import n_workers, worker_threads
 
 GRADUAL = "gradual"
+"""Name of the model in which transcription changes in an unknown way."""
 MODELS = ("curve", "induction", "repression", GRADUAL)
+"""Names of the models of a gene, in the order of their evidence."""
 # Share of the cells, the highest of a gene, that show its steady states.
 EXTREME = 0.1
 # Standard deviations of the prior, of the size of a velocity and of the slope of the line, relative to their means.
@@ -73,6 +75,13 @@ class GeneModels(NamedTuple):
     gradual_slope
         Of the line of the cells, unspliced by spliced counts, that do not change by the model of gradual transcription
         alone, of shape (genes,). NaN where the cells do not say.
+
+    Examples
+    --------
+    >>> products = np.broadcast_to(np.eye(6) + 0.5, (3, 6, 6))
+    >>> models = jv.dynamics.gene_models(products, np.ones(3), n_independent=50)
+    >>> models.evidence.shape, models.factors.shape, models.evidence.sum(axis=1).round(6).tolist()
+    ((3, 5), (3, 6), [1.0, 1.0, 1.0])
     """
 
     evidence: Float[Any, "genes 5"]
@@ -106,6 +115,14 @@ def gene_models(products: Float[Any, "genes 6 6"], slope: Float[Any, " genes"], 
     GeneModels
         Differentiable for JAX arrays; NumPy arrays are computed with NumPy. Where nothing moves along the shared
         directions, the velocity is that of the curve, the evidence NaN, and nothing is explained.
+
+    Examples
+    --------
+    >>> shared, induction = np.eye(6)[[0, 2]]  # one gene, whose induction alone goes where its neighbours go
+    >>> products = (np.eye(6) + 0.9 * (np.outer(shared, induction) + np.outer(induction, shared)))[None]
+    >>> models = jv.dynamics.gene_models(products, np.ones(1), n_independent=50)
+    >>> jv.dynamics.MODELS[models.evidence[0, :4].argmax()], round(float(models.explained[0]), 1)
+    ('induction', 0.8)
     """
     xp = products.__array_namespace__()
     unit = xp.eye(6, dtype=products.dtype)
@@ -235,7 +252,29 @@ def _positive(xp: Any, squared: Float[Any, "*shape"]) -> Float[Any, "*shape"]:
 def steady_slopes(
     unspliced: Float[np.ndarray, "cells genes"], spliced: Float[np.ndarray, "cells genes"]
 ) -> Float[np.ndarray, " genes"]:
-    """Slopes of the lines through the origin and the cells that are highest in both kinds of counts."""
+    r"""Slopes of the lines through the origin and the cells that are highest in both kinds of counts.
+
+    .. math:: k = \frac{\sum_{i \in E} u_i s_i}{\sum_{i \in E} s_i^2}
+
+    over the tenth :math:`E` of the cells with the largest :math:`u / \max u + s / \max s`: in the steady state,
+    :math:`k = \gamma / \beta` times the scaling of the unspliced counts (La Manno et al. 2018).
+
+    Parameters
+    ----------
+    unspliced, spliced
+        First moments, of shape (cells, genes).
+
+    Returns
+    -------
+    numpy.ndarray
+        Unspliced per spliced counts, of shape (genes,); 0 for genes without unspliced or without spliced counts.
+
+    Examples
+    --------
+    >>> u, s = np.array([[0.0], [0.9], [1.0]]), np.array([[0.0], [1.0], [2.0]])
+    >>> jv.dynamics.steady_slopes(u, s).tolist()
+    [0.5]
+    """
     slopes = np.empty(spliced.shape[1], dtype=spliced.dtype)
     for genes in gene_blocks(*spliced.shape):
         u, s = (cells_together(x[:, genes]) for x in (unspliced, spliced))
@@ -253,7 +292,15 @@ def fit_gene_models(
     spliced: Float[np.ndarray, "cells genes"],
     weights: sp.csr_matrix,
 ) -> tuple[GeneModels, Float[np.ndarray, "cells genes"]]:
-    """Weigh the models of genes that have a curve, and compute their velocities.
+    r"""Weigh the models of genes that have a curve, and compute their velocities.
+
+    The change :math:`d_g` of a gene along the :func:`shared_directions` is what its velocity by a model :math:`m` is
+    to explain, :math:`d_g = c\, v_{gm} + \text{noise}`; with the evidence :math:`p(m | d_g)` of the models of
+    :data:`MODELS`, see :func:`gene_models`, the velocity is
+
+    .. math:: v_g = \sum_m p(m | d_g) \, \mathbb{E}[c \mid m, d_g] \, v_{gm},
+
+    and goes towards :math:`d_g` as far as the models leave more of it unexplained than its own errors would.
 
     Parameters
     ----------
@@ -274,6 +321,17 @@ def fit_gene_models(
         per unit of time, one for all genes, which is that of the curves in the median of the genes. With fewer than
         five independent cells, there is no evidence, and the velocities are those of the curves. So they are for each
         gene whose evidence is NaN.
+
+    Examples
+    --------
+    >>> kinetics = jv.dynamics.SplicingKinetics(*np.array([[2.0], [1.0], [0.5], [3.0], [1.0]]))
+    >>> t = np.linspace(0, 6, 60)[:, None]
+    >>> times = np.minimum(t, 3.0), np.maximum(t - 3.0, 0.0), (t < 3.0).astype(float)
+    >>> u, s = (np.asarray(moments, float) for moments in kinetics.state(t))
+    >>> weights = jv.dynamics.neighborhood_weights(sp.diags([1.0, 1.0], [-1, 1], (60, 60)))
+    >>> models, velocity = jv.dynamics.fit_gene_models(kinetics, times, u, s, weights)
+    >>> models.evidence.shape, velocity.shape, bool(velocity[20, 0] > 0 > velocity[45, 0])
+    ((1, 5), (60, 1), True)
     """
     every = slice(0, spliced.shape[1])
     arrays = (*times, unspliced, spliced)
@@ -288,7 +346,9 @@ def fit_gene_models_in_parts(
     weights: sp.csr_matrix,
     at_once: int,
 ) -> tuple[GeneModels, Callable[[slice], Float[np.ndarray, "cells part"]]]:
-    """:func:`fit_gene_models` of genes of which some at a time are in memory.
+    r""":func:`fit_gene_models` of genes of which some at a time are in memory.
+
+    Of all that enters, :math:`6 \times 6` products for each gene and the directions are held.
 
     Parameters
     ----------
@@ -297,7 +357,8 @@ def fit_gene_models_in_parts(
     parts
         Genes that are read at a time, one part after another.
     read
-        Gives of a part the three times, unspliced and spliced moments. It is called twice for each, and for velocities.
+        Gives of a part the three times, unspliced and spliced moments, of shape (cells, part). It is called twice for
+        each, and for velocities.
     weights
         Result of :func:`neighborhood_weights`.
     at_once
@@ -309,6 +370,19 @@ def fit_gene_models_in_parts(
         :class:`GeneModels` of all genes, and a function that gives the velocities of a part. How genes are parted
         changes the shared directions alone, by the last bit of double precision, before they are rounded to the type
         of the moments.
+
+    Examples
+    --------
+    >>> kinetics = jv.dynamics.SplicingKinetics(*np.array([[2.0], [1.0], [0.5], [3.0], [1.0]]))
+    >>> t = np.linspace(0, 6, 60)[:, None]
+    >>> u, s = (np.asarray(moments, float) for moments in kinetics.state(t))
+    >>> cells = np.minimum(t, 3.0), np.maximum(t - 3.0, 0.0), (t < 3.0).astype(float), u, s
+    >>> weights = jv.dynamics.neighborhood_weights(sp.diags([1.0, 1.0], [-1, 1], (60, 60)))
+    >>> models, velocity_of = jv.dynamics.fit_gene_models_in_parts(
+    ...     kinetics, [slice(0, 1)], lambda part: [of_cells[:, part] for of_cells in cells], weights, at_once=1
+    ... )
+    >>> models.evidence.shape, velocity_of(slice(0, 1)).shape
+    ((1, 5), (60, 1))
     """
     n_genes, n_cells = len(kinetics.alpha), weights.shape[0]
     n_independent = n_cells / (NEIGHBORHOODS * max(weights.nnz / n_cells, 1.0))

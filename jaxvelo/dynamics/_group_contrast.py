@@ -19,15 +19,31 @@ class GroupContrast(NamedTuple):
         Difference of the means in units of its standard error, of shape (groups, genes).
     degrees
         Degrees of freedom, of shape (groups, genes); 0 where there is nothing to compare.
+
+    Examples
+    --------
+    >>> contrast = jv.dynamics.group_contrast(np.array([[0.0], [1.0], [4.0], [5.0]]), np.array([0, 0, 1, 1]), 2)
+    >>> contrast.score.round(2).tolist(), contrast.degrees.tolist()
+    ([[-5.66], [5.66]], [[2.0], [2.0]])
+    >>> contrast.p_values(two_sided=True).round(3).tolist()
+    [[0.03], [0.03]]
     """
 
     score: Float[np.ndarray, "groups genes"]
     degrees: Float[np.ndarray, "groups genes"]
 
     def p_values(self, two_sided: bool) -> Float[np.ndarray, "groups genes"]:
-        """Probabilities of a score at least that large or, ``two_sided``, that far from zero, without a difference.
+        """Probabilities of a score at least that large, or that far from zero, without a difference.
 
-        1 where there is nothing to compare.
+        Parameters
+        ----------
+        two_sided
+            Whether it is the distance from zero that counts.
+
+        Returns
+        -------
+        numpy.ndarray
+            By Student's t, of shape (groups, genes); 1 where there is nothing to compare.
         """
         lower = stdtr(np.maximum(self.degrees, 1), -abs(self.score) if two_sided else -self.score)
         return np.where(self.degrees > 0, (2 if two_sided else 1) * lower, 1.0)
@@ -64,6 +80,13 @@ def group_contrast(
     References
     ----------
     Welch (1947); with the overestimated variance as scanpy's ``"t-test_overestim_var"`` and scVelo.
+
+    Examples
+    --------
+    >>> values = np.array([[0.0, 1.0], [1.0, 1.0], [4.0, 1.0], [5.0, 1.0]])
+    >>> contrast = jv.dynamics.group_contrast(values, np.array([0, 0, 1, 1]), 2)
+    >>> contrast.score.round(2).tolist()
+    [[-5.66, 0.0], [5.66, 0.0]]
     """
     members = group_members(codes, n_groups)
     parts = [_contrast(values[:, genes], members) for genes in gene_blocks(*values.shape)]

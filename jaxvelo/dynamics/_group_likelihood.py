@@ -27,8 +27,8 @@ def group_likelihoods(
 ) -> tuple[Float[np.ndarray, "groups genes"], Float[np.ndarray, "groups genes"]]:
     r"""Likelihood of each gene in each group, and the p-value of its being no higher there than elsewhere.
 
-    Cells are on the branch that their neighbourhood is nearest to (of the four states of :func:`state_residuals`;
-    empty cells count as on, those in the steady state as off). With the squared distances :math:`d^2_i` to the curve,
+    Cells are on the branch that their neighbourhood is nearest to (of four states: off, on, no counts at all, which
+    counts as on, and the steady state, which counts as off). With the squared distances :math:`d^2_i` to the curve,
     over the cells with more than a fifth of the largest unspliced and of the largest spliced counts,
 
     .. math:: \sigma^2 = \operatorname{var}_i(\pm d_i), \qquad
@@ -52,7 +52,7 @@ def group_likelihoods(
     weights
         Result of :func:`neighborhood_weights`.
     codes, n_groups
-        Number of each cell's group, -1 for cells of none, and the number of groups.
+        Number of each cell's group, of shape (cells,), -1 for cells of none, and the number of groups.
 
     Returns
     -------
@@ -62,6 +62,18 @@ def group_likelihoods(
     References
     ----------
     Bergen et al. (2020); the likelihoods are those of scVelo's ``rank_dynamical_genes``.
+
+    Examples
+    --------
+    >>> kinetics = jv.dynamics.SplicingKinetics(*np.array([[2.0], [1.0], [0.5], [3.0], [1.0]]))
+    >>> t = np.linspace(0, 6, 60)[:, None]
+    >>> u, s = (np.asarray(moments, float) + 0.1 * np.cos(9 * t) for moments in kinetics.state(t))
+    >>> on, off, groups = np.minimum(t, 3.0), np.maximum(t - 3.0, 0.0), np.repeat([0, 1], 30)
+    >>> likelihoods, p_values = jv.dynamics.group_likelihoods(
+    ...     kinetics, on, off, u, s, np.ones((2, 1)), sp.identity(60, format="csr"), groups, 2
+    ... )
+    >>> likelihoods.shape, p_values.shape, bool((likelihoods > 0).all())
+    ((2, 1), (2, 1), True)
     """
     members = group_members(codes, n_groups)
     sums, counts, variances, p_values = [], [], [], []

@@ -16,6 +16,7 @@ from jaxvelo.dynamics._typical_cells import typical_cells
 # Groups of fewer cells are not tested, nor do fewer cells decide which group is the farthest from the curve.
 LEAST_CELLS = 10
 SIGNIFICANT = 0.01
+"""P-value below which a line is better than the curve."""
 # In units of the standard deviation.
 ROUNDING = 1e-6
 
@@ -57,7 +58,7 @@ def kinetic_p_values(
     weights
         Result of :func:`neighborhood_weights`.
     codes, n_groups
-        Number of each cell's group, -1 for cells of none, and the number of groups.
+        Number of each cell's group, of shape (cells,), -1 for cells of none, and the number of groups.
 
     Returns
     -------
@@ -68,6 +69,15 @@ def kinetic_p_values(
     References
     ----------
     Bergen et al. (2020), Methods: testing for differential kinetics; step by step as scVelo.
+
+    Examples
+    --------
+    >>> kinetics = jv.dynamics.SplicingKinetics(*np.array([[2.0], [1.0], [0.5], [3.0], [1.0]]))
+    >>> u, s = (np.array(moments, float) for moments in kinetics.state(np.linspace(0, 6, 60)[:, None]))
+    >>> s[30:, 0], groups = np.linspace(2, 2.5, 30), np.repeat([0, 1], 30)
+    >>> u[30:] = 4 * s[30:]  # the second group has a line of its own
+    >>> jv.dynamics.kinetic_p_values(kinetics, u, s, sp.identity(60, format="csr"), groups, 2).round(2).tolist()
+    [[nan, 0.03]]
     """
     members = group_members(codes, n_groups)
     p_values = []

@@ -45,6 +45,11 @@ def rooted_times(times: Float[Array, "cells genes"], root: Int[Array, ""] | int)
     References
     ----------
     Bergen et al. (2020), Methods, gene-shared latent time.
+
+    Examples
+    --------
+    >>> jv.dynamics.rooted_times(jnp.array([[0.0], [1.0], [3.0]]), root=1).tolist()
+    [[2.0], [0.0], [2.0]]
     """
     at_root = times[root][None, :]
     since = times - at_root
@@ -81,6 +86,12 @@ def shared_time(
     References
     ----------
     Bergen et al. (2020), Methods, gene-shared latent time.
+
+    Examples
+    --------
+    >>> clocks = jnp.array([[0.0, 0.0, 1.0], [1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [4.0, 8.0, 4.0]])
+    >>> jv.dynamics.shared_time(clocks).tolist()
+    [0.0, 0.25, 0.5, 1.0]
     """
     times = times + largest(-times.ravel())
     n_cells, n_genes = times.shape
@@ -118,9 +129,9 @@ def latent_time(
     times
         Time of each cell for each gene, of shape (cells, genes), finite.
     roots
-        Indices of the root cells, one or more.
+        Indices of the root cells, of shape (roots,), one or more.
     ends
-        Indices of the end points, one or more; None for none.
+        Indices of the end points, of shape (ends,), one or more; None for none.
 
     Returns
     -------
@@ -130,6 +141,12 @@ def latent_time(
     References
     ----------
     Bergen et al. (2020), Methods, gene-shared latent time.
+
+    Examples
+    --------
+    >>> clocks = jnp.array([[0.0, 1.0, 0.0], [1.0, 2.0, 2.0], [2.0, 3.0, 4.0], [4.0, 5.0, 8.0]])
+    >>> jv.dynamics.latent_time(clocks, jnp.array([0])).tolist()
+    [0.0, 0.25, 0.5, 1.0]
     """
 
     def step(times: Array, cell: Array) -> tuple[Array, Array]:
@@ -173,6 +190,14 @@ def local_confidence(
     References
     ----------
     Bergen et al. (2020), Methods, gene-shared latent time.
+
+    Examples
+    --------
+    >>> latent = jnp.array([0.0, 0.5, 1.0])
+    >>> jv.dynamics.local_confidence(latent, latent / 2).tolist()  # the neighbourhoods agree, on another scale
+    [1.0, 1.0, 1.0]
+    >>> bool(jv.dynamics.local_confidence(latent, jnp.array([0.0, 1.0, 1.0]))[1] < 0.6)
+    True
     """
     fit = _ratio(latent @ neighborhood_mean, neighborhood_mean @ neighborhood_mean)
     return jnp.square(1 - jnp.abs(_over_maximum(latent) - _ratio(fit * neighborhood_mean, largest(latent))))

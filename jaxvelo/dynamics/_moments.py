@@ -41,6 +41,11 @@ def neighborhood_weights(connectivities: sp.spmatrix | sp.sparray) -> sp.csr_mat
     References
     ----------
     La Manno et al. (2018), kNN pooling, in the form in which scVelo (Bergen et al., 2020) computes its moments.
+
+    Examples
+    --------
+    >>> jv.dynamics.neighborhood_weights(sp.csr_matrix([[0, 7, 0], [7, 0, 0], [0, 0, 0]])).toarray().tolist()
+    [[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
     """
     n_cells = connectivities.shape[0]
     # A sum of booleans is their union, so a stored diagonal is not counted twice.
@@ -67,6 +72,12 @@ def first_moments(weights: sp.csr_matrix, counts: Matrix, order: Int[np.ndarray,
     -------
     numpy.ndarray
         Dense array of shape (cells, genes), float32, in the units of the counts.
+
+    Examples
+    --------
+    >>> weights = jv.dynamics.neighborhood_weights(sp.csr_matrix([[0, 1, 0], [1, 0, 1], [0, 1, 0]]))
+    >>> jv.dynamics.first_moments(weights, np.array([[0.0], [3.0], [6.0]])).round(3).tolist()
+    [[1.5], [3.0], [4.5]]
     """
     # The result is dense in any case, and sparse times dense is several times faster than sparse times sparse.
     n_rows, (n_cells, n_genes) = weights.shape[0], counts.shape  # type: ignore[attr-defined] # of SciPy's bases
@@ -113,6 +124,13 @@ def second_moments(
     References
     ----------
     Bergen et al. (2020), the second-order moments of the stochastic model.
+
+    Examples
+    --------
+    >>> weights = jv.dynamics.neighborhood_weights(sp.csr_matrix([[0, 1], [1, 0]]))
+    >>> ss, us = jv.dynamics.second_moments(weights, np.array([[1.0], [3.0]]), np.array([[2.0], [0.0]]))
+    >>> ss.tolist(), us.tolist()
+    ([[5.0], [5.0]], [[1.0], [1.0]])
     """
     spliced, unspliced = _dense(spliced), _dense(unspliced)
     if order is None and weights.shape[0] > ROWS:

@@ -53,6 +53,15 @@ def nearest_times(
     References
     ----------
     Bergen et al. (2020), Methods: assignment of times; here by orthogonal distance.
+
+    Examples
+    --------
+    >>> alpha, beta, gamma, switching_time, scaling = jnp.array([[2.0], [1.0], [0.5], [3.0], [1.0]])
+    >>> kinetics = jv.dynamics.SplicingKinetics(alpha, beta, gamma, switching_time, scaling)
+    >>> u, s = kinetics.state(jnp.array([[1.0], [4.0]]))
+    >>> on, off = jv.dynamics.nearest_times(kinetics, u, s, jnp.ones((2, 1)))
+    >>> round(float(on[0, 0]), 2), round(float(off[1, 0]), 2)  # since switched on, since switched off
+    (1.0, 1.0)
     """
     alpha, beta, gamma, switch, scaling = (
         jnp.log(rate)

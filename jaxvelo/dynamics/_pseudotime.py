@@ -85,12 +85,19 @@ def diffusion_pseudotime(
     Notes
     -----
     The eigenvectors are computed on the host. For double precision on an accelerator, enable it for the whole process
-    and not as a context, see :func:`~jaxvelo.graph._host.call_on_host`.
+    and not as a context.
 
     References
     ----------
     Haghverdi et al. (2016), eq. 15 of the supplement, in the form of Wolf et al. (2019); on the velocity graph, Bergen
     et al. (2020). The derivative of a function of a matrix: Daleckii & Krein (1965).
+
+    Examples
+    --------
+    >>> root = int(jnp.argmin(time))  # the earliest cell
+    >>> pseudotime = jv.dynamics.diffusion_pseudotime(graph, graph.edges["connectivities"].values, root)
+    >>> pseudotime.shape, float(pseudotime[root]), bool(jnp.corrcoef(pseudotime, time)[0, 1] > 0.5)
+    ((150,), 0.0, True)
     """
     return _diffusion_pseudotime(graph.bare, weights, root, end, n_components)
 

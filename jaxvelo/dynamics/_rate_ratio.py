@@ -40,14 +40,21 @@ NORMAL = 1.4826
 
 
 class RateRatio(NamedTuple):
-    r"""Posterior of :math:`\log \gamma / \beta`.
+    r"""Posterior of :math:`\log \gamma / \beta`, see :func:`rate_ratio`.
 
     Attributes
     ----------
     mean, deviation
-        Of shape (genes,).
+        Mean and standard deviation of the natural logarithm, of shape (genes,).
     follows_curve
         Probability that the curve is that of the cells, of shape (genes,).
+
+    Examples
+    --------
+    >>> same = np.zeros(3)
+    >>> ratio = jv.dynamics.rate_ratio(same, same, same, same)
+    >>> ratio.mean.shape, bool((ratio.deviation > 0).all()), bool((ratio.follows_curve <= 1).all())
+    ((3,), True, True)
     """
 
     mean: Float[Any, " genes"]
@@ -61,7 +68,17 @@ def rate_ratio(
     variance: Float[Any, " genes"],
     log_slope: Float[Any, " genes"],
 ) -> RateRatio:
-    """Posterior of the ratio of degradation to splicing, from those of the curves.
+    r"""Posterior of the ratio of degradation to splicing, from those of the curves.
+
+    The slope of the steady states is well known, :math:`\log k = \log \gamma / \beta + \log c`; its part :math:`c`, the
+    scaling, only where the curve is that of the cells (:math:`r`). With the scaling :math:`\hat c` of the curve and the
+    variance :math:`\varsigma^2` of its logarithm,
+
+    .. math:: \log c \sim \mathcal N(-0.35, 0.5^2), \qquad
+              \log \hat c \mid c, r \sim \mathcal N(\log c, \varsigma^2 + 0.2^2), \qquad
+              \log \hat c \mid c, \neg r \sim \mathcal N(\log c, 2^2), \qquad P(r) = \tfrac12 .
+
+    The ratio has a prior around :math:`\log 0.3`, as wide as what is found of all genes, but not narrower than 1.
 
     Parameters
     ----------
@@ -77,6 +94,13 @@ def rate_ratio(
     -------
     RateRatio
         By the moments of a mixture of two normal distributions. Differentiable for JAX arrays.
+
+    Examples
+    --------
+    >>> log_ratio, log_scaling, variance = np.log([0.3, 0.3, 0.3]), np.array([-0.3, -0.3, 5.0]), np.full(3, 0.01)
+    >>> ratio = jv.dynamics.rate_ratio(log_ratio, log_scaling, variance, log_ratio + log_scaling)
+    >>> (ratio.follows_curve > 0.5).tolist()  # the third scaling is beyond belief
+    [True, True, False]
     """
     xp = log_ratio.__array_namespace__()
     variance = xp.where(xp.isfinite(variance), variance, WRONG**2)

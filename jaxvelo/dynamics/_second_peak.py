@@ -47,6 +47,12 @@ def second_peak_p_values(
     References
     ----------
     The definition is scVelo's, of its ``fit_pval_steady``; Bergen et al. (2020), Methods, initialisation.
+
+    Examples
+    --------
+    >>> p_values = jv.dynamics.second_peak_p_values(np.asarray(unspliced), np.asarray(spliced))
+    >>> p_values.shape, bool(((p_values >= 0) & (p_values <= 1)).all())
+    ((40,), True)
     """
     return np.array([_p_value_of_gene(u, s, scaling) for u, s in zip(unspliced.T, spliced.T, strict=True)])
 

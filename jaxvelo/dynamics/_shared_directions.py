@@ -35,6 +35,14 @@ def shared_directions(
     -------
     scipy.sparse.csr_matrix
         Of shape (cells, cells); its rows sum to zero. A cell without velocity has zeros.
+
+    Examples
+    --------
+    >>> s = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
+    >>> weights = jv.dynamics.neighborhood_weights(sp.csr_matrix([[0, 1, 0], [1, 0, 1], [0, 1, 0]]))
+    >>> directions = jv.dynamics.shared_directions(np.ones((3, 2)), s, weights)
+    >>> (directions @ s).round(2).tolist()  # with the velocities, in both genes
+    [[0.5, 0.5], [0.67, 0.67], [0.5, 0.5]]
     """
     sums = DirectionSums(weights)
     sums.add(velocity, spliced)

@@ -31,9 +31,9 @@ def decay_difference(
     Parameters
     ----------
     tau
-        Time since the last switch, not negative.
+        Time since the last switch, of any shape, not negative.
     beta, gamma
-        Rates of splicing and degradation, positive. All three broadcast.
+        Rates of splicing and degradation, positive, per unit of time. All three broadcast.
     xp
         Module of the functions of arrays, ``jax.numpy`` or ``numpy``.
 
@@ -41,6 +41,12 @@ def decay_difference(
     -------
     array of ``xp``
         Values in the unit of time.
+
+    Examples
+    --------
+    >>> gamma = np.array([2.0, 1.0])
+    >>> jv.dynamics.decay_difference(np.ones(2), np.ones(2), gamma, xp=np).round(4).tolist()  # the second is exp(-1)
+    [0.2325, 0.3679]
     """
     # Selected together, so that at equal rates the derivative is that of one formula, not a mean over ties.
     splicing_slower = beta <= gamma
@@ -86,7 +92,7 @@ def splicing_solution(
     Parameters
     ----------
     tau
-        Time, not negative.
+        Time, of any shape, not negative.
     unspliced, spliced
         :math:`u_0` and :math:`s_0`, in molecules.
     alpha, beta, gamma
@@ -103,6 +109,13 @@ def splicing_solution(
     References
     ----------
     Bergen et al. (2020), equations (2) and (3).
+
+    Examples
+    --------
+    >>> times = np.array([0.0, 1.0, 100.0])
+    >>> u, s = jv.dynamics.splicing_solution(times, 0.0, 0.0, alpha=2.0, beta=1.0, gamma=0.5, xp=np)
+    >>> u.round(2).tolist(), s.round(2).tolist()  # towards alpha / beta and alpha / gamma
+    ([0.0, 1.26, 2.0], [0.0, 0.62, 4.0])
     """
     new_unspliced, new_spliced = -xp.expm1(-beta * tau) / beta, -xp.expm1(-gamma * tau) / gamma
     u = unspliced * xp.exp(-beta * tau) + alpha * new_unspliced
@@ -125,6 +138,14 @@ class SplicingKinetics(eqx.Module):
     scaling
         Observed unspliced counts for one unspliced molecule of the model, of shape (genes,): the model's molecules
         have the unit of observed spliced counts, and unspliced ones are captured with another efficiency.
+
+    Examples
+    --------
+    >>> alpha, beta, gamma, switching_time, scaling = jnp.array([[2.0], [1.0], [0.5], [3.0], [1.0]])
+    >>> kinetics = jv.dynamics.SplicingKinetics(alpha, beta, gamma, switching_time, scaling)
+    >>> u, s = kinetics.state(jnp.array([[0.0], [3.0], [9.0]]))  # at the start, at the switch, and later
+    >>> np.asarray(u[:, 0], float).round(2).tolist(), np.asarray(s[:, 0], float).round(2).tolist()
+    ([0.0, 1.9, 0.0], [0.0, 2.41, 0.3])
     """
 
     alpha: Float[Any, " genes"]
@@ -137,12 +158,17 @@ class SplicingKinetics(eqx.Module):
     def state(
         self, time: Float[Array, "cells genes"]
     ) -> tuple[Float[Array, "cells genes"], Float[Array, "cells genes"]]:
-        """Observed unspliced and spliced counts at the times of the cells, of shape (cells, genes).
+        """Observed unspliced and spliced counts at the times of the cells.
 
         Parameters
         ----------
         time
             Time since the gene was switched on, of shape (cells, genes), not negative.
+
+        Returns
+        -------
+        tuple of jax.Array
+            Unspliced and spliced counts, of shape (cells, genes).
         """
         unspliced, spliced = self._molecules(time)
         return unspliced * _row(self.scaling), spliced
@@ -188,6 +214,16 @@ class SplicingKinetics(eqx.Module):
 
         The first is RNA velocity, :math:`\beta u - \gamma s`, the second :math:`\alpha - \beta u` times the scaling,
         with a transcription rate of 0 from the switching time on.
+
+        Parameters
+        ----------
+        time
+            Time since the gene was switched on, of shape (cells, genes), not negative.
+
+        Returns
+        -------
+        tuple of jax.Array
+            Of spliced and of observed unspliced counts, of shape (cells, genes), per unit of time.
         """
         on = (time < _row(self.switching_time)).astype(time.dtype)
         switched = jnp.maximum(time - _row(self.switching_time), 0.0)
@@ -227,6 +263,11 @@ class SplicingKinetics(eqx.Module):
         ----------
         time_on, time_off
             As for :meth:`expected_velocities`; NumPy arrays are computed with NumPy, if the rates are such too.
+
+        Returns
+        -------
+        tuple of tuples of arrays
+            Of both branches, as of :meth:`velocities`.
         """
         alpha, beta, gamma, switch, scaling = map(
             _row, (self.alpha, self.beta, self.gamma, self.switching_time, self.scaling)
@@ -257,7 +298,11 @@ def velocities_in_blocks(
     time_off: Float[np.ndarray, "cells genes"],
     probability_on: Float[np.ndarray, "cells genes"],
 ) -> tuple[Float[np.ndarray, "cells genes"], Float[np.ndarray, "cells genes"]]:
-    """:meth:`SplicingKinetics.expected_velocities` of NumPy arrays, with NumPy: no shape compiles a program.
+    r""":meth:`SplicingKinetics.expected_velocities` of NumPy arrays, with NumPy: no shape compiles a program.
+
+    .. math:: v = p\, (\beta u_\text{on} - \gamma s_\text{on}) + (1 - p) (\beta u_\text{off} - \gamma s_\text{off})
+
+    with the probability :math:`p` that the gene is on, and likewise of unspliced counts.
 
     Parameters
     ----------
@@ -269,7 +314,15 @@ def velocities_in_blocks(
     Returns
     -------
     tuple of numpy.ndarray
-        Velocities of spliced and of unspliced counts, of shape (cells, genes).
+        Velocities of spliced and of observed unspliced counts, of shape (cells, genes), in counts per unit of time.
+
+    Examples
+    --------
+    >>> kinetics = jv.dynamics.SplicingKinetics(*np.array([[2.0], [1.0], [0.5], [3.0], [1.0]]))
+    >>> on, off = np.array([[0.0], [2.0]]), np.zeros((2, 1))
+    >>> of_spliced, of_unspliced = jv.dynamics.velocities_in_blocks(kinetics, on, off, np.ones((2, 1)))
+    >>> of_spliced.round(2).tolist(), of_unspliced.round(2).tolist()
+    ([[0.0], [0.93]], [[2.0], [0.27]])
     """
     results = np.empty_like(time_on), np.empty_like(time_on)
     for genes in gene_blocks(*time_on.shape):

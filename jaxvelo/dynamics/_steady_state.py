@@ -27,6 +27,7 @@ from jaxvelo.order_statistic import order_statistic
 BLOCK = 1 << 18
 
 Percentiles = tuple[float, float] | float | None
+"""Which cells of a gene are extreme: lower and upper percentile, the upper one alone, or ``None`` for all cells."""
 
 
 class SteadyState(eqx.Module):
@@ -44,6 +45,13 @@ class SteadyState(eqx.Module):
         unspliced counts do not vary.
     residual
         Velocity :math:`u - \gamma s - o`, of shape (cells, genes), in counts per unit of :math:`1/\beta`.
+
+    Examples
+    --------
+    >>> s, u = np.array([[0.0], [1.0], [2.0]]), np.array([[0.0], [0.8], [1.0]])
+    >>> fit = jv.dynamics.steady_state(s, u, percentiles=(0, 100))
+    >>> fit.gamma.tolist(), fit.residual[:, 0].round(2).tolist()
+    ([0.5], [0.0, 0.3, 0.0])
     """
 
     gamma: Float[Any, " genes"]
@@ -65,6 +73,13 @@ class StochasticSteadyState(eqx.Module):
         Velocity, of shape (cells, genes).
     residual2
         Velocity of the second moment (scVelo's ``variance_velocity``), of shape (cells, genes).
+
+    Examples
+    --------
+    >>> s, u = np.asarray(spliced), np.asarray(unspliced)
+    >>> fit = jv.dynamics.stochastic_steady_state(s, u, s * s, u * s)
+    >>> fit.gamma.shape, fit.residual.shape, fit.residual2.shape
+    ((40,), (150, 40), (150, 40))
     """
 
     gamma: Float[Any, " genes"]
@@ -113,6 +128,14 @@ def steady_state(
     References
     ----------
     La Manno et al. (2018), extreme-quantile fit of gamma; Bergen et al. (2020), its deterministic model.
+
+    Examples
+    --------
+    >>> s, u = np.array([[0.0], [1.0], [2.0]]), np.array([[0.0], [0.8], [1.0]])
+    >>> jv.dynamics.steady_state(s, u).gamma.tolist()  # the line through the highest cell
+    [0.5]
+    >>> jv.dynamics.steady_state(s, u, percentiles=None).gamma.round(2).tolist()  # through all cells
+    [0.56]
     """
     options = percentiles, fit_offset, r2_of_all_cells
     return SteadyState(*_over_genes(_fit_first_moments, (spliced, unspliced), options))
@@ -163,6 +186,13 @@ def stochastic_steady_state(
     References
     ----------
     Bergen et al. (2020), the stochastic model and its generalised least squares.
+
+    Examples
+    --------
+    >>> s = u = np.array([[0.0], [1.0], [2.0], [3.0]])
+    >>> fit = jv.dynamics.stochastic_steady_state(s, u, s * s + s / 2, u * s)
+    >>> fit.gamma.round(6).tolist()
+    [1.0]
     """
     options = percentiles, fit_offset, fit_offset2
     moments = spliced, unspliced, spliced_spliced, unspliced_spliced
@@ -170,15 +200,60 @@ def stochastic_steady_state(
 
 
 def steady_residual(s: Any, u: Any, gamma: Any, offset: Any) -> Any:
-    r"""Velocity :math:`u - \gamma s - o`; of arrays that can be broadcast to each other, of NumPy or JAX."""
+    r"""Velocity of the steady-state model, :math:`u - \gamma s - o`.
+
+    Parameters
+    ----------
+    s, u
+        Spliced and unspliced counts.
+    gamma
+        Degradation rate over splicing rate.
+    offset
+        Unspliced counts at :math:`s = 0`. All are arrays of NumPy or of JAX that can be broadcast to each other.
+
+    Returns
+    -------
+    array
+        In counts per unit of :math:`1/\beta`.
+
+    Examples
+    --------
+    >>> float(jv.dynamics.steady_residual(2.0, 1.5, gamma=0.5, offset=0.0))
+    0.5
+    """
     return u - gamma * s - offset
 
 
 def steady_residual_of_second_moments(s: Any, u: Any, ss: Any, us: Any, gamma: Any, offset: Any, offset2: Any) -> Any:
     r"""Velocity of the second moment: the second equation of :func:`stochastic_steady_state` for centred moments.
 
-    :math:`(u + 2 \langle us \rangle - 2 s u) - \gamma (2 \langle s^2 \rangle - s - 2 s^2) + 2 o s - o_2`; of arrays
-    that can be broadcast to each other.
+    .. math:: (u + 2 \langle us \rangle - 2 s u) - \gamma (2 \langle s^2 \rangle - s - 2 s^2) + 2 o s - o_2
+
+    Parameters
+    ----------
+    s, u
+        First moments of spliced and unspliced counts.
+    ss, us
+        Second, uncentred moments :math:`\langle s^2 \rangle` and :math:`\langle u s \rangle`.
+    gamma
+        Degradation rate over splicing rate.
+    offset, offset2
+        Offsets :math:`o` and :math:`o_2` of both equations. All are arrays that can be broadcast to each other.
+
+    Returns
+    -------
+    array
+        In squared counts per unit of :math:`1/\beta`.
+
+    References
+    ----------
+    Bergen et al. (2020), the stochastic model; scVelo's ``variance_velocity``.
+
+    Examples
+    --------
+    >>> s, u, ss, us = 2.0, 1.0, 5.0, 2.5
+    >>> jv.dynamics.steady_residual_of_second_moments(s, u, ss, us, gamma=0.5, offset=0.0, offset2=0.0)
+    2.0
     """
     x2, y2 = 2 * ss - s, 2 * us + u
     return (y2 - 2 * s * u) - gamma * (x2 - 2 * s * s) + 2 * offset * s - offset2

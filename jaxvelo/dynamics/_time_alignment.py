@@ -33,6 +33,12 @@ def align_total_time(
     References
     ----------
     Bergen et al. (2020); scVelo's ``align_dynamics``.
+
+    Examples
+    --------
+    >>> times, switch = np.array([[0.5], [1.5], [2.5], [4.5]]), np.array([2.0])
+    >>> jv.dynamics.align_total_time(times, switch, total=20.0).tolist()  # 1.5 on and 2.5 off take 4
+    [5.0]
     """
     xp = fit_time.__array_namespace__()
     switch = switching_time[None]

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from jaxvelo.annotated.arguments import check_integer, is_number, listed
 from jaxvelo.annotated.clusters import cluster_codes
 from jaxvelo.annotated.fate_keys import FateKeys
-from jaxvelo.annotated.gene_perturbations import COLUMNS, EVERYWHERE, GenePerturbations, write_perturbations
+from jaxvelo.annotated.gene_perturbations import COLUMNS, EVERYWHERE, write_perturbations
 from jaxvelo.annotated.names import places_by_name
 from jaxvelo.annotated.q_values import q_values
 from jaxvelo.annotated.stored_states import read_assignment
@@ -90,8 +90,8 @@ def perturb_genes(
       genes that are not in ``genes``;
     - ``"consistency"``: from -1 to 1, how consistently more velocity of the gene leads to the fate, whatever the factor
       and the size of the velocity: ``score`` of :class:`jaxvelo.estimators.FateGradient`. In simulations of branches
-      and of networks it ranks the genes behind a fate better than effect, score and p-value do, and not as well as the
-      correlation of expression with the fate does (``GPCCA.compute_lineage_drivers``);
+      and of networks it ranks the genes behind a fate better than effect, score and p-value do, and mostly less
+      well than the correlation of expression with the fate (``GPCCA.compute_lineage_drivers``);
     - ``"score"``: :math:`(f - 1) z_g / |f - 1|`, the effect in units of what other velocities would have;
     - ``"pval"``, ``"qval"`` (Benjamini & Hochberg 1995, over the genes); NaN where the velocity is zero everywhere or
       all cells of the cluster are terminal.
@@ -144,7 +144,7 @@ def perturb_genes(
         frame = pd.DataFrame(values, index=kernel.adata.obs_names, columns=columns)
     params: dict[str, Any] = {"factor": float(factor), "genes": np.array(names, dtype=object)}
     params |= {"cluster_key": cluster_key or "", "n_shuffles": len(others), "seed": seed}
-    for place in write_perturbations(kernel.adata, keys, GenePerturbations(table, frame, params)):
+    for place in write_perturbations(kernel.adata, keys, table, frame, params):
         logger.info("Adding `%s`", place)
     return table
 

@@ -27,8 +27,7 @@ def clustered_covariance(
         H^{-1}, \qquad s_g = \sum_{i \in g} w_i \nabla L_i
 
     with :math:`H^{-1}` the covariance of independent items, :func:`laplace_covariance` (White 1982; Liang & Zeger
-    1986).
-    With few groups it is too small rather than too large (Cameron & Miller 2015, section VI).
+    1986). With few groups it is too small rather than too large (Cameron & Miller 2015, section VI).
 
     Parameters
     ----------
@@ -37,15 +36,26 @@ def clustered_covariance(
     parameters
         Where the likelihood is largest.
     cells
-        The cells that the parameters were fitted on.
+        Which cells the parameters were fitted on, shape ``(cells,)``.
     groups
-        Number of each cell's group.
+        Number of each cell's group, shape ``(cells,)``.
     covariance
-        :math:`H^{-1}`.
+        :math:`H^{-1}`, shape ``(numbers, numbers)``.
 
     Returns
     -------
-    The covariance; NaN if there are fewer than two groups.
+    numpy.ndarray
+        The covariance, shape ``(numbers, numbers)``; NaN if there are fewer than two groups.
+
+    Examples
+    --------
+    >>> kernel, data = jv.transitions.Velocity(1.0), {"velocity": jv.transitions.Features(x, v)}
+    >>> scale = jv.fit.Parametrization(kernel, None, None, (40,), ("scale",), 1, 1, (0,), "near_one")
+    >>> loss = jv.fit.FutureLikelihood(fates.round(), 3, fates.argmax(axis=1), jnp.arange(150), jnp.ones(150))
+    >>> problem = jv.fit.Problem.prepare(scale, loss, graph, data, jax.random.key(0))
+    >>> groups, everywhere = np.arange(150) % 10, np.ones(150, dtype=bool)
+    >>> jv.fit.clustered_covariance(problem, scale.start(), everywhere, groups, jnp.array([[0.04]])).shape
+    (1, 1)
     """
     (likelihood,) = terms_of(problem.objective)
     inverse = np.asarray(covariance, dtype=np.float64)

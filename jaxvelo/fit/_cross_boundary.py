@@ -29,6 +29,16 @@ class CrossBoundary(Objective):
         Cell of each item.
     weight
         Weight of each item: one over the number of items of its transition, so that all transitions count the same.
+
+    Examples
+    --------
+    >>> matrix = sp.csr_matrix([[1.0, 0.0, 0.0], [0.25, 0.0, 0.75], [0.0, 0.0, 1.0]])
+    >>> chain = jv.graph.NeighborGraph.from_csr(matrix)
+    >>> transitions = jv.graph.TransitionMatrix(chain, chain.edges["connectivities"].values)
+    >>> x, towards = jnp.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]]), jnp.array([[1.0, 0.0]])
+    >>> loss = jv.fit.CrossBoundary(x, towards, jnp.array([1]), jnp.ones(1))
+    >>> abs(round(float(loss.item_losses((transitions,), {}, None)[0]), 3))  # the expected step goes there
+    0.0
     """
 
     x: Float[Array, "cells features"]

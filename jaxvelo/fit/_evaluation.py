@@ -29,6 +29,13 @@ class DescentSetting(eqx.Module):
         Factor of :meth:`Parametrization.distance`.
     outside_penalty
         Factor of :meth:`Problem.change_outside`.
+
+    Examples
+    --------
+    >>> training = jnp.array([1.0, 1.0, 0.0])
+    >>> setting = jv.fit.DescentSetting(training, 1 - training, *jnp.zeros(4))
+    >>> setting.validation.tolist(), float(setting.prior)
+    ([0.0, 0.0, 1.0], 0.0)
     """
 
     training: Float[Array, " cells"]

@@ -34,6 +34,17 @@ class FateLikelihood(FateObjective):
     blind
         :math:`\varepsilon`, or ``None``: the likeliest one, given the transitions and all items. One number for all
         sets of cells, it also knows the items that are held out.
+    names
+        Names of the classes; numbers if there are none.
+
+    Examples
+    --------
+    >>> matrix = sp.csr_matrix([[1.0, 0.0, 0.0], [0.25, 0.0, 0.75], [0.0, 0.0, 1.0]])
+    >>> chain = jv.graph.NeighborGraph.from_csr(matrix)
+    >>> transitions = jv.graph.TransitionMatrix(chain, chain.edges["connectivities"].values)
+    >>> loss = jv.fit.FateLikelihood(jnp.array([0, -1, 1]), 2, jnp.array([1]), jnp.array([1]), jnp.ones(1))
+    >>> round(float(loss.item_losses((transitions,), {}, None)[0]), 3)  # -log 0.75
+    0.288
     """
 
     terminal: Int[Array, " cells"]
@@ -55,7 +66,18 @@ class FateLikelihood(FateObjective):
         return label_losses(known, self._uniform(known), self.weight, self.blind)
 
     def blind_share(self, transitions) -> Float[Array, ""]:
-        """The share of blind labels that is likeliest for these transitions, whether it is given or not."""
+        """The share of blind labels that is likeliest for these transitions, whether it is given or not.
+
+        Parameters
+        ----------
+        transitions
+            The transition matrix, the only member of a tuple.
+
+        Returns
+        -------
+        jax.Array
+            From 0 to 0.9.
+        """
         known = self.fates(transitions)[self.cell, self.fate]
         return likeliest_share(known, self._uniform(known), self.weight)
 

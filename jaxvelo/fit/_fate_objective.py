@@ -37,7 +37,13 @@ class FateObjective(Objective):
         return len(self.terminal)
 
     def check(self, transitions, cells):
-        """All cells must reach a terminal cell."""
+        """All cells must reach a terminal cell.
+
+        Raises
+        ------
+        ValueError
+            If some cannot, see :func:`jaxvelo.markov.cannot_reach`.
+        """
         lost = np.flatnonzero(cannot_reach(transitions.to_csr(), np.asarray(self.terminal)))
         if len(lost):
             names = ", ".join(repr(str(cells[i])) for i in lost[:5]) + (", ..." if len(lost) > 5 else "")
@@ -47,7 +53,18 @@ class FateObjective(Objective):
             )
 
     def fates(self, transitions: Transitions) -> Float[Array, "cells fates"]:
-        """Fate probabilities, whose gradient is implicit; NaN where they are not known within their tolerance."""
+        """Fate probabilities, whose gradient is implicit, see :func:`jaxvelo.markov.absorption_probabilities`.
+
+        Parameters
+        ----------
+        transitions
+            The transition matrix, the only member of a tuple.
+
+        Returns
+        -------
+        jax.Array
+            Shape ``(cells, fates)``; NaN where they are not known within their tolerance.
+        """
         found = absorption_probabilities(transitions[0], self.terminal, self.n_fates, needs_times=False)
         return jnp.where(found.outcome == Outcome.SOLVED, found.probabilities, jnp.nan)
 

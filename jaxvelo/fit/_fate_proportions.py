@@ -44,6 +44,18 @@ class FateProportions(FateObjective):
         One cell of each set, where its item is counted if cells are counted in groups.
     weight
         :math:`n_S`.
+    names
+        Names of the classes; numbers if there are none.
+
+    Examples
+    --------
+    >>> matrix = sp.csr_matrix([[1.0, 0.0, 0.0], [0.25, 0.0, 0.75], [0.0, 0.0, 1.0]])
+    >>> chain = jv.graph.NeighborGraph.from_csr(matrix)
+    >>> transitions = jv.graph.TransitionMatrix(chain, chain.edges["connectivities"].values)
+    >>> one, seen = jnp.array([1]), jnp.array([[0.25, 0.75]])
+    >>> loss = jv.fit.FateProportions(jnp.array([0, -1, 1]), 2, seen, one, one * 0, one, jnp.array([8.0]))
+    >>> round(float(loss.item_losses((transitions,), {}, None)[0]), 3)  # the entropy of what was seen
+    0.562
     """
 
     terminal: Int[Array, " cells"]

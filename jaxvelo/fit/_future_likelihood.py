@@ -36,6 +36,16 @@ class FutureLikelihood(Objective):
     blind
         :math:`\varepsilon`, or ``None``: the likeliest one, given the transitions and all items. One number for all
         sets of cells, it also knows the items that are held out.
+
+    Examples
+    --------
+    >>> matrix = sp.csr_matrix([[1.0, 0.0, 0.0], [0.25, 0.0, 0.75], [0.0, 0.0, 1.0]])
+    >>> chain = jv.graph.NeighborGraph.from_csr(matrix)
+    >>> transitions = jv.graph.TransitionMatrix(chain, chain.edges["connectivities"].values)
+    >>> later = jnp.array([[0.0], [0.0], [1.0]])
+    >>> loss = jv.fit.FutureLikelihood(later, 1, jnp.array([0]), jnp.array([1]), jnp.ones(1))
+    >>> round(float(loss.item_losses((transitions,), {}, None)[0]), 3)  # -log 0.75
+    0.288
     """
 
     future: Float[Array, "cells sets"]
@@ -77,7 +87,18 @@ class FutureLikelihood(Objective):
         return visits
 
     def blind_share(self, transitions) -> Float[Array, ""]:
-        """The share of blind sets that is likeliest for these transitions, whether it is given or not."""
+        """The share of blind sets that is likeliest for these transitions, whether it is given or not.
+
+        Parameters
+        ----------
+        transitions
+            The transition matrix, the only member of a tuple.
+
+        Returns
+        -------
+        jax.Array
+            From 0 to 0.9.
+        """
         return likeliest_share(*self._probabilities(self.outlook(transitions)), self.weight)
 
     def _probabilities(self, after: Array) -> tuple[Float[Array, " items"], Float[Array, " items"]]:

@@ -32,6 +32,13 @@ class HeldOutVelocity(Objective):
         Number of splits. The random key decides which.
     cell, weight
         Cell and weight of each item.
+
+    Examples
+    --------
+    >>> loss = jv.fit.HeldOutVelocity("velocity", 1, jnp.arange(150), jnp.ones(150))
+    >>> data = {"velocity": jv.transitions.Features(x, v)}
+    >>> bool(loss(jv.transitions.Velocity(4.0), graph, data, jax.random.key(0)) < 0)  # minus the mean cosine
+    True
     """
 
     features_name: str = eqx.field(static=True)

@@ -43,16 +43,32 @@ def laplace_covariance(
     parameters
         Where the likelihood is largest.
     cells
-        The cells that the parameters were fitted on.
+        Which cells the parameters were fitted on, shape ``(cells,)``.
     prior, outside
         Factors of the two penalties, as of :class:`DescentSetting`. For a prior of standard deviation s, that is one
         over twice its square and the number of observations, the sum of the weights of the items.
 
     Returns
     -------
-    The covariance, NaN unless the Hessian is positive definite, and the Hessian's eigenvalues, in units of the prior's
-    if there is one. The numbers are all log scales, then all weight logits, then all
-    others.
+    covariance : numpy.ndarray
+        Shape ``(numbers, numbers)``, NaN unless the Hessian is positive definite. The numbers are all log scales, then
+        all weight logits, then all others.
+    eigenvalues : numpy.ndarray
+        Of the Hessian, in units of the prior's if there is one, shape ``(numbers,)``.
+
+    References
+    ----------
+    MacKay (2003), Information theory, inference, and learning algorithms, section 27.1.
+
+    Examples
+    --------
+    >>> kernel, data = jv.transitions.Velocity(1.0), {"velocity": jv.transitions.Features(x, v)}
+    >>> scale = jv.fit.Parametrization(kernel, None, None, (40,), ("scale",), 1, 1, (0,), "near_one")
+    >>> loss = jv.fit.FutureLikelihood(fates.round(), 3, fates.argmax(axis=1), jnp.arange(150), jnp.ones(150))
+    >>> problem = jv.fit.Problem.prepare(scale, loss, graph, data, jax.random.key(0))
+    >>> covariance, eigenvalues = jv.fit.laplace_covariance(problem, scale.start(), np.ones(150))
+    >>> covariance.shape, eigenvalues.shape
+    ((1, 1), (1,))
     """
     (likelihood,), (factor,) = terms_of(problem.objective), coefficients_of(problem.objective)
     cells = jnp.asarray(cells, dtype=float)
@@ -113,10 +129,30 @@ def standard_errors(problem: Problem, parameters: Parameters, covariance: Array)
 
     The delta method: :math:`\operatorname{se}(f) = \sqrt{\nabla f^\top \operatorname{Cov} \nabla f}`.
 
+    Parameters
+    ----------
+    problem
+        The problem.
+    parameters
+        Where the loss is smallest.
+    covariance
+        Result of :func:`laplace_covariance` or :func:`clustered_covariance`.
+
     Returns
     -------
-    Those of :meth:`Parametrization.scales`, :meth:`Parametrization.weights` and :meth:`Parametrization.numbers`, in
-    their shapes.
+    tuple of tuples of jax.Array
+        Those of :meth:`Parametrization.scales`, :meth:`Parametrization.weights` and :meth:`Parametrization.numbers`, in
+        their shapes and units.
+
+    Examples
+    --------
+    >>> kernel, data = jv.transitions.Velocity(1.0), {"velocity": jv.transitions.Features(x, v)}
+    >>> scale = jv.fit.Parametrization(kernel, None, None, (40,), ("scale",), 1, 1, (0,), "near_one")
+    >>> loss = jv.fit.FutureLikelihood(fates.round(), 3, fates.argmax(axis=1), jnp.arange(150), jnp.ones(150))
+    >>> problem = jv.fit.Problem.prepare(scale, loss, graph, data, jax.random.key(0))
+    >>> scales, weights, numbers = jv.fit.standard_errors(problem, scale.start(), jnp.array([[0.04]]))
+    >>> [round(float(error), 3) for error in scales], weights, numbers  # 0.2 in the logarithm of a scale of 1
+    ([0.2], (), ())
     """
     flat, unravel = ravel_pytree(parameters.without_gene_weights())
 

@@ -40,6 +40,18 @@ class DescentState(eqx.Module):
     failed
         Step at which loss or gradient were not finite; -1 if none was. The run stops there, unless its optimiser takes
         steps back.
+
+    Examples
+    --------
+    >>> kernel, data = jv.transitions.Velocity(1.0), {"velocity": jv.transitions.Features(x, v)}
+    >>> scale = jv.fit.Parametrization(kernel, None, None, (40,), ("scale",), 1, 1, (0,), "near_one")
+    >>> loss = jv.fit.FutureLikelihood(fates.round(), 3, fates.argmax(axis=1), jnp.arange(150), jnp.ones(150))
+    >>> problem = jv.fit.Problem.prepare(scale, loss, graph, data, jax.random.key(0))
+    >>> runs = jv.fit.DescentSetting(jnp.ones((1, 150)), jnp.ones((1, 150)), *jnp.zeros((4, 1)))
+    >>> starts = jax.tree.map(lambda leaf: leaf[None], scale.start())
+    >>> state, _ = jv.fit.minimize(problem, starts, runs, jv.fit.quasi_newton(), steps=5)
+    >>> state.step.tolist(), state.failed.tolist(), state.best.log_scales[0].shape
+    ([5], [-1], (1, 1))
     """
 
     parameters: Parameters
@@ -55,7 +67,7 @@ class DescentState(eqx.Module):
 
 
 class LossHistory(NamedTuple):
-    """Losses of each step and run, shape ``(steps, runs)``; NaN where they are not finite, and after a run has stopped.
+    """Losses of each step and run, shape ``(steps, runs)``, finite or not; NaN after a run has stopped.
 
     Attributes
     ----------
@@ -63,6 +75,12 @@ class LossHistory(NamedTuple):
         What is minimised: the training loss and penalties.
     training, validation
         Loss on the training and on the validation cells.
+
+    Examples
+    --------
+    >>> history = jv.fit.LossHistory(*np.array([[[0.9], [0.5], [0.6]], [[0.9], [0.5], [0.6]], [[1.0], [0.7], [0.6]]]))
+    >>> history.loss.shape, int(history.validation[:, 0].argmin())
+    ((3, 1), 2)
     """
 
     loss: np.ndarray
@@ -81,10 +99,14 @@ def minimize(
     state: DescentState | None = None,
     report: Callable[[int, LossHistory], None] | None = None,
 ) -> tuple[DescentState, LossHistory]:
-    """Minimise the loss of a problem by any optax optimiser, from one start or several.
+    r"""Minimise the loss of a problem by any optax optimiser, from one start or several.
 
-    One step of each run after another, not side by side: so all runs, and all that differ only in their cells and
-    penalties, share two programs, one that evaluates the loss and its gradient, and one that makes a step of it.
+    .. math:: \min_\theta \; L(\theta) + |L| \sum_p a_p P_p(\theta)
+
+    with the loss :math:`L` on the training cells, the sum :math:`|L|` of the sizes of its coefficients, and the
+    penalties :math:`P_p` and factors :math:`a_p` of :class:`DescentSetting`. One step of each run after another, not
+    side by side: so all runs, and all that differ only in their cells and penalties, share two programs, one that
+    evaluates the loss and its gradient, and one that makes a step of it.
 
     Parameters
     ----------
@@ -100,6 +122,8 @@ def minimize(
         what else the optimiser asks for.
     patience
         Stop a run after so many steps without a relative improvement of ``tolerance``; never if ``None``.
+    tolerance
+        Smallest improvement, relative to the loss, that counts as one.
     state
         Go on from here, in place of ``starts``.
     report
@@ -108,8 +132,23 @@ def minimize(
 
     Returns
     -------
-    State and history of all runs. Each run remembers its best parameters, whatever happens after: a loss that is not
-    finite ends it, see :attr:`DescentState.failed`.
+    state : DescentState
+        Of all runs, along a leading axis. Each run remembers its best parameters, whatever happens after: a loss that
+        is not finite ends it, see :attr:`DescentState.failed`.
+    history : LossHistory
+        Of the steps done in this call.
+
+    Examples
+    --------
+    >>> kernel, data = jv.transitions.Velocity(1.0), {"velocity": jv.transitions.Features(x, v)}
+    >>> scale = jv.fit.Parametrization(kernel, None, None, (40,), ("scale",), 1, 1, (0,), "near_one")
+    >>> loss = jv.fit.FutureLikelihood(fates.round(), 3, fates.argmax(axis=1), jnp.arange(150), jnp.ones(150))
+    >>> problem = jv.fit.Problem.prepare(scale, loss, graph, data, jax.random.key(0))
+    >>> runs = jv.fit.DescentSetting(jnp.ones((1, 150)), jnp.ones((1, 150)), *jnp.zeros((4, 1)))
+    >>> starts = jax.tree.map(lambda leaf: leaf[None], scale.start())
+    >>> state, history = jv.fit.minimize(problem, starts, runs, jv.fit.quasi_newton(), steps=5)
+    >>> history.loss.shape, bool(state.best_loss[0] < history.loss[0, 0])
+    ((5, 1), True)
     """
     if state is None:
         state = _begin(starts, optimizer)

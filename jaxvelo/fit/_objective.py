@@ -18,10 +18,18 @@ Transitions = tuple[TransitionMatrix, ...]
 
 
 class Loss(eqx.Module):
-    """A loss of a transition function: an objective, or a weighted sum of some.
+    """A loss of a transition function: an :class:`Objective`, or a :class:`LinearCombination` of some.
 
     Losses are added, subtracted, and multiplied and divided by numbers: ``fates + 0.1 * gain``, ``sum(losses) / 3``.
     A loss is a pytree, its data are leaves.
+
+    Examples
+    --------
+    >>> gain = jv.fit.TimeGain(time, jnp.arange(150), jnp.ones(150))
+    >>> half, everywhere = 0.5 * gain, jnp.ones(150)
+    >>> loss = half(jv.transitions.Connectivity(), graph, {}, jax.random.key(0), everywhere)
+    >>> loss.shape, bool(loss > 0)
+    ((), True)
     """
 
     # Otherwise NumPy's arrays would be multiplied number by number, into arrays of losses.
@@ -36,7 +44,22 @@ class Loss(eqx.Module):
     def transition_functions(
         self, transition_function: TransitionFunction, features: Mapping[str, Features], key: Array
     ) -> tuple[TransitionFunction, ...]:
-        """The transition functions whose transition matrices the loss is a function of."""
+        """The transition functions whose transition matrices the loss is a function of.
+
+        Parameters
+        ----------
+        transition_function
+            The transition function that the loss is of.
+        features
+            Gene expression and velocity by name.
+        key
+            Random key.
+
+        Returns
+        -------
+        tuple of TransitionFunction
+            That one, or others that are made of it, :attr:`n_transition_functions` in all.
+        """
 
     @abc.abstractmethod
     def on_cells(
@@ -52,6 +75,11 @@ class Loss(eqx.Module):
             As given to :meth:`transition_functions`.
         cells
             The sets.
+
+        Returns
+        -------
+        jax.Array
+            Shape ``(sets,)``.
         """
 
     def __call__(
@@ -74,6 +102,11 @@ class Loss(eqx.Module):
             Random key, for what is drawn at random: splits of genes, samples of the Monte Carlo model.
         cells
             Weight of each cell, such as a mask; all cells if ``None``.
+
+        Returns
+        -------
+        jax.Array
+            A scalar.
         """
         everywhere = jnp.ones(graph.n_cells) if cells is None else jnp.asarray(cells, dtype=float)
         transitions = evaluate(self.transition_functions(transition_function, features, key), graph, features, key)
@@ -119,10 +152,13 @@ class Loss(eqx.Module):
 
 
 class Objective(Loss):
-    """A loss that is a weighted mean over items, each of which belongs to one cell.
+    r"""A loss that is a weighted mean over items, each of which belongs to one cell.
 
-    A new objective is a subclass with its item losses. It also says what it can be computed of, where the answers here
-    do not hold for it: :attr:`n_cells`, :attr:`feature_names`, :meth:`check`.
+    .. math:: L = \sum_i w_i L_i \, \big/ \sum_i w_i
+
+    over the items :math:`i` of the cells that are asked for. A new objective is a subclass with its item losses. It
+    also says what it can be computed of, where the answers here do not hold for it: :attr:`n_cells`,
+    :attr:`feature_names`, :meth:`check`.
 
     Attributes
     ----------
@@ -132,6 +168,18 @@ class Objective(Loss):
         Non-negative weight of each item.
     is_likelihood
         Whether item losses are negative log-likelihoods of independent observations.
+
+    Examples
+    --------
+    >>> class Uncertainty(jv.fit.Objective):
+    ...     cell: jax.Array
+    ...     weight: jax.Array
+    ...     is_likelihood = False
+    ...     def item_losses(self, transitions, features, key):
+    ...         return 1 - transitions[0].row_dot(transitions[0].values)[self.cell]
+    >>> loss = Uncertainty(jnp.arange(150), jnp.ones(150))
+    >>> bool(0 < loss(jv.transitions.Connectivity(), graph, {}, jax.random.key(0)) < 1)
+    True
     """
 
     cell: eqx.AbstractVar[Int[Array, " items"]]
@@ -142,12 +190,37 @@ class Objective(Loss):
     def item_losses(
         self, transitions: Transitions, features: Mapping[str, Features], key: Array
     ) -> Float[Array, " items"]:
-        """Loss of each item; NaN if it cannot be computed, which ends a fit."""
+        """Loss of each item.
+
+        Parameters
+        ----------
+        transitions
+            Transition matrices of :meth:`transition_functions`.
+        features
+            Gene expression and velocity by name.
+        key
+            Random key, as given to :meth:`transition_functions`.
+
+        Returns
+        -------
+        jax.Array
+            Shape ``(items,)``; NaN if it cannot be computed, which ends a fit.
+        """
 
     def outlook(self, transitions: Transitions) -> Float[Array, "cells columns"] | None:
-        """What is predicted of every cell, with items or without, such as its fates; ``None`` if nothing is.
+        """What is predicted of every cell, with items or without, such as its fates.
 
         A fit keeps that of the cells of which the items tell nothing, see :attr:`Problem.outside`.
+
+        Parameters
+        ----------
+        transitions
+            Transition matrices of :meth:`transition_functions`.
+
+        Returns
+        -------
+        jax.Array or None
+            Shape ``(cells, columns)``; ``None`` if nothing is predicted.
         """
         return None
 
@@ -167,27 +240,58 @@ class Objective(Loss):
     def losses_and_outlook(
         self, transitions: Transitions, features: Mapping[str, Features], key: Array
     ) -> tuple[Float[Array, " items"], Float[Array, "cells columns"] | None]:
-        """Loss of each item and :meth:`outlook`: together, where one follows from the other."""
+        """Loss of each item and :meth:`outlook`: together, where one follows from the other.
+
+        Parameters
+        ----------
+        transitions, features, key
+            As of :meth:`item_losses`.
+
+        Returns
+        -------
+        tuple
+            Results of :meth:`item_losses` and of :meth:`outlook`.
+        """
         return self.item_losses(transitions, features, key), self.outlook(transitions)
 
     def evidence(self, transitions: TransitionMatrix) -> Float[np.ndarray, " cells"] | None:
-        """How often a cell's own steps are expected to matter to the items: number of visits, from all items' cells.
+        """How often a cell's own steps are expected to matter to the items.
 
-        On the host, outside of compiled programs. ``None`` if the parameters of every cell follow from the items, as
-        where these are of single steps.
+        On the host, outside of compiled programs.
+
+        Parameters
+        ----------
+        transitions
+            The transition matrix.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            Number of visits of chains from all items' cells, shape ``(cells,)``; ``None`` if the parameters of every
+            cell follow from the items, as where these are of single steps.
         """
         return None
 
     def why_not_finite(self, transitions: Transitions) -> str:
-        """Cause and remedy of losses that are not finite, for these transitions; empty if there is no more to say.
+        """Cause and remedy of losses that are not finite, for these transitions.
 
         To be called outside of compiled programs.
+
+        Parameters
+        ----------
+        transitions
+            Transition matrices of :meth:`transition_functions`.
+
+        Returns
+        -------
+        str
+            Empty if there is no more to say.
         """
         return ""
 
     @property
     def joint_cells(self) -> tuple[Int[np.ndarray, " members"], ...]:
-        """Sets of cells of which an item is of all together: a split into cells for this and that keeps them whole."""
+        """Sets of cells of which an item is of all together; a split into cells for this and that keeps them whole."""
         return ()
 
     @property
@@ -238,25 +342,57 @@ class Objective(Loss):
         return self.mean_losses(self.item_losses(transitions, features, key), cells)
 
     def mean_losses(self, losses: Float[Array, " items"], cells: Float[Array, "sets cells"]) -> Float[Array, " sets"]:
-        """Weighted mean of the items of each set of cells, from the losses of all."""
+        r"""Weighted mean of the items of each set of cells, :math:`\sum_i w_i L_i / \sum_i w_i`.
+
+        Parameters
+        ----------
+        losses
+            Loss of each item.
+        cells
+            The sets of cells, each a mask (or a weight for each cell).
+
+        Returns
+        -------
+        jax.Array
+            Shape ``(sets,)``; zero for a set without items.
+        """
         weights = self.weights_in(cells).astype(losses.dtype)
         total = jnp.sum(weights, axis=1)
         return weights @ losses / jnp.where(total > 0, total, 1)
 
     def weights_in(self, cells: Float[Array, "sets cells"]) -> Float[Array, "sets items"]:
-        """Weight of each item in each set of cells."""
+        """Weight of each item in each set of cells.
+
+        Parameters
+        ----------
+        cells
+            The sets of cells, each a mask (or a weight for each cell).
+
+        Returns
+        -------
+        jax.Array
+            Shape ``(sets, items)``.
+        """
         return self.weight[None] * cells[:, self.cell]
 
 
 class LinearCombination(Loss):
-    """Weighted sum of objectives.
+    r"""Weighted sum of objectives, :math:`\sum_m a_m L_m`.
 
     Attributes
     ----------
     terms
         The objectives.
     coefficients
-        Their coefficients, shape ``(terms,)``.
+        Their coefficients :math:`a_m`, shape ``(terms,)``.
+
+    Examples
+    --------
+    >>> gain = jv.fit.TimeGain(time, jnp.arange(150), jnp.ones(150))
+    >>> held_out = jv.fit.HeldOutVelocity("velocity", 2, jnp.arange(150), jnp.ones(150))
+    >>> total = 2 * held_out + gain / 4
+    >>> len(total.terms), total.coefficients.tolist()
+    (2, [2.0, 0.25])
     """
 
     terms: tuple[Objective, ...]
@@ -285,14 +421,28 @@ class LinearCombination(Loss):
 class FunctionOf(Objective):
     """Any function of the transition matrix.
 
-    Attributes
+    Parameters
     ----------
     function
         Takes the :class:`~jaxvelo.graph.TransitionMatrix`; returns one loss for each cell, shape ``(cells,)``. (A
         callable :class:`equinox.Module` brings its arrays along as leaves; those that a plain function closes over
         become constants of the compiled program.)
+    n_cells
+        Number of cells.
+
+    Attributes
+    ----------
     cell, weight
         As of :class:`Objective`; here the items are the cells.
+
+    Examples
+    --------
+    >>> matrix = sp.csr_matrix([[1.0, 0.0, 0.0], [0.25, 0.0, 0.75], [0.0, 0.0, 1.0]])
+    >>> chain = jv.graph.NeighborGraph.from_csr(matrix)
+    >>> transitions = jv.graph.TransitionMatrix(chain, chain.edges["connectivities"].values)
+    >>> loss = jv.fit.FunctionOf(lambda T: 1 - T.row_dot(T.values), n_cells=3)  # the more certain, the better
+    >>> loss.item_losses((transitions,), {}, None).tolist()
+    [0.0, 0.375, 0.0]
     """
 
     function: Callable[[TransitionMatrix], Float[Array, " cells"]]
@@ -311,7 +461,13 @@ class FunctionOf(Objective):
         return len(self.cell)
 
     def check(self, transitions, cells):
-        """The function must return one loss for each cell."""
+        """The function must return one loss for each cell.
+
+        Raises
+        ------
+        ValueError
+            If it returns anything else.
+        """
         returned = eqx.filter_eval_shape(self.function, transitions)
         shape = getattr(returned, "shape", None)
         if shape != (len(self.cell),):
@@ -358,7 +514,24 @@ def is_scalar(value: Any) -> bool:
 
 
 def terms_of(loss: Loss) -> tuple[Objective, ...]:
-    """The objectives that a loss is a sum of."""
+    r"""The objectives that a loss is a sum of, :math:`L_m` in :math:`\sum_m a_m L_m`.
+
+    Parameters
+    ----------
+    loss
+        The loss.
+
+    Returns
+    -------
+    tuple of Objective
+        The terms of a :class:`LinearCombination`; an :class:`Objective` is its only one.
+
+    Examples
+    --------
+    >>> gain = jv.fit.TimeGain(time, jnp.arange(150), jnp.ones(150))
+    >>> [type(term).__name__ for term in jv.fit.terms_of(0.5 * gain + gain)]
+    ['TimeGain', 'TimeGain']
+    """
     if isinstance(loss, LinearCombination):
         return loss.terms
     assert isinstance(loss, Objective)
@@ -366,5 +539,22 @@ def terms_of(loss: Loss) -> tuple[Objective, ...]:
 
 
 def coefficients_of(loss: Loss) -> Float[Array, " terms"]:
-    """Their coefficients."""
+    r"""Coefficients of the objectives that a loss is a sum of, :math:`a_m` in :math:`\sum_m a_m L_m`.
+
+    Parameters
+    ----------
+    loss
+        The loss.
+
+    Returns
+    -------
+    jax.Array
+        Shape ``(terms,)``, in the order of :func:`terms_of`; one for an :class:`Objective`.
+
+    Examples
+    --------
+    >>> gain = jv.fit.TimeGain(time, jnp.arange(150), jnp.ones(150))
+    >>> jv.fit.coefficients_of(gain).tolist(), jv.fit.coefficients_of(gain / 4).tolist()
+    ([1.0], [0.25])
+    """
     return loss.coefficients if isinstance(loss, LinearCombination) else jnp.ones(1)

@@ -14,7 +14,9 @@ from jaxvelo.graph._precision import full_precision
 from jaxvelo.transitions import Product, Sum, TransitionFunction, Velocity
 
 TRAINABLE = ("scale", "weights", "numbers", "gene_weights")
+"""What can be fitted, see :class:`Parametrization`."""
 GENE_WEIGHT_PENALTIES = ("near_one", "sparse")
+"""Names of the penalties of gene weights, see :class:`Parametrization`."""
 
 LevelsOrFunctions = Int[Array, " cells"] | Float[Array, "cells functions"] | None
 """How a parameter differs among cells: not at all (``None``), by the level of each cell (integers), or as a linear
@@ -36,6 +38,12 @@ class Parameters(eqx.Module):
     numbers
         Of each kernel whose transition function has :attr:`~jaxvelo.transitions.TransitionFunction.free` leaves, these,
         shape ``(leaves,)``.
+
+    Examples
+    --------
+    >>> parameters = jv.fit.Parameters(log_scales=(jnp.log(jnp.array([4.0])),))
+    >>> parameters.log_scales[0].shape, parameters.weight_logits
+    ((1,), ())
     """
 
     log_scales: tuple[Float[Array, " coefficients"], ...] = ()
@@ -48,7 +56,18 @@ class Parameters(eqx.Module):
         return Parameters(self.log_scales, self.weight_logits, (), self.numbers)
 
     def with_gene_weights_of(self, other: Parameters) -> Parameters:
-        """These numbers with the gene weights of others."""
+        """These numbers with the gene weights of others.
+
+        Parameters
+        ----------
+        other
+            The others.
+
+        Returns
+        -------
+        jaxvelo.fit.Parameters
+            The numbers of the one, the gene weights of the other.
+        """
         return Parameters(self.log_scales, self.weight_logits, other.log_gene_weights, self.numbers)
 
 
@@ -58,7 +77,8 @@ class Parametrization(eqx.Module):
     Attributes
     ----------
     template
-        The transition function, with a softmax scale in all velocity terms: where a fit starts.
+        The transition function, see :class:`~jaxvelo.transitions.TransitionFunction`, with a softmax scale in all
+        velocity terms: where a fit starts.
     scale_cells, weight_cells
         How scales and weights differ among cells, see :data:`LevelsOrFunctions`.
     n_genes
@@ -74,6 +94,14 @@ class Parametrization(eqx.Module):
         :math:`(\sum_g \sqrt{w_g})^2 / (G \sum_g w_g)`, which is one for equal weights and 1/G for a single gene.
     kernels
         Number of the kernel of each term: terms of one kernel share their numbers. Each is of its own if empty.
+
+    Examples
+    --------
+    >>> kernel = 0.8 * jv.transitions.Velocity(4.0) + 0.2 * jv.transitions.Connectivity()
+    >>> fitted = jv.fit.Parametrization(kernel, None, None, (40,), ("scale", "weights"), 1, 1, (0,), "near_one")
+    >>> start = fitted.start()
+    >>> round(float(fitted.scales(start)[0]), 3), [round(float(w), 3) for w in fitted.weights(start)[0]]
+    (4.0, [0.8, 0.2])
     """
 
     template: TransitionFunction
@@ -110,21 +138,23 @@ class Parametrization(eqx.Module):
         numbers: tuple[Array, ...] = ()
         if "numbers" in self.train:
             every = _terms(self.template)
-            free = self._free()
-            first_terms = [next(i for i, number, _ in free if number == n) for n in sorted({n for _, n, _ in free})]
-            names = {i: of_term for i, _, of_term in free}
-            numbers = tuple(jnp.stack([getattr(every[i], name) for name in names[i]]) for i in first_terms)
+            numbers = tuple(
+                jnp.stack([getattr(every[places[0]], name) for name in names]) for places, names in self._free()
+            )
         return Parameters(scales, weights, genes, numbers)
 
-    def _free(self) -> list[tuple[int, int, tuple[str, ...]]]:
-        """Terms of the template with free leaves: place among the terms, number of the kernel, names of the leaves."""
-        found = [(i, free_leaves(term)) for i, term in enumerate(_terms(self.template))]
-        return [(i, self.kernels[i] if self.kernels else i, names) for i, names in found if names]
+    def _free(self) -> list[tuple[list[int], tuple[str, ...]]]:
+        """Kernels with free leaves, in the order of their numbers: places among the terms, and names of the leaves."""
+        found: dict[int, tuple[list[int], tuple[str, ...]]] = {}
+        for i, term in enumerate(_terms(self.template)):
+            if names := free_leaves(term):
+                places, _ = found.setdefault(self.kernels[i] if self.kernels else i, ([], names))
+                places.append(i)
+        return [found[number] for number in sorted(found)]
 
     def number_names(self) -> tuple[tuple[str, ...], ...]:
         """Names of the leaves behind :attr:`Parameters.numbers`, kernel by kernel."""
-        by_kernel = {number: names for _, number, names in self._free()}
-        return tuple(by_kernel[number] for number in sorted(by_kernel))
+        return tuple(names for _, names in self._free())
 
     def transition_function(
         self, parameters: Parameters, template: TransitionFunction | None = None
@@ -137,6 +167,11 @@ class Parametrization(eqx.Module):
             The parameters.
         template
             Another transition function with the same terms to put them in, such as one with fixed logits.
+
+        Returns
+        -------
+        TransitionFunction
+            Of the template's structure.
         """
         transition_function = self.template if template is None else template
         terms = self._velocity_terms(transition_function)
@@ -164,15 +199,16 @@ class Parametrization(eqx.Module):
                 is_leaf=lambda leaf: leaf is None,
             )
         if parameters.numbers:
-            free = self._free()
-            order = sorted({number for _, number, _ in free})
-            values = [
-                value for _, number, names in free for value in parameters.numbers[order.index(number)][: len(names)]
+            moved = [
+                (i, name, value)
+                for (places, names), of_kernel in zip(self._free(), parameters.numbers, strict=True)
+                for i in places
+                for name, value in zip(names, of_kernel, strict=True)
             ]
             transition_function = eqx.tree_at(
-                lambda f: [getattr(_terms(f)[i], name) for i, _, names in free for name in names],
+                lambda f: [getattr(_terms(f)[i], name) for i, name, _ in moved],
                 transition_function,
-                values,
+                [value for *_, value in moved],
             )
         return transition_function
 
@@ -189,6 +225,16 @@ class Parametrization(eqx.Module):
 
         over all levels, or coefficients of functions, and over the :math:`K` terms of each sum, whatever their order:
         of two terms, the squared change of the logit of the first one's weight. Of other numbers, the squared change.
+
+        Parameters
+        ----------
+        parameters
+            The parameters.
+
+        Returns
+        -------
+        jax.Array
+            A scalar.
         """
         first, total = self.start(), jnp.zeros(())
         for now, before in zip(parameters.log_scales, first.log_scales, strict=True):
@@ -201,7 +247,18 @@ class Parametrization(eqx.Module):
         return total
 
     def penalties(self, parameters: Parameters) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Penalty of the gene weights, and mean square of what makes scales and weights differ along functions."""
+        """Penalty of the gene weights, and mean square of what makes scales and weights differ along functions.
+
+        Parameters
+        ----------
+        parameters
+            The parameters.
+
+        Returns
+        -------
+        tuple of jax.Array
+            Two scalars, each zero where there is nothing to penalise.
+        """
         genes = jnp.zeros(())
         for logarithms in parameters.log_gene_weights:
             if self.penalty == "near_one":
@@ -220,18 +277,53 @@ class Parametrization(eqx.Module):
         return genes, rough
 
     def scales(self, parameters: Parameters) -> tuple[Array, ...]:
-        """Softmax scales: a scalar, one for each level, or one for each cell."""
+        r"""Softmax scales :math:`\sigma`.
+
+        Parameters
+        ----------
+        parameters
+            The parameters.
+
+        Returns
+        -------
+        tuple of jax.Array
+            Of each velocity term with a scale of its own: a scalar, one for each level, or one for each cell. None if
+            scales are not fitted.
+        """
         return tuple(jnp.exp(_readable(c, self.scale_cells)) for c in parameters.log_scales)
 
     def numbers(self, parameters: Parameters) -> tuple[tuple[Array, ...], ...]:
-        """What the free leaves of each kernel are the logarithms or logits of."""
+        """What the free leaves of each kernel are the logarithms or logits of.
+
+        Parameters
+        ----------
+        parameters
+            The parameters.
+
+        Returns
+        -------
+        tuple of tuples of jax.Array
+            One number for each name of :meth:`number_names`.
+        """
         return tuple(
             tuple(_INVERSES[_prefix(name)](value) for name, value in zip(names, of_kernel, strict=True))
             for names, of_kernel in zip(self.number_names(), parameters.numbers, strict=False)
         )
 
     def weights(self, parameters: Parameters) -> tuple[Array, ...]:
-        """Weights of the weighted terms of each sum: shape ``(terms,)``, ``(levels, terms)`` or ``(cells, terms)``."""
+        """Weights of the weighted terms of each sum.
+
+        Parameters
+        ----------
+        parameters
+            The parameters.
+
+        Returns
+        -------
+        tuple of jax.Array
+            Shape ``(terms,)``, ``(levels, terms)`` or ``(cells, terms)``; they sum to one. None if weights are not
+            fitted.
+        """
         return tuple(
             jax.nn.softmax(_with_last(_readable(c, self.weight_cells)), axis=-1) for c in parameters.weight_logits
         )
@@ -245,12 +337,46 @@ def _prefix(leaf: str) -> str:
 
 
 def free_leaves(term: TransitionFunction) -> tuple[str, ...]:
-    """Names of the leaves of a term that a fit may move freely, as far as they are there."""
+    r"""Names of the leaves of a term that a fit may move freely, as far as they are there.
+
+    Of :class:`~jaxvelo.transitions.Pseudotime`, these are :math:`\log b` and :math:`\log \nu` if its scheme has them.
+
+    Parameters
+    ----------
+    term
+        A transition function without parts.
+
+    Returns
+    -------
+    tuple of str
+        Those of :attr:`TransitionFunction.free <jaxvelo.transitions.TransitionFunction.free>` that are not ``None``.
+
+    Examples
+    --------
+    >>> jv.fit.free_leaves(jv.transitions.Pseudotime("soft")), jv.fit.free_leaves(jv.transitions.Pseudotime("hard"))
+    (('log_b', 'log_nu'), ())
+    """
     return tuple(name for name in term.free if getattr(term, name) is not None)
 
 
 def readable_name(leaf: str) -> str:
-    """Name of what a free leaf is the logarithm or the logit of."""
+    r"""Name of what a free leaf is the logarithm or the logit of, :math:`x` of :math:`\log x`.
+
+    Parameters
+    ----------
+    leaf
+        Name of the leaf.
+
+    Returns
+    -------
+    str
+        The name without ``log_`` or ``logit_`` in front.
+
+    Examples
+    --------
+    >>> jv.fit.readable_name("log_b"), jv.fit.readable_name("logit_conn_weight")
+    ('b', 'conn_weight')
+    """
     return leaf.removeprefix(_prefix(leaf))
 
 
@@ -266,12 +392,46 @@ def _terms(transition_function: TransitionFunction) -> list[TransitionFunction]:
 
 
 def velocity_terms(transition_function: TransitionFunction) -> list[Velocity]:
-    """Velocity terms of a transition function, in order."""
+    """Velocity terms of a transition function, see :class:`~jaxvelo.transitions.Velocity`.
+
+    Parameters
+    ----------
+    transition_function
+        A term, or a combination of some.
+
+    Returns
+    -------
+    list of Velocity
+        From left to right.
+
+    Examples
+    --------
+    >>> kernel = 0.8 * jv.transitions.Velocity(4.0) + 0.2 * jv.transitions.Connectivity()
+    >>> [round(float(term.softmax_scale), 3) for term in jv.fit.velocity_terms(kernel)]
+    [4.0]
+    """
     return [term for term in _terms(transition_function) if isinstance(term, Velocity)]
 
 
 def weighted_sums(transition_function: TransitionFunction) -> list[Sum]:
-    """Sums with at least two weighted terms, in order."""
+    """Sums with at least two weighted terms in a transition function, see :class:`~jaxvelo.transitions.Sum`.
+
+    Parameters
+    ----------
+    transition_function
+        A term, or a combination of some.
+
+    Returns
+    -------
+    list of Sum
+        An outer one before those in it, from left to right.
+
+    Examples
+    --------
+    >>> kernel = 0.75 * jv.transitions.Velocity(4.0) + 0.25 * jv.transitions.Connectivity()
+    >>> [total.weights.tolist() for total in jv.fit.weighted_sums(kernel)]
+    [[0.75, 0.25]]
+    """
     return [node for node in _nodes(transition_function) if isinstance(node, Sum) and len(_weighted(node)) > 1]
 
 

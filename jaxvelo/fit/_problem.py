@@ -39,6 +39,15 @@ class Problem(eqx.Module):
     fixed, order
         If gene weights are not fitted: the objective's distinct transition functions with logits computed once, and
         which of these each one is.
+
+    Examples
+    --------
+    >>> kernel, data = jv.transitions.Velocity(1.0), {"velocity": jv.transitions.Features(x, v)}
+    >>> scale = jv.fit.Parametrization(kernel, None, None, (40,), ("scale",), 1, 1, (0,), "near_one")
+    >>> loss = jv.fit.FutureLikelihood(fates.round(), 3, fates.argmax(axis=1), jnp.arange(150), jnp.ones(150))
+    >>> problem = jv.fit.Problem.prepare(scale, loss, graph, data, jax.random.key(0))
+    >>> problem.on_cells(scale.start(), jnp.ones((1, 150))).shape
+    (1,)
     """
 
     parametrization: Parametrization
@@ -61,7 +70,19 @@ class Problem(eqx.Module):
         key: Array,
         outside: Float[Array, " cells"] | None = None,
     ) -> Problem:
-        """Compute once what stays the same in every step."""
+        """Compute once what stays the same in every step.
+
+        Parameters
+        ----------
+        parametrization, objective, graph, features, key, outside
+            As the attributes.
+
+        Returns
+        -------
+        Problem
+            With the logits of the template, unless gene weights are fitted, see
+            :func:`~jaxvelo.transitions.fix_logits`.
+        """
         objective = unnamed(objective)
         if "gene_weights" in parametrization.train:
             return cls(parametrization, objective, graph, features, key, outside)
@@ -69,7 +90,20 @@ class Problem(eqx.Module):
         return cls(parametrization, objective, extended, features, key, outside, (), fixed, order)
 
     def on_cells(self, parameters: Parameters, cells: Float[Array, "sets cells"]) -> Float[Array, " sets"]:
-        """Loss on several sets of cells."""
+        """Loss on several sets of cells.
+
+        Parameters
+        ----------
+        parameters
+            The parameters.
+        cells
+            The sets of cells, each a mask (or a weight for each cell), shape ``(sets, cells)``.
+
+        Returns
+        -------
+        jax.Array
+            Shape ``(sets,)``.
+        """
         transitions = evaluate(self.transition_functions(parameters), self.graph, self.features, self.key)
         return self.objective.on_cells(transitions, self.features, self.key, cells)
 
@@ -77,7 +111,20 @@ class Problem(eqx.Module):
     def losses_and_outlooks(
         self, parameters: Parameters, cells: Float[Array, "sets cells"]
     ) -> tuple[Float[Array, " sets"], Outlooks]:
-        """Loss on several sets of cells, and the outlook of each term of the objective."""
+        """Loss on several sets of cells, and the outlook of each term of the objective.
+
+        Parameters
+        ----------
+        parameters, cells
+            As of :meth:`on_cells`.
+
+        Returns
+        -------
+        losses : jax.Array
+            Shape ``(sets,)``.
+        outlooks : tuple
+            One :meth:`Objective.outlook` for each term.
+        """
         losses, outlooks = self.item_losses(parameters)
         total = jnp.zeros(len(cells), losses[0].dtype)
         terms = zip(coefficients_of(self.objective), terms_of(self.objective), losses, strict=True)
@@ -89,6 +136,16 @@ class Problem(eqx.Module):
         r"""Mean square change of outlooks over the cells outside, summed over their columns and the terms.
 
         .. math:: \sum_\text{terms} \frac{1}{|O|} \sum_{i \in O} \sum_k (B_{ik} - B^0_{ik})^2
+
+        Parameters
+        ----------
+        outlooks
+            :math:`B`, as of :meth:`losses_and_outlooks`; :math:`B^0` are those of :attr:`before`.
+
+        Returns
+        -------
+        jax.Array
+            A scalar; zero if there are no cells outside.
         """
         total = jnp.zeros(())
         if self.outside is None or not self.before:
@@ -102,7 +159,20 @@ class Problem(eqx.Module):
 
     @full_precision
     def item_losses(self, parameters: Parameters) -> tuple[tuple[Float[Array, " items"], ...], Outlooks]:
-        """Loss of each item of each term of the objective, and the outlook of each term."""
+        """Loss of each item of each term of the objective, and the outlook of each term.
+
+        Parameters
+        ----------
+        parameters
+            The parameters.
+
+        Returns
+        -------
+        losses : tuple of jax.Array
+            Of each term, shape ``(items,)``.
+        outlooks : tuple
+            One :meth:`Objective.outlook` for each term.
+        """
         transitions = evaluate(self.transition_functions(parameters), self.graph, self.features, self.key)
         losses, outlooks, start = [], [], 0
         for term in terms_of(self.objective):
@@ -115,7 +185,18 @@ class Problem(eqx.Module):
 
     @full_precision
     def why_not_finite(self, parameters: Parameters) -> str:
-        """What the terms of the objective say about a loss that is not finite; see :meth:`Objective.why_not_finite`."""
+        """What the terms of the objective say about a loss that is not finite; see :meth:`Objective.why_not_finite`.
+
+        Parameters
+        ----------
+        parameters
+            Those of the loss.
+
+        Returns
+        -------
+        str
+            Cause and remedy, empty if there is no more to say.
+        """
         transitions = evaluate(self.transition_functions(parameters), self.graph, self.features, self.key)
         reasons, start = [], 0
         for term in terms_of(self.objective):
@@ -125,7 +206,18 @@ class Problem(eqx.Module):
         return " ".join(filter(None, reasons))
 
     def transition_functions(self, parameters: Parameters) -> tuple[TransitionFunction, ...]:
-        """The transition functions whose transition matrices enter the objective."""
+        """The transition functions whose transition matrices enter the objective.
+
+        Parameters
+        ----------
+        parameters
+            The parameters.
+
+        Returns
+        -------
+        tuple of TransitionFunction
+            See :meth:`Loss.transition_functions`.
+        """
         if self.fixed is None:
             transition_function = self.parametrization.transition_function(parameters)
             return self.objective.transition_functions(transition_function, self.features, self.key)
@@ -150,7 +242,29 @@ def _fix(template, objective, graph, features, key):
 def with_scales(
     transition_function: TransitionFunction, graph: NeighborGraph, features: Mapping[str, Features]
 ) -> TransitionFunction:
-    """Give every velocity term that has no softmax scale the automatic one."""
+    """Give every velocity term that has no softmax scale the automatic one.
+
+    See :func:`~jaxvelo.transitions.automatic_softmax_scale`.
+
+    Parameters
+    ----------
+    transition_function
+        A term, or a combination of some.
+    graph, features
+        The data that it is evaluated on.
+
+    Returns
+    -------
+    TransitionFunction
+        Of the same structure, with a scale in each velocity term.
+
+    Examples
+    --------
+    >>> data = {"velocity": jv.transitions.Features(x, v)}
+    >>> kernel = jv.fit.with_scales(jv.transitions.Velocity(), graph, data)
+    >>> kernel.log_scale.shape, bool(kernel.softmax_scale > 1)
+    ((), True)
+    """
 
     def complete(term):
         if not isinstance(term, Velocity) or term.log_scale is not None:

@@ -59,6 +59,26 @@ def quasi_newton() -> optax.GradientTransformationExtraArgs:
     stop, the next one goes downhill twice as far.
 
     It has ended where the gain expected of the next move is nothing beside the loss.
+
+    Returns
+    -------
+    optax.GradientTransformationExtraArgs
+        Its ``update`` takes the loss at the point as ``value``.
+
+    References
+    ----------
+    Liu & Nocedal (1989), On the limited memory BFGS method for large scale optimization, Math. Program. 45:503.
+
+    Examples
+    --------
+    >>> optimizer, point = jv.fit.quasi_newton(), jnp.array([1.0, -2.0])
+    >>> state, update = optimizer.init(point), jax.jit(optimizer.update)
+    >>> for _ in range(10):
+    ...     value, gradient = jax.value_and_grad(lambda p: jnp.sum(p**2))(point)
+    ...     step, state = update(gradient, state, point, value=value)
+    ...     point = optax.apply_updates(point, step)
+    >>> bool(jnp.abs(point).max() < 1e-3)
+    True
     """
 
     def init(parameters: Any) -> QuasiNewtonState:

@@ -14,15 +14,30 @@ from jaxvelo.graph._precision import full_precision
 @full_precision
 @eqx.filter_jit
 def sweep(problem: Problem, grid: Parameters, cells: Float[Array, "sets cells"]) -> Float[Array, "points sets"]:
-    """Loss on sets of cells at many points, one after another.
+    r"""Loss on sets of cells at many points, one after another: :math:`L(\theta_p; C)` of :meth:`Problem.on_cells`.
 
     Parameters
     ----------
     problem
         The problem.
     grid
-        The points; a leading axis counts them.
+        The points :math:`\theta_p`; a leading axis counts them.
     cells
-        The sets of cells.
+        The sets :math:`C` of cells, each a mask (or a weight for each cell), shape ``(sets, cells)``.
+
+    Returns
+    -------
+    jax.Array
+        Shape ``(points, sets)``.
+
+    Examples
+    --------
+    >>> kernel, data = jv.transitions.Velocity(1.0), {"velocity": jv.transitions.Features(x, v)}
+    >>> scale = jv.fit.Parametrization(kernel, None, None, (40,), ("scale",), 1, 1, (0,), "near_one")
+    >>> loss = jv.fit.FutureLikelihood(fates.round(), 3, fates.argmax(axis=1), jnp.arange(150), jnp.ones(150))
+    >>> problem = jv.fit.Problem.prepare(scale, loss, graph, data, jax.random.key(0))
+    >>> grid = jv.fit.Parameters(log_scales=(jnp.log(jnp.array([[1.0], [4.0], [16.0]])),))
+    >>> jv.fit.sweep(problem, grid, jnp.ones((1, 150))).shape
+    (3, 1)
     """
     return jax.lax.map(lambda parameters: problem.on_cells(parameters, cells), grid)

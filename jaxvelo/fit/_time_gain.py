@@ -30,6 +30,15 @@ class TimeGain(Objective):
         Time or pseudotime of each cell, in any unit, shape ``(cells,)``.
     cell, weight
         Cell and weight of each item.
+
+    Examples
+    --------
+    >>> matrix = sp.csr_matrix([[1.0, 0.0, 0.0], [0.25, 0.0, 0.75], [0.0, 0.0, 1.0]])
+    >>> chain = jv.graph.NeighborGraph.from_csr(matrix)
+    >>> transitions = jv.graph.TransitionMatrix(chain, chain.edges["connectivities"].values)
+    >>> loss = jv.fit.TimeGain(jnp.array([0.0, 1.0, 3.0]), jnp.array([1]), jnp.ones(1))
+    >>> round(float(loss.item_losses((transitions,), {}, None)[0]), 3)  # -log 0.75: only the last cell is later
+    0.288
     """
 
     time: Float[Array, " cells"]

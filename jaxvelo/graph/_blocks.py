@@ -68,27 +68,30 @@ def map_rows(
     slot_bytes: int | None = None,
     halo: Halo | None = None,
 ) -> Any:
-    """Apply a function of one row to all rows, one block of rows after another.
+    r"""Apply a function of one row to all rows, one block of rows after another.
 
-    This is the one loop over the rows of a graph. On several devices (:attr:`Pattern.mesh`), each goes through its own
-    rows. The result of a block is recomputed in the backward pass, so that the memory of one block is all that is ever
-    held.
+    .. math:: y_i = f\big(x_i, (x_j)_{j \in N_i}, r_i\big)
+
+    for the cell :math:`i` of each row, with values :math:`x` of the cells, its slots :math:`N_i` and values :math:`r`
+    of the rows. This is the one loop over the rows of a graph. On several devices (:attr:`Pattern.mesh`), each goes
+    through its own rows. The result of a block is recomputed in the backward pass, so that the memory of one block is
+    all that is ever held.
 
     Parameters
     ----------
     function
-        Takes what belongs to the row's cell; the same of its neighbours, with a leading axis over the slots; and one
-        row of each of ``of_rows``. Returns one array for the row, or several as a tuple. Arrays that all rows share
-        are given to it by :class:`jax.tree_util.Partial`, as first arguments: on several devices, there is no
-        derivative by arrays that it takes from where it was defined.
+        :math:`f`. It takes what belongs to the row's cell; the same of its neighbours, with a leading axis over the
+        slots; and one row of each of ``of_rows``. Returns one array for the row, or several as a tuple. Arrays that all
+        rows share are given to it by :class:`jax.tree_util.Partial`, as first arguments: on several devices, there is
+        no derivative by arrays that it takes from where it was defined.
     pattern
         Pattern of the graph.
     of_cells
-        Arrays whose first axis are the cells, in a tree: gathered for each row and each of its slots. Each block adds
-        a gradient of their whole size; what is of the row's own cell alone is better gathered before, as one of
-        ``of_rows``.
+        :math:`x`, arrays whose first axis are the cells, in a tree: gathered for each row and each of its slots. Each
+        block adds a gradient of their whole size; what is of the row's own cell alone is better gathered before, as one
+        of ``of_rows``.
     *of_rows
-        Arrays whose first axis are the rows (or trees of them), one for each bucket.
+        :math:`r`, arrays whose first axis are the rows (or trees of them), one for each bucket.
     slot_bytes
         Bytes that are held for one slot, which decide about the number of rows in a block; those that are gathered if
         ``None``.
@@ -98,7 +101,16 @@ def map_rows(
 
     Returns
     -------
-    One array for each bucket; if the function returns a tuple, a tuple of such.
+    tuple of jax.Array
+        :math:`y`, one array for each bucket, whose first axis are the rows: unused rows and padding are among them,
+        see :class:`Pattern`. If the function returns a tuple, a tuple of such.
+
+    Examples
+    --------
+    >>> pair = jv.graph.NeighborGraph.from_csr(sp.csr_matrix([[0.0, 1.0], [1.0, 0.0]]))
+    >>> steps = jv.graph.map_rows(lambda own, others: jnp.sum(others - own), pair.pattern, jnp.array([1.0, 3.0]))
+    >>> pair.gather_rows(steps).tolist()
+    [2.0, -2.0]
     """
     if slot_bytes is None:
         slot_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(of_cells))

@@ -16,20 +16,29 @@ def cluster_connectivities(
     .. math:: \bar e_{ab} = \frac{e_a n_b + e_b n_a}{n - 1}, \qquad
         c_{ab} = \min\left(1, \frac{e_{ab} + e_{ba}}{\bar e_{ab}}\right), \quad c_{aa} = 0
 
-    (Wolf et al. 2019, Supplementary Note 1). Weights of the edges do not count; edges of a cell to itself are none.
+    (Wolf et al. 2019, PAGA, Supplementary Note 1). Weights of the edges do not count; edges of a cell to itself are
+    none.
 
     Parameters
     ----------
     graph
-        Neighbours of each cell: the entries that are stored, be they zero, such as distances; need not be symmetric.
+        Neighbours of each cell, shape ``(cells, cells)``: the entries that are stored, be they zero, such as distances;
+        need not be symmetric.
     codes
-        Number of each cell's cluster, -1 for cells of none, which are left out with their edges.
+        Number of each cell's cluster, shape ``(cells,)``; -1 for cells of none, which are left out with their edges.
     n_clusters
         Number of clusters.
 
     Returns
     -------
-    A symmetric matrix from 0 to 1.
+    numpy.ndarray
+        Symmetric, from 0 to 1, of shape ``(clusters, clusters)``; no unit.
+
+    Examples
+    --------
+    >>> line = sp.csr_matrix([[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0]])
+    >>> jv.graph.cluster_connectivities(line, np.array([0, 0, 1, 1]), 2).tolist()
+    [[0.0, 0.5], [0.5, 0.0]]
     """
     known = codes >= 0
     sizes = np.bincount(codes[known], minlength=n_clusters).astype(float)

@@ -29,6 +29,13 @@ class AbstractEdgeMatrix(eqx.Module):
     values
         Value of each slot, one array of shape ``(rows, width)`` for each bucket. Padding holds zero, but for cells
         without neighbours: padding points to the row's own cell, so a value there is :math:`M_{ii}`.
+
+    Examples
+    --------
+    >>> isinstance(T, jv.graph.AbstractEdgeMatrix), T.shape
+    (True, (150, 150))
+    >>> (T @ x).shape, (jnp.ones(150) @ T).shape
+    ((150, 40), (150,))
     """
 
     graph: eqx.AbstractVar[NeighborGraph]
@@ -68,7 +75,18 @@ class AbstractEdgeMatrix(eqx.Module):
         return _rmatmul(self.graph.pattern, self.values, jnp.asarray(y))
 
     def row_dot(self, values: tuple[Array, ...]) -> Float[Array, " cells"]:
-        r"""Sum of each row against other values on the same edges, :math:`\sum_j M_{ij} y_{ij}`, shape ``(cells,)``."""
+        r"""Sum of each row against other values on the same edges, :math:`\sum_j M_{ij} y_{ij}`.
+
+        Parameters
+        ----------
+        values
+            :math:`y`, one array of shape ``(rows, width)`` for each bucket, as :attr:`values`.
+
+        Returns
+        -------
+        jax.Array
+            Shape ``(cells,)``.
+        """
         return self.graph.gather_rows(
             tuple(jnp.sum(m * y, axis=1) for m, y in zip(self.values, values, strict=True)),
         )
@@ -87,7 +105,18 @@ class AbstractEdgeMatrix(eqx.Module):
         return TransitionMatrix(graph, values)
 
     def rows(self, cells: np.ndarray) -> np.ndarray:
-        """Rows of some cells as a dense array, to look at: shape ``(m, cells)`` for ``m`` indices of cells."""
+        """Rows of some cells as a dense array, to look at.
+
+        Parameters
+        ----------
+        cells
+            Index of a cell, or several.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape ``(m, cells)`` for ``m`` indices, float64.
+        """
         return self.to_csr()[np.atleast_1d(np.asarray(cells))].toarray()
 
     def to_csr(self, eliminate_zeros: bool = True) -> sp.csr_matrix:
@@ -97,6 +126,11 @@ class AbstractEdgeMatrix(eqx.Module):
         ----------
         eliminate_zeros
             Whether to leave out edges of value zero, as CellRank's velocity kernel does.
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix
+            Shape ``(cells, cells)``.
         """
         graph = self.graph
         values = tuple(map(on_host, self.values))
@@ -107,7 +141,20 @@ class AbstractEdgeMatrix(eqx.Module):
 
 
 class EdgeMatrix(AbstractEdgeMatrix):
-    """A matrix of any values on the edges of a graph, such as weights; see :class:`AbstractEdgeMatrix`."""
+    """A matrix of any values on the edges of a graph, such as weights; see :class:`AbstractEdgeMatrix`.
+
+    Attributes
+    ----------
+    graph, values
+        As of :class:`AbstractEdgeMatrix`.
+
+    Examples
+    --------
+    >>> pair = jv.graph.NeighborGraph.from_csr(sp.csr_matrix([[0.0, 2.0], [4.0, 0.0]]))
+    >>> weights = jv.graph.EdgeMatrix(pair, pair.edges["connectivities"].values)
+    >>> (weights @ jnp.array([1.0, 10.0])).tolist(), weights.row_sums().tolist()
+    ([20.0, 4.0], [2.0, 4.0])
+    """
 
     graph: NeighborGraph
     values: tuple[Float[Array, "rows width"], ...]
@@ -122,6 +169,21 @@ class TransitionMatrix(AbstractEdgeMatrix):
     r"""Transition probabilities :math:`T_{ij}` on the edges of a graph: every row sums to one.
 
     A cell without neighbours stays where it is, :math:`T_{ii} = 1`. See :class:`AbstractEdgeMatrix`.
+
+    Attributes
+    ----------
+    graph
+        The neighbour graph.
+    values
+        :math:`T_{ij}` of each slot, one array of shape ``(rows, width)`` for each bucket. They are taken as they are:
+        :meth:`AbstractEdgeMatrix.normalize` makes rows sum to one.
+
+    Examples
+    --------
+    >>> chain = jv.graph.NeighborGraph.from_csr(sp.csr_matrix([[0.0, 1.0, 0.0], [0.25, 0.0, 0.75], [0.0, 0.0, 1.0]]))
+    >>> transitions = jv.graph.TransitionMatrix(chain, chain.edges["connectivities"].values)
+    >>> (transitions @ jnp.array([1.0, 2.0, 3.0])).tolist(), (jnp.array([1.0, 0.0, 0.0]) @ transitions).tolist()
+    ([2.0, 2.5, 3.0], [0.0, 1.0, 0.0])
     """
 
     graph: NeighborGraph

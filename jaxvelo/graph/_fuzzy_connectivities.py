@@ -29,18 +29,25 @@ def fuzzy_connectivities(
     Parameters
     ----------
     neighbors
-        Nearest neighbours of each cell, without the cell itself.
+        Nearest neighbours of each cell, without the cell itself, of shape ``(cells, k - 1)``.
     distances
-        Distances to them, ascending, finite in single precision.
+        Distances to them, ascending, finite in single precision, in any unit.
 
     Returns
     -------
     scipy.sparse.csr_matrix
-        :math:`C`, shape (cells, cells), float32: symmetric, from 0 to 1, without diagonal and stored zeros.
+        :math:`C`, shape ``(cells, cells)``, float32: symmetric, from 0 to 1, without diagonal and stored zeros.
 
     References
     ----------
     McInnes, Healy & Melville (2018), UMAP, algorithms 1 to 3.
+
+    Examples
+    --------
+    >>> neighbors = np.array([[1, 2], [2, 0], [1, 0]])
+    >>> distances = np.array([[2.0, 3.0], [1.0, 2.0], [1.0, 3.0]])
+    >>> jv.graph.fuzzy_connectivities(neighbors, distances).toarray().astype(float).round(2).tolist()
+    [[0.0, 1.0, 0.83], [1.0, 0.0, 1.0], [0.83, 1.0, 0.0]]
     """
     n_cells, n_others = neighbors.shape
     distances = distances.astype(np.float32)

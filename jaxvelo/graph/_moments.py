@@ -32,13 +32,23 @@ def neighborhood_moments(
     weights
         Weight of each slot, one array for each bucket.
     values
-        Values of each cell.
+        Values of each cell, shape ``(cells, features)``.
     halo
         Where they are, see :func:`~jaxvelo.graph.map_rows`.
 
     Returns
     -------
-    Means and variances of the rows, one array for each bucket.
+    means, variances : tuple of jax.Array
+        Of the rows, one array of shape ``(rows, features)`` for each bucket, in the units of the values and in their
+        square; :meth:`NeighborGraph.gather_rows` brings them into the order of the cells.
+
+    Examples
+    --------
+    >>> line = jv.graph.NeighborGraph.from_csr(sp.csr_matrix([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]))
+    >>> weights = line.edges["connectivities"].values
+    >>> mean, variance = jv.graph.neighborhood_moments(line.pattern, weights, jnp.array([[0.0], [2.0], [4.0]]))
+    >>> round(float(line.gather_rows(mean)[1, 0]), 3), round(float(line.gather_rows(variance)[1, 0]), 3)
+    (2.0, 2.667)
     """
 
     def moments(own, others, row, column, weight):

@@ -24,15 +24,21 @@ def nearest_neighbors(
     Parameters
     ----------
     x
-        Coordinates.
+        Coordinates, shape ``(cells, dims)``.
     n_neighbors
         Number of other cells, less than that of all cells.
     block_bytes
-        Memory for the distances of one block.
+        Memory for the distances of one block, in bytes.
 
     Returns
     -------
-    Their numbers, the nearest first.
+    jax.Array
+        Numbers of the neighbours of each cell, the nearest first, shape ``(cells, n_neighbors)``.
+
+    Examples
+    --------
+    >>> jv.graph.nearest_neighbors(jnp.array([[0.0], [1.0], [3.0]]), 1).tolist()
+    [[1], [0], [1]]
     """
     n_cells = x.shape[0]
     block = max(1, min(n_cells, block_bytes // (n_cells * x.dtype.itemsize)))

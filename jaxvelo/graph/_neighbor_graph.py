@@ -40,6 +40,14 @@ class NeighborGraph(eqx.Module):
         Values on the edges, by name. A name may have values on a part of the edges.
     halo
         Where values of the cells lie that are shared out to the devices of the mesh; ``None`` if none are to be.
+
+    Examples
+    --------
+    >>> line = jv.graph.NeighborGraph.from_csr(sp.csr_matrix([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]))
+    >>> line.shape, list(line.edges)
+    ((3, 3), ['connectivities'])
+    >>> line.to_csr().toarray().tolist()
+    [[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
     """
 
     pattern: Pattern
@@ -75,11 +83,27 @@ class NeighborGraph(eqx.Module):
             Whether expression and velocity are shared out to the devices of ``mesh`` too, as they fit on none of them:
             see :class:`~jaxvelo.graph.Halo`. Neighbours stand on one device then, as far as they can, and a kernel
             sends to each device the values of its cells' neighbours on others. Without it, each device has all values.
+
+        Returns
+        -------
+        NeighborGraph
+            A cell without neighbours has no edge, but a slot that points to itself, so that it can stay where it is.
         """
         return graph_and_layout(matrix, dtype, mesh, block_bytes, halo)[0]
 
     def to_csr(self, name: str = "connectivities") -> sp.csr_matrix:
-        """Give the named values back as a sparse matrix (float64, sorted, explicit zeros kept)."""
+        """Give named values back as a sparse matrix.
+
+        Parameters
+        ----------
+        name
+            One of :attr:`edges`.
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix
+            Shape ``(cells, cells)``, float64, with sorted indices; stored zeros are kept.
+        """
         edges = self.edges[name]
         return self.layout_of(edges.mask, edges.mask).to_csr(edges.values, eliminate_zeros=False)
 
@@ -92,17 +116,33 @@ class NeighborGraph(eqx.Module):
             Which slots are entries.
         mask
             Which slots are edges, :attr:`mask` if ``None``.
+
+        Returns
+        -------
+        CsrLayout
+            Of the entries, row after row.
         """
         mask = self.mask if mask is None else mask
         return CsrLayout.of_slots(self.rows, self.columns, kept, mask, self.position, self.pattern.n_devices)
 
     def with_edges(self, edges: Mapping[str, Edges]) -> NeighborGraph:
-        """Return the same graph with further named values, or others in place of those it has."""
+        """Add named values, or put others in place of those there are.
+
+        Parameters
+        ----------
+        edges
+            The values by name.
+
+        Returns
+        -------
+        NeighborGraph
+            Another graph; this one stays as it is.
+        """
         return NeighborGraph(self.pattern, self.position, {**self.edges, **edges}, self.halo)
 
     @property
     def bare(self) -> NeighborGraph:
-        """The graph without named values, for programs that read none: these do not depend on the names then."""
+        """The graph without named values, for programs that read none and so do not depend on the names."""
         return NeighborGraph(self.pattern, self.position, {})
 
     @property
@@ -132,7 +172,7 @@ class NeighborGraph(eqx.Module):
 
     @property
     def n_unused_rows(self) -> int:
-        """Number of rows without a cell, all of them in the first bucket: see :func:`~._buckets.is_unused`."""
+        """Number of rows without a cell, all of them in the first bucket, see :class:`Pattern`."""
         return self.n_rows - self.n_cells
 
     @property
@@ -141,7 +181,18 @@ class NeighborGraph(eqx.Module):
         return self.n_cells, self.n_cells
 
     def gather_rows(self, per_row: tuple[Array, ...]) -> Array:
-        """Bring values of the rows, bucket by bucket, into the order of the cells."""
+        """Bring values of the rows into the order of the cells.
+
+        Parameters
+        ----------
+        per_row
+            One array of shape ``(rows, ...)`` for each bucket.
+
+        Returns
+        -------
+        jax.Array
+            Shape ``(cells, ...)``.
+        """
         return on_each_device(jnp.concatenate(per_row)[self.position], self.pattern.mesh)
 
 

@@ -13,10 +13,9 @@ class Pattern(eqx.Module):
     Rows are sorted by degree and stand in a few buckets, each of one width. A slot without an edge is padding: it
     points to the row's own cell and is false in the mask. (An index out of range would be clamped when gathered, and
     would silently lose its gradient; a row's own cell is harmless, and lets a cell without neighbours stay where it is:
-    see :class:`~jaxvelo.graph.TransitionMatrix`.) The rows are more than the cells, see
-    :mod:`jaxvelo.graph._buckets`: the unused rows are in the first bucket (see
-    :func:`~jaxvelo.graph._buckets.is_unused`), name cell 0 and have no edges. Shapes come from a ladder, and the number
-    of cells is a value, so that similar graphs share their programs.
+    see :class:`~jaxvelo.graph.TransitionMatrix`.) The rows are more than the cells: the
+    unused rows are in the first bucket, at the beginning of each device's rows, name cell 0 and have no edges. Shapes
+    come from a ladder, and the number of cells is a value, so that similar graphs share their programs.
 
     Attributes
     ----------
@@ -33,6 +32,12 @@ class Pattern(eqx.Module):
     block_bytes
         Bytes wanted for the neighbours that are gathered at a time, see :func:`~jaxvelo.graph.map_rows`; what suits the
         device if ``None``.
+
+    Examples
+    --------
+    >>> line = jv.graph.NeighborGraph.from_csr(sp.csr_matrix([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]))
+    >>> line.pattern.rows[0].shape, line.pattern.columns[0].shape, int(line.pattern.mask[0].sum())
+    ((3,), (3, 2), 4)
     """
 
     rows: tuple[Int[Array, " rows"], ...]
@@ -62,6 +67,13 @@ class Edges(eqx.Module):
         One array of shape ``(rows, width)`` for each bucket, zero where ``mask`` is false.
     mask
         Which slots have a value.
+
+    Examples
+    --------
+    >>> edges = graph.edges["connectivities"]
+    >>> stored = sum(int(mask.sum()) for mask in edges.mask)
+    >>> stored == adata.obsp["connectivities"].nnz
+    True
     """
 
     values: tuple[Float[Array, "rows width"], ...]

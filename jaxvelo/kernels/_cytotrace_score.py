@@ -122,7 +122,8 @@ def aggregated(
     """
     columns = np.flatnonzero(genes)
     result = np.empty(matrix.shape[0])
-    for rows, piece in _columns_in_ranges(matrix, columns, where):
+    for rows, found in _in_ranges(matrix, where):
+        piece = dense(found[:, columns]).astype(np.float64)
         if not np.isfinite(piece).all():
             raise ValueError(f"Expected finite numbers in `{where}`, found some that are not. Fill them in.")
         if aggregation in ("hmean", "gmean") and (piece < 0).any():
@@ -132,17 +133,6 @@ def aggregated(
             )
         result[rows] = _AGGREGATE[aggregation](piece)
     return result
-
-
-def _columns_in_ranges(matrix: Any, columns: np.ndarray, where: str):
-    """Some columns of a matrix, some rows at a time, dense, in double precision."""
-    if is_on_disk(matrix):
-        for rows, found in read_in_ranges(matrix, where):
-            yield rows, dense(found[:, columns]).astype(np.float64)
-        return
-    matrix = matrix if not sp.issparse(matrix) or matrix.format == "csr" else sp.csr_matrix(matrix)
-    for rows in rows_at_a_time(matrix.shape[0], len(columns), _PIECE):
-        yield rows, dense(matrix[rows][:, columns]).astype(np.float64)
 
 
 def _harmonic_mean(piece: np.ndarray) -> np.ndarray:

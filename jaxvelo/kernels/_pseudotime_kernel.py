@@ -16,6 +16,7 @@ from jaxvelo.annotated.arguments import is_number
 from jaxvelo.annotated.entries import read_numbers, require_anndata
 from jaxvelo.configuration import ignore_arguments, logger, timed
 from jaxvelo.kernels._neighbor_kernel import NeighborKernel
+from jaxvelo.kernels._user_functions import check_traceable, name_of_choice, require_built_in
 from jaxvelo.transitions import SCHEMES, Pseudotime, in_parts, strength_order
 
 _PARAMETERS = ("dnorm", "scheme", "frac_to_keep", "b", "nu")
@@ -143,13 +144,15 @@ class PseudotimeKernel(NeighborKernel):
                 raise TypeError(f"Unexpected arguments {sorted(kwargs)} of the scheme `{threshold_scheme!r}`.")
         elif callable(threshold_scheme):
             function = partial(threshold_scheme, **kwargs) if kwargs else threshold_scheme
-            _check_function(function, self.graph.edges[self.conn_key].values[0].dtype)
+            dtype = self.graph.edges[self.conn_key].values[0].dtype
+            one, three = jax.ShapeDtypeStruct((), dtype), jax.ShapeDtypeStruct((3,), dtype)
+            check_traceable(function, (one, three, three), "threshold scheme", _REWRITE)
         else:
             raise TypeError(
                 f"Expected `threshold_scheme` to be one of {SCHEMES} or a function, "
                 f"found `{type(threshold_scheme).__name__}`."
             )
-        params: dict[str, Any] = {"dnorm": False, "scheme": _name(threshold_scheme)}
+        params: dict[str, Any] = {"dnorm": False, "scheme": name_of_choice(threshold_scheme, SCHEMES)}
         if threshold_scheme == "hard":
             if not (is_number(frac_to_keep) and 0 <= frac_to_keep <= 1):
                 raise ValueError(f"Expected `frac_to_keep` to be from 0 to 1, found `{frac_to_keep!r}`.")
@@ -203,13 +206,9 @@ class PseudotimeKernel(NeighborKernel):
         return self._transition_function(self.params, self._function)
 
     def _transition_function(self, params: dict[str, Any], function: Callable[..., jax.Array] | None) -> Pseudotime:
-        scheme = params.get("scheme", "hard") if function is None else function
-        if isinstance(scheme, str) and scheme not in SCHEMES:
-            raise ValueError(
-                f"The scheme `{scheme}` is a function, which is not stored. Compute the transition matrix anew with it."
-            )
+        named = params.get("scheme", "hard")
         return Pseudotime(
-            scheme,
+            require_built_in(named, SCHEMES, "scheme") if function is None else function,
             params.get("frac_to_keep", 0.3),
             params.get("b", 10.0),
             params.get("nu", 0.5),
@@ -273,23 +272,3 @@ def warn_about_connections(matrix: sp.csr_matrix, check_irreducibility: bool) ->
 
 def _only(params: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {name: params[name] for name in names if name in params}
-
-
-def _name(scheme: Any) -> str:
-    """Name of a scheme; that of a function is no name of a built-in one."""
-    if isinstance(scheme, str):
-        return scheme
-    name = getattr(scheme, "__name__", repr(scheme))
-    return f"function {name}" if name in SCHEMES else name
-
-
-def _check_function(function: Callable[..., Any], dtype: Any) -> None:
-    one, three = jax.ShapeDtypeStruct((), dtype), jax.ShapeDtypeStruct((3,), dtype)
-    try:
-        result = jax.eval_shape(function, one, three, three)
-    except Exception as error:
-        raise TypeError(f"The threshold scheme cannot be traced by JAX: {error}\n{_REWRITE}") from error
-    if getattr(result, "shape", None) != (3,):
-        raise TypeError(
-            f"Expected the threshold scheme to return one array of shape (neighbors,), found {result}. {_REWRITE}"
-        )

@@ -17,6 +17,7 @@ from anndata import AnnData
 from jaxvelo.annotated.arguments import is_number
 from jaxvelo.annotated.arrays import read_representation
 from jaxvelo.annotated.checksums import checksum
+from jaxvelo.annotated.clones import read_clones
 from jaxvelo.annotated.entries import read_numbers, require_anndata
 from jaxvelo.configuration import timed
 from jaxvelo.kernels._couplings import (
@@ -31,7 +32,7 @@ from jaxvelo.kernels._graph_data import GraphData, normalize_rows
 from jaxvelo.kernels._kernel import Kernel
 from jaxvelo.kernels._steps_within_times import identity_within, similarities_within, uniform_within
 from jaxvelo.kernels._time_points import read_time_points
-from jaxvelo.kernels._transport import TimePair, best_on_clones, read_clones, transported
+from jaxvelo.kernels._transport import TimePair, best_on_clones, transported
 from jaxvelo.transitions import RealTime
 
 POLICIES = ("sequential", "triu")
@@ -233,7 +234,8 @@ class RealTimeKernel(Kernel):
                 within = uniform_within(times, last)
             else:
                 within = similarities_within(self.adata, times, sorted({*(mixed or ()), last}), conn_kwargs)
-            self._take(transport, within, params)
+            self._put_on_graph(transport, within)
+            self._mix(transport, within, params)
         return self
 
     def compute_couplings(
@@ -319,11 +321,6 @@ class RealTimeKernel(Kernel):
         chosen = {self._times.find(name) for name in self_transitions}
         return frozenset(chosen & {source for source, _ in self._pairs})
 
-    def _take(self, transport: sp.csr_matrix, within: sp.csr_matrix, params: dict[str, Any]) -> None:
-        """Take the two parts of the transition matrix, and compute it."""
-        self._put_on_graph(transport, within)
-        self._mix(transport, within, params)
-
     def _mix(self, transport: sp.csr_matrix, within: sp.csr_matrix, params: dict[str, Any]) -> None:
         """Compute the transition matrix on the host: each threshold makes another pattern, which would be compiled."""
         weight = 0.5 if params["conn_weight"] is None else params["conn_weight"]
@@ -350,13 +347,10 @@ class RealTimeKernel(Kernel):
     @property
     def transition_function(self) -> RealTime:
         """The pure transition function with the parameters in use."""
-        return self._transition_function(self.params)
-
-    def _transition_function(self, params: Mapping[str, Any]) -> RealTime:
         if self._names is None:
             raise RuntimeError("Compute transition matrix first as `.compute_transition_matrix()`.")
         transport, within = self._names
-        return RealTime(params.get("conn_weight"), transport=transport, within=within)
+        return RealTime(self.params.get("conn_weight"), transport=transport, within=within)
 
     def with_numbers(self, numbers: Mapping[str, float]) -> Self:
         """Return a copy with another ``conn_weight``, computed."""

@@ -11,11 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from anndata import AnnData
 from jaxtyping import Float
 
-from jaxvelo.annotated.arguments import listed
-from jaxvelo.annotated.entries import require_key
 from jaxvelo.configuration import logger
 
 MOST_PAIRS = 100_000_000
@@ -151,16 +148,3 @@ def _log_probabilities(coupling: np.ndarray, futures: sp.csr_matrix) -> float:
     rows = coupling[known]
     share = np.asarray(futures[known].multiply(rows).sum(axis=1)).ravel() / np.maximum(rows.sum(axis=1), tiny)
     return float(np.log(np.maximum(share, tiny)).sum())
-
-
-def read_clones(adata: AnnData, key: str) -> sp.csr_matrix:
-    """Which clones each cell is of, cells by clones: of a matrix in ``adata.obsm``, or of a column of ``adata.obs``."""
-    if key in adata.obsm:
-        matrix = sp.csr_matrix(adata.obsm[key])
-        return sp.csr_matrix((matrix != 0).astype(np.int64))
-    remedy = f"Pass the key of clones in `adata.obsm` (cells by clones), of which there are {listed(adata.obsm)}."
-    labels = require_key(adata.obs, key, "adata.obs", remedy).astype("category").cat
-    codes = labels.codes.to_numpy()
-    known = np.flatnonzero(codes >= 0)
-    ones = np.ones(len(known), dtype=np.int64)
-    return sp.csr_matrix((ones, (known, codes[known])), shape=(adata.n_obs, len(labels.categories)))

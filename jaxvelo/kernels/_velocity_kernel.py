@@ -21,6 +21,7 @@ from jaxvelo.configuration import ignore_arguments, logger, timed
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
 from jaxvelo.kernels._neighbor_kernel import NeighborKernel
 from jaxvelo.kernels._randomness import random_key
+from jaxvelo.kernels._user_functions import check_traceable, name_of_choice, require_built_in
 from jaxvelo.transitions import (
     BACKWARD_MODES,
     MODELS,
@@ -177,7 +178,8 @@ class VelocityKernel(NeighborKernel):
         check_integer("n_samples", n_samples, least=1)
         key = random_key(seed) if model == "monte_carlo" else None
         with timed(f"Computing transition matrix using `{model!r}` model"):
-            params: dict[str, Any] = {"model": model, "similarity": _name(similarity), "softmax_scale": softmax_scale}
+            named = name_of_choice(similarity, SIMILARITIES)
+            params: dict[str, Any] = {"model": model, "similarity": named, "softmax_scale": softmax_scale}
             if self.backward:
                 params["bwd_mode"] = backward_mode
             if model == "monte_carlo":
@@ -282,15 +284,7 @@ class VelocityKernel(NeighborKernel):
             "softmax, its scale, and second derivatives are taken care of; CellRank's `(v, D, softmax_scale) -> "
             "(probabilities, logits)` becomes its logits alone, with `jax.numpy` in place of `numpy`."
         )
-        try:
-            result = jax.eval_shape(similarity, v, displacements)
-        except Exception as error:
-            raise TypeError(f"The similarity cannot be traced by JAX: {error}\n{rewrite}") from error
-        if getattr(result, "shape", None) != (3,):
-            raise TypeError(
-                f"Expected the similarity to return one array of shape (neighbors,), found {result}. {rewrite}"
-            )
-        return None
+        return check_traceable(similarity, (v, displacements), "similarity", rewrite)
 
     @property
     def logits(self) -> sp.csr_matrix | None:
@@ -309,17 +303,12 @@ class VelocityKernel(NeighborKernel):
 
     def _transition_function(self, params: dict[str, Any], function: Callable[..., jax.Array] | None) -> Velocity:
         """The transition function of parameters, and of a user's similarity, which parameters only name."""
-        similarity = params.get("similarity", "correlation") if function is None else function
-        if isinstance(similarity, str) and similarity not in SIMILARITIES:
-            raise ValueError(
-                f"The similarity `{similarity}` is a function, which is not stored. "
-                "Compute the transition matrix anew with it."
-            )
+        named = params.get("similarity", "correlation")
         return Velocity(
             params.get("softmax_scale"),
             params.get("gene_weights"),
             model=params.get("model", "deterministic"),
-            similarity=similarity,
+            similarity=require_built_in(named, SIMILARITIES, "similarity") if function is None else function,
             backward_mode=params.get("bwd_mode", "transpose") if self.backward else None,
             n_samples=int(params.get("n_samples", 1000)),
             features=self._data.name,
@@ -400,14 +389,6 @@ def _origin(velocity: Velocity, graph: NeighborGraph, key: jax.Array | None) -> 
     of_graph = checksum(*map(np.asarray, jax.tree.leaves(graph)))
     shapes = [list(columns.shape) for columns in graph.columns]
     return [*options, *of_parameters, str(jnp.result_type(float)), of_graph, shapes]
-
-
-def _name(similarity: Any) -> str:
-    """Name of a similarity; that of a function is no name of a built-in one."""
-    if isinstance(similarity, str):
-        return similarity
-    name = getattr(similarity, "__name__", repr(similarity))
-    return f"function {name}" if name in SIMILARITIES else name
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -33,7 +33,22 @@ ROUNDING = 8 * float(np.finfo(np.float64).eps)
 
 
 class Outcome(enum.IntEnum):
-    """Whether a chain's absorption is known, or why it is not."""
+    """Whether a chain's absorption is known, or why it is not.
+
+    ``SOLVED``: within the tolerance. ``UNREACHABLE``: some cells reach no terminal cell. ``INACCURATE``: absorption
+    takes so many steps that it is not known within the tolerance. ``NOT_FINITE``: some transition probabilities are not
+    finite.
+
+    Parameters
+    ----------
+    value
+        The outcome of an :class:`~jaxvelo.markov.Absorption` or of :class:`~jaxvelo.markov.AbsorptionTimes`, 0 to 3.
+
+    Examples
+    --------
+    >>> jv.markov.Outcome(0).name, jv.markov.Outcome.SOLVED.explanation
+    ('SOLVED', 'The fates are known within the tolerance.')
+    """
 
     SOLVED = 0
     UNREACHABLE = 1

@@ -48,6 +48,14 @@ class AbsorptionTimes(NamedTuple):
     outcome
         An :class:`~jaxvelo.markov.Outcome` as an integer: zero if the errors of what is needed are within the
         tolerance, otherwise why not.
+
+    Examples
+    --------
+    >>> chain = sp.csr_matrix([[1.0, 0.0, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0], [0.0, 0.5, 0.0, 0.5], [0.0, 0.0, 0.0, 1.0]])
+    >>> terminal = np.array([0, -1, -1, 1])
+    >>> found = jv.markov.absorption_times(chain, terminal, n_fates=2)
+    >>> found.mean[1].round(3).tolist(), found.variance[1].round(3).tolist(), found.outcome == jv.markov.Outcome.SOLVED
+    ([1.667, 2.667], [1.778, 1.778], True)
     """
 
     mean: Any
@@ -90,7 +98,15 @@ def absorption_times(
 
     Returns
     -------
-    Means and variances, and whether to believe them. Look at ``outcome``.
+    AbsorptionTimes
+        Means (in steps) and variances, and whether to believe them: look at ``outcome``.
+
+    Examples
+    --------
+    >>> chain = sp.csr_matrix([[1.0, 0.0, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0], [0.0, 0.5, 0.0, 0.5], [0.0, 0.0, 0.0, 1.0]])
+    >>> terminal = np.array([0, -1, -1, 1])
+    >>> jv.markov.absorption_times(chain, terminal, n_fates=2).mean.round(3).tolist()
+    [[0.0, inf], [1.667, 2.667], [2.667, 1.667], [inf, 0.0]]
     """
     effort = effort_of(tolerance, max_steps, direct_cells)
     if isinstance(transitions, TransitionMatrix):

@@ -23,6 +23,16 @@ def closed_classes(transitions: sp.csr_matrix) -> list[Int[np.ndarray, " members
     -------
     list of numpy.ndarray
         The cells of each class, in ascending order.
+
+    References
+    ----------
+    Kemeny & Snell (1976), section 2.4, where they are called ergodic sets.
+
+    Examples
+    --------
+    >>> chain = sp.csr_matrix([[0.5, 0.5, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0]])
+    >>> sorted(cells.tolist() for cells in jv.markov.closed_classes(chain))
+    [[1], [2, 3]]
     """
     label = closed_class_of_cells(transitions)
     return [np.flatnonzero(label == c) for c in range(label.max() + 1)]

@@ -49,6 +49,13 @@ class CoarseGraining(NamedTuple):
         Before what is negative was set to zero.
     row_sum_defect
         Largest difference of a cell's memberships from the sum one.
+
+    Examples
+    --------
+    >>> chain = sp.csr_matrix([[0.5, 0.49, 0.01, 0], [0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5], [0.01, 0, 0.49, 0.5]])
+    >>> coarse = jv.markov.coarse_grain(jv.markov.schur(chain, 2), n_states=2)
+    >>> coarse.memberships.shape, coarse.transition_matrix.sum(axis=1).round(6).tolist(), bool(coarse.crispness > 0.9)
+    ((4, 2), [1.0, 1.0], True)
     """
 
     memberships: Any
@@ -98,8 +105,9 @@ def coarse_grain(
 
     Returns
     -------
-    The states, the largest first. Where an error is raised for NumPy arrays because of their numbers, compiled programs
-    get NaN.
+    CoarseGraining
+        The states, the largest first. Where an error is raised for NumPy arrays because of their numbers, compiled
+        programs get NaN.
 
     Raises
     ------
@@ -112,6 +120,14 @@ def coarse_grain(
     ----------
     Röblitz & Weber (2013), Fuzzy spectral clustering by PCCA+, Adv. Data Anal. Classif. 7:147. Reuter et al. (2018),
     Generalized Markov state modeling method for nonequilibrium processes, J. Chem. Theory Comput. 14:3579.
+
+    Examples
+    --------
+    >>> chain = sp.csr_matrix([[0.5, 0.49, 0.01, 0], [0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5], [0.01, 0, 0.49, 0.5]])
+    >>> coarse = jv.markov.coarse_grain(jv.markov.schur(chain, 2), n_states=2)
+    >>> states = coarse.memberships.argmax(axis=1)
+    >>> bool(states[0] == states[1] != states[2] == states[3])
+    True
     """
     if method not in get_args(Method):
         raise ValueError(f"Expected `method` to be one of {list(get_args(Method))}, found `{method!r}`.")
@@ -151,12 +167,19 @@ def min_chi(schur: Schur, n_states: Sequence[int]) -> Float[np.ndarray, " counts
 
     Returns
     -------
-    One number for each. NaN where the number would split a pair of conjugate eigenvalues, or the vectors do not tell so
-    many cells apart.
+    numpy.ndarray
+        One number for each. NaN where the number would split a pair of conjugate eigenvalues, or the vectors do not
+        tell so many cells apart.
 
     References
     ----------
     Röblitz & Weber (2013), section 4. Reuter et al. (2018), section 3.
+
+    Examples
+    --------
+    >>> chain = sp.csr_matrix([[0.5, 0.49, 0.01, 0], [0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5], [0.01, 0, 0.49, 0.5]])
+    >>> (jv.markov.min_chi(jv.markov.schur(chain, 3), [2, 3]) > -1e-6).tolist()  # two states fit, three do not
+    [True, False]
     """
     found = np.full(len(n_states), np.nan)
     for place, count in enumerate(n_states):

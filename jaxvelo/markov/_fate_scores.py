@@ -17,6 +17,13 @@ class Reliability(NamedTuple):
         Part of these cells that have this fate. It equals ``predicted`` if the probabilities are calibrated.
     n_cells
         Number of these cells.
+
+    Examples
+    --------
+    >>> probabilities = np.array([[0.2, 0.8], [0.2, 0.8], [0.9, 0.1]])
+    >>> diagram = jv.markov.fate_scores(probabilities, np.array([0, 1, 0]), n_bins=2).reliability
+    >>> diagram.predicted[0].round(2).tolist(), diagram.observed[0].tolist(), diagram.n_cells[0].tolist()
+    ([0.2, 0.9], [0.5, 1.0], [2, 1])
     """
 
     predicted: Float[np.ndarray, "fates bins"]
@@ -41,6 +48,12 @@ class FateScores(NamedTuple):
         The diagram that the calibration error sums up.
     n_cells
         Number of cells with a known fate.
+
+    Examples
+    --------
+    >>> scores = jv.markov.fate_scores(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), np.array([0, 1, -1]))
+    >>> scores.accuracy, round(scores.brier, 2), round(scores.log_score, 2), scores.n_cells
+    (1.0, 0.05, -0.16, 2)
     """
 
     log_score: float
@@ -74,15 +87,22 @@ def fate_scores(
     Parameters
     ----------
     probabilities
-        Fate probabilities.
+        Fate probabilities, shape ``(cells, fates)``.
     truth
-        Number of the known fate of each cell, -1 where it is not known.
+        Number of the known fate of each cell, -1 where it is not known, shape ``(cells,)``.
     n_bins
         Number of bins.
 
     Returns
     -------
-    The scores, in double precision; NaN if no fate is known.
+    FateScores
+        In double precision; NaN if no fate is known.
+
+    Examples
+    --------
+    >>> probabilities, truth = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), np.array([0, 1, 1])
+    >>> round(jv.markov.fate_scores(probabilities, truth).accuracy, 2)
+    0.67
     """
     values = np.asarray(probabilities)
     floor = np.finfo(values.dtype).eps

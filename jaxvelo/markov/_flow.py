@@ -29,23 +29,30 @@ def compute_flow(
     transition_matrix
         Transition matrix of shape (cells, cells).
     clusters
-        Cluster of each cell, numbered from 0; -1 for cells that belong to none and are left out.
+        Cluster of each cell, shape (cells,), numbered from 0; -1 for cells that belong to none and are left out.
     times
-        Experimental time of each cell.
+        Experimental time of each cell, shape (cells,), in any unit.
     n_clusters
         Number of clusters; the largest number in ``clusters`` plus 1 by default.
 
     Returns
     -------
-    array of shape (points,)
-        The time points, sorted.
-    array of shape (points - 1, clusters, clusters)
-        The flow, source by target.
+    points : numpy.ndarray
+        The time points, in ascending order, shape (points,).
+    flow : numpy.ndarray
+        The flow, source by target, shape (points - 1, clusters, clusters); no unit.
 
     References
     ----------
     Mittnenzweig et al., A single-embryo, single-cell time-resolved model for mouse gastrulation, Cell 2021, figure 4,
     with the transition matrix in place of the metacell flow, as in CellRank.
+
+    Examples
+    --------
+    >>> matrix = np.array([[0.0, 0.0, 0.25, 0.75], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    >>> points, flow = jv.markov.compute_flow(matrix, np.array([0, 1, 0, 1]), np.array([1, 1, 2, 2]))
+    >>> points.tolist(), flow.tolist()
+    ([1, 2], [[[0.25, 0.75], [1.0, 0.0]]])
     """
     n_clusters = int(clusters.max()) + 1 if n_clusters is None else n_clusters
     matrix = sp.csr_array(transition_matrix)
@@ -61,7 +68,26 @@ def compute_flow(
 def cluster_proportions(
     clusters: Int[np.ndarray, " cells"], times: Shaped[np.ndarray, " cells"], n_clusters: int | None = None
 ) -> Float[np.ndarray, "points clusters"]:
-    """Compute which share of the cells of each time point is in which cluster; arguments as in :func:`compute_flow`."""
+    r"""Compute which share of the cells of each time point is in which cluster.
+
+    .. math:: p_{ka} = |C_a(t_k)| \, \big/ \sum_b |C_b(t_k)|
+
+    Parameters
+    ----------
+    clusters, times, n_clusters
+        As of :func:`compute_flow`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (points, clusters), the time points in ascending order. Rows sum to one, or are zero for a time point
+        without cells of known cluster.
+
+    Examples
+    --------
+    >>> jv.markov.cluster_proportions(np.array([0, 0, 0, 1, 1]), np.array([1, 1, 2, 2, 2])).round(2).tolist()
+    [[1.0, 0.0], [0.33, 0.67]]
+    """
     n_clusters = int(clusters.max()) + 1 if n_clusters is None else n_clusters
     known = clusters >= 0
     points = np.unique(times)
@@ -83,14 +109,20 @@ def mass_between_clusters(
     transition_matrix
         Transition matrix of shape (cells, cells).
     sources, targets
-        Cluster of each cell before and after the step, numbered from 0; -1 for cells that are left out.
+        Cluster of each cell before and after the step, shape (cells,), numbered from 0; -1 for cells that are left out.
     n_clusters
         Number of clusters.
 
     Returns
     -------
-    array of shape (clusters, clusters)
-        Source by target.
+    numpy.ndarray
+        Source by target, shape (clusters, clusters), in cells.
+
+    Examples
+    --------
+    >>> matrix = np.array([[0.0, 0.25, 0.75], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> jv.markov.mass_between_clusters(matrix, np.array([0, 0, -1]), np.array([-1, 0, 1]), 2).tolist()
+    [[1.25, 0.75], [0.0, 0.0]]
     """
     before, after = np.flatnonzero(sources >= 0), np.flatnonzero(targets >= 0)
     mass = sp.csr_array(transition_matrix)[before][:, after]

@@ -32,10 +32,10 @@ def cross_boundary_correctness(
     transitions
         The transition matrix.
     features
-        Coordinates :math:`x`, for example principal components. Displacements to the neighbours are taken in their
-        precision.
+        Coordinates :math:`x`, shape ``(cells, features)``, for example principal components. Displacements to the
+        neighbours are taken in their precision.
     source, target
-        Cells of the two clusters.
+        Masks of the cells of the two clusters, shape ``(cells,)``.
     neighbors
         Graph with the weights :math:`w`. An edge of weight zero makes no neighbour.
     edges
@@ -43,8 +43,18 @@ def cross_boundary_correctness(
 
     Returns
     -------
-    Scores between -1 and 1, and which cells form the boundary. The score is NaN off the boundary, and where a
-    displacement is the same in all features, so that there is no correlation; its gradient is zero there.
+    scores : jax.Array
+        Between -1 and 1, shape ``(cells,)``. NaN off the boundary, and where a displacement is the same in all
+        features, so that there is no correlation; the gradient is zero there.
+    boundary : jax.Array
+        Which cells form the boundary, shape ``(cells,)``.
+
+    Examples
+    --------
+    >>> labels = (time > jnp.median(time)).astype(int)  # early and late cells
+    >>> scores, boundary = jv.markov.cross_boundary_correctness(T, x, labels == 0, labels == 1, graph, "connectivities")
+    >>> scores.shape, bool(jnp.nanmean(scores) > 0), bool(jnp.isnan(scores[~boundary]).all())
+    ((150,), True, True)
     """
     return _cross_boundary_correctness(
         transitions.bare, jnp.asarray(features), jnp.asarray(source), jnp.asarray(target), _weights(neighbors, edges)
@@ -68,11 +78,29 @@ def boundary_directions(
 ) -> tuple[Float[Array, "cells features"], Bool[Array, " cells"]]:
     r"""Direction from each cell towards a cluster, and which cells of another are at the boundary to it.
 
-    Parameters are as of :func:`cross_boundary_correctness`.
+    .. math:: d_i = \sum_{j \in \text{target}} w_{ij} (x_j - x_i)
+
+    Parameters
+    ----------
+    features, source, target, neighbors, edges
+        As of :func:`cross_boundary_correctness`.
 
     Returns
     -------
-    :math:`\sum_{j \in \text{target}} w_{ij} (x_j - x_i)`, and the cells of the source with such neighbours.
+    directions : jax.Array
+        :math:`d`, shape ``(cells, features)``, in the units of weights and features; zero for a cell without neighbours
+        in the target.
+    boundary : jax.Array
+        Which cells of the source have such neighbours, shape ``(cells,)``.
+
+    Examples
+    --------
+    >>> line = sp.csr_matrix([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    >>> graph = jv.graph.NeighborGraph.from_csr({"distances": line})
+    >>> source, target = jnp.array([True, True, False]), jnp.array([False, False, True])
+    >>> towards, boundary = jv.markov.boundary_directions(jnp.array([[0.0], [1.0], [3.0]]), source, target, graph)
+    >>> towards[1].tolist(), boundary.tolist()
+    ([2.0], [False, True, False])
     """
     return _boundary_directions(features, source, target, _weights(neighbors, edges))
 
@@ -94,7 +122,27 @@ def _boundary_directions(features, source, target, weights):
 def expected_displacement(
     transitions: AbstractEdgeMatrix, features: Float[Array, "cells features"]
 ) -> Float[Array, "cells features"]:
-    r"""Expected step of each cell, :math:`\sum_j T_{ij} (x_j - x_i)`, from explicit differences."""
+    r"""Expected step of each cell, :math:`\sum_j T_{ij} (x_j - x_i)`, from explicit differences.
+
+    Parameters
+    ----------
+    transitions
+        The transition matrix.
+    features
+        Coordinates :math:`x`, shape ``(cells, features)``; taken in the precision of the probabilities.
+
+    Returns
+    -------
+    jax.Array
+        Shape ``(cells, features)``, in the units of the features.
+
+    Examples
+    --------
+    >>> chain = jv.graph.NeighborGraph.from_csr(sp.csr_matrix([[0.0, 1.0, 0.0], [0.25, 0.0, 0.75], [0.0, 0.0, 1.0]]))
+    >>> transitions = jv.graph.TransitionMatrix(chain, chain.edges["connectivities"].values)
+    >>> jv.markov.expected_displacement(transitions, jnp.array([[0.0], [1.0], [3.0]])).tolist()
+    [[1.0], [1.25], [0.0]]
+    """
     return _sum_displacements(transitions.graph.bare, transitions.values, features.astype(transitions.values[0].dtype))
 
 
@@ -112,7 +160,29 @@ def _sum_displacements(graph: NeighborGraph, weights, features: Array) -> Float[
 def row_correlation(
     x: Float[Array, "cells features"], y: Float[Array, "cells features"]
 ) -> tuple[Float[Array, " cells"], Bool[Array, " cells"]]:
-    """Pearson correlation of rows, and where it is defined: zero, with gradient zero, elsewhere."""
+    r"""Pearson correlation of rows, and where it is defined.
+
+    .. math:: r_i = \frac{(x_i - \bar x_i) \cdot (y_i - \bar y_i)}{|x_i - \bar x_i| \, |y_i - \bar y_i|}
+
+    Parameters
+    ----------
+    x, y
+        Shape ``(cells, features)``.
+
+    Returns
+    -------
+    correlations : jax.Array
+        Shape ``(cells,)``; zero, with gradient zero, where one of the rows does not vary.
+    defined : jax.Array
+        Where both do, shape ``(cells,)``.
+
+    Examples
+    --------
+    >>> a, b = jnp.array([[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]), jnp.array([[2.0, 4.0, 6.0], [1.0, 2.0, 3.0]])
+    >>> correlation, defined = jv.markov.row_correlation(a, b)
+    >>> correlation.round(6).tolist(), defined.tolist()
+    ([1.0, 0.0], [True, False])
+    """
     x, y = (z - jnp.mean(z, axis=1, keepdims=True) for z in (x, y))
     x_squared, y_squared = jnp.sum(x**2, axis=1), jnp.sum(y**2, axis=1)
     defined = (x_squared > 0) & (y_squared > 0)

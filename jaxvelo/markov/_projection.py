@@ -27,14 +27,23 @@ def project(
     transitions
         The transition matrix. Probabilities of edges that are not in ``edges`` are left out.
     embedding
-        Coordinates :math:`z` in any number of dimensions. Displacements are taken in its precision.
+        Coordinates :math:`z`, shape ``(cells, dims)``, in any number of dimensions. Displacements are taken in its
+        precision.
     edges
         Which of the graph's edges to sum over.
 
     Returns
     -------
-    Arrows. Zero for a cell without neighbours, NaN for a cell that has, or has a neighbour with, coordinates that are
-    not finite.
+    jax.Array
+        Arrows, shape ``(cells, dims)``. Zero for a cell without neighbours, NaN for a cell that has, or has a neighbour
+        with, coordinates that are not finite.
+
+    Examples
+    --------
+    >>> chain = jv.graph.NeighborGraph.from_csr(sp.csr_matrix([[0.0, 1.0, 0.0], [0.25, 0.0, 0.75], [0.0, 0.0, 1.0]]))
+    >>> transitions = jv.graph.TransitionMatrix(chain, chain.edges["connectivities"].values)
+    >>> jv.markov.project(transitions, jnp.array([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0]])).tolist()
+    [[0.0, 0.0], [0.5, 0.0], [0.0, 0.0]]
     """
     return _project(transitions.bare, transitions.graph.edges[edges].mask, jnp.asarray(embedding))
 

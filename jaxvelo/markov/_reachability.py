@@ -8,14 +8,27 @@ from scipy.sparse.csgraph import breadth_first_order
 
 
 def cannot_reach(matrix: sp.csr_matrix, terminal: np.ndarray) -> np.ndarray:
-    """Mask of the cells that no path of positive probability leads to a terminal cell.
+    r"""Mask of the cells that no path of positive probability leads to a terminal cell.
+
+    .. math:: \{ i : (T^k)_{ij} = 0 \text{ for all } k \geq 0 \text{ and all terminal } j \}
 
     Parameters
     ----------
     matrix
-        Transition matrix.
+        Transition matrix, shape ``(cells, cells)``.
     terminal
         Class of each terminal cell, -1 for all others, shape ``(cells,)``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape ``(cells,)``.
+
+    Examples
+    --------
+    >>> chain = sp.csr_matrix([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> jv.markov.cannot_reach(chain, np.array([-1, 0, -1])).tolist()
+    [False, False, True]
     """
     n_cells = matrix.shape[0]
     # One more cell, from which backward edges lead to all terminal cells: what it does not reach, reaches none of them.

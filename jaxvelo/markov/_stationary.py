@@ -53,8 +53,8 @@ def stationary_distribution(
     Parameters
     ----------
     transitions
-        Transition matrix: of SciPy, for a result of NumPy in double precision; or on a graph, for one of its type that
-        has derivatives.
+        Transition matrix, shape ``(cells, cells)``: of SciPy, for a result of NumPy in double precision; or on a graph,
+        for one of its type that has derivatives.
     initial_distribution
         :math:`\eta`, shape ``(cells,)``; uniform if ``None``. It has no derivative.
     tolerance
@@ -66,12 +66,20 @@ def stationary_distribution(
 
     Returns
     -------
-    Non-negative, with sum one, shape ``(cells,)``. On a graph, NaN where it is not known within the tolerance.
+    array
+        :math:`\mu`, not negative, with sum one, shape ``(cells,)``. On a graph, NaN where it is not known within the
+        tolerance.
 
     Raises
     ------
     ArithmeticError
         If it is not known within the tolerance, for a matrix of SciPy.
+
+    Examples
+    --------
+    >>> chain = sp.csr_matrix([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5], [0.0, 1.0, 0.0]])
+    >>> jv.markov.stationary_distribution(chain).round(6).tolist()
+    [0.25, 0.5, 0.25]
     """
     n_cells = transitions.shape[0]
     effort = effort_of(tolerance, max_steps, direct_cells)

@@ -35,13 +35,14 @@ def stopped_distribution(
     transitions
         Transition matrix, shape ``(cells, cells)``; every row sums to one.
     starts
-        :math:`\eta`, not negative, with sum one.
+        :math:`\eta`, shape ``(cells,)``, not negative, with sum one.
     stop
         :math:`\epsilon`, above 0 and below 1.
 
     Returns
     -------
-    Non-negative, with sum one, shape ``(cells,)``; the sum of magnitudes of the error is below 1e-6.
+    numpy.ndarray
+        :math:`\mu`, not negative, with sum one, shape ``(cells,)``; the sum of magnitudes of the error is below 1e-6.
 
     Raises
     ------
@@ -57,6 +58,12 @@ def stopped_distribution(
     References
     ----------
     Page et al. (1999), The PageRank citation ranking, for the equation; the bounds follow from the sum.
+
+    Examples
+    --------
+    >>> chain, starts = sp.csr_matrix([[0.0, 1.0], [0.0, 1.0]]), np.array([1.0, 0.0])
+    >>> jv.markov.stopped_distribution(chain, starts, stop=0.1).round(3).tolist()
+    [0.1, 0.9]
     """
     n_cells = transitions.shape[0]
     backward = sp.csr_matrix(transitions.T, dtype=np.float64)

@@ -29,15 +29,25 @@ def expected_visits(
     transitions
         Transition matrix, shape ``(cells, cells)``.
     terminal
-        Class of each terminal cell, -1 for all others. Each cell must be able to reach a terminal one, of any class.
+        Class of each terminal cell, -1 for all others, shape ``(cells,)``. Each cell must be able to reach a terminal
+        one, of any class.
     starts
-        :math:`s`, number of chains that begin at each cell; those that begin at terminal cells are left out.
+        :math:`s`, number of chains that begin at each cell, shape ``(cells,)``; those that begin at terminal cells are
+        left out.
     max_steps, direct_cells
         As of :func:`absorption_probabilities`.
 
     Returns
     -------
-    :math:`v`, zero at terminal cells; NaN where it is not known.
+    numpy.ndarray
+        :math:`v`, shape ``(cells,)``, in visits; zero at terminal cells, NaN where it is not known.
+
+    Examples
+    --------
+    >>> chain = sp.csr_matrix([[1.0, 0.0, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0], [0.0, 0.5, 0.0, 0.5], [0.0, 0.0, 0.0, 1.0]])
+    >>> terminal = np.array([0, -1, -1, 1])
+    >>> jv.markov.expected_visits(chain, terminal, starts=np.array([0.0, 1.0, 0.0, 0.0])).round(3).tolist()
+    [0.0, 1.333, 0.667, 0.0]
     """
     effort = effort_of(None, max_steps, direct_cells)
     chain = AbsorbingChain(transitions, np.where(np.asarray(terminal) >= 0, 0, -1))

@@ -45,20 +45,32 @@ def random_walks(
     transitions
         The transition matrix. Each row is taken relative to its sum. Probabilities below :math:`2^{-31}` count as zero.
     start
-        Cell where each walk starts; see :func:`sample_starts`.
+        Cell where each walk starts, shape ``(walks,)``; see :func:`sample_starts`.
     key
         Random key.
     n_steps
         Largest number of steps.
     stop
-        Cells that stop a walk; ``None`` for walks of ``n_steps`` steps.
+        Mask of the cells that stop a walk, shape ``(cells,)``; ``None`` for walks of ``n_steps`` steps.
     successive_hits
         A walk stops when it has stepped to cells of ``stop`` for ``successive_hits + 1`` times in a row. The start is
         no such step.
 
     Returns
     -------
-    Visited cells, and how many of them, the start included, belong to the walk: from there on it rests in its last one.
+    paths : jax.Array
+        Visited cells, shape ``(walks, n_steps + 1)``.
+    lengths : jax.Array
+        How many of them, the start included, belong to the walk, shape ``(walks,)``: from there on it rests in its last
+        one.
+
+    Examples
+    --------
+    >>> chain = jv.graph.NeighborGraph.from_csr(sp.csr_matrix([[0.0, 1.0, 0.0], [0.25, 0.0, 0.75], [0.0, 0.0, 1.0]]))
+    >>> transitions = jv.graph.TransitionMatrix(chain, chain.edges["connectivities"].values)
+    >>> paths, lengths = jv.markov.random_walks(transitions, jnp.array([0, 2]), jax.random.key(0), n_steps=3)
+    >>> paths.shape, paths[:, 1].tolist(), paths[1].tolist(), lengths.tolist()
+    ((2, 4), [1, 2], [2, 2, 2, 2], [4, 4])
     """
     n_rows, n_cells = transitions.graph.n_rows, transitions.graph.n_cells
     start = jnp.asarray(start, dtype=jnp.int32)
@@ -79,18 +91,31 @@ def random_walks(
 
 @partial(jax.jit, static_argnames="n")
 def sample_starts(key: Array, mask: Bool[Array, " cells"], n: int) -> Int[Array, " n"]:
-    """Draw ``n`` of the cells of ``mask``, each with equal probability, with replacement.
+    r"""Draw ``n`` of the cells of ``mask``, each with equal probability, with replacement.
 
-    The first draws are the same for any ``n``.
+    .. math:: P(c = i) = m_i \, \big/ \sum_j m_j
+
+    with the mask :math:`m`. The first draws are the same for any ``n``.
 
     Parameters
     ----------
     key
         Random key; not the one of the walks.
     mask
-        Cells to draw from, at least one.
+        Mask of the cells to draw from, shape ``(cells,)``, at least one.
     n
         Number of draws.
+
+    Returns
+    -------
+    jax.Array
+        Indices of the cells drawn, shape ``(n,)``.
+
+    Examples
+    --------
+    >>> starts = jv.markov.sample_starts(jax.random.key(0), jnp.array([False, True, True, False]), n=5)
+    >>> starts.shape, set(starts.tolist()) <= {1, 2}
+    ((5,), True)
     """
     count = jnp.cumsum(mask, dtype=jnp.uint32)
     bits = jax.vmap(lambda k: jax.random.bits(k, dtype=jnp.uint32))(_numbered_keys(key, n))

@@ -141,7 +141,7 @@ def aggregate_fate_probabilities(
     place = legend_place(legend_kwargs.get("loc", "right margin"))
     keys = FateKeys(backward)
     everything = read_fates(adata, keys, REMEDY)
-    colors = dict(zip(everything.names, fate_colors(adata, keys, everything.names), strict=True))
+    colors = fate_colors(adata, keys, everything.names)
     fates = everything.of(lineages, "lineages")
     shades = [colors[name] for name in fates.names]
     of = _aggregated(adata, fates, cluster_key, clusters)
@@ -151,14 +151,14 @@ def aggregate_fate_probabilities(
         canvas = _panels(sheet, n_clusters, ncols, max(2.0, 0.4 * n_fates + 1.0), "clusters")
         with canvas:
             _draw_bars(canvas.axes, of, fates.names, shades, sharey, xrot, title)
-            return _finished(canvas)
+            return canvas.finish(listed=True)
     if mode == "violin":
         width = 0.4 * (n_clusters if cluster_key is not None else n_fates) + 1.4
         n_panels = n_fates if cluster_key is not None else 1
         canvas = _panels(sheet, n_panels, ncols, max(2.6, width), "lineages")
         with canvas:
             _draw_violins(canvas.axes, of, fates, shades, cluster_key, sharey, xrot, towards, title)
-            return _finished(canvas)
+            return canvas.finish(listed=True)
     if mode in ("heatmap", "clustermap"):
         ordered = mode == "clustermap"
         canvas = Canvas(sheet.of_size(max(3.6, 0.62 * n_clusters + 1.8 + 0.9 * cbar), max(2.6, 0.5 * n_fates + 1.9)))
@@ -178,7 +178,7 @@ def aggregate_fate_probabilities(
         of.names,
         np.array([np.median(embedding.positions[inside & (of.codes == k)], axis=0) for k in range(n_clusters)]),
         np.bincount(of.codes[of.codes >= 0], minlength=n_clusters),
-        cluster_connectivities(neighbors, of.all_codes, of.n_all)[np.ix_(of.chosen, of.chosen)],
+        cluster_connectivities(neighbors, of.groups.codes, len(of.groups.names))[np.ix_(of.chosen, of.chosen)],
     )
 
     def behind(ax: Any) -> None:
@@ -190,14 +190,13 @@ def aggregate_fate_probabilities(
         canvas = _panels(sheet, n_fates, ncols, 4.6, "lineages")
         with canvas:
             _draw_graphs(canvas.axes, graph, of.mean, fates.names, cmap, threshold, behind, cbar, towards, title)
-            return _finished(canvas)
+            return canvas.finish(listed=True)
     canvas = Canvas(sheet.of_size(7.2 if place.kind == "outside" else 6.2, 5.0))
     with canvas:
         ax = canvas.ax
         behind(ax)
         rest = np.maximum(1 - of.mean.sum(axis=1), 0) if n_fates < len(everything.names) else np.zeros(n_clusters)
-        pies = [(np.append(mean, left), [*shades, REST]) for mean, left in zip(of.mean, rest, strict=True)]
-        graph.draw(ax, pies, threshold)
+        graph.draw(ax, [*shades, REST], threshold, np.column_stack([of.mean, rest]))
         _without_axes(ax, str(cluster_key) if title is None else title)
         if place.kind not in ("none", "data"):
             named = Categorical("fates", np.arange(n_fates), fates.names, shades, missing="")
@@ -221,7 +220,7 @@ class _Aggregated:
         Cluster of each cell whose fates are known, -1 for all others.
     mean, error
         Mean over the cells of a cluster, and its standard error, clusters by fates.
-    groups, all_codes, n_all, chosen
+    groups, chosen
         All clusters, and which of them are drawn.
     """
 
@@ -231,8 +230,6 @@ class _Aggregated:
     mean: Float[np.ndarray, "clusters fates"]
     error: Float[np.ndarray, "clusters fates"]
     groups: Categorical
-    all_codes: Int[np.ndarray, " cells"]
-    n_all: int
     chosen: list[int]
 
 
@@ -265,8 +262,6 @@ def _aggregated(adata: "AnnData", fates: Memberships, cluster_key: str | None, c
         mean=mean,
         error=deviation / np.sqrt(counts[chosen])[:, None],
         groups=groups,
-        all_codes=groups.codes,
-        n_all=len(groups.names),
         chosen=chosen,
     )
 
@@ -282,11 +277,6 @@ def _panels(sheet: Sheet, n_panels: int, ncols: int | None, width: float, what: 
     if n_panels > 1 and sheet.ax is not None:
         raise ValueError(f"Expected one of the {what} for `ax`, found {n_panels}. Draw them one by one.")
     return Canvas(sheet, n_panels=n_panels, ncols=4 if ncols is None else ncols, default_size=(width, 3.4))
-
-
-def _finished(canvas: Canvas) -> Any:
-    """Finish a figure of several panels."""
-    return None if canvas.finish() is None else canvas.axes
 
 
 def _rotated(angle: float) -> dict[str, Any]:
@@ -320,7 +310,7 @@ def _draw_violins(
 ) -> None:
     if cluster_key is None:
         cells = fates.values[of.codes >= 0]
-        panels = [(f"{ALL}" if title is None else title, list(cells.T), fates.names, shades)]
+        panels = [(ALL if title is None else title, list(cells.T), fates.names, shades)]
     else:
         panels = [
             (
@@ -428,7 +418,7 @@ def _draw_graphs(
     scale = ScalarMappable(Normalize(float(mean.min()), float(mean.max())), cmap)
     for ax, name, values in zip(axes, fates, mean.T, strict=True):
         behind(ax)
-        graph.draw(ax, [tuple(map(float, color)) for color in scale.to_rgba(values)], threshold)
+        graph.draw(ax, scale.to_rgba(values), threshold)
         _without_axes(ax, f"{towards} {name}" if title is None else title)
     if cbar:
         draw_color_bar(scale, axes if len(axes) > 1 else axes[0], label="fate probability", shrink=0.7)

@@ -144,7 +144,7 @@ def circular_projection(
     order = _order(weights, fates.names, lineage_order, metric)
     positions = weights[:, order] @ _corners(len(order))
     names = [fates.names[i] for i in order]
-    shades = dict(zip(everything.names, fate_colors(adata, fate_keys, everything.names), strict=True))
+    shades = fate_colors(adata, fate_keys, everything.names)
     colors = [shades[name] for name in names]
     several = isinstance(keys, list | tuple)
     looks = dataclasses.replace(looks, use_raw=True if use_raw else None, ncols=ncols)
@@ -223,8 +223,7 @@ def _panels(adata: "AnnData", keys: Sequence[Any], fates: Memberships, early_cel
     panels: list[Colors] = []
     for key in keys:
         if isinstance(key, str) and key in PRIMING and key not in adata.obs:
-            degree = np.full(adata.n_obs, np.nan)
-            degree[:] = find_lineage_priming(adata, fates.values, key, early_cells)  # type: ignore[arg-type]
+            degree = find_lineage_priming(adata, fates.values, key, early_cells)  # type: ignore[arg-type]
             panels.append(Continuous(f"priming ({key})", degree))
         else:
             panels += colors_of_panels(adata, [key], looks)

@@ -40,17 +40,25 @@ class ClusterGraph:
         extent = float(np.ptp(self.places, axis=0).max())
         return 0.04 * (extent or 1.0) * (self.sizes / self.sizes.mean()) ** 0.25
 
-    def draw(self, ax: Any, fill: Sequence[Any], threshold: float) -> None:
+    def draw(
+        self,
+        ax: Any,
+        colors: Sequence[Any] | np.ndarray,
+        threshold: float,
+        shares: Float[np.ndarray, "clusters parts"] | None = None,
+    ) -> None:
         """Draw lines, nodes and names.
 
         Parameters
         ----------
         ax
             Axes.
-        fill
-            Of each node: a colour, or the shares and colours of a pie.
+        colors
+            Of the nodes; with shares, of the parts.
         threshold
             Connectivity below which there is no line.
+        shares
+            Parts of each node, which is a pie then.
         """
         from matplotlib.collections import LineCollection
         from matplotlib.patches import Circle, Wedge
@@ -68,15 +76,15 @@ class ClusterGraph:
         )
         lines.set_gid("connectivities")
         ax.add_collection(lines)
-        for place, radius, one in zip(self.places, radii, fill, strict=True):
-            if isinstance(one, tuple) and len(one) == 2 and not isinstance(one[0], float):
-                ends = 90 - 360 * np.concatenate([[0.0], np.cumsum(one[0])])  # clockwise from above
-                for start, end, color in zip(ends[:-1], ends[1:], one[1], strict=True):
+        for k, (place, radius) in enumerate(zip(self.places, radii, strict=True)):
+            if shares is not None:
+                ends = 90 - 360 * np.concatenate([[0.0], np.cumsum(shares[k])])  # clockwise from above
+                for start, end, color in zip(ends[:-1], ends[1:], colors, strict=True):
                     if start - end > 1e-6:
                         ax.add_patch(Wedge(place, radius, end, start, facecolor=color, linewidth=0, zorder=3))
                 edge = Circle(place, radius, fill=False, edgecolor="white", linewidth=0.8, zorder=3.1)
             else:
-                edge = Circle(place, radius, facecolor=one, edgecolor="white", linewidth=0.8, zorder=3)
+                edge = Circle(place, radius, facecolor=colors[k], edgecolor="white", linewidth=0.8, zorder=3)
             ax.add_patch(edge)
         margin = 2.2 * radii.max()
         low, high = self.places.min(axis=0) - margin, self.places.max(axis=0) + margin

@@ -122,7 +122,5 @@ def cluster_trends(
         if canvas.own:
             heading = f"genes towards {found.lineage}" if title is None else title
             canvas.ax.figure.suptitle(heading, color=INK, fontsize=text_size(13))
-        done = canvas.finish()
-    if return_clusters:
-        return found.to_series()
-    return canvas.axes if done is not None and len(chosen) > 1 else done
+        axes = canvas.finish(listed=len(chosen) > 1)
+    return found.to_series() if return_clusters else axes

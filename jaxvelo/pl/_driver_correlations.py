@@ -161,7 +161,7 @@ def _marked_genes(
     names = [str(name) for name in sets]
     if colors is None:
         are_fates = set(names) <= set(known_states(adata, keys.terminal_states))
-        colors = fate_colors(adata, keys, names) if are_fates else state_palette(len(names))
+        colors = list(fate_colors(adata, keys, names).values()) if are_fates else state_palette(len(names))
     if len(colors) != len(names):
         raise ValueError(f"Expected {len(names)} colours in `gene_sets_colors`, one for each set, found {len(colors)}.")
     marked = []

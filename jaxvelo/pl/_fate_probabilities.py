@@ -65,7 +65,7 @@ def fate_probabilities(
     """
     keys = FateKeys(backward)
     fates = read_fates(adata, keys, REMEDY)
-    colors = dict(zip(fates.names, fate_colors(adata, keys, fates.names, looks.palette), strict=True))
+    colors = fate_colors(adata, keys, fates.names, looks.palette)
     fates = fates.of(states)
     names = {"title": "fate probabilities", "quantity": "fate probability"}
     view = View(**names, basis=basis, color=color, mode=mode, time_key=time_key, same_plot=same_plot)

@@ -124,16 +124,18 @@ class Canvas:
         if error is not None and self.own:
             pyplot().close(self.ax.figure)
 
-    def finish(self) -> "Axes | None":
-        """Save, show, and give the (first) axes back if the caller wants them."""
+    def finish(self, listed: bool = False) -> Any:
+        """Save, show, and give the (first) axes back if the caller wants them; all of them in a list if ``listed``."""
         plt = pyplot()
         if self.path is not None:
             save_figure(self.ax.figure.figure, self.path, self.dpi)
         if self.show:
             plt.show()
-        if not self.keep and not self.show:  # an interactive window stays open
+        if self.keep:
+            return self.axes if listed else self.ax
+        if not self.show:  # an interactive window stays open
             plt.close(self.ax.figure)
-        return self.ax if self.keep else None
+        return None
 
 
 def new_figure(figsize: tuple[float, float], dpi: float | None) -> Any:

@@ -15,7 +15,7 @@ from ._colors import Continuous
 from ._embedding import finite_rows, read_positions
 from ._figure import Canvas
 from ._looks import Looks, picture
-from ._panels import cell_size, draw_cells, dress, titles_of
+from ._panels import cell_size, color_name, draw_cells, dress, titles_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -92,7 +92,7 @@ def fit_fates(
             panels += [Continuous(f"{name}, truth", known[:, column], (0, 1))]
         panels += [Continuous("fitted − convention", (after - before)[:, column], (-largest, largest))]
     n_columns = len(panels) // len(chosen)
-    titles = titles_of(looks.title, panels)
+    titles = titles_of(looks.title, list(map(color_name, panels)))
     diverging = dataclasses.replace(looks, scale=dataclasses.replace(looks.scale, cmap="coolwarm", sort_order=False))
     size = looks.size or cell_size(int(finite_rows(embedding.positions).sum()))
     canvas = Canvas(
@@ -107,8 +107,7 @@ def fit_fates(
             own = diverging if number % n_columns == n_columns - 1 else looks
             draw_cells(ax, embedding.positions, panel, own, size=size)
             dress(ax, embedding, looks, title)
-        done = canvas.finish()
-    return canvas.axes if done is not None else None
+        return canvas.finish(listed=True)
 
 
 def _truth(adata: "AnnData", key: str | None, names: list[str]) -> Float[np.ndarray, "cells fates"] | None:

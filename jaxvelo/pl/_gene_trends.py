@@ -8,9 +8,8 @@ from jaxtyping import Float
 
 from jaxvelo.annotated.arguments import check_integer, is_number
 from jaxvelo.annotated.entries import read_numbers, require_anndata
-from jaxvelo.annotated.fate_keys import FateKeys
 from jaxvelo.annotated.stored_states import read_fates
-from jaxvelo.annotated.stored_trends import ALL_CELLS, REMEDY, Trends, check_level
+from jaxvelo.annotated.stored_trends import ALL_CELLS, REMEDY, Trends, check_level, fate_keys_of
 
 from ._checks import check_opacity, check_positive
 from ._colors import MISSING, Categorical, Colors, Continuous, Palette, Uniform, cell_colors, gene_values
@@ -167,19 +166,18 @@ def gene_trends(
         _draw_legend(canvas, trends, curves, colors, same_plot, lw, None if hide_cells else of_cells.shared)
         if title is not None:
             canvas.ax.figure.suptitle(title, color=INK, fontsize=text_size(13))
-        done = canvas.finish()
-    return canvas.axes if done is not None and len(panels) > 1 else done
+        return canvas.finish(listed=len(panels) > 1)
 
 
 def lineage_colors(adata: "AnnData", trends: Trends, palette: Palette = None) -> dict[str, str]:
     """Give each lineage the colour of its terminal state."""
-    keys, names = FateKeys(bool(trends.parameters.get("backward", False))), trends.lineages
-    if keys.fate_probabilities not in adata.obsm or palette is not None:
-        return dict(zip(names, state_colors(adata, "", names, palette), strict=True))
-    every = read_fates(adata, keys, REMEDY).names
+    keys, names = fate_keys_of(trends), trends.lineages
+    every: list[str] = []
+    if keys.fate_probabilities in adata.obsm and palette is None:
+        every = read_fates(adata, keys, REMEDY).names
     if not set(names) <= set(every):
-        return dict(zip(names, state_colors(adata, "", names), strict=True))
-    colors = dict(zip(every, fate_colors(adata, keys, every), strict=True))
+        return dict(zip(names, state_colors(adata, "", names, palette), strict=True))
+    colors = fate_colors(adata, keys, every)
     return {name: colors[name] for name in names}
 
 
@@ -194,7 +192,7 @@ class _Cells:
             self.sizes = read_numbers(adata.obs, trends.parameters["size_factors"], "adata.obs", REMEDY)
         self.shared = None if color is None else cell_colors(adata, color)
         self.fates = None
-        keys = FateKeys(bool(trends.parameters.get("backward", False)))
+        keys = fate_keys_of(trends)
         if color is None and not same_plot and names != [ALL_CELLS] and keys.fate_probabilities in adata.obsm:
             fates = read_fates(adata, keys, REMEDY).of(names, "lineages")
             self.fates = dict(zip(fates.names, fates.values.T, strict=True))

@@ -20,7 +20,7 @@ from ._fate_probabilities import REMEDY
 from ._figure import Canvas
 from ._legend import draw_legend, room_beside
 from ._looks import Looks, picture
-from ._panels import cell_size, color_name, colors_of_panels, draw_cells
+from ._panels import cell_size, color_name, colors_of_panels, draw_cells, titles_of
 from ._plain_axes import dress_axes
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def log_odds(
     sideways = np.random.default_rng(seed).uniform(-spread, spread, adata.n_obs)
     positions = np.column_stack([places + sideways, odds])
     positions[~shown] = np.nan
-    titles = [panel.title for panel in panels] if looks.title is None else _titles(looks.title, len(panels))
+    titles = titles_of(looks.title, [panel.title for panel in panels])
     if len(panels) > 1 and looks.sheet.ax is not None:
         raise ValueError(f"Expected one of `keys` for `ax`, found {len(panels)}. Draw them one by one.")
     width = float(np.clip(0.45 * len(times) + 1.6, 3.4, 9.0))
@@ -181,8 +181,7 @@ def log_odds(
                 for axis in (ax.xaxis, ax.yaxis):
                     axis.label.set_fontsize(fontsize)
             draw_legend(ax, positions, panel.colors, looks.legend)
-        done = canvas.finish()
-    return canvas.axes if several and done is not None else done
+        return canvas.finish(listed=several)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,13 +253,6 @@ def _panels(adata: "AnnData", keys: Any, threshold: Any, color: Any, looks: Look
             raise KeyError(f"Expected `keys` to name columns of `adata.obs` or genes, found {key!r}.")
         panels.append(_Panel(colors, color_name(colors)))
     return panels
-
-
-def _titles(title: Any, n: int) -> list[str]:
-    titles = [title] * n if isinstance(title, str) else [str(one) for one in title]
-    if len(titles) != n:
-        raise ValueError(f"Expected `title` to be a text, or one for each of the {n} panels, found {titles}.")
-    return titles
 
 
 def _beside(place: Any) -> Any:

@@ -15,7 +15,7 @@ from ._embedding import finite_rows, read_positions
 from ._figure import Canvas
 from ._legend import draw_legend, group_handles, legend_style, room_beside
 from ._looks import Looks
-from ._panels import cell_size, colors_of_panels, draw_cells, draw_panels, titles_of
+from ._panels import cell_size, color_name, colors_of_panels, draw_cells, draw_panels, titles_of
 from ._plain_axes import dress_axes, legend_look
 from ._states import shaded
 
@@ -77,7 +77,8 @@ def draw_states(
     beside = view.beside(adata, looks)
     title = looks.title
     if title is not None and beside and (isinstance(title, str) or len(title) == len(panels)):
-        looks = dataclasses.replace(looks, title=[*titles_of(None, beside), *titles_of(title, panels)])
+        titles = titles_of(title, list(map(color_name, panels)))
+        looks = dataclasses.replace(looks, title=[*map(color_name, beside), *titles])
     listed = bool(beside) or not view.same_plot
     return draw_panels(embedding, [*beside, *panels], looks, listed=listed, over=over)
 
@@ -105,7 +106,7 @@ def _draw_over_time(
         )
     if n_panels > 1 and looks.sheet.ax is not None:
         raise ValueError(f"Expected one of `states` for `ax`, found {n_panels}. Draw them one by one.")
-    titles = titles_of(looks.title, [Continuous(name, time) for name in of.names])
+    titles = titles_of(looks.title, of.names)
     legend = looks.legend
     if legend.place.kind == "data":  # along a time, groups lie on top of each other
         legend = dataclasses.replace(legend, legend_loc="right margin")
@@ -132,5 +133,4 @@ def _draw_over_time(
             handles = group_handles(shades[0])
             look = {**legend_look(), "handletextpad": 0.2, **legend_style(len(handles), legend.legend_fontsize)}
             canvas.ax.figure.legend(handles=handles, loc="outside right upper", **look)
-        done = canvas.finish()
-    return canvas.axes if n_panels > 1 and done is not None else done
+        return canvas.finish(listed=n_panels > 1)

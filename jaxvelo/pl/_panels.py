@@ -79,7 +79,7 @@ def draw_panels(
     for panel in colors:
         if isinstance(panel, Continuous):
             looks.scale.limits(panel)  # before anything is opened
-    titles = titles_of(looks.title, colors)
+    titles = titles_of(looks.title, list(map(color_name, colors)))
     canvas = Canvas(
         looks.sheet,
         n_dims=embedding.positions.shape[1],
@@ -96,8 +96,7 @@ def draw_panels(
                 over(ax, panel)
             dress(ax, embedding, looks, title)
             draw_legend(ax, embedding.positions, panel, looks.legend)
-        done = canvas.finish()
-    return canvas.axes if listed and done is not None else done
+        return canvas.finish(listed)
 
 
 def _panels(adata: "AnnData", color: Any) -> list[Any] | None:
@@ -119,16 +118,16 @@ def _panels(adata: "AnnData", color: Any) -> list[Any] | None:
     return color
 
 
-def titles_of(title: Any, colors: Sequence[Colors]) -> list[str]:
-    """Give each panel's title."""
+def titles_of(title: Any, names: Sequence[str]) -> list[str]:
+    """Give each panel's title: its name where the user gave none."""
     if title is None:
-        return [color_name(panel) for panel in colors]
+        return list(names)
     if isinstance(title, str):
-        return [title] * len(colors)
+        return [title] * len(names)
     titles = [str(one) for one in title]
-    if len(titles) != len(colors):
+    if len(titles) != len(names):
         raise ValueError(
-            f"Expected `title` to be a text, or a list of one for each of the {len(colors)} panels, found {titles}."
+            f"Expected `title` to be a text, or a list of one for each of the {len(names)} panels, found {titles}."
         )
     return titles
 

@@ -111,11 +111,11 @@ def perturbed_fates(
     table = table[table["cluster"].isin(panels) & table["lineage"].isin(chosen)]
     named = _named_genes(table, genes) if genes is not None else _largest(table, panels, chosen, n_genes, sort_by)
     matrices = [_Effects.of(table[table["cluster"] == name], named, chosen) for name in panels]
-    colors = dict(zip(everything, fate_colors(adata, keys, everything), strict=True))
+    colors = fate_colors(adata, keys, everything)
     several = isinstance(clusters, list | tuple)
     if len(panels) > 1 and looks.sheet.ax is not None:
         raise ValueError(f"Expected one of the `clusters` for `ax`, found {len(panels)}. Draw them one by one.")
-    titles = panels if looks.title is None else titles_of(looks.title, [Continuous(n, np.zeros(1)) for n in panels])
+    titles = titles_of(looks.title, panels)
     cmap = checked_cmap("cmap", DIVERGING if looks.scale.cmap is None else looks.scale.cmap)
     largest = max((float(np.nanmax(np.abs(one.values), initial=0.0)) for one in matrices), default=0.0) or 1e-12
     low, high = looks.scale.limits(Continuous("", np.zeros(1), (-largest, largest)))
@@ -139,8 +139,7 @@ def perturbed_fates(
         if looks.scale.colorbar:
             bar_beside = canvas.axes if len(canvas.axes) > 1 else canvas.ax
             draw_color_bar(image, bar_beside, label=LABEL, shrink=0.8)
-        done = canvas.finish()
-    return canvas.axes if several and done is not None else done
+        return canvas.finish(listed=several)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,10 +62,10 @@ def shaded(key: str, of: Memberships, colors: list[str]) -> Categorical:
     return Categorical(key, np.where(known, codes, -1), of.names, colors, missing="", strengths=strengths)
 
 
-def fate_colors(adata: "AnnData", keys: FateKeys, names: list[str], palette: Palette = None) -> list[str]:
-    """Give fates the colours of the terminal states of their names; others where these are not stored."""
+def fate_colors(adata: "AnnData", keys: FateKeys, names: list[str], palette: Palette = None) -> dict[str, str]:
+    """Give each fate the colour of the terminal state of its name; others where these are not stored."""
     states = known_states(adata, keys.terminal_states)
     if palette is not None or not set(names) <= set(states):
-        return state_colors(adata, "", names, palette)
+        return dict(zip(names, state_colors(adata, "", names, palette), strict=True))
     colors = dict(zip(states, state_colors(adata, keys.terminal_states, states), strict=True))
-    return [colors[name] for name in names]
+    return {name: colors[name] for name in names}

@@ -8,9 +8,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from jaxvelo.annotated.entries import read_numbers, require_anndata
-from jaxvelo.annotated.fate_keys import FateKeys
 from jaxvelo.annotated.stored_states import read_fates
-from jaxvelo.annotated.stored_trends import ALL_CELLS, REMEDY, Trends
+from jaxvelo.annotated.stored_trends import ALL_CELLS, REMEDY, Trends, fate_keys_of
 from jaxvelo.configuration import logger
 
 from ._checks import check_positive, checked_cmap
@@ -165,10 +164,10 @@ def heatmap(
             _name_groups(canvas, groups)
         if title is not None:
             canvas.ax.figure.suptitle(title, color=INK, fontsize=text_size(13))
-        done = canvas.finish()
+        axes = canvas.finish(listed=n_panels > 1)
     if return_genes:
         return pd.DataFrame({trends.lines[c].lineage: names[o] for c, o in zip(curves, orders, strict=True)})
-    return canvas.axes if done is not None and n_panels > 1 else done
+    return axes
 
 
 def by_peak(curves: Float[np.ndarray, "genes points"]) -> np.ndarray:
@@ -198,8 +197,7 @@ def _draw_strips(ax: Any, adata: "AnnData", trends: Trends, curve: int, groups: 
     if groups is None and not with_fates:
         return
     times = read_numbers(adata.obs, trends.time_key, "adata.obs", REMEDY)
-    keys = FateKeys(bool(trends.parameters.get("backward", False)))
-    weights, lineage = np.ones(adata.n_obs), trends.lines[curve].lineage
+    keys, weights, lineage = fate_keys_of(trends), np.ones(adata.n_obs), trends.lines[curve].lineage
     if lineage != ALL_CELLS and keys.fate_probabilities in adata.obsm:
         weights = read_fates(adata, keys, REMEDY).of([lineage], "lineages").values[:, 0]
     low, high = trends.ranges[curve]

@@ -19,7 +19,7 @@ from jaxvelo.annotated.kinetic_tests import write_kinetic_tests
 from jaxvelo.annotated.parts import compared_groups
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import SIGNIFICANT, kinetic_p_values, neighborhood_weights
-from jaxvelo.tl._velocity_genes import read_counts
+from jaxvelo.tl._moment_layers import read_counts
 
 
 @accepts_data

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxvelo.annotated.arrays import dense, place_of
 from jaxvelo.annotated.checksums import checksum
-from jaxvelo.annotated.disk_arrays import PIECE, identity_of, read_columns, read_rows
+from jaxvelo.annotated.disk_arrays import PIECE, identity_of, read_rows
 from jaxvelo.annotated.entries import read_numbers
 from jaxvelo.annotated.fit_columns import FIT_FIRST, FIT_LAYERS, MODEL, R2, read_kinetics
 from jaxvelo.annotated.fitted_cells import FittedCells
@@ -24,14 +24,16 @@ from jaxvelo.annotated.rows_at_a_time import rows_at_a_time
 from jaxvelo.configuration import logger, timed
 from jaxvelo.dynamics import GRADUAL, Percentiles, SplicingKinetics, standard_deviations, velocities_in_blocks
 from jaxvelo.graph._row_blocks import BudgetTooSmall
-from jaxvelo.tl._steady_states_on_disk import (
+from jaxvelo.tl._moment_layers import (
     MOMENTS,
-    Options,
-    deterministic_in_parts,
+    checked_counts,
     moments_layer,
     moments_on_disk,
+    read_counts,
+    read_genes,
 )
-from jaxvelo.tl._velocity_genes import checked_counts, fit_steady_state, read_counts
+from jaxvelo.tl._steady_states_on_disk import SteadyStateOptions, deterministic_in_parts
+from jaxvelo.tl._velocity_genes import fit_steady_state
 
 LEAST_GENES = 10
 OTHER_UNIT, SPREAD = 1.25, 0.1
@@ -205,13 +207,13 @@ class _MomentsOnDisk:
         """Standard deviations of unspliced and spliced counts of some genes."""
         places, found = np.flatnonzero(genes), []
         for some in rows_at_a_time(len(places), self._of_gene, self._for_blocks):
-            u, s = (self._columns(name, places[some]) for name in ("Mu", "Ms"))
+            u, s = (read_genes(self._layers, name, places[some], self.piece) for name in ("Mu", "Ms"))
             found.append(standard_deviations(u, s)[0])
         return np.concatenate(found, axis=1)
 
     def r2(self, limits: Limits) -> Float[np.ndarray, " genes"]:
         """How well a line through all cells fits each gene."""
-        options = Options(limits.percentiles, limits.fit_offset, False, True)
+        options = SteadyStateOptions(limits.percentiles, limits.fit_offset, False, True)
         record = GeneRecord(self._folder, f"{self._vkey}_r2", [self._origin, options])
         fit, _ = deterministic_in_parts(self._layers, options, record, self._budget)
         record.remove()
@@ -238,10 +240,6 @@ class _MomentsOnDisk:
             for file in files:
                 file.close()
         return [file.finish() for file in files]
-
-    def _columns(self, name: str, genes: Int[np.ndarray, " some"]) -> Float[np.ndarray, "cells some"]:
-        check = partial(checked_counts, name=name)
-        return read_columns(self._layers[name], genes, place_of(name, "layers"), check, self.piece)
 
 
 def _check_units(adata: AnnData, fitted: Bool[np.ndarray, " genes"], now: Float[np.ndarray, "2 fitted"]) -> None:

@@ -40,8 +40,8 @@ from jaxvelo.dynamics import (
     steady_slopes,
 )
 from jaxvelo.graph._row_blocks import BudgetTooSmall
-from jaxvelo.tl import _steady_states_on_disk as steady_states
-from jaxvelo.tl._steady_states_on_disk import MOMENTS, deterministic_in_parts, moments_layer
+from jaxvelo.tl._moment_layers import MOMENTS, checked_counts, moments_layer, read_genes
+from jaxvelo.tl._steady_states_on_disk import SteadyStateOptions, deterministic_in_parts
 from jaxvelo.tl._stored_curves import (
     Inputs,
     Options,
@@ -54,7 +54,6 @@ from jaxvelo.tl._stored_curves import (
     with_evidence,
     with_r2,
 )
-from jaxvelo.tl._velocity_genes import checked_counts
 
 _BLOCK = 1024, 32
 """Cells and genes that are stored together: of whole genes, or whole rows, much is read at once."""
@@ -94,7 +93,7 @@ def recover_on_disk(adata: AnnData, inputs: Inputs, options: Options, budget: in
     identities = [identity_of(layer, place_of(name, "layers")) for name, layer in layers.items()]
     origin = [identities, checksum(weights.indptr, weights.indices), str(jnp.result_type(float))]
     record = GeneRecord(folder, "dynamics_steady", origin)
-    all_cells = steady_states.Options((5, 95), fit_offset=False, fit_offset2=False, r2_of_all_cells=True)
+    all_cells = SteadyStateOptions((5, 95), fit_offset=False, fit_offset2=False, r2_of_all_cells=True)
     steady, largest = deterministic_in_parts(layers, all_cells, record, budget)
     genes = genes_to_fit(inputs, steady, largest, options.n_top_genes, partial(_totals, layers["Ms"]))
     fit = _FitOnDisk(adata, layers, inputs, options, genes, folder, sizes, origin)
@@ -249,7 +248,7 @@ class _FitOnDisk:
         """Fit of some genes: times and probabilities, and numbers of each gene."""
         options = self._options
         give_back_memory()
-        u, s = (self._moments(name, genes) for name in ("Mu", "Ms"))
+        u, s = self._moments(genes)
         fit = fit_dynamics(
             u,
             s,
@@ -288,7 +287,7 @@ class _FitOnDisk:
             def read(part: slice) -> list[np.ndarray]:
                 give_back_memory()
                 times = [self._columns(stored.layers[name], name, genes[part]) for name in CURVE_LAYERS]
-                return [x.astype(dtype, copy=False) for x in (*times, *self._both_moments(genes[part]))]
+                return [x.astype(dtype, copy=False) for x in (*times, *self._moments(genes[part]))]
 
             kinetics = kinetics_of(stored, known, dtype)
             models, velocity_of = fit_gene_models_in_parts(
@@ -354,9 +353,6 @@ class _FitOnDisk:
     def _columns(self, layer: Any, name: str, genes: Int[np.ndarray, " some"]) -> np.ndarray:
         return read_columns(layer, genes, place_of(name, "layers"), lambda found: found, self._sizes.piece)
 
-    def _moments(self, name: str, genes: Int[np.ndarray, " some"]) -> np.ndarray:
-        check = partial(checked_counts, name=name)
-        return read_columns(self._layers[name], genes, place_of(name, "layers"), check, self._sizes.piece)
-
-    def _both_moments(self, genes: Int[np.ndarray, " some"]) -> list[np.ndarray]:
-        return [self._moments(name, genes) for name in ("Mu", "Ms")]
+    def _moments(self, genes: Int[np.ndarray, " some"]) -> list[np.ndarray]:
+        """Unspliced and spliced moments of some genes."""
+        return [read_genes(self._layers, name, genes, self._sizes.piece) for name in ("Mu", "Ms")]

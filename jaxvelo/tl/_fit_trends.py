@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -21,7 +22,7 @@ from jaxvelo.annotated.groups import group_codes
 from jaxvelo.annotated.names import places_of, text_of
 from jaxvelo.annotated.q_values import q_values
 from jaxvelo.annotated.stored_states import Memberships, read_fates
-from jaxvelo.annotated.stored_trends import ALL_CELLS, Comparison, Line, Trends
+from jaxvelo.annotated.stored_trends import ALL_CELLS, TESTS, Comparison, Line, Trends
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.trends import TrendFit, difference_test
 from jaxvelo.trends import fit_trends as fit_curves
@@ -200,7 +201,7 @@ def fit_trends(
             "size_factors": sizes_key,
         },
     )
-    trends.statistics.update(_statistics(trends, fit))
+    trends = dataclasses.replace(trends, statistics=_statistics(trends, fit))
     if not fit.converged.all():
         logger.warning(
             "%d of %d curves did not converge within `max_iter=%d` iterations: their bands may be wrong",
@@ -451,7 +452,7 @@ def _difference_tests(
     values: Any, times: np.ndarray, compared: Sequence[_Compared], shared: dict[str, Any]
 ) -> dict[str, np.ndarray]:
     if not compared:
-        return {name: np.empty((0, values.shape[1])) for name in ("statistic", "pval", "qval")}
+        return {name: np.empty((0, values.shape[1])) for name in TESTS}
     weights, shares = (np.stack(of, axis=1) for of in ([c.weights for c in compared], [c.shares for c in compared]))
     limits = np.stack([c.limits for c in compared])
     statistic, p = difference_test(values, times, weights, shares, limits, **shared)

@@ -23,7 +23,7 @@ from jaxvelo.annotated.parts import compared_groups
 from jaxvelo.annotated.ranked_genes import ranked_genes, write_ranked_genes
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import group_likelihoods, neighborhood_weights
-from jaxvelo.tl._velocity_genes import checked_counts, read_counts
+from jaxvelo.tl._moment_layers import checked_counts, read_counts
 
 KEY = "rank_dynamical_genes"
 TIMES = ("fit_tau", "fit_tau_")

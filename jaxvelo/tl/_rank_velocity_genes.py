@@ -22,8 +22,7 @@ from jaxvelo.annotated.parts import compared_groups
 from jaxvelo.annotated.ranked_genes import ranked_genes, write_ranked_genes
 from jaxvelo.configuration import accepts_data, logger, timed
 from jaxvelo.dynamics import group_contrast, rank_correlation
-from jaxvelo.tl._steady_states_on_disk import MOMENTS
-from jaxvelo.tl._velocity_genes import checked_counts, read_counts
+from jaxvelo.tl._moment_layers import MOMENTS, checked_counts, read_counts
 
 KEY, CORRELATION, SCORE = "rank_velocity_genes", "spearmans_score", "velocity_score"
 

@@ -20,7 +20,7 @@ from jaxvelo.annotated.memory_limit import bytes_of
 from jaxvelo.configuration import accepts_data, ignore_arguments, timed
 from jaxvelo.dynamics import fit_dynamics, fit_gene_models, neighborhood_weights, steady_slopes
 from jaxvelo.tl._dynamics_on_disk import recover_on_disk
-from jaxvelo.tl._steady_states_on_disk import moments_on_disk
+from jaxvelo.tl._moment_layers import moments_on_disk, read_counts
 from jaxvelo.tl._stored_curves import (
     Inputs,
     Options,
@@ -34,7 +34,7 @@ from jaxvelo.tl._stored_curves import (
     with_evidence,
     with_r2,
 )
-from jaxvelo.tl._velocity_genes import fit_steady_state, highly_variable, read_counts
+from jaxvelo.tl._velocity_genes import fit_steady_state, highly_variable
 
 LEAST_CELLS = 10
 _Moments = tuple[Float[np.ndarray, "cells genes"], Float[np.ndarray, "cells genes"]]

@@ -16,7 +16,7 @@ from anndata import AnnData
 from jaxvelo.annotated.arrays import place_of
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.counts import floating_type
-from jaxvelo.annotated.disk_arrays import GatheredRows, check_readable, identity_of, is_on_disk, read_columns
+from jaxvelo.annotated.disk_arrays import GatheredRows, identity_of
 from jaxvelo.annotated.gene_records import GeneRecord
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
 from jaxvelo.annotated.memory_limit import for_pieces_and_blocks, within
@@ -29,12 +29,11 @@ from jaxvelo.dynamics import (
     stochastic_steady_state,
 )
 from jaxvelo.graph._row_blocks import BudgetTooSmall, RowBlock, near_order, read_ahead, row_blocks, rows_among
-from jaxvelo.tl._velocity_genes import checked_counts, default_floats, find_counts, fit_steady_state
+from jaxvelo.tl._moment_layers import COUNTS, MOMENTS, checked_counts, moments_layer, read_genes
+from jaxvelo.tl._velocity_genes import default_floats, fit_steady_state
 
-MOMENTS, COUNTS = ("Ms", "Mu"), ("spliced", "unspliced")
 
-
-class Options(NamedTuple):
+class SteadyStateOptions(NamedTuple):
     """Arguments of the steady-state models."""
 
     percentiles: Percentiles
@@ -43,16 +42,10 @@ class Options(NamedTuple):
     r2_of_all_cells: bool
 
 
-def moments_on_disk(adata: AnnData, with_counts: bool) -> bool:
-    """Whether moments, or counts that are needed too, are to be read in blocks."""
-    names = (*MOMENTS, *COUNTS) if with_counts else MOMENTS
-    return any(name in adata.layers and is_on_disk(adata.layers[name]) for name in names)
-
-
 def steady_states_on_disk(
     adata: AnnData,
     vkey: str,
-    options: Options,
+    options: SteadyStateOptions,
     weights: sp.csr_matrix | None,
     choose: Callable[[SteadyState, np.ndarray, np.ndarray], np.ndarray],
     budget: int,
@@ -123,13 +116,6 @@ def steady_states_on_disk(
     return columns, written
 
 
-def moments_layer(adata: AnnData, name: str) -> Any:
-    """Layer of moments or counts, of which rows can be read."""
-    layer = find_counts(adata, name)
-    check_readable(layer, place_of(name, "layers"))
-    return layer
-
-
 def _bytes_of_gene(n_cells: int, stochastic: bool) -> int:
     """Memory for one gene of all cells while it is fitted: moments as they are read, in the default type, residuals."""
     return n_cells * (14 if stochastic else 6) * jnp.dtype(jnp.result_type(float)).itemsize
@@ -152,7 +138,7 @@ def _gene_blocks(first: int, n_genes: int, of_gene: int, budget: int) -> Iterato
 
 
 def deterministic_in_parts(
-    layers: dict[str, Any], options: Options, record: GeneRecord, budget: int
+    layers: dict[str, Any], options: SteadyStateOptions, record: GeneRecord, budget: int
 ) -> tuple[SteadyState, tuple[np.ndarray, np.ndarray]]:
     """Fit of all genes, without its velocities, and the largest spliced and unspliced moments of each.
 
@@ -168,8 +154,9 @@ def deterministic_in_parts(
         Bytes that may be taken.
     """
     n_cells, n_genes = layers["Ms"].shape
+    piece = for_pieces_and_blocks(budget)[0]
     for genes in _gene_blocks(record.n_done, n_genes, _bytes_of_gene(n_cells, False), budget):
-        s, u = (_read(layers, name, np.arange(genes.start, genes.stop), budget) for name in MOMENTS)
+        s, u = (read_genes(layers, name, np.arange(genes.start, genes.stop), piece) for name in MOMENTS)
         fit = fit_steady_state(s, u, options.percentiles, options.fit_offset, options.r2_of_all_cells)
         found = {name: np.array(getattr(fit, name)) for name in ("gamma", "offset", "r2")}
         record.add({**found, "largest_s": s.max(axis=0), "largest_u": u.max(axis=0)})
@@ -183,14 +170,14 @@ def _stochastic(
     layers: dict[str, Any],
     fitted: np.ndarray,
     weights: sp.csr_matrix,
-    options: Options,
+    options: SteadyStateOptions,
     record: GeneRecord,
     budget: int,
 ) -> None:
     """Note the slopes and both offsets of some genes."""
-    of_gene = _bytes_of_gene(layers["Ms"].shape[0], True)
+    of_gene, piece = _bytes_of_gene(layers["Ms"].shape[0], True), for_pieces_and_blocks(budget)[0]
     for block in _gene_blocks(record.n_done, len(fitted), of_gene, budget):
-        s, u, spliced, unspliced = (_read(layers, name, fitted[block], budget) for name in (*MOMENTS, *COUNTS))
+        s, u, spliced, unspliced = (read_genes(layers, name, fitted[block], piece) for name in (*MOMENTS, *COUNTS))
         second = second_moments(weights, spliced, unspliced)
         del spliced, unspliced
         fit = stochastic_steady_state(
@@ -201,11 +188,6 @@ def _stochastic(
         )
         record.add({name: np.array(getattr(fit, name)) for name in ("gamma", "offset", "offset2")})
         del s, u, second, fit
-
-
-def _read(layers: dict[str, Any], name: str, genes: np.ndarray, budget: int) -> np.ndarray:
-    piece = for_pieces_and_blocks(budget)[0]
-    return read_columns(layers[name], genes, place_of(name, "layers"), partial(checked_counts, name=name), piece)
 
 
 class _Residuals:

@@ -22,14 +22,9 @@ from jaxvelo.dynamics import (
     stochastic_steady_state,
 )
 from jaxvelo.tl._dynamical_velocity import Limits, write_dynamical_velocity
-from jaxvelo.tl._steady_states_on_disk import Options, moments_on_disk, steady_states_on_disk
-from jaxvelo.tl._velocity_genes import (
-    default_floats,
-    find_velocity_genes,
-    fit_steady_state,
-    highly_variable,
-    read_counts,
-)
+from jaxvelo.tl._moment_layers import moments_on_disk, read_counts
+from jaxvelo.tl._steady_states_on_disk import SteadyStateOptions, steady_states_on_disk
+from jaxvelo.tl._velocity_genes import default_floats, find_velocity_genes, fit_steady_state, highly_variable
 
 _MODELS = ("evidence", "curve")
 _MODES = ("stochastic", "deterministic", "steady_state", "dynamical")
@@ -238,7 +233,7 @@ def velocity(
 
     with timed(f"Computing velocities ({mode})"):
         if on_disk:
-            options = Options(percentiles, fit_offset, fit_offset2, bool(r2_adjusted))
+            options = SteadyStateOptions(percentiles, fit_offset, fit_offset2, bool(r2_adjusted))
             weights = neighborhood_weights(graph) if mode == "stochastic" else None
             budget = bytes_of(memory_limit)
             found = [_SteadyStates(*steady_states_on_disk(adata, vkey, options, weights, chosen, budget))]

@@ -1,41 +1,12 @@
-"""Moments of the counts, and the genes in which they show splicing dynamics."""
-
-from typing import Any
+"""The steady-state model in the default floating type, and the genes in which it shows splicing dynamics."""
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
 from anndata import AnnData
 
-from jaxvelo.annotated.counts import check_non_negative, readable
-from jaxvelo.annotated.entries import require_key
 from jaxvelo.annotated.genes import highly_variable_genes
 from jaxvelo.configuration import logger
 from jaxvelo.dynamics import Percentiles, SteadyState, steady_state
-
-
-def read_counts(adata: AnnData, name: str) -> np.ndarray:
-    """Return a layer as a dense array of finite numbers of at least zero, or say what is wrong with it."""
-    layer = checked_counts(find_counts(adata, name), name)
-    return layer.toarray() if sp.issparse(layer) else np.asarray(layer)
-
-
-def find_counts(adata: AnnData, name: str) -> Any:
-    """Return a layer of moments or counts as it stands there, or say where it comes from."""
-    return require_key(adata.layers, name, "adata.layers", _origin(name))
-
-
-def checked_counts(matrix: Any, name: str) -> Any:
-    """Values of a layer, as they can be calculated with, or an error that says what is wrong with them."""
-    where = f"adata.layers[{name!r}]"
-    matrix = readable(where, matrix)
-    remedy = f"{_origin(name)} Leave out the genes or cells that are not finite or negative."
-    check_non_negative(where, matrix, remedy)
-    return matrix
-
-
-def _origin(name: str) -> str:
-    return "Compute it with `jaxvelo.pp.moments(adata)`." if name in ("Ms", "Mu") else "Store the counts there."
 
 
 def highly_variable(adata: AnnData) -> np.ndarray:

@@ -20,6 +20,7 @@ from jaxvelo.transitions._softmax import softmax
 from jaxvelo.transitions._transition_function import TransitionFunction, normalized
 
 SCHEMES = ("hard", "soft")
+"""Names of the schemes of :class:`Pseudotime`."""
 MOST_KEPT = 30
 """So many of the closest neighbours are kept whatever their time, at most."""
 
@@ -62,6 +63,20 @@ class Pseudotime(TransitionFunction):
     ----------
     log_b, log_nu
         Their logarithms, leaves; ``None`` unless the scheme is ``"soft"``.
+
+    Raises
+    ------
+    ValueError
+        If ``scheme`` is a name that is not known.
+
+    Examples
+    --------
+    >>> line = jv.graph.NeighborGraph.from_csr(sp.csr_matrix([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]))
+    >>> data = {"time": jnp.array([0.0, 0.1, 0.2])}
+    >>> jv.transitions.Pseudotime("hard")(line, data).rows(1).tolist()
+    [[0.0, 0.0, 1.0]]
+    >>> jv.transitions.Pseudotime("soft")(line, data).rows(1).round(2).tolist()
+    [[0.13, 0.0, 0.87]]
     """
 
     free: ClassVar[tuple[str, ...]] = ("log_b", "log_nu")
@@ -185,15 +200,28 @@ class Pseudotime(TransitionFunction):
 
 
 def in_parts(time: Any) -> Float[Array, "cells 2"]:
-    """Times as sums of two numbers in JAX's default precision, whose differences keep the digits of double precision.
+    r"""Times as sums of two numbers in JAX's default precision, whose differences keep the digits of double precision.
 
-    Which of two cells is later decides about an edge: times that differ in double precision must do so in single
-    precision too.
+    .. math:: t_i = a_i + b_i, \qquad t_j - t_i \approx (a_j - a_i) + (b_j - b_i),
+
+    with :math:`a_i` the time in that precision, and :math:`b_i` what rounding took from it (Dekker 1971). Which of two
+    cells is later decides about an edge: times that differ in double precision must do so in single precision too.
 
     Parameters
     ----------
     time
-        Time of each cell, float64, on the host.
+        Time of each cell, float64, on the host, in any unit.
+
+    Returns
+    -------
+    jax.Array
+        :math:`a` and :math:`b`, shape ``(cells, 2)``.
+
+    Examples
+    --------
+    >>> parts = jv.transitions.in_parts([1.0, 1.0 + 1e-12])
+    >>> parts.shape, bool(jnp.sum(parts[1] - parts[0]) > 0)
+    ((2, 2), True)
     """
     dtype = jnp.result_type(float)
     time = np.asarray(time, dtype=np.float64)
@@ -204,8 +232,28 @@ def in_parts(time: Any) -> Float[Array, "cells 2"]:
 def strength_order(matrix: sp.csr_matrix) -> sp.csr_matrix:
     """Place of each stored weight among those of its row, the largest first, from 1.
 
-    Weights of nearest neighbours are often equal, namely one. Which of them come first is up to NumPy's sort, as in
-    CellRank, and may differ among machines.
+    The ``order`` of :class:`~jaxvelo.transitions.Pseudotime`. Weights of nearest neighbours are often equal, namely
+    one. Which of them come first is up to NumPy's sort, as in CellRank, and may differ among machines.
+
+    Parameters
+    ----------
+    matrix
+        Weights, shape ``(cells, cells)``.
+
+    Returns
+    -------
+    scipy.sparse.csr_matrix
+        Places, with the same stored entries.
+
+    References
+    ----------
+    CellRank's hard threshold scheme, after Palantir (Setty et al. 2019).
+
+    Examples
+    --------
+    >>> weights = sp.csr_matrix([[0.0, 2.0, 5.0], [1.0, 0.0, 0.5], [0.0, 3.0, 0.0]])
+    >>> jv.transitions.strength_order(weights).toarray().tolist()
+    [[0.0, 2.0, 1.0], [1.0, 0.0, 2.0], [0.0, 1.0, 0.0]]
     """
     degree = np.diff(matrix.indptr)
     places = np.empty(matrix.nnz)

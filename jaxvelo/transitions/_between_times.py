@@ -35,6 +35,13 @@ class RealTime(TransitionFunction):
     ----------
     logit_conn_weight
         :math:`\log(w / (1 - w))`, a leaf, or ``None``.
+
+    Examples
+    --------
+    >>> later, within = sp.csr_matrix([[0.0, 0.0, 1.0]] * 3), sp.csr_matrix([[0.5, 0.5, 0.0]] * 3)
+    >>> days = jv.graph.NeighborGraph.from_csr({"transport": later, "within": within})
+    >>> jv.transitions.RealTime(conn_weight=0.2)(days).rows(0).round(6).tolist()
+    [[0.1, 0.1, 0.8]]
     """
 
     free: ClassVar[tuple[str, ...]] = ("logit_conn_weight",)

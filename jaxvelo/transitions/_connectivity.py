@@ -25,6 +25,14 @@ class Connectivity(TransitionFunction):
         Whether to divide by the densities :math:`q`.
     edges
         Name of the graph's edges to use; the attribute is :attr:`edges_name`.
+
+    Examples
+    --------
+    >>> line = jv.graph.NeighborGraph.from_csr(sp.csr_matrix([[0.0, 1.0, 0.0], [1.0, 0.0, 3.0], [0.0, 3.0, 0.0]]))
+    >>> jv.transitions.Connectivity(density_normalize=False)(line).rows(1).tolist()
+    [[0.25, 0.0, 0.75]]
+    >>> jv.transitions.Connectivity()(line).rows(1).round(6).tolist()
+    [[0.5, 0.0, 0.5]]
     """
 
     density_normalize: bool = eqx.field(static=True)
@@ -69,6 +77,12 @@ class Precomputed(TransitionFunction):
     ----------
     edges
         Name of the graph's edges that hold the probabilities; the attribute is :attr:`edges_name`.
+
+    Examples
+    --------
+    >>> pair = jv.graph.NeighborGraph.from_csr({"precomputed": sp.csr_matrix([[1.0, 3.0], [2.0, 0.0]])})
+    >>> jv.transitions.Precomputed()(pair).to_csr().toarray().tolist()
+    [[0.25, 0.75], [1.0, 0.0]]
     """
 
     edges_name: str = eqx.field(static=True)

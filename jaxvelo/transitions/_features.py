@@ -20,7 +20,7 @@ class Features(eqx.Module):
     Attributes
     ----------
     x
-        Gene expression, shape ``(cells, genes)``.
+        Gene expression, shape ``(cells, genes)``; log-normalised counts, or whatever the velocity is the change of.
     v
         Velocity in the same features, shape ``(cells, genes)``.
     n_genes
@@ -28,6 +28,12 @@ class Features(eqx.Module):
     halo
         Where the cells are, if expression and velocity are shared out to several devices: :attr:`x` and :attr:`v` are
         in the order of :meth:`Halo.place <jaxvelo.graph.Halo.place>` then. In the order of the cells if ``None``.
+
+    Examples
+    --------
+    >>> features = jv.transitions.Features(x, v)
+    >>> jv.transitions.Velocity()(graph, {"velocity": features}).shape, float(features.gene_count())
+    ((150, 150), 40.0)
     """
 
     x: Float[Array, "cells genes"]
@@ -54,7 +60,8 @@ class Features(eqx.Module):
 
         Returns
         -------
-        Features in the order of :meth:`Halo.place <jaxvelo.graph.Halo.place>`; of the cells without a halo.
+        Features
+            In the order of :meth:`Halo.place <jaxvelo.graph.Halo.place>`; of the cells without a halo.
         """
         place = jnp.asarray if halo is None else halo.place
         return cls(place(x), place(v), n_genes, halo)  # type: ignore[arg-type]

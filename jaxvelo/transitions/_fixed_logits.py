@@ -25,6 +25,13 @@ class FixedLogits(TransitionFunction):
         :math:`\log \sigma`, one for all cells or one for each, shape ``(cells,)``.
     edges_name
         Name of the graph's edges that hold the logits, in at least one slot of each row.
+
+    Examples
+    --------
+    >>> pair = jv.graph.NeighborGraph.from_csr({"logits": sp.csr_matrix([[1.0, 2.0], [1.0, 1.0]])})
+    >>> T = jv.transitions.FixedLogits(jnp.log(2.0), "logits")(pair)
+    >>> T.to_csr().toarray().round(2).tolist()
+    [[0.12, 0.88], [0.5, 0.5]]
     """
 
     log_scale: Float[Array, ""] | Float[Array, " cells"]
@@ -47,6 +54,12 @@ class FixedProbabilities(TransitionFunction):
     ----------
     edges_name
         Name of the graph's edges that hold the probabilities.
+
+    Examples
+    --------
+    >>> pair = jv.graph.NeighborGraph.from_csr({"known": sp.csr_matrix([[0.25, 0.75], [1.0, 0.0]])})
+    >>> jv.transitions.FixedProbabilities("known")(pair).to_csr().toarray().tolist()
+    [[0.25, 0.75], [1.0, 0.0]]
     """
 
     edges_name: str = eqx.field(static=True)
@@ -63,12 +76,13 @@ class FixedProbabilities(TransitionFunction):
 def fix_logits(
     transition_function: TransitionFunction, graph: NeighborGraph, data: Mapping[str, Any], prefix: str = ""
 ) -> tuple[TransitionFunction, NeighborGraph]:
-    """Compute once what depends neither on softmax scales nor on weights, and put it on the graph's edges.
+    r"""Compute once what depends neither on softmax scales nor on weights, and put it on the graph's edges.
 
-    Each term says what of it that is, see :meth:`TransitionFunction.fix`: deterministic velocity terms become
-    :class:`FixedLogits` (with their scale, the automatic one if they have none), connectivities and precomputed
-    matrices become :class:`FixedProbabilities`. Stochastic and Monte Carlo terms stay: there, the scale enters the
-    propagation of uncertainty too.
+    Of a deterministic velocity term, :math:`T_{ij} \propto \exp(\sigma \ell_{ij})`, that are the logits :math:`\ell`:
+    what is left is a softmax with another :math:`\sigma`, at a small part of the cost. Each term says what of it that
+    is, see :meth:`TransitionFunction.fix`: deterministic velocity terms become :class:`FixedLogits` (with their scale,
+    the automatic one if they have none), connectivities and precomputed matrices become :class:`FixedProbabilities`.
+    Stochastic and Monte Carlo terms stay: there, the scale enters the propagation of uncertainty too.
 
     Parameters
     ----------
@@ -81,7 +95,17 @@ def fix_logits(
 
     Returns
     -------
-    The transition function, with the same leaves for scales and weights, and the graph with the further edges.
+    transition_function : TransitionFunction
+        With the same leaves for scales and weights.
+    graph : NeighborGraph
+        With the further edges, which the transition function reads.
+
+    Examples
+    --------
+    >>> data = {"velocity": jv.transitions.Features(x, v)}
+    >>> kernel, extended = jv.transitions.fix_logits(jv.transitions.Velocity(4.0), graph, data)
+    >>> type(kernel).__name__, sorted(extended.edges)
+    ('FixedLogits', ['connectivities', 'fixed 0'])
     """
     further: dict[str, Edges] = {}
 

@@ -21,15 +21,27 @@ def automatic_softmax_scale(
     Parameters
     ----------
     logits
-        Deterministic logits of each bucket.
+        Deterministic logits, one array of shape ``(rows, width)`` for each bucket.
     mask
-        Which slots are edges.
+        Which slots are edges, in the same shapes.
     shared
         Whether several devices share the rows of each bucket.
 
     Returns
     -------
-    The scale; one if all logits are zero. Not differentiated: it is where a fit starts, and then a parameter.
+    jax.Array
+        The scale, a scalar, in the inverse unit of the logits; one if all logits are zero. Not differentiated: it is
+        where a fit starts, and then a parameter.
+
+    References
+    ----------
+    Lange et al. (2022), CellRank: its default ``softmax_scale``.
+
+    Examples
+    --------
+    >>> logits, mask = jnp.array([[0.5, -0.25, 0.25, 0.0]]), jnp.ones((1, 4), dtype=bool)
+    >>> float(jv.transitions.automatic_softmax_scale((logits,), (mask,)))
+    4.0
     """
     magnitudes = tuple(jnp.where(m, jnp.abs(logit), 0) for logit, m in zip(logits, mask, strict=True))
     if not shared:

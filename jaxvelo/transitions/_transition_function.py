@@ -34,6 +34,13 @@ class TransitionFunction(PositiveSums, eqx.Module):
     free
         Names of the leaves that a fit may move freely, each a number or ``None``; a name that starts with ``log_`` or
         ``logit_`` says what it is the logarithm or the logit of.
+
+    Examples
+    --------
+    >>> kernel = 0.8 * jv.transitions.Velocity(softmax_scale=4.0) + 0.2 * jv.transitions.Connectivity()
+    >>> T = kernel(graph, x, v)
+    >>> T.shape, bool(jnp.allclose(T.row_sums(), 1))
+    ((150, 150), True)
     """
 
     free: ClassVar[tuple[str, ...]] = ()
@@ -62,6 +69,16 @@ class TransitionFunction(PositiveSums, eqx.Module):
             and whatever other terms read, such as a time for each cell. Not needed without a term that reads any.
         key
             Random key, for Monte Carlo models.
+
+        Returns
+        -------
+        TransitionMatrix
+            On the edges of the graph.
+
+        Raises
+        ------
+        ValueError
+            If ``x`` are arrays and there is no ``v``, or if a Monte Carlo model gets no key.
         """
         return TransitionMatrix(graph, evaluate(self, graph, _by_name(graph, x, v), key))
 
@@ -81,6 +98,12 @@ class TransitionFunction(PositiveSums, eqx.Module):
             Data by name.
         key
             Random key, or ``None``.
+
+        Returns
+        -------
+        tuple of jax.Array
+            One array of shape ``(rows, width)`` for each bucket, as the values of a
+            :class:`~jaxvelo.graph.TransitionMatrix`.
         """
 
     def reads(self) -> frozenset[str] | None:
@@ -99,8 +122,9 @@ class TransitionFunction(PositiveSums, eqx.Module):
 
         Returns
         -------
-        What is left to compute, a transition function that reads the edges ``name``, and these edges; ``None`` if
-        nothing can be fixed.
+        tuple or None
+            What is left to compute, a transition function that reads the edges ``name``, and these edges; ``None`` if
+            nothing can be fixed.
         """
         return None
 
@@ -178,7 +202,21 @@ def _evaluate(transition_function, pattern, edges, data, key):
 
 
 class Scaled(TransitionFunction):
-    """A transition function with a weight, on its way into a sum; alone, its rows are those without the weight."""
+    """A transition function with a weight, on its way into a :class:`Sum`; alone, its rows are those without it.
+
+    Attributes
+    ----------
+    weight
+        The weight, positive: a number, or one for each cell, shape ``(cells,)``.
+    child
+        The transition function.
+
+    Examples
+    --------
+    >>> term = 0.8 * jv.transitions.Connectivity()
+    >>> type(term).__name__, round(float(term.weight), 6), type(term + jv.transitions.Velocity()).__name__
+    ('Scaled', 0.8, 'Sum')
+    """
 
     weight: Float[Array, ""] | Float[Array, " cells"]
     child: TransitionFunction
@@ -217,6 +255,14 @@ class Product(TransitionFunction):
     normalized
         Whether rows are normalised. As in CellRank, a product that is added without a weight of its own to others that
         have one is not.
+
+    Examples
+    --------
+    >>> matrices = {"a": sp.csr_matrix([[0.25, 0.75]] * 2), "b": sp.csr_matrix([[0.5, 0.5]] * 2)}
+    >>> pair = jv.graph.NeighborGraph.from_csr(matrices)
+    >>> product = jv.transitions.Precomputed("a") * jv.transitions.Precomputed("b")
+    >>> len(product.children), product(pair).rows(0).tolist()
+    (2, [[0.25, 0.75]])
     """
 
     children: tuple[TransitionFunction, ...]
@@ -259,6 +305,12 @@ class Sum(TransitionFunction):
     joinable
         Whether a further weighted term joins this sum, and is not added to it as a whole. As in CellRank, that takes a
         weight for each term: ``a * b + a * c`` has none, and counts as one term in whatever it is added to.
+
+    Examples
+    --------
+    >>> mixture = 3 * jv.transitions.Velocity() + jv.transitions.Connectivity()
+    >>> mixture.normalized_weights().tolist()
+    [0.75, 0.25]
     """
 
     weights: Float[Array, " terms"] | Float[Array, "terms cells"]

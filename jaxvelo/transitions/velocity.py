@@ -42,7 +42,9 @@ from jaxvelo.transitions._stochastic import stochastic_probabilities
 from jaxvelo.transitions._transition_function import Probabilities, TransitionFunction
 
 MODELS = ("deterministic", "stochastic", "monte_carlo")
+"""Names of the models of :class:`Velocity`."""
 BACKWARD_MODES = ("transpose", "negate")
+"""Names of the backward modes of :class:`Velocity`."""
 
 
 class Velocity(TransitionFunction):
@@ -83,6 +85,18 @@ class Velocity(TransitionFunction):
         :math:`\log \sigma`, a leaf.
     gene_weights
         The gene weights, a leaf.
+
+    Raises
+    ------
+    ValueError
+        If ``model``, ``similarity`` or ``backward_mode`` is a name that is not known.
+
+    Examples
+    --------
+    >>> line = jv.graph.NeighborGraph.from_csr(sp.csr_matrix([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]))
+    >>> x, v = jnp.array([[0.0, 2.0], [1.0, 1.0], [2.0, 0.0]]), jnp.array([[1.0, -1.0]] * 3)
+    >>> jv.transitions.Velocity(softmax_scale=1.0)(line, x, v).rows(1).round(2).tolist()
+    [[0.12, 0.0, 0.88]]
     """
 
     log_scale: Float[Array, ""] | Float[Array, " cells"] | None
@@ -155,7 +169,27 @@ class Velocity(TransitionFunction):
         key: Array | None = None,
         scale: Array | None = None,
     ) -> tuple[Probabilities, Probabilities, Array]:
-        """Probabilities, logits and softmax scale; another scale than that of the function may be given.
+        """Probabilities, logits and softmax scale.
+
+        Parameters
+        ----------
+        pattern
+            Pattern of the graph.
+        edges
+            Connectivities: where there are edges, and whose neighbours the moments of velocities are of.
+        features
+            Gene expression and velocity.
+        key
+            Random key, for the Monte Carlo model.
+        scale
+            Another softmax scale than that of the transition function.
+
+        Returns
+        -------
+        probabilities, logits : tuple of jax.Array
+            One array of shape ``(rows, width)`` for each bucket.
+        scale : jax.Array
+            The softmax scale.
 
         Raises
         ------
@@ -186,6 +220,22 @@ class Velocity(TransitionFunction):
 
         A step may go where a logit is defined; from a cell without any, to all its neighbours (``mask``), as if of
         equal logits; from a cell without neighbours, to itself.
+
+        Parameters
+        ----------
+        pattern
+            Pattern of the graph.
+        mask
+            Which slots are edges.
+        features
+            Gene expression and velocity.
+
+        Returns
+        -------
+        logits, support : tuple of jax.Array
+            One array of shape ``(rows, width)`` for each bucket.
+        scale : jax.Array
+            The softmax scale, see :func:`~jaxvelo.transitions.automatic_softmax_scale`.
         """
         logits, defined = self.similarities(pattern, mask, features)
         return logits, *self.support_and_scale(pattern, mask, logits, defined)
@@ -194,7 +244,18 @@ class Velocity(TransitionFunction):
     def similarities(
         self, pattern: Pattern, mask: tuple[Bool[Array, "rows width"], ...], features: Features
     ) -> tuple[Probabilities, tuple[Array, ...]]:
-        """Deterministic logits, and where they are defined: of each row by itself."""
+        """Deterministic logits, and where they are defined: of each row by itself.
+
+        Parameters
+        ----------
+        pattern, mask, features
+            As of :meth:`logits`.
+
+        Returns
+        -------
+        logits, defined : tuple of jax.Array
+            One array of shape ``(rows, width)`` for each bucket.
+        """
         transpose = self.backward_mode == "transpose"
         return similarity_logits(self.similarity, self._directed(features), self.gene_weights, pattern, mask, transpose)
 
@@ -205,7 +266,22 @@ class Velocity(TransitionFunction):
         logits: Probabilities,
         defined: tuple[Bool[Array, "rows width"], ...],
     ) -> tuple[tuple[Array, ...], Array]:
-        """Where a step may go, and the softmax scale, by the logits of all rows."""
+        """Where a step may go, and the softmax scale, by the logits of all rows.
+
+        Parameters
+        ----------
+        pattern, mask
+            As of :meth:`logits`.
+        logits, defined
+            Result of :meth:`similarities`.
+
+        Returns
+        -------
+        support : tuple of jax.Array
+            One array of shape ``(rows, width)`` for each bucket.
+        scale : jax.Array
+            The softmax scale.
+        """
         support = tuple(map(_support, pattern.rows, pattern.columns, mask, defined))
         scale = self.softmax_scale
         if scale is None:
@@ -234,10 +310,44 @@ def _support(
 def evaluate_velocity(
     velocity: Velocity, graph: NeighborGraph, features: Features, key: Array | None = None
 ) -> tuple[Probabilities, Probabilities, Array]:
-    """Probabilities, logits and softmax scale, compiled.
+    """Probabilities, logits and softmax scale of a :class:`~jaxvelo.transitions.Velocity`, compiled.
 
     The deterministic logits are a program of their own, which does not know the scale: kernels that differ in nothing
     else share it.
+
+    Parameters
+    ----------
+    velocity
+        The transition function.
+    graph
+        Neighbour graph with the edges that it names.
+    features
+        Gene expression and velocity.
+    key
+        Random key, for the Monte Carlo model.
+
+    Returns
+    -------
+    probabilities, logits : tuple of jax.Array
+        One array of shape ``(rows, width)`` for each bucket of the graph.
+    scale : jax.Array
+        The softmax scale, a scalar or of shape ``(cells,)``.
+
+    Raises
+    ------
+    ValueError
+        If the Monte Carlo model gets no key.
+
+    References
+    ----------
+    Li et al. (2020), eqs. 4.7 to 4.9; Lange et al. (2022).
+
+    Examples
+    --------
+    >>> features = jv.transitions.Features(x, v)
+    >>> probabilities, logits, scale = jv.transitions.evaluate_velocity(jv.transitions.Velocity(4.0), graph, features)
+    >>> round(float(scale), 4), probabilities[0].shape == logits[0].shape == graph.columns[0].shape
+    (4.0, True)
     """
     if velocity.model != "deterministic":
         return velocity_details(velocity, graph.pattern, graph.edges[velocity.edges_name], features, key)
@@ -248,7 +358,37 @@ def evaluate_velocity(
 def evaluate_logits(
     velocity: Velocity, graph: NeighborGraph, features: Features
 ) -> tuple[Probabilities, tuple[Array, ...], Array]:
-    """Results of :meth:`Velocity.logits`, compiled, with the automatic scale if the transition function has none."""
+    """Deterministic logits, where a step may go, and the softmax scale, compiled.
+
+    Parameters
+    ----------
+    velocity
+        The transition function, see :class:`~jaxvelo.transitions.Velocity`; its model does not matter.
+    graph
+        Neighbour graph with the edges that it names.
+    features
+        Gene expression and velocity.
+
+    Returns
+    -------
+    logits, support : tuple of jax.Array
+        One array of shape ``(rows, width)`` for each bucket of the graph: the similarities, zero where there is no
+        edge, and which slots a step may go to, see :meth:`Velocity.logits`.
+    scale : jax.Array
+        The transition function's softmax scale, or the automatic one if it has none: see
+        :func:`~jaxvelo.transitions.automatic_softmax_scale`.
+
+    References
+    ----------
+    Li et al. (2020), eqs. 4.7 to 4.9; Lange et al. (2022).
+
+    Examples
+    --------
+    >>> features = jv.transitions.Features(x, v)
+    >>> logits, support, scale = jv.transitions.evaluate_logits(jv.transitions.Velocity(), graph, features)
+    >>> len(logits) == len(graph.rows), max(float(abs(bucket).max()) for bucket in logits) <= 1.001, scale.shape
+    (True, True, ())
+    """
     scale = velocity.softmax_scale
     logits, support, automatic = _evaluate_logits(
         without_scale(velocity), graph.pattern, graph.edges[velocity.edges_name].mask, features

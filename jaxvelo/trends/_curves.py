@@ -16,9 +16,18 @@ class Curve(NamedTuple):
     Attributes
     ----------
     values, lower, upper
-        Expected expression, and its band.
+        Expected expression, and its band, of shape (genes, times), in the units of the expression.
     slope, slope_lower, slope_upper
-        Its derivative with respect to the time, and the band of that.
+        Its derivative with respect to the time, and the band of that, of shape (genes, times), per unit of time.
+
+    Examples
+    --------
+    >>> times = np.linspace(0, 1, 50)
+    >>> values = np.stack([times, np.cos(40 * np.arange(50))], axis=1)  # one gene that rises, one that does not
+    >>> fit = jv.trends.fit_trends(values, times, np.ones((50, 1)), np.array([[0.0, 1.0]]))
+    >>> curve = jv.trends.evaluate_trends(fit.coefficients[0], fit.covariances[0], np.array([0.25, 0.75]), (0.0, 1.0))
+    >>> curve.values[0].round(2).tolist(), curve.slope[0].round(2).tolist(), bool((curve.lower < curve.upper).all())
+    ([0.25, 0.75], [1.0, 1.0], True)
     """
 
     values: Float[np.ndarray, "genes times"]
@@ -49,9 +58,9 @@ def evaluate_trends(
     Parameters
     ----------
     coefficients, covariances
-        Of one curve of each gene; see :class:`TrendFit`.
+        Of one curve of each gene, of shape (genes, n_knots) and (genes, n_knots, n_knots); see :class:`TrendFit`.
     times
-        Times within the range.
+        Times within the range, of shape (times,), in its unit.
     time_range
         First and last time of the curve.
     spline_order
@@ -59,7 +68,26 @@ def evaluate_trends(
     counts
         Whether the coefficients give logarithms of expected counts.
     level
-        Level of the bands.
+        Level of the bands, between 0 and 1.
+
+    Returns
+    -------
+    Curve
+        Values, slopes and their bands at these times.
+
+    References
+    ----------
+    Nychka (1988) for bands that hold on average over the curve; the standard error of the slope of counts by the delta
+    method.
+
+    Examples
+    --------
+    >>> times = np.linspace(0, 1, 50)
+    >>> values = np.stack([times, np.cos(40 * np.arange(50))], axis=1)  # one gene that rises, one that does not
+    >>> fit = jv.trends.fit_trends(values, times, np.ones((50, 1)), np.array([[0.0, 1.0]]))
+    >>> curve = jv.trends.evaluate_trends(fit.coefficients[0], fit.covariances[0], np.array([0.25, 0.75]), (0.0, 1.0))
+    >>> curve.values[0].round(2).tolist()
+    [0.25, 0.75]
     """
     low, high = time_range
     place, n_knots = (np.asarray(times, float) - low) / (high - low), coefficients.shape[1]

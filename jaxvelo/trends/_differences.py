@@ -36,25 +36,42 @@ def difference_test(
 
     where :math:`\bar p` is the mean share at a time, a spline too, in which cells count by what they say of :math:`f`
     (of counts, by the working weights of each gene): errors of either curve matter in second order only (Shah & Peters
-    2020), also where cells of one kind have more counts. See :func:`score_test` for its distribution.
+    2020), also where cells of one kind have more counts. The statistic is :math:`Q = U^\top (G + \lambda_0 S)^{-1} U`,
+    with a penalty that leaves four degrees of freedom, over its mean without a second curve. There, :math:`Q` is a
+    weighted sum of :math:`\chi^2_1`, whose weights follow from the variance that the cells' own terms of :math:`U` show
+    (Zhang & Lin 2003).
 
     Parameters
     ----------
     values, times, n_knots, spline_order, distribution, size_factors, max_iter
         See :func:`fit_trends`.
     weights
-        Weights of the cells in each test: of two lineages, the probability of ending in either; of conditions, that of
-        the lineage.
+        Weights of the cells in each test, shape (cells, tests): of two lineages, the probability of ending in either;
+        of conditions, that of the lineage.
     shares
-        What expression may depend on: of two lineages, the first one's share of that probability; of a condition, one
-        in its cells and zero in others.
+        What expression may depend on, shape (cells, tests): of two lineages, the first one's share of that probability;
+        of a condition, one in its cells and zero in others.
     ranges
-        First and last time of the cells in each test.
+        First and last time of the cells in each test, shape (tests, 2).
 
     Returns
     -------
-    The statistics and their p-values, NaN where no share differs from the mean at its time, or the curve leaves no
-    residuals.
+    statistics, p_values : numpy.ndarray
+        Of shape (tests, genes); NaN where no share differs from the mean at its time, or the curve leaves no residuals.
+
+    References
+    ----------
+    Shah & Peters (2020), The hardness of conditional independence testing and the generalised covariance measure, Ann.
+    Statist. 48:1514.
+
+    Examples
+    --------
+    >>> times, second = np.tile(np.linspace(0, 1, 50), 2), np.repeat([0.0, 1.0], 50)  # two conditions
+    >>> noise = np.cos(40 * np.arange(100)) / 10
+    >>> values, ones = np.stack([times + noise, second * times + noise], axis=1), np.ones((100, 1))
+    >>> _, p_values = jv.trends.difference_test(values, times, ones, second[:, None], np.array([[0.0, 1.0]]))
+    >>> (p_values < 0.01).tolist()  # the second gene rises in the second condition alone
+    [[False, True]]
     """
     found = [
         _test_genes(some, times, weights, shares, ranges, n_knots, spline_order, distribution, size_factors, max_iter)

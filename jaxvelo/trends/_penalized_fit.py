@@ -49,12 +49,14 @@ class TrendFit(NamedTuple):
     Attributes
     ----------
     coefficients
-        Of the basis functions; they give the logarithm of the expected counts at size factor 1 for count models.
+        Of the basis functions, shape (curves, genes, n_knots); they give the logarithm of the expected counts at size
+        factor 1 for count models.
     covariances
-        Their covariances: sampling variance, the bias that a curve of that smoothness has on average, and the
-        uncertainty of the smoothness.
+        Their covariances, shape (curves, genes, n_knots, n_knots): sampling variance, the bias that a curve of that
+        smoothness has on average, and the uncertainty of the smoothness.
     ratio
-        Penalties, relative to the traces' ratio of Gram matrix and penalty.
+        Penalties, relative to the traces' ratio of Gram matrix and penalty; this and all that follow, but for the last,
+        have the shape (curves, genes).
     degrees
         Effective degrees of freedom, 2 (a straight line) to the number of functions.
     scale
@@ -63,12 +65,20 @@ class TrendFit(NamedTuple):
     dispersion
         Dispersion of counts, zero for other models.
     statistic, p_value
-        Test of no change along the time, see :func:`score_test`; the p-value is NaN for genes that all cells express
-        alike.
+        Test of no change along the time, by the statistic of :func:`difference_test`: 1 on average where nothing
+        changes. The p-value is NaN for genes that all cells express alike.
     converged
         Whether the iterations of count models came to an end.
     n_effective
-        Number of cells that the weights of each curve amount to.
+        Number of cells that the weights of each curve amount to, shape (curves,).
+
+    Examples
+    --------
+    >>> times = np.linspace(0, 1, 50)
+    >>> values = np.stack([times, np.cos(40 * np.arange(50))], axis=1)  # one gene that rises, one that does not
+    >>> fit = jv.trends.fit_trends(values, times, np.ones((50, 1)), np.array([[0.0, 1.0]]))
+    >>> fit.coefficients.shape, fit.covariances.shape, fit.converged.tolist(), fit.n_effective.tolist()
+    ((1, 2, 10), (1, 2, 10, 10), [[True, True]], [50.0])
     """
 
     coefficients: Float[np.ndarray, "curves genes n_knots"]
@@ -133,28 +143,42 @@ def fit_trends(
     Parameters
     ----------
     values
-        Expression, log-normalised or counts; dense or sparse in rows.
+        Expression, log-normalised or counts, shape (cells, genes); dense or sparse in rows.
     times
-        Times of the cells, finite where they have weight.
+        Times of the cells, shape (cells,), in any unit, finite where they have weight.
     weights
-        Weights of the cells for each curve, not negative; cells outside of a curve's range do not count.
+        Weights of the cells for each curve, shape (cells, curves), not negative; cells outside of a curve's range do
+        not count.
     ranges
-        First and last time of each curve.
+        First and last time of each curve, shape (curves, 2).
     n_knots
         Number of basis functions.
     spline_order
         Order of their polynomials.
     distribution
-        See above.
+        ``"normal"``, ``"poisson"`` or ``"negative binomial"``: see above.
     size_factors
-        Size factors of counts; 1 by default.
+        Size factors of counts, shape (cells,); 1 by default.
     criterion
-        How smoothness is chosen, gene by gene and curve by curve: by restricted maximum likelihood, or by generalised
-        cross validation.
+        How smoothness is chosen, gene by gene and curve by curve: by restricted maximum likelihood, ``"REML"``, or by
+        generalised cross validation, ``"GCV"``.
     ratio
         The same penalty for all instead, relative to the traces' ratio of Gram matrix and penalty.
     max_iter
         Iterations of count models, at most.
+
+    Returns
+    -------
+    TrendFit
+        Curves of all genes, their covariances, and a test of each for no change.
+
+    Examples
+    --------
+    >>> times = np.linspace(0, 1, 50)
+    >>> values = np.stack([times, np.cos(40 * np.arange(50))], axis=1)  # one gene that rises, one that does not
+    >>> fit = jv.trends.fit_trends(values, times, np.ones((50, 1)), np.array([[0.0, 1.0]]))
+    >>> (fit.p_value < 0.01).tolist(), bool(fit.degrees[0, 0] < 3)
+    ([[True, False]], True)
     """
     fits = [
         _fit_genes(

@@ -62,12 +62,14 @@ def test_what_is_refused(cells, monkeypatch):
     kernel = RealTimeKernel(cells, "day")
     cells.obs["growth"] = np.where(np.arange(60) < 3, 0, 1.0)
     cells.obs["alone"] = [str(i) for i in range(60)]
+    cells.obsm["X_missing"] = np.full((60, 2), np.nan)
     for arguments, error, message in (
         ({"epsilon": 0}, ValueError, "`epsilon` to be positive, found `0`"),
         ({"tau_a": 2}, ValueError, "at most 1"),
         ({"use_rep": "X_scvi"}, KeyError, "X_scvi"),
         ({"growth": "growth"}, ValueError, "positive and finite growth"),
         ({"clones": "X_clone"}, KeyError, "X_clone"),
+        ({"clones": "X_missing"}, ValueError, "X_missing.*found 120 that are not"),
         ({"clones": "alone"}, ValueError, "found none: they cannot tell"),
     ):
         with pytest.raises(error, match=message):

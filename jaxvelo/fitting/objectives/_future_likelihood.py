@@ -13,7 +13,7 @@ from anndata import AnnData
 
 from jaxvelo import fit
 from jaxvelo.annotated.arguments import check_integer, listed
-from jaxvelo.annotated.arrays import dense
+from jaxvelo.annotated.clones import read_clones
 from jaxvelo.annotated.entries import require_anndata, require_key
 from jaxvelo.annotated.order import square_in_order
 from jaxvelo.fitting.objectives._blind_labels import checked_share
@@ -120,30 +120,7 @@ def _next_cells(adata: AnnData, time_key: str, clone_key: str | None) -> sp.csr_
     following = sp.csr_matrix(at @ sp.eye(n_times, k=1, dtype=np.int32, format="csr"))
     if clone_key is None:
         return sp.csr_matrix(following @ at.T, dtype=bool)
-    if clone_key in adata.obsm:
-        stored = adata.obsm[clone_key]
-        table = stored if sp.issparse(stored) else dense(stored)
-        if table.dtype.kind not in "fiub":
-            raise ValueError(
-                f"Expected numbers in `adata.obsm[{clone_key!r}]`, found the type {table.dtype}. Store a matrix of "
-                "cells and clones."
-            )
-        clones = sp.csr_matrix(table, copy=True)
-        bad = int(np.count_nonzero(~np.isfinite(clones.data)))
-        if bad:
-            raise ValueError(
-                f"Expected finite entries in `adata.obsm[{clone_key!r}]`, found {bad} that are not. Set these to zero."
-            )
-        clones.eliminate_zeros()
-        clones = sp.csr_matrix((np.ones(clones.nnz, dtype=np.int32), clones.indices, clones.indptr), clones.shape)
-    else:
-        remedy = "Pass the key of clones in `adata.obsm` (cells × clones) or in `adata.obs` (one for each cell)."
-        labels = require_key(adata.obs, clone_key, "adata.obs", remedy).astype("category").cat
-        known = labels.codes.to_numpy() >= 0
-        clones = sp.csr_matrix(
-            (np.ones(known.sum(), dtype=np.int32), (np.flatnonzero(known), labels.codes.to_numpy()[known])),
-            shape=(adata.n_obs, len(labels.categories)),
-        )
+    clones = read_clones(adata, clone_key)
     return sp.csr_matrix((clones @ clones.T).multiply(following @ at.T), dtype=bool)
 
 
