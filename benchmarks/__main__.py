@@ -4,8 +4,9 @@ Usage: ``python -m benchmarks [--only GROUP,...] [--peers DIR] [--tables] [argum
 
 Each group is a module of this package that can also be run by itself; further arguments, such as ``--cells 3000,10000``
 after ``--only growth``, go to it. ``results/GROUP.json`` has its numbers and its table, with the machine, the versions
-and the commit; ``results/README.md`` shows the tables and pictures of all groups. ``--tables`` only writes that page.
-Of a group that fails, what it measured before is kept, and the exit status is not zero.
+and the commit; ``RESULTS.md`` shows the tables and pictures of all groups. ``--tables`` only writes that page. Of a
+group that was last measured before such records were kept, it shows ``results/GROUP.md`` until the group is run. Of a
+group that fails, what it measured before is kept, and the exit status is not zero.
 ``DIR`` is a virtual environment with CellRank, scVelo and scvelo-rs; without it, what needs them is left out.
 """
 
@@ -51,6 +52,7 @@ GROUPS = {
     "devices": Group("One kernel on several simulated devices"),
     "accelerator": Group("The default device against the CPU", file=True),
 }
+PAGE = records.ROOT / "benchmarks" / "RESULTS.md"
 REFERENCE = Path("reference") / "pancreas_velocity.h5ad"
 
 
@@ -97,13 +99,16 @@ def page() -> str:
     """Tables and pictures of the newest results of all groups."""
     lines = ["# Results of the benchmarks", "", "Written by `python -m benchmarks`.", ""]
     for name, group in GROUPS.items():
-        record = records.read(name)
-        if record is None:
+        record, earlier = records.read(name), records.RESULTS / f"{name}.md"
+        if record is not None:
+            shown = f"`python -m benchmarks.{name}`: {records.line(record)}.\n\n{record['table']}"
+        elif earlier.exists():
+            shown = earlier.read_text().strip()
+        else:
             continue
-        lines += [f"## {group.title}", "", f"`python -m benchmarks.{name}`: {records.line(record)}.", ""]
-        lines += [record["table"], ""]
+        lines += [f"## {group.title}", "", shown, ""]
         if _picture(name).exists():
-            lines += [f"![{group.title}]({_picture(name).name})", ""]
+            lines += [f"![{group.title}]({_picture(name).relative_to(PAGE.parent)})", ""]
     return "\n".join(lines)
 
 
@@ -137,8 +142,7 @@ def main() -> None:
             run(name, arguments.peers, further)
         except subprocess.CalledProcessError as error:
             failed.append(f"{name} (exit status {error.returncode})")
-    records.RESULTS.mkdir(exist_ok=True)
-    (records.RESULTS / "README.md").write_text(page())
+    records.replace(PAGE, page())
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

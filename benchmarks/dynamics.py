@@ -3,7 +3,7 @@
 Usage::
 
     python -m benchmarks.dynamics --peers DIR [--only time,growth,large,fit,truth,networks,biology,...]
-                                  [--json FILE] [--folder DIR] [--update-readme]
+                                  [--json FILE] [--folder DIR]
 
 ``DIR`` is a virtual environment with scVelo, scvelo-rs and CellRank. The data is ``reference/pancreas_velocity.h5ad``
 (3,696 cells × 613 genes, with scVelo's own fit) under ``$JAXVELO_SHARED``. Everything runs in a process of its own, one
@@ -173,13 +173,12 @@ class Benchmark:
 
 
 def main() -> None:
-    """Measure, print the tables, and put them into the README if asked to."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, required=True, help="virtual environment with all peers")
     parser.add_argument("--only", default=",".join(GROUPS), help="comma-separated groups")
     parser.add_argument("--json", type=Path, help="write all numbers here, and keep those of groups not run")
     parser.add_argument("--folder", type=Path, help="keep data and fits here")
-    parser.add_argument("--update-readme", action="store_true")
     arguments = parser.parse_args()
     wanted = list(filter(None, arguments.only.split(",")))
     if unknown := set(wanted) - {*GROUPS, *ASKED_FOR}:
@@ -198,8 +197,6 @@ def main() -> None:
             records.keep(arguments.json, found)
     table = "\n".join(rows(found))
     print(table, "", *verdicts(found), sep="\n")
-    if arguments.update_readme:
-        records.write_block(records.ROOT / "README.md", "benchmark of dynamics", table)
 
 
 if __name__ == "__main__":

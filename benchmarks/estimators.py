@@ -33,13 +33,12 @@ EARLY = BRANCHING
 
 
 def main() -> None:
-    """Measure, print the tables, and put them into the README if asked to."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", type=Path, help="virtual environment with CellRank; none: only ours")
     parser.add_argument("--only", default=",".join(GROUPS), help="comma-separated groups to run")
     parser.add_argument("--sizes", default="10000,100000", help="comma-separated numbers of cells of the large chains")
     parser.add_argument("--closed", default="1,2,5,10,20", help="comma-separated numbers of closed classes")
-    parser.add_argument("--update-readme", action="store_true")
     parser.add_argument("--json", type=Path, help="write all numbers here, and keep those of groups not run")
     arguments = parser.parse_args()
     folder = Path(os.environ["JAXVELO_SHARED"]) / "reference"
@@ -62,8 +61,6 @@ def main() -> None:
         records.keep(arguments.json, results)
     table = "\n".join(rows(results))
     print(table)
-    if arguments.update_readme:
-        records.write_block(records.ROOT / "README.md", "benchmark estimators", table)
 
 
 def large(n_cells: int, n_fates: int = N_FATES, n_closed: int = 0, n_more: int = 1) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Fates against known ones: how true, how well calibrated, how certain; the convention beside fitted kernels.
 
-Usage: ``python -m benchmarks.fates [--only SECTION;…] [--json FILE] [--figure FILE] [--update-readme]``
+Usage: ``python -m benchmarks.fates [--only SECTION;…] [--json FILE] [--figure FILE]``
 
 Each section runs in a process of its own, at float32; the data is under ``$JAXVELO_SHARED``. ``--json`` keeps the
 sections that are not run.
@@ -31,12 +31,11 @@ SECTIONS = (*TRUTH, "coverage", "gradients")
 
 
 def main() -> None:
-    """Measure, print the tables, and put them into the README if asked to."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=";".join(SECTIONS), help="sections, separated by semicolons")
     parser.add_argument("--json", type=Path, help="write all numbers here, and keep those of sections not run")
     parser.add_argument("--figure", type=Path, help="draw the reliability of the fates")
-    parser.add_argument("--update-readme", action="store_true")
     arguments = parser.parse_args()
     found = records.known(arguments.json)
     for section in filter(None, arguments.only.split(";")):
@@ -47,8 +46,6 @@ def main() -> None:
     print(table)
     if arguments.figure:
         draw_reliability(found, arguments.figure)
-    if arguments.update_readme:
-        records.write_block(records.ROOT / "README.md", "benchmark of fates", table)
 
 
 def rows(found: dict[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """Fitted kernels against the convention, on held-out cells; and how long fits take.
 
-Usage: ``python -m benchmarks.fit [--only SECTION,…] [--json FILE] [--figure FILE] [--update-readme]``
+Usage: ``python -m benchmarks.fit [--only SECTION,…] [--json FILE] [--figure FILE]``
 
 Each section runs in a process of its own, at float32 (``gradients`` at float64); the data is under ``$JAXVELO_SHARED``.
 ``--json`` keeps the sections that are not run.
@@ -40,12 +40,11 @@ SECTIONS = (
 
 
 def main() -> None:
-    """Measure, print the tables, and put them into the README if asked to."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(SECTIONS), help="comma-separated sections")
     parser.add_argument("--json", type=Path, help="write all numbers here, and keep those of sections not run")
     parser.add_argument("--figure", type=Path, help="draw the weight of ever noisier velocities")
-    parser.add_argument("--update-readme", action="store_true")
     arguments = parser.parse_args()
     found = records.known(arguments.json)
     for section in filter(None, arguments.only.split(",")):
@@ -58,8 +57,6 @@ def main() -> None:
     print(table)
     if arguments.figure and "noise" in found:
         draw_noise(found["noise"], arguments.figure)
-    if arguments.update_readme:
-        records.write_block(records.ROOT / "README.md", "benchmark of fits", table)
 
 
 def rows(found: dict[str, Any]) -> list[str]:

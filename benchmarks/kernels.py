@@ -1,6 +1,6 @@
 """Kernels, walks and projection: jaxvelo against CellRank in one run, and against the machine.
 
-Usage: ``python -m benchmarks.kernels --peers DIR [--update-readme] [--only warm,cold,stochastic,monte_carlo]``
+Usage: ``python -m benchmarks.kernels --peers DIR [--only warm,cold,stochastic,monte_carlo]``
 
 ``DIR`` is a virtual environment with CellRank and scVelo. The data is ``reference/pancreas_velocity.h5ad`` (3,696
 cells × 488 velocity genes) under ``$JAXVELO_SHARED``. Ours and theirs run one after the other, never at the same time.
@@ -22,11 +22,10 @@ GROUPS = ("warm", "cold", "monte_carlo", "stochastic")
 
 
 def main() -> None:
-    """Measure, print the table, and put it into the README if asked to."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", type=Path, required=True, help="virtual environment with CellRank")
     parser.add_argument("--only", default=",".join(GROUPS), help="comma-separated groups of CellRank's steps to run")
-    parser.add_argument("--update-readme", action="store_true")
     parser.add_argument("--json", type=Path, help="write all numbers here, and keep those of groups not run")
     arguments = parser.parse_args()
     file = str(Path(os.environ["JAXVELO_SHARED"]) / "reference" / "pancreas_velocity.h5ad")
@@ -43,8 +42,6 @@ def main() -> None:
         records.keep(arguments.json, found)
     table = "\n".join(rows(ours, theirs))
     print(table)
-    if arguments.update_readme:
-        records.write_block(records.ROOT / "README.md", "benchmark", table)
 
 
 def rows(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ PACKAGES = ("jaxvelo", "jax", "jaxlib", "numpy", "scipy", "anndata", "faiss-cpu"
 def write(group: str, numbers: Any, table: str) -> None:
     """Write the numbers and the table of a group of benchmarks; those of its former run are replaced."""
     record = {"group": group, **surroundings(), "numbers": numbers, "table": table}
-    _replace(RESULTS / f"{group}.json", json.dumps(record, indent=1) + "\n")
+    replace(RESULTS / f"{group}.json", json.dumps(record, indent=1) + "\n")
 
 
 def read(group: str) -> dict[str, Any] | None:
@@ -36,13 +35,7 @@ def known(file: Path | None) -> dict[str, Any]:
 def keep(file: Path | None, numbers: Any) -> None:
     """Write numbers to the file of ``--json``, if there is one."""
     if file is not None:
-        _replace(file, json.dumps(numbers, indent=1))
-
-
-def write_block(file: Path, mark: str, table: str) -> None:
-    """Replace what stands between ``<!-- mark -->`` and ``<!-- /mark -->``."""
-    block = f"<!-- {mark} -->\n{table}\n<!-- /{mark} -->"
-    _replace(file, re.sub(f"<!-- {mark} -->.*<!-- /{mark} -->", lambda _: block, file.read_text(), flags=re.S))
+        replace(file, json.dumps(numbers, indent=1))
 
 
 def surroundings() -> dict[str, Any]:
@@ -72,7 +65,7 @@ def line(record: dict[str, Any]) -> str:
     )
 
 
-def _replace(file: Path, text: str) -> None:
+def replace(file: Path, text: str) -> None:
     """Write a file in one step."""
     temporary = file.with_suffix(".tmp")
     temporary.write_text(text)

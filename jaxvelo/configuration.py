@@ -29,6 +29,16 @@ class _Formatter(logging.Formatter):
         return message if record.levelno == logging.INFO else f"{record.levelname}: {message}"
 
 
+class LogHandler(logging.StreamHandler):
+    """Writes lines where no progress bar stands: bars make room for them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        bars = sys.modules.get("tqdm")  # before it is imported, there are none
+        with contextlib.nullcontext() if bars is None else bars.tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
+
+
 @dataclasses.dataclass(frozen=True)
 class FigureParams:
     """How pictures look where a call does not say otherwise; see :meth:`Settings.set_figure_params`."""
@@ -69,6 +79,18 @@ class Settings:
         Whether these devices also share expression and velocity, which then need not fit on any of them; not by
         default: each has all. It serves :meth:`VelocityKernel.compute_transition_matrix
         <jaxvelo.kernels.VelocityKernel.compute_transition_matrix>`; what fits kernels has all on each device.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When a setting is given a value that it cannot have.
+
+    Examples
+    --------
+    >>> jv.settings.verbosity = "warning"
+    >>> jv.settings.verbosity
+    'warning'
+    >>> jv.settings.verbosity = "info"
     """
 
     _levels = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
@@ -81,7 +103,7 @@ class Settings:
         self._mesh: Any = None
         self._shard_features = False
         if not logger.handlers:
-            handler = logging.StreamHandler()
+            handler = LogHandler()
             handler.setFormatter(_Formatter())
             logger.addHandler(handler)
         if logger.level == logging.NOTSET:
@@ -207,6 +229,13 @@ class Settings:
             If matplotlib is not installed.
         ValueError
             If a value is out of range, or no colour, colour map or format that matplotlib knows.
+
+        Examples
+        --------
+        >>> jv.settings.set_figure_params(dpi_save=300, frameon=True)
+        >>> jv.settings.figure_params.dpi_save
+        300
+        >>> jv.settings.set_figure_params()  # back to the defaults
         """
         if style is not None or ipython_format is not None:
             logger.debug("Ignoring `style` and `ipython_format`: they are matplotlib's and the notebook's own settings")

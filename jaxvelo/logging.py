@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 import jaxvelo
 
+__all__ = ["print_versions"]
+
 # In the order of the way of the data; what is not installed is left out.
 PACKAGES = (
     *("jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu", "equinox", "optax", "jaxtyping"),
@@ -41,6 +43,12 @@ def print_versions(file: TextIO | None = None) -> None:
     ----------
     file
         Where to write; standard output by default.
+
+    Examples
+    --------
+    >>> jv.logging.print_versions()
+    jaxvelo ...
+    Python ...
     """
     versions = {"jaxvelo": jaxvelo.__version__, "Python": f"{platform.python_version()} ({platform.platform()})"}
     for package in PACKAGES:

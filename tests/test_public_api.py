@@ -199,8 +199,8 @@ def test_public_names(package):
 
 
 @pytest.mark.parametrize("package", PURE + FACE)
-def test_names_exist_and_are_explained(package):
-    """Modules of one file have no list of names: there, what they define counts."""
+def test_names_exist(package):
+    """Modules of one file have no list of names: there, what they define counts. `docstrings/` looks at each name."""
     module = importlib.import_module(package)
     assert module.__doc__
     names = getattr(module, "__all__", None) or [
@@ -208,41 +208,7 @@ def test_names_exist_and_are_explained(package):
     ]
     assert len(names) == len(set(names)) > 0
     for name in names:
-        value = getattr(module, name)
-        if inspect.isfunction(value) or inspect.isclass(value):
-            assert explained(value), f"{package}.{name}"
-        if inspect.isclass(value):
-            for attribute, member in vars(value).items():
-                member = member.fget if isinstance(member, property) else member
-                if inspect.isfunction(member) and not attribute.startswith("_"):
-                    assert explained(member, value), f"{package}.{name}.{attribute}"
-
-
-def explained(target, owner=None) -> bool:
-    """Whether there is a docstring, its own or that of the method it stands in for."""
-    bases = [] if owner is None else owner.__mro__[1:]
-    inherited = (getattr(getattr(base, target.__name__, None), "__doc__", None) for base in bases)
-    return bool(target.__doc__) or any(inherited)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "kernels.from_adata",
-        "kernels.read",
-        "pp.filter_and_normalize",
-        "pp.merge",
-        "pp.moments",
-        "pp.neighbors",
-        "reading.read",
-    ],
-)
-def test_parameters_are_explained(name):
-    module, _, function = name.partition(".")
-    target = getattr(importlib.import_module(f"jaxvelo.{module}"), function)
-    section = inspect.getdoc(target).partition("Parameters\n----------")[2]
-    assert section
-    assert not [parameter for parameter in inspect.signature(target).parameters if parameter not in section]
+        assert getattr(module, name) is not None
 
 
 # CellRank's calls, with their defaults (`...` for none): scripts written for it must find them.

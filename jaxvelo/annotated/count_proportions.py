@@ -81,12 +81,20 @@ def read_proportions(adata: AnnData, groupby: str = "clusters", layers: Sequence
 def count_proportions(
     adata: AnnData, groupby: str = "clusters", layers: Sequence[str] | None = None
 ) -> tuple[Float[np.ndarray, " layers"], Float[np.ndarray, "groups layers"]]:
-    """Compute the share of each layer in the counts of all cells, and of every group of cells.
+    r"""Compute the share of each layer in the counts of all cells, and of every group of cells.
+
+    With :math:`n_{il}` the counts of cell :math:`i` in layer :math:`l`, the shares are
+    :math:`\sum_i n_{il} / \sum_{il'} n_{il'}` over the cells. The counts are ``obs[f"initial_size_{layer}"]`` where
+    there is that column (the sizes before normalisation, which would hide the proportions), else the sum of the layer.
 
     Parameters
     ----------
-    adata, groupby, layers
-        The cells, a column of ``obs`` with their groups, and names of layers; see :func:`read_proportions`.
+    adata
+        The cells.
+    groupby
+        Column of ``obs`` with the groups. Cells without a group count in the total only.
+    layers
+        Names of the layers: by default those of spliced, unspliced and ambiguous that exist.
 
     Returns
     -------
@@ -101,6 +109,12 @@ def count_proportions(
         If ``groupby`` or a layer does not exist.
     ValueError
         If there are no counts at all, or no groups.
+
+    Examples
+    --------
+    >>> of_all, of_groups = jv.pl.count_proportions(counts, "clusters")
+    >>> of_all.round(2), of_groups.shape
+    (array([0.81, 0.19]), (4, 2))
     """
     found = read_proportions(adata, groupby, layers)
     return found.total, found.by_group

@@ -20,6 +20,7 @@ from anndata.abc import CSCDataset, CSRDataset
 from jaxvelo.annotated.arrays import dense
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.entries import layer_names
+from jaxvelo.annotated.progress_bar import watched
 from jaxvelo.annotated.rows_at_a_time import rows_at_a_time
 from jaxvelo.configuration import logger
 
@@ -184,7 +185,9 @@ def _opened(array: Any) -> Any:
 def read_in_ranges(array: Any, where: str, piece: int = PIECE) -> Iterator[tuple[slice, np.ndarray | sp.csr_matrix]]:
     """All rows of a matrix, some at a time: which they are, and the rows."""
     array = _opened(array)
-    for rows in rows_at_a_time(array.shape[0], 8 * array.shape[1], piece):
+    n_rows = array.shape[0]
+    pieces = rows_at_a_time(n_rows, 8 * array.shape[1], piece)
+    for rows in watched(pieces, n_rows, f"Reading {where}", "cells", lambda rows: rows.stop - rows.start):
         yield rows, _read(array, rows, rows.stop - rows.start, where)
 
 

@@ -93,6 +93,11 @@ def lineage_priming(
     Returns
     -------
     The degrees; zero if all cells are equally committed but for errors of the fates, as with a single lineage.
+
+    Examples
+    --------
+    >>> jv.estimators.lineage_priming(np.array([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]])).round(2)
+    array([0.21, 0.  , 1.  ])
     """
     if method == "kl_divergence":
         mean = fates.mean(axis=0) if early_cells is None else fates[early_cells].mean(axis=0)

@@ -114,6 +114,13 @@ class Trends:
         What is found of each comparison, by name.
     parameters
         What was asked for.
+
+    Examples
+    --------
+    >>> trends = jv.tl.fit_trends(adata, time_key="true_time")
+    >>> table = trends.to_frame()
+    >>> table.loc[table["qval"] < 0.05, "lineage"].unique().tolist()
+    ['Fate A', 'Fate B']
     """
 
     genes: pd.Index
@@ -162,6 +169,12 @@ class Trends:
             where the curve is highest; ``amplitude``, the difference of its largest and smallest value;
             ``degrees_of_freedom``, 2 for a straight line; ``scale``, the residual variance relative to the model's;
             ``dispersion`` of counts, and whether the iterations ``converged``.
+
+        Examples
+        --------
+        >>> table = jv.tl.fit_trends(adata, ["gene_20", "gene_33"], time_key="true_time").to_frame()
+        >>> table[["gene", "lineage"]].values.tolist()
+        [['gene_20', 'Fate A'], ['gene_33', 'Fate A'], ['gene_20', 'Fate B'], ['gene_33', 'Fate B']]
         """
         table = self._tidy(self.lines, ("lineage", "condition"), self.statistics, STATISTICS)
         table["converged"] = table["converged"] == 1
@@ -175,6 +188,12 @@ class Trends:
         pandas.DataFrame
             Columns: ``gene``, ``lineage``, ``other`` (the lineage it is compared with) and ``condition`` (that is
             compared with the other ones within the lineage), of which one is empty; ``statistic``, ``pval``, ``qval``.
+
+        Examples
+        --------
+        >>> table = jv.tl.fit_trends(adata, ["gene_20"], time_key="true_time").differences_to_frame()
+        >>> table[["gene", "lineage", "other"]].values.tolist()
+        [['gene_20', 'Fate A', 'Fate B']]
         """
         return self._tidy(self.comparisons, Comparison._fields, self.differences, TESTS)
 
@@ -193,6 +212,20 @@ class Trends:
             Names of lineages, or one; all by default.
         conditions
             Whether those of each condition, or those of all cells together; both by default.
+
+        Returns
+        -------
+        Their places along the first axis of :attr:`coefficients`.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If there is no such lineage, or none is named.
+
+        Examples
+        --------
+        >>> jv.tl.fit_trends(adata, ["gene_20"], time_key="true_time").curves_of("Fate B")
+        [1]
         """
         chosen = [self.lineages[i] for i in chosen_states(self.lineages, lineages, "lineages")]
         return [
@@ -203,7 +236,31 @@ class Trends:
         ]
 
     def places(self, genes: Any, argument: str = "genes") -> Int[np.ndarray, " genes"]:
-        """Give the places of genes, or of one; all for :obj:`None`."""
+        """Give the places of genes.
+
+        Parameters
+        ----------
+        genes
+            Names, or one; all for :obj:`None`.
+        argument
+            What an error calls them.
+
+        Returns
+        -------
+        Their places in :attr:`genes`.
+
+        Raises
+        ------
+        KeyError
+            If a gene has no trends.
+        ValueError
+            If none is named, or one is there more than once.
+
+        Examples
+        --------
+        >>> jv.tl.fit_trends(adata, ["gene_20", "gene_33"], time_key="true_time").places("gene_33").tolist()
+        [1]
+        """
         if genes is None:
             return np.arange(len(self.genes))
         wanted = [genes] if isinstance(genes, str) else list(genes)
@@ -221,7 +278,30 @@ class Trends:
     def evaluate(
         self, curve: int, places: Int[np.ndarray, " genes"], n_points: int = 200, level: float = 0.95
     ) -> tuple[Float[np.ndarray, " points"], Curve]:
-        """Evaluate a curve of some genes at equally distant times of its range."""
+        """Evaluate a curve of some genes at equally distant times of its range.
+
+        Parameters
+        ----------
+        curve
+            Place of the curve, see :meth:`curves_of`.
+        places
+            Those of the genes, see :meth:`places`.
+        n_points
+            Number of times.
+        level
+            Share of the times at which bands cover the truth.
+
+        Returns
+        -------
+        The times, and the :class:`jaxvelo.trends.Curve`, of shape ``(genes, n_points)``.
+
+        Examples
+        --------
+        >>> trends = jv.tl.fit_trends(adata, ["gene_20", "gene_33"], time_key="true_time")
+        >>> times, curve = trends.evaluate(0, trends.places(["gene_20"]), n_points=50)
+        >>> times.shape, curve.values.shape
+        ((50,), (1, 50))
+        """
         low, high = self.ranges[curve]
         times = np.linspace(low, high, n_points)
         return times, evaluate_trends(
@@ -251,6 +331,17 @@ class Trends:
         pandas.DataFrame
             Columns: ``gene``, ``lineage``, ``condition`` (if there are any), ``time``; ``value`` with its band from
             ``lower`` to ``upper``; the derivative ``slope`` with its band from ``slope_lower`` to ``slope_upper``.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If a gene or lineage has no trends, or a number is out of range.
+
+        Examples
+        --------
+        >>> table = jv.tl.fit_trends(adata, ["gene_20"], time_key="true_time").curves(n_points=50)
+        >>> table.shape
+        (100, 9)
         """
         check_integer("n_points", n_points, 2)
         check_level(level)
@@ -299,11 +390,40 @@ class Trends:
         ------
         KeyError, ValueError
             If a name or a number does not fit.
+
+        Examples
+        --------
+        >>> trends = jv.tl.fit_trends(adata, time_key="true_time")
+        >>> groups = trends.clusters("Fate A", n_clusters=3)
+        >>> groups.nunique()
+        3
         """
         return self.grouped(lineage, genes, n_clusters, norm, random_state).to_series()
 
     def grouped(self, lineage: Any, genes: Any, n_clusters: int | None, norm: bool, random_state: int) -> TrendClusters:
-        """Give the groups of :meth:`clusters` with the curves that were compared."""
+        """Give the groups of :meth:`clusters` with the curves that were compared.
+
+        Parameters
+        ----------
+        lineage, genes, n_clusters, norm, random_state
+            As of :meth:`clusters`.
+
+        Returns
+        -------
+        Genes, numbers of their groups, lineage, times and the curves of shape ``(genes, times)``.
+
+        Raises
+        ------
+        KeyError, ValueError
+            As :meth:`clusters` does.
+
+        Examples
+        --------
+        >>> trends = jv.tl.fit_trends(adata, time_key="true_time")
+        >>> found = trends.grouped("Fate A", None, n_clusters=3, norm=True, random_state=0)
+        >>> found.curves.shape[0] == len(found.genes)
+        True
+        """
         if n_clusters is not None:
             check_integer("n_clusters", n_clusters, 1)
         check_integer("random_state", random_state, 0)
@@ -342,6 +462,18 @@ class Trends:
             ``.uns[key]`` holds the parameters; ``.varm[key]`` what is said of the curves, in columns
             ``"<lineage>_<statistic>"``; ``.varm[f"{key}_differences"]`` the comparisons;
             ``.varm[f"{key}_coefficients"]`` and ``.varm[f"{key}_covariances"]`` what curves and bands are made of.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If a gene of the trends is not in ``adata``, or there more than once.
+
+        Examples
+        --------
+        >>> trends = jv.tl.fit_trends(adata, ["gene_20"], time_key="true_time")
+        >>> trends.write(adata, "again")
+        >>> "again" in adata.uns
+        True
         """
         rows = places_of(adata.var_names, list(self.genes), "adata.var_names", "genes")
         upper = np.triu_indices(self.coefficients.shape[2])
@@ -390,12 +522,22 @@ class Trends:
         key
             Where they stand.
 
+        Returns
+        -------
+        The trends.
+
         Raises
         ------
         KeyError
             If there are none.
         ValueError
             If what stands there does not belong together.
+
+        Examples
+        --------
+        >>> trends = jv.tl.fit_trends(adata, ["gene_20"], time_key="true_time")
+        >>> jv.tl.Trends.from_adata(adata, "trends")
+        Trends of 1 genes along 'true_time' to ['Fate A', 'Fate B']
         """
         require_anndata(adata)
         stored = require_key(adata.uns, key, "adata.uns", REMEDY)

@@ -76,7 +76,7 @@ def _cytotrace(adata: AnnData, graph: Graph, backward: bool) -> CytoTRACEKernel:
     Means of all genes are dense, and may not fit into memory: which genes count is known without them.
     """
     kernel = CytoTRACEKernel(adata, backward, graph.connectivities)
-    with workflow.only_warnings():
+    with workflow.only("error"):  # it is computed once more
         genes = np.flatnonzero(kernel.compute_cytotrace("X").adata.var["ct_correlates"])
     means = first_moments(neighborhood_weights(read_graph(adata, graph.connectivities)), adata.X[:, genes])
     adata.layers[MEANS] = sp.csr_matrix(means) @ sp.identity(adata.n_vars, np.float32, "csr")[genes]

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import logging
 import sys
 import time
 import warnings
@@ -12,7 +11,8 @@ from typing import NoReturn
 
 import jaxvelo
 from jaxvelo.cli._errors import BAD_INPUT, UNFORESEEN, StepError, described, is_foreseen, message_of
-from jaxvelo.configuration import format_seconds, logger, settings
+from jaxvelo.cli._interrupts import one_interrupt
+from jaxvelo.configuration import LogHandler, format_seconds, logger, settings
 
 _RUN_DESCRIPTION = """\
 Compute a transition matrix from the RNA velocity and the similarity of the cells in FILE, from it terminal states, the
@@ -39,7 +39,8 @@ An option that says how something is computed has it computed, with what comes f
 the neighbours; --recompute has anything computed. New moments bring new fits and velocities, new velocities a new
 latent time; velocities and moments stay as they are when only neighbours are new. What is used but does not fit the
 cells is an error. The transition matrix is always computed, and its macrostates, terminal states and fates. FILE is
-never changed: all results are in kernel.h5ad."""
+never changed: all results are in kernel.h5ad. What was done, what to look at and what to doubt is in summary.md, with
+a paragraph for a methods section and its references."""
 
 _DEMO_DESCRIPTION = """\
 Run the whole flow on simulated cells whose true velocities and fates are known, and tell how well they are found.
@@ -72,11 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(finished.code or 0)
     start = time.perf_counter()
     written: list[Path] = []
-    with _log_on(sys.stdout, arguments.verbosity):
+    with one_interrupt(), _log_on(sys.stdout, arguments.verbosity):
         try:
             _run(arguments, written)
         except KeyboardInterrupt:
-            sys.stderr.write(f"jaxvelo {arguments.command}: interrupted{_so_far(written)}\n")
+            sys.stderr.write(f"jaxvelo {arguments.command}: interrupted.{_so_far(written)}\n")
             return 130
         except Exception as error:
             return _report_error(error, arguments, written)
@@ -128,7 +129,7 @@ def _run(arguments: argparse.Namespace, written: list[Path]) -> None:
 def _log_on(stream, verbosity: str) -> Iterator[None]:
     """Log on the stream of the report, so that both stay in order."""
     known = settings.verbosity
-    handlers = [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
+    handlers = [handler for handler in logger.handlers if isinstance(handler, LogHandler)]
     streams = [handler.stream for handler in handlers]
     settings.verbosity = verbosity
     for handler in handlers:
@@ -275,10 +276,15 @@ def _add_common(parser: argparse.ArgumentParser, default_out: str | None) -> Non
         type=Path,
         default=default_out and Path(default_out),
         metavar="DIR",
-        help="folder for kernel.h5ad and the pictures; files of the same names there are replaced (default: "
-        f"{default_out or 'jaxvelo_ and the name of FILE'})",
+        help="folder for kernel.h5ad, the pictures and summary.md; files of the same names there are replaced "
+        f"(default: {default_out or 'jaxvelo_ and the name of FILE'})",
     )
     output.add_argument("--seed", type=_seed, default=0, help="seed of all random numbers (default: %(default)s)")
+    output.add_argument(
+        "--report",
+        action="store_true",
+        help="write report.html too: summary.md with its pictures in one file, to be passed on",
+    )
     loudness = output.add_mutually_exclusive_group()
     loudness.add_argument(
         "--quiet", dest="verbosity", action="store_const", const="warning", default="info", help="only name the files"

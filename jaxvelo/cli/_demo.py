@@ -16,9 +16,12 @@ from jaxvelo.annotated.genes import velocity_genes
 from jaxvelo.annotated.transition_keys import FORWARD
 from jaxvelo.cli import _pictures as pictures
 from jaxvelo.cli import _workflow as workflow
+from jaxvelo.cli._account import Account, collected_warnings
 from jaxvelo.cli._fates import find_fates, report_drivers, top_drivers
-from jaxvelo.cli._plan import new_graph
+from jaxvelo.cli._html_page import require_markdown
+from jaxvelo.cli._plan import Options, Plan, new_graph
 from jaxvelo.cli._results import check_folder, save, save_again
+from jaxvelo.cli._written_summary import write_summary
 from jaxvelo.configuration import logger, timed
 from jaxvelo.estimators import GPCCA
 from jaxvelo.kernels import VelocityKernel
@@ -29,16 +32,24 @@ if TYPE_CHECKING:
 
 # Small graphs compile fastest, and compiling is nearly all of the time that the demonstration takes.
 N_CELLS = 500
+SIMULATION = "simulated cells of two fates"
 ROOT = "Progenitor"
-WEIGHT = 0.8
 KEY = FORWARD
 EXPRESSION = "Ms"
 N_DRIVERS = 10
 
 
-def demo(out: Path, seed: int, written: list[Path]) -> None:
+def demo(out: Path, seed: int, report: bool, written: list[Path]) -> None:
     """Run the flow on the simulation, and add the files that were written to a list."""
+    with collected_warnings() as warnings:
+        _demo(out, seed, report, written, warnings)
+
+
+def _demo(out: Path, seed: int, report: bool, written: list[Path], warnings: list[str]) -> None:
+    """Run the flow; what is warned of comes to stand in a list."""
     workflow.require_drawing()
+    if report:
+        require_markdown()
     check_folder(out)
 
     workflow.heading("Simulated cells")
@@ -47,17 +58,33 @@ def demo(out: Path, seed: int, written: list[Path]) -> None:
     logger.info("%d cells and %d genes: a trunk of 10 hours, then two fates until 24 hours", *adata.shape)
 
     workflow.heading("From counts to velocities")
-    workflow.filter_and_normalize(adata, n_top_genes=2000)
+    options = Options(Path(SIMULATION), n_top_genes=2000, start=ROOT, seed=seed, report=report)
     graph = new_graph(None)
+    plan = Plan(
+        counts=True,
+        n_top_genes=options.n_top_genes,
+        neighbors=True,
+        moments=True,
+        fit=True,
+        velocities=True,
+        latent_time=True,
+        umap=False,
+        mode="dynamical",
+        graph=graph,
+        basis="umap",
+    )
+    shape, counts = adata.shape, workflow.first_counts(adata)
+    workflow.filter_and_normalize(adata, options.n_top_genes)
+    is_normalized = workflow.are_scaled(adata, counts)
     workflow.add_neighbors(adata, graph, seed)
     workflow.add_moments(adata, graph, enforce=False)
-    workflow.add_velocities(adata, "dynamical", graph)
+    mode = workflow.add_velocities(adata, plan.mode, graph)
     workflow.add_latent_time(adata, graph)
     report_truth(adata)
 
     workflow.heading("Transition matrix")
     velocity = compute_velocity_kernel(adata)
-    kernel = workflow.combine(velocity, WEIGHT, graph)
+    kernel = workflow.combine(velocity, options.weight, graph)
     logger.info(
         "%s of cells expect to be later in true time after a step", _share_forward(kernel.require_transitions(), adata)
     )
@@ -79,18 +106,35 @@ def demo(out: Path, seed: int, written: list[Path]) -> None:
 
     workflow.heading("Pictures")
     drawn = [
+        *pictures.of_demo(estimator, KEY, "umap", "clusters"),
         *pictures.of_kernel(kernel, KEY, walks, "umap", "clusters"),
         *pictures.of_dynamics(adata, "umap", "clusters"),
         *pictures.of_fates(estimator, "umap", EXPRESSION),
     ]
     pictures.draw(drawn, out, written)
+    account = Account(
+        source=f"jaxvelo demo: {SIMULATION}",
+        shape=shape,
+        options=options,
+        plan=plan,
+        normalized=is_normalized,
+        mode=mode,
+        kernel=kernel,
+        estimator=estimator,
+        trends=None,
+        basis="umap",
+        cluster_key="clusters",
+        time_key=None,
+        warnings=warnings,
+    )
+    write_summary(account, out, written)
     if failure is not None:
         raise failure
 
 
 def report_truth(adata: AnnData) -> None:
     """Tell how well velocities, times and rates are found, and velocities of the steady-state model beside."""
-    with workflow.only_warnings():
+    with workflow.only("warning"):
         steady = tl.velocity(adata, mode="deterministic", copy=True)
     lines = []
     for model, cells in (("dynamical", adata), ("steady-state", steady)):
@@ -138,9 +182,9 @@ def compute_velocity_kernel(adata: AnnData) -> VelocityKernel:
     """Compute the transition matrix of the velocities, and tell how long it takes once it is compiled."""
     kernel = VelocityKernel(adata).compute_transition_matrix()
     start = time.perf_counter()
-    with workflow.only_warnings():
+    with workflow.only("warning"):
         jax.block_until_ready(VelocityKernel(adata).compute_transition_matrix().transitions)
-    logger.info("    Most of that is compiling: once more, it takes %.3f s", time.perf_counter() - start)
+    logger.info("    Most of that is preparation: once more, it takes %.3f s", time.perf_counter() - start)
     return kernel
 
 

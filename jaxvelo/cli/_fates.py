@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import numpy as np
 
 from jaxvelo.annotated.clusters import cluster_names
 from jaxvelo.cli._errors import reason
-from jaxvelo.configuration import logger, settings
+from jaxvelo.configuration import logger
 from jaxvelo.estimators import GPCCA
 from jaxvelo.kernels import KernelExpression
 
@@ -31,15 +30,14 @@ def find_fates(kernel: KernelExpression, cluster_key: str | None, n_states: int 
         Expression for the drivers; X if None.
     """
     estimator = GPCCA(kernel)
-    shown = sys.stderr.isatty() and settings.verbosity in ("info", "debug")
     steps: list[tuple[str, Callable[[], object]]] = [
         (
             "macrostates and fates",
-            lambda: estimator.compute_macrostates(n_states, cluster_key=cluster_key, show_progress_bar=shown),
+            lambda: estimator.compute_macrostates(n_states, cluster_key=cluster_key),
         ),
         ("terminal states and fates", estimator.predict_terminal_states),
-        ("fate probabilities", lambda: estimator.compute_fate_probabilities(show_progress_bar=shown)),
-        ("lineage drivers", lambda: estimator.compute_lineage_drivers(layer=layer, show_progress_bar=False)),
+        ("fate probabilities", estimator.compute_fate_probabilities),
+        ("lineage drivers", lambda: estimator.compute_lineage_drivers(layer=layer)),
     ]
     for what, compute in steps:
         try:
@@ -63,24 +61,32 @@ def report_eigenvalues(estimator: GPCCA) -> None:
     logger.info("    eigenvalues before the gap: %s; after it: %s", before, after)
 
 
-def report_fates(estimator: GPCCA, cluster_key: str | None) -> None:
-    """Tell the mean fates of the cells, and those of each cluster."""
+def mean_fates(estimator: GPCCA, cluster_key: str | None) -> tuple[list[str], list[tuple[str, np.ndarray]]] | None:
+    """Names of the first fates, and their mean probabilities in the first clusters and in all cells; None without."""
     fates = estimator.fate_probabilities
     if fates is None:
-        return
-    names = [str(name) for name in fates.names[:MOST_COLUMNS]]
-    rows = [("all cells", fates.X.mean(axis=0))]
+        return None
+    rows = [("all cells", fates.X.mean(axis=0)[:MOST_COLUMNS])]
     if cluster_key is not None:
         column = estimator.adata.obs[cluster_key]
         codes = column.cat.codes.to_numpy()
         clusters = enumerate(cluster_names(column, cluster_key))
         present = [(name, fates.X[codes == i].mean(axis=0)) for i, name in clusters if (codes == i).any()]
-        rows = [*present[:MOST_ROWS], *rows]
+        rows = [*((name, means[:MOST_COLUMNS]) for name, means in present[:MOST_ROWS]), *rows]
+    return [str(name) for name in fates.names[:MOST_COLUMNS]], rows
+
+
+def report_fates(estimator: GPCCA, cluster_key: str | None) -> None:
+    """Tell the mean fates of the cells, and those of each cluster."""
+    found = mean_fates(estimator, cluster_key)
+    if found is None:
+        return
+    names, rows = found
     width = max(len(name) for name, _ in rows)
     widths = [max(len(name), 5) for name in names]
     lines = [" " * width + "".join(f"  {name:>{w}}" for name, w in zip(names, widths, strict=True))]
     for label, means in rows:
-        shown = zip(means[:MOST_COLUMNS], widths, strict=True)
+        shown = zip(means, widths, strict=True)
         lines.append(f"{label:<{width}}" + "".join(f"  {value:>{w}.2f}" for value, w in shown))
     logger.info("Mean fate probabilities:\n%s", "\n".join(f"    {line}" for line in lines))
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxvelo import pl
 from jaxvelo.annotated.embeddings import read_embedding
 from jaxvelo.annotated.stored_trends import Trends
+from jaxvelo.annotated.whole_files import written_whole
 from jaxvelo.cli._errors import reason
 from jaxvelo.cli._trends import leading_genes
 from jaxvelo.configuration import logger, timed
@@ -97,6 +98,26 @@ def of_fates(estimator: GPCCA, basis: str, layer: str | None) -> Iterator[Pictur
             name,
             functools.partial(estimator.plot_lineage_drivers, lineage, n_genes=N_DRIVERS, basis=basis, layer=layer),
         )
+
+
+def of_demo(estimator: GPCCA, key: str, basis: str, cluster_key: str) -> Iterator[Picture]:
+    """Picture of the arrows beside the fates, if there are any; it stands in the README."""
+    if estimator.fate_probabilities is not None:
+        yield "overview", functools.partial(_overview, estimator, key, basis, cluster_key)
+
+
+def _overview(estimator: GPCCA, key: str, basis: str, cluster_key: str, save: Path) -> None:
+    """Draw stream lines over the clusters, and the fates that they lead to, side by side into a file."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained", facecolor="white")
+    pl.projection_stream(
+        estimator.adata, basis, key, color=cluster_key, title="where cells are heading", linewidth=0.8, ax=left
+    )
+    estimator.plot_fate_probabilities(basis=basis, size=30, ax=right)
+    with written_whole(save) as temporary:
+        figure.savefig(temporary, dpi=100)
+    plt.close(figure)
 
 
 def of_trends(estimator: GPCCA, trends: Trends, cluster_key: str | None) -> Iterator[Picture]:

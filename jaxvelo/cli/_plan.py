@@ -59,6 +59,7 @@ class Options:
     fates: bool = True
     out: Path | None = None
     seed: int = 0
+    report: bool = False
 
     @property
     def kernel_key(self) -> str:
@@ -133,6 +134,11 @@ class Plan:
     latent_time: bool = False
     mode: str = ""
     time: str | None = None
+
+    @property
+    def prepares_counts(self) -> bool:
+        """Whether cells are normalised unless they are already."""
+        return self.counts or self.time is not None
 
 
 def make_plan(adata: AnnData, options: Options) -> Plan:

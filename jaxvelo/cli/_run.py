@@ -12,17 +12,20 @@ from jaxvelo.annotated.entries import layer_names
 from jaxvelo.annotated.transition_keys import default_key
 from jaxvelo.cli import _pictures as pictures
 from jaxvelo.cli import _workflow as workflow
+from jaxvelo.cli._account import Account, collected_warnings
 from jaxvelo.cli._along_time import compute_kernel_along_time, expression_of_variable_genes, normalize_expression
 from jaxvelo.cli._clustering import choose_clusters, starting_cells
 from jaxvelo.cli._errors import reason, step
 from jaxvelo.cli._fates import find_fates, report_drivers, report_fates
 from jaxvelo.cli._h5ad_files import leave_out_unwritable, read_data
+from jaxvelo.cli._html_page import require_markdown
 from jaxvelo.cli._plan import Graph, Options, Plan, make_plan
 from jaxvelo.cli._plan_along_time import DAYS, goes_along_time, make_plan_along_time
 from jaxvelo.cli._results import check_folder, default_folder, salvage, save, save_again
 from jaxvelo.cli._stale import forget_components, forget_fates, forget_fits, forget_kernel
-from jaxvelo.cli._trends import find_trends, report_trends, write_table
+from jaxvelo.cli._trends import find_trends, report_lines, write_table
 from jaxvelo.cli._umap import add_umap, require_umap
+from jaxvelo.cli._written_summary import write_summary
 from jaxvelo.configuration import logger, timed
 from jaxvelo.kernels import KernelExpression, VelocityKernel
 
@@ -34,11 +37,19 @@ def run(options: Options, written: list[Path]) -> None:
     """Run the flow on a file, and add the files that were written to a list.
 
     Whatever can be wrong with the file, the options or the folder is looked at first; then comes what takes long, then
-    ``kernel.h5ad``, and the pictures last.
+    ``kernel.h5ad``, and the pictures and what is written about them last.
     """
+    with collected_warnings() as warnings:
+        _run(options, written, warnings)
+
+
+def _run(options: Options, written: list[Path], warnings: list[str]) -> None:
+    """Run the flow; what is warned of comes to stand in a list."""
     file, seed = options.file, options.seed
     out = default_folder(file) if options.out is None else options.out
     workflow.require_drawing()
+    if options.report:
+        require_markdown()
     with timed(f"Reading `{file}`"):
         adata = read_data(file)
     with step("Looking at what the file holds"):
@@ -59,7 +70,10 @@ def run(options: Options, written: list[Path]) -> None:
         workflow.heading("From counts to velocities")
     elif plan.neighbors or plan.moments:
         workflow.heading("What the file lacks")
+    shape = adata.shape
+    counts = workflow.first_counts(adata) if plan.prepares_counts else None
     mode = prepare(adata, plan, options)
+    is_normalized = counts is not None and workflow.are_scaled(adata, counts)
 
     workflow.heading("Transition matrix")
     # What another kernel led to must not stand beside what this one does, nor beside its matrix.
@@ -90,6 +104,7 @@ def run(options: Options, written: list[Path]) -> None:
     if mode == "dynamical":
         drawn += pictures.of_dynamics(adata, basis, cluster_key)
 
+    estimator, trends = None, None
     if options.fates:
         workflow.heading("Terminal states and fates")
         layer = None if options.xkey == "X" or time_key is not None else options.xkey
@@ -98,12 +113,12 @@ def run(options: Options, written: list[Path]) -> None:
         report_drivers(estimator)
         if options.kernel_key != default_key(options.backward):
             logger.info("Fates and states are those of `obsp[%r]`", options.kernel_key)
-        trends = None
         if time_key is not None:
             workflow.heading("Genes along the time")
             trends = find_trends(estimator, time_key, options.backward)
         if trends is not None:
-            report_trends(trends, estimator)
+            for line in report_lines(trends, estimator):
+                logger.info("%s", line)
             write_table(trends, out, written)
         if failure is None:
             save_again(kernel, out)
@@ -113,6 +128,22 @@ def run(options: Options, written: list[Path]) -> None:
 
     workflow.heading("Pictures")
     pictures.draw(drawn, out, written)
+    account = Account(
+        source=f"jaxvelo run {file.name}",
+        shape=shape,
+        options=options,
+        plan=plan,
+        normalized=is_normalized,
+        mode=mode,
+        kernel=kernel,
+        estimator=estimator,
+        trends=trends,
+        basis=basis,
+        cluster_key=cluster_key,
+        time_key=time_key,
+        warnings=warnings,
+    )
+    write_summary(account, out, written)
     if failure is not None:
         raise failure
 
@@ -235,5 +266,5 @@ def tell_contents(adata: AnnData) -> None:
     logger.info(
         "Found %d cells and %d genes; layers %s; embeddings %s; graphs %s",
         *adata.shape,
-        *(listed(sorted(names)) for names in (layer_names(adata), adata.obsm.keys(), adata.obsp.keys())),
+        *(", ".join(sorted(names)) or "none" for names in (layer_names(adata), adata.obsm.keys(), adata.obsp.keys())),
     )

@@ -54,15 +54,19 @@ def leading_genes(trends: Trends, estimator: GPCCA, n_genes: int) -> dict[str, l
     return {lineage: list(changes[lineage].nlargest(n_genes).index) for lineage in trends.lineages[:MOST_COLUMNS]}
 
 
-def report_trends(trends: Trends, estimator: GPCCA) -> None:
-    """Tell how many genes change towards each fate, and when the leading ones are highest."""
+def report_lines(trends: Trends, estimator: GPCCA) -> list[str]:
+    """Say how many genes change towards each fate, and when the leading ones are highest."""
     table, n_genes = trends.to_frame(), len(trends.genes)
+    lines = []
     for lineage, genes in leading_genes(trends, estimator, N_GENES_SHOWN).items():
         of_fate = table[table["lineage"] == lineage].set_index("gene")
         n_changing = int((of_fate["qval"] < LEVEL).sum())
-        peaks = ", ".join(f"{gene} {of_fate.at[gene, 'peak_time']:.3g}" for gene in genes)
-        logger.info("Towards %s, %d of %d genes change (q < %g)", lineage, n_changing, n_genes, LEVEL)
-        logger.info("    times at which the leading ones are highest: %s", peaks)
+        peaks = ", ".join(f"{gene} at {of_fate.at[gene, 'peak_time']:.3g}" for gene in genes)
+        lines.append(
+            f"Towards {lineage}, {n_changing} of {n_genes} genes change (q < {LEVEL:g}); times at which the leading "
+            f"ones are highest: {peaks}"
+        )
+    return lines
 
 
 def write_table(trends: Trends, out: Path, written: list[Path]) -> None:

@@ -45,7 +45,7 @@ def add_umap(adata: AnnData, graph: Graph, features: np.ndarray, seed: int) -> s
     else:
         components = _principal_components(features)
     try:
-        with timed("Computing the embedding `umap` (compiling it takes longest)"):
+        with timed("Computing the embedding `umap`"):
             coordinates = compute_umap(read_graph(adata, graph.connectivities), components, seed)
         if not np.isfinite(coordinates).all():
             raise ValueError("found coordinates that are not finite")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
@@ -30,12 +30,13 @@ MIN_SHARED_COUNTS = 20
 LEAST_FITTED = 10
 N_WALKS, N_STEPS = 1000, 200
 N_ENDS_SHOWN = 20
+N_COMPARED = 200
 
 
 @contextlib.contextmanager
-def only_warnings() -> Iterator[None]:
-    """Leave out what is told of a step that is done in passing."""
-    known, settings.verbosity = settings.verbosity, "warning"
+def only(level: str) -> Iterator[None]:
+    """Leave out what is told below a level, of a step that is done in passing."""
+    known, settings.verbosity = settings.verbosity, level
     try:
         yield
     finally:
@@ -75,6 +76,21 @@ def filter_and_normalize(
     least = MIN_SHARED_COUNTS if min_shared_counts is None else min_shared_counts
     pp.filter_and_normalize(
         adata, min_shared_counts=least, n_top_genes=n_top_genes, subset_highly_variable=False, enforce=enforce
+    )
+
+
+def first_counts(adata: AnnData) -> tuple[sp.csr_matrix, pd.Index]:
+    """Counts of the first cells, to be compared with what becomes of them, and the names of their genes."""
+    counts = adata.layers.get("spliced", adata.X)
+    return sp.csr_matrix(counts[:N_COMPARED], dtype=np.float64), adata.var_names
+
+
+def are_scaled(adata: AnnData, before: tuple[sp.csr_matrix, pd.Index]) -> bool:
+    """Whether counts differ from what they were, by more than logarithms."""
+    counts, genes = before
+    counts, after = counts[:, genes.get_indexer(adata.var_names)], first_counts(adata)[0]
+    return all(
+        abs(after - former).max() > 1e-4 * max(1.0, former.max()) for former in (counts, counts.maximum(0).log1p())
     )
 
 
@@ -130,7 +146,7 @@ def _logarithms(adata: AnnData) -> AnnData:
     counts = adata.layers["spliced"] if adata.X is None else adata.X
     cells = AnnData(counts, obs=adata.obs[[]], var=adata.var[[k for k in adata.var if k == "highly_variable"]])
     logger.info("Principal components are of the logarithms of %s", "the spliced counts" if adata.X is None else "X")
-    with only_warnings():
+    with only("warning"):
         pp.filter_and_normalize(cells)
     return cells
 
@@ -190,9 +206,8 @@ def _add_dynamical_velocities(adata: AnnData, graph: Graph, fit: bool) -> tuple[
     """Fit the dynamical model and compute its velocities; return why there are none, and more of it, or nothing."""
     if fit:
         forget_ranks_of_fits(adata)
-        shows_progress = sys.stderr.isatty() and settings.verbosity in ("info", "debug")
         try:
-            tl.recover_dynamics(adata, show_progress_bar=shows_progress, **_named(graph))
+            tl.recover_dynamics(adata, **_named(graph))
         except ValueError as error:  # there is no gene to fit, as all else has been checked
             return "The dynamical model cannot be fitted", message_of(error)
     n_fitted = int(adata.var["fit_alpha"].notna().sum())
@@ -255,18 +270,20 @@ def report_ends(adata: AnnData, walks: np.ndarray, cluster_key: str) -> None:
     logger.info("They end in: %s", ", ".join(shown))
 
 
-def report_flow(kernel: KernelExpression, cluster_key: str, n_shown: int = 8) -> None:
-    """Tell between which clusters the net flow is strongest."""
+def net_flow(kernel: KernelExpression, cluster_key: str, n_shown: int = 8) -> list[tuple[str, str, float]]:
+    """Pairs of clusters between which the net flow is strongest, from where to where, and cells per step."""
     column = kernel.adata.obs[cluster_key].cat
     codes = column.codes.to_numpy()  # -1: in no cluster
     flow = mass_between_clusters(kernel.require_transitions(), codes, codes, len(column.categories))
     net = sp.coo_matrix(flow - flow.T)
     strongest = np.argsort(-net.data, kind="stable")[:n_shown]
     names = cluster_names(kernel.adata.obs[cluster_key], cluster_key)
-    lines = [
-        f"    {names[a]} -> {names[b]}: {x:.1f}"
-        for a, b, x in zip(net.row[strongest], net.col[strongest], net.data[strongest], strict=True)
-        if x >= 0.05
-    ]
+    found = zip(net.row[strongest], net.col[strongest], net.data[strongest], strict=True)
+    return [(names[a], names[b], float(x)) for a, b, x in found if x >= 0.05]
+
+
+def report_flow(kernel: KernelExpression, cluster_key: str) -> None:
+    """Tell between which clusters the net flow is strongest."""
+    lines = [f"    {a} -> {b}: {x:.1f}" for a, b, x in net_flow(kernel, cluster_key)]
     if lines:
         logger.info("Net flow between clusters, in cells per step:\n%s", "\n".join(lines))

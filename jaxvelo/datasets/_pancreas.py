@@ -62,6 +62,13 @@ def pancreas(path: str | os.PathLike | None = None) -> "AnnData":
     ----------
     Bastidas-Ponce et al., Comprehensive single cell mRNA profiling reveals a detailed roadmap for pancreatic
     endocrinogenesis, Development 2019; as cut by scVelo (Bergen et al. 2020).
+
+    Examples
+    --------
+    >>> counts.write_h5ad("pancreas.h5ad")
+    >>> adata = jv.datasets.pancreas("pancreas.h5ad")  # without a path, the data are downloaded once
+    >>> adata.layers["spliced"].shape
+    (150, 40)
     """
     import anndata
     import pandas as pd

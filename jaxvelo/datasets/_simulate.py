@@ -139,6 +139,12 @@ def simulate(
     ----------
     La Manno et al., RNA velocity of single cells, Nature 2018, for the kinetics; Bergen et al., Generalizing RNA
     velocity to transient cell states through dynamical modeling, Nature Biotechnology 2020, for their solution.
+
+    Examples
+    --------
+    >>> adata = jv.datasets.simulate(n_cells=60, n_genes=20, tree=(("Alpha", "Beta"), "Delta"), seed=0)
+    >>> adata.shape, list(adata.obs["true_fate"].cat.categories)
+    ((60, 20), ['Alpha', 'Beta', 'Delta'])
     """
     lineages = fate_tree(n_branches, tree, fractions)
     _check_simulation(n_cells, n_genes, lineages, unspliced_fraction, counts_per_gene, dispersion, depth_spread)

@@ -128,6 +128,12 @@ def simulate_network(
     Cannoodt et al., Spearheading future omics analyses using dyngen, a multi-modal simulator of single cells, Nature
     Communications 2021, for backbones of modules; Dibaeinia & Sinha, SERGIO, Cell Systems 2020, for Hill functions of
     several regulators.
+
+    Examples
+    --------
+    >>> adata = jv.datasets.simulate_network(n_cells=40, n_genes=30, n_simulations=10, seed=0)
+    >>> adata.shape, sorted(adata.obs["true_fate"].cat.categories)
+    ((40, 30), ['Fate A', 'Fate B'])
     """
     _check_network(n_cells, n_genes, n_branches, n_simulations, unspliced_fraction, counts_per_gene, depth_spread)
     import pandas as pd

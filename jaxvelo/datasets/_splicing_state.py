@@ -21,6 +21,29 @@ def splicing_state(
     :func:`jaxvelo.dynamics.splicing_solution`.
 
     All arguments broadcast against each other. Times in hours, rates per hour.
+
+    Parameters
+    ----------
+    time
+        When, in hours.
+    alpha
+        Transcription rate while the gene is on, molecules per hour.
+    beta, gamma
+        Rates of splicing and degradation, per hour.
+    on, off
+        When the gene is switched on and off, in hours; infinite where it never is.
+
+    Returns
+    -------
+    u, s
+        Unspliced and spliced molecules, of the shape that the arguments have together.
+
+    Examples
+    --------
+    >>> hours = np.array([0.0, 5.0, 40.0])
+    >>> u, s = jv.datasets.splicing_state(hours, alpha=1.0, beta=1.0, gamma=0.5, on=-np.inf, off=2.0)
+    >>> u.round(2), s.round(2)
+    (array([1.  , 0.05, 0.  ]), array([2.  , 0.79, 0.  ]))
     """
     always = np.isneginf(on)
     # A gene that was always on is one that starts at the steady state: any finite start gives the same.

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float
-from tqdm import tqdm
 
 from jaxvelo.annotated.arguments import is_number, listed
+from jaxvelo.annotated.progress_bar import progress_bar
 from jaxvelo.configuration import logger
 from jaxvelo.estimators._lineage import Lineage
 from jaxvelo.estimators._state_set import States
@@ -54,7 +54,7 @@ def fates_of(
         logger.warning("There is one terminal state only: all cells go there with probability 1")
         return Lineage(np.ones((len(states.codes), 1)), names=states.names, colors=states.colors)
     n_fates = len(states.names)
-    with _bar(n_fates + 1, shows_progress) as bar:
+    with progress_bar(n_fates + 1, "Fates", "equations", shows_progress) as bar:
         found = absorption_probabilities(matrix, states.codes, n_fates, tolerance=tolerance, report=bar.update)
     _check_outcome(found.outcome, float(found.error), tolerance, "fates")
     if float(found.row_sum_defect) > sum_tolerance:
@@ -96,7 +96,7 @@ def times_of(
     _check_tolerance("tol", tolerance)
     _check_reached(matrix, states)
     n_fates = len(states.names)
-    with _bar(4 * n_fates + 1, shows_progress) as bar:
+    with progress_bar(4 * n_fates + 1, "Times", "equations", shows_progress) as bar:
         found = absorption_times(
             matrix, states.codes, n_fates, tolerance=tolerance, report=bar.update, needs_variance=with_variance
         )
@@ -119,10 +119,6 @@ def check_solver(solver: Any) -> None:
     """Raise a ValueError unless a solver is one of CellRank's."""
     if solver not in SOLVERS:
         raise ValueError(f"Expected `solver` to be one of {list(SOLVERS)}, found `{solver!r}`.")
-
-
-def _bar(n_equations: int, shows_progress: bool) -> tqdm:
-    return tqdm(total=n_equations, desc="Equations", disable=not shows_progress, leave=False, delay=1)
 
 
 def _check_tolerance(name: str, value: Any) -> None:

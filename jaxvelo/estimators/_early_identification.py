@@ -37,10 +37,14 @@ class EarlyIdentification(LeadingVectors):
         show_progress_bar: bool = True,
         **kwargs: Any,
     ) -> float:
-        """Score how early known terminal states are found as macrostates (Weiler et al. 2024).
+        r"""Score how early known terminal states are found as macrostates (Weiler et al. 2024).
 
         The estimator's own macrostates stay as they are. Those that are counted are searched for more quickly, and
         beyond five may be less crisp than those of :meth:`compute_macrostates`.
+
+        .. math:: \mathrm{TSI} = \frac{\sum_{n=1}^{N} f(n)}{\sum_{n=1}^{N} \min(n, m)}
+
+        where :math:`f(n)` of :math:`m` terminal states are found among :math:`n` macrostates.
 
         Parameters
         ----------
@@ -65,6 +69,15 @@ class EarlyIdentification(LeadingVectors):
             If terminal states or clusters are not given, and were not before.
         KeyError, TypeError, ValueError
             If there are no such clusters, or macrostates of no number.
+
+        References
+        ----------
+        Weiler et al., CellRank 2: unified fate mapping in multiview single-cell data, Nat. Methods 2024.
+
+        Examples
+        --------
+        >>> g.tsi(3, terminal_states=["Fate A", "Fate B"], cluster_key="clusters")
+        1.0
         """
         check_integer("n_macrostates", n_macrostates, 1)
         if n_cells is not None:
@@ -101,7 +114,33 @@ class EarlyIdentification(LeadingVectors):
         return tsi_score(curve, n_macrostates)
 
     def plot_tsi(self, n_macrostates: int | None = None, **kwargs: Any) -> Any:
-        """Draw how many terminal states are found among how many macrostates; see :func:`jaxvelo.pl.tsi`."""
+        """Draw how many terminal states are found among how many macrostates; see :func:`jaxvelo.pl.tsi`.
+
+        Parameters
+        ----------
+        n_macrostates
+            Largest number of macrostates that is drawn; all by default.
+        **kwargs
+            Arguments of :func:`jaxvelo.pl.tsi`.
+
+        Returns
+        -------
+        What :func:`jaxvelo.pl.tsi` returns.
+
+        Raises
+        ------
+        RuntimeError
+            If :meth:`tsi` was not computed.
+        KeyError, TypeError, ValueError
+            As :func:`jaxvelo.pl.tsi` does.
+
+        Examples
+        --------
+        >>> score = g.tsi(3, terminal_states=["Fate A", "Fate B"], cluster_key="clusters")
+        >>> axes = g.plot_tsi(show=False)
+        >>> axes.get_title()
+        'terminal state identification'
+        """
         if self._results.tsi is None:
             raise RuntimeError("Compute TSI first as `.tsi()`.")
         return pl.tsi(self._results.tsi, n_macrostates, **kwargs)

@@ -90,6 +90,14 @@ def compare_fates(
     ValueError
         If there are not two conditions, a sample has cells of both, a condition has fewer than 2 samples, fates are not
         finite, or an argument is out of range.
+
+    Examples
+    --------
+    >>> adata.obs["sample"] = [f"sample {i % 6}" for i in range(adata.n_obs)]
+    >>> adata.obs["condition"] = ["treated" if i % 2 else "control" for i in range(adata.n_obs)]
+    >>> table = jv.estimators.compare_fates(adata, "condition", "sample", conditions=["control", "treated"])
+    >>> sorted(table["lineage"]), bool(table["pval"].min() < 0.05)
+    (['Fate A', 'Fate B'], False)
     """
     require_anndata(adata)
     check_integer("n_perms", n_perms, 1)

@@ -61,6 +61,12 @@ class FateConsequences(Estimator):
             If there are no fates.
         KeyError, ValueError
             If a name is unknown or an argument out of range.
+
+        Examples
+        --------
+        >>> table = g.compute_lineage_drivers(lineages="Fate A")
+        >>> list(table.columns)
+        ['Fate A_corr', 'Fate A_pval', 'Fate A_qval', 'Fate A_ci_low', 'Fate A_ci_high']
         """
         fates = self._require_fates()
         ignore_arguments(n_jobs=n_jobs, backend=backend)
@@ -98,6 +104,8 @@ class FateConsequences(Estimator):
     ) -> pd.Series:
         """Compute how far each cell is committed to a fate.
 
+        See :func:`jaxvelo.estimators.lineage_priming` for the formulas.
+
         Parameters
         ----------
         method
@@ -116,6 +124,12 @@ class FateConsequences(Estimator):
             If there are no fates.
         KeyError, ValueError
             If cells are unknown, or ``method`` is.
+
+        Examples
+        --------
+        >>> priming = g.compute_lineage_priming(early_cells={"clusters": "Progenitor"})
+        >>> float(priming.min()), float(priming.max())
+        (0.0, 1.0)
         """
         fates = self._require_fates()
         degrees = find_lineage_priming(self.adata, fates.X, method, early_cells)

@@ -35,6 +35,13 @@ class FateGradient(NamedTuple):
         size, to first order, :math:`\sum_i v_{ig} \, \partial F_k / \partial v_{ig}`.
     of_cells
         :math:`\partial F_k / \partial v_{ig}`, shape ``(fates, cells, genes)``; ``None`` unless asked for.
+
+    Examples
+    --------
+    >>> ends = g.terminal_states.cat.codes.to_numpy()
+    >>> found = jv.estimators.fate_gradient(kernel, ends, ["Fate A", "Fate B"])
+    >>> found.score.shape  # genes, fates
+    (28, 2)
     """
 
     score: pd.DataFrame
@@ -81,6 +88,12 @@ def fate_gradient(
         If an argument is not one of the above.
     ArithmeticError
         If the fates are not known.
+
+    Examples
+    --------
+    >>> ends = g.terminal_states.cat.codes.to_numpy()
+    >>> jv.estimators.fate_gradient(kernel, ends, ["Fate A", "Fate B"]).effect.shape  # genes, fates
+    (28, 2)
     """
     fates = VelocityFates.of_kernel(kernel, terminal, names)
     n_cells, n_genes = fates.shape

@@ -34,10 +34,20 @@ class FateStorage(Estimator):
         copy
             Whether to copy it, or the names of what to copy.
 
+        Returns
+        -------
+        The AnnData object.
+
         Raises
         ------
         KeyError, ValueError
             If something is not there.
+
+        Examples
+        --------
+        >>> stored = g.to_adata()
+        >>> "lineages_fwd" in stored.obsm
+        True
         """
         made = adata_of_results(self.adata, self._keys, self._results)
         kernel = self._kernel.copy()
@@ -57,6 +67,10 @@ class FateStorage(Estimator):
         obsp_key
             Key of the transition matrix in ``adata.obsp``; ``"T_fwd"`` or ``"T_bwd"`` if :obj:`None`.
 
+        Returns
+        -------
+        The estimator, with all results that stand there.
+
         Raises
         ------
         KeyError
@@ -67,6 +81,11 @@ class FateStorage(Estimator):
         Warns
         -----
         If results are not those of the transition matrix.
+
+        Examples
+        --------
+        >>> jv.estimators.GPCCA.from_adata(g.to_adata(keep="all")).fate_probabilities.shape
+        (150, 2)
         """
         if obsp_key is None:
             obsp_key = next((key for key in map(default_key, (False, True)) if key in adata.obsp), default_key(False))
@@ -87,6 +106,12 @@ class FateStorage(Estimator):
             The file, replaced if it is there.
         write_adata
             Whether to include :attr:`adata`.
+
+        Examples
+        --------
+        >>> g.write("fates.npz")
+        >>> jv.estimators.GPCCA.read("fates.npz").fate_probabilities.shape
+        (150, 2)
         """
         path = Path(fname)
         logger.info("Writing `%s` to `%s`", self, path)
@@ -105,12 +130,22 @@ class FateStorage(Estimator):
         copy
             Whether to copy ``adata``; a view always is.
 
+        Returns
+        -------
+        The estimator, with its kernel and all results.
+
         Raises
         ------
         TypeError
             If there is no AnnData object in the file nor given.
         ValueError
             If ``adata`` has other cells, or in another order, or the file is none of ours.
+
+        Examples
+        --------
+        >>> g.write("fates.npz", write_adata=False)
+        >>> jv.estimators.GPCCA.read("fates.npz", adata).fate_probabilities.shape
+        (150, 2)
         """
         kernel, stored = read_file(Path(fname), adata, copy)
         estimator = cls(kernel)
@@ -119,7 +154,24 @@ class FateStorage(Estimator):
         return estimator
 
     def copy(self, *, deep: bool = False) -> Self:
-        """Copy the estimator, with its AnnData object only if ``deep``."""
+        """Copy the estimator, with its AnnData object only if ``deep``.
+
+        Parameters
+        ----------
+        deep
+            Whether to copy the AnnData object too.
+
+        Returns
+        -------
+        An estimator with the same kernel and results. What one computes the other does not see, but in an AnnData
+        object that they share.
+
+        Examples
+        --------
+        >>> other = g.copy().set_terminal_states(["Fate A"])
+        >>> len(other.terminal_states.cat.categories), len(g.terminal_states.cat.categories)
+        (1, 2)
+        """
         other = copying.copy(self)
         other._kernel = self._kernel.copy(deep=deep)
         return other

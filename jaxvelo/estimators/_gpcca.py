@@ -97,6 +97,16 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
     ----------
     Reuter et al. (2018), J. Chem. Theory Comput. 14:3579. Reuter et al. (2019), J. Chem. Phys. 150:174103. Roeblitz &
     Weber (2013), Adv. Data Anal. Classif. 7:147. Lange et al. (2022), Nat. Methods 19:159.
+
+    Examples
+    --------
+    >>> g = jv.estimators.GPCCA(kernel)
+    >>> g.compute_macrostates(n_states=3, cluster_key="clusters").predict_terminal_states()
+    GPCCA[...]
+    >>> sorted(g.terminal_states.cat.categories)
+    ['Fate A', 'Fate B']
+    >>> g.compute_fate_probabilities().fate_probabilities.shape
+    (150, 2)
     """
 
     def compute_macrostates(
@@ -133,12 +143,23 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         **kwargs
             Arguments of :meth:`compute_schur`, whose vectors are computed if there are not enough.
 
+        Returns
+        -------
+        The estimator, with :attr:`macrostates`, :attr:`macrostates_memberships` and :attr:`coarse_T`.
+
         Raises
         ------
         KeyError, TypeError, ValueError
             If an argument is out of range, or there are too few cells, or no clusters.
         ArithmeticError
             If not enough Schur vectors are found.
+
+        Examples
+        --------
+        >>> g.compute_macrostates(n_states=3, cluster_key="clusters")
+        GPCCA[...]
+        >>> sorted(g.macrostates.cat.categories)
+        ['Fate A', 'Fate B', 'Progenitor']
         """
         check_optimizer(optimizer)
         if n_cells is not None:
@@ -170,7 +191,12 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         n_states: int | None = None,
         allow_overlap: bool = False,
     ) -> Self:
-        """Choose terminal states among the macrostates.
+        r"""Choose terminal states among the macrostates.
+
+        The probability of a state to stay is :math:`(T_c)_{jj}` with the coarse transition matrix :math:`T_c`. With
+        :math:`\lambda_{k+1}` the first eigenvalue behind the gap, retention asks for :math:`(T_c^t)_{jj} \geq 0.6`
+        after :math:`t = 1 / (1 - \lambda_{k+1})` steps, and that walks from all cells are still found there by the time
+        when the state would have lost its own.
 
         Parameters
         ----------
@@ -190,12 +216,25 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         allow_overlap
             Whether cells may stand for an initial state too.
 
+        Returns
+        -------
+        The estimator, with :attr:`terminal_states`.
+
         Raises
         ------
         RuntimeError
             If there are no macrostates.
         ValueError
             If an argument is out of range, no state is found, or cells overlap.
+
+        References
+        ----------
+        Lange et al. (2022) for stability and the eigengap; retention is our own.
+
+        Examples
+        --------
+        >>> sorted(g.predict_terminal_states().terminal_states.cat.categories)
+        ['Fate A', 'Fate B']
         """
         macrostates, coarse = self._require_macrostates(), self._require_coarse()
         criterion = criterion_meant(stability_threshold, n_states) if method is None else method
@@ -218,9 +257,12 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         return self._set_states("terminal", states, allow_overlap, params)
 
     def predict_initial_states(self, n_states: int = 1, n_cells: int = 30, allow_overlap: bool = False) -> Self:
-        """Choose as initial states the macrostates where the process is most rarely in the long run.
+        r"""Choose as initial states the macrostates where the process is most rarely in the long run.
 
         Where several are left for good, so that next to nothing of them is left, those that are entered least.
+
+        A state is entered :math:`\sum_{i \neq j} p_i T_{ij} / (p_j (1 - T_{jj}))` times for each time that it is left,
+        with the initial distribution :math:`p` over the macrostates and their transition matrix :math:`T`.
 
         Parameters
         ----------
@@ -231,12 +273,25 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         allow_overlap
             Whether cells may stand for a terminal state too.
 
+        Returns
+        -------
+        The estimator, with :attr:`initial_states`.
+
         Raises
         ------
         RuntimeError
             If there are no macrostates.
         ValueError
             If an argument is out of range, or cells overlap.
+
+        References
+        ----------
+        Lange et al. (2022) for the long run.
+
+        Examples
+        --------
+        >>> list(g.predict_initial_states().initial_states.cat.categories)
+        ['Progenitor']
         """
         macrostates, coarse = self._require_macrostates(), self._require_coarse()
         check_integer("n_states", n_states, 1)
@@ -280,12 +335,24 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
             Which cells stand for macrostates taken together: those that belong most to all, ``"top_n"``, or those of
             each, ``"union"``.
 
+        Returns
+        -------
+        The estimator, with :attr:`terminal_states`.
+
         Raises
         ------
         RuntimeError
             If there are no macrostates, for their names.
         KeyError, TypeError, ValueError
             If a name or a cell is unknown, cells overlap, or there are too few.
+
+        Examples
+        --------
+        >>> list(g.set_terminal_states(["Fate B", "Fate A"]).terminal_states.cat.categories)
+        ['Fate B', 'Fate A']
+        >>> cells = {"late": adata.obs_names[adata.obs["true_time"] > 22]}
+        >>> list(g.set_terminal_states(cells).terminal_states.cat.categories)
+        ['late']
         """
         found = self._given_states(states, n_cells, cluster_key, weight_key, agg)
         return self._set_states("terminal", found, allow_overlap, {"n_cells": n_cells, "allow_overlap": allow_overlap})
@@ -299,16 +366,81 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         weight_key: str | None = None,
         agg: Literal["top_n", "union"] = "top_n",
     ) -> Self:
-        """Say which states are initial; the arguments are those of :meth:`set_terminal_states`."""
+        """Say which states are initial.
+
+        Parameters
+        ----------
+        states, n_cells, cluster_key, weight_key, agg
+            As of :meth:`set_terminal_states`.
+        allow_overlap
+            Whether cells may stand for a terminal state too.
+
+        Returns
+        -------
+        The estimator, with :attr:`initial_states`.
+
+        Raises
+        ------
+        RuntimeError, KeyError, TypeError, ValueError
+            As :meth:`set_terminal_states` does.
+
+        Examples
+        --------
+        >>> list(g.set_initial_states(["Progenitor"]).initial_states.cat.categories)
+        ['Progenitor']
+        """
         found = self._given_states(states, n_cells, cluster_key, weight_key, agg)
         return self._set_states("initial", found, allow_overlap, {"n_cells": n_cells, "allow_overlap": allow_overlap})
 
     def rename_terminal_states(self, old_new: Mapping[str, str]) -> Self:
-        """Give terminal states other names, ``{"Alpha": "alpha cells"}``; fates are removed, as for other states."""
+        """Give terminal states other names; fates are removed, as for other states.
+
+        Parameters
+        ----------
+        old_new
+            New names by the old ones, ``{"Alpha": "alpha cells"}``; others stay.
+
+        Returns
+        -------
+        The estimator, with :attr:`terminal_states` renamed.
+
+        Raises
+        ------
+        RuntimeError
+            If there are no terminal states.
+        TypeError, ValueError
+            If ``old_new`` is no dictionary, an old name is unknown, or a name would be there twice.
+
+        Examples
+        --------
+        >>> list(g.rename_terminal_states({"Fate A": "Alpha"}).terminal_states.cat.categories)
+        ['Alpha', 'Fate B']
+        """
         return self._rename_states("terminal", old_new)
 
     def rename_initial_states(self, old_new: Mapping[str, str]) -> Self:
-        """Give initial states other names."""
+        """Give initial states other names.
+
+        Parameters
+        ----------
+        old_new
+            New names by the old ones; others stay.
+
+        Returns
+        -------
+        The estimator, with :attr:`initial_states` renamed.
+
+        Raises
+        ------
+        RuntimeError, TypeError, ValueError
+            As :meth:`rename_terminal_states` does.
+
+        Examples
+        --------
+        >>> g = g.set_initial_states(["Progenitor"]).rename_initial_states({"Progenitor": "Root"})
+        >>> list(g.initial_states.cat.categories)
+        ['Root']
+        """
         return self._rename_states("initial", old_new)
 
     def compute_fate_probabilities(
@@ -323,7 +455,11 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         preconditioner: str | None = None,
         check_sum_tol: float = 1e-3,
     ) -> Self:
-        """Compute the probability of each cell to end in each terminal state.
+        r"""Compute the probability of each cell to end in each terminal state.
+
+        .. math:: F_{ik} = \sum_j T_{ij} F_{jk}, \qquad F_{ik} = \delta_{kl} \text{ for cells } i \text{ of state } l;
+
+        see :func:`jaxvelo.markov.absorption_probabilities`.
 
         Parameters
         ----------
@@ -339,6 +475,10 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         check_sum_tol
             Largest difference of a cell's probabilities from the sum one.
 
+        Returns
+        -------
+        The estimator, with :attr:`fate_probabilities`.
+
         Raises
         ------
         RuntimeError
@@ -347,6 +487,12 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
             If a name is unknown, a tolerance is out of range, or a cell reaches no terminal state.
         ArithmeticError
             If the probabilities are not known within the tolerances.
+
+        Examples
+        --------
+        >>> fates = g.compute_fate_probabilities().fate_probabilities
+        >>> fates.names.tolist(), bool(np.allclose(fates.sum(axis=1), 1))
+        (['Fate A', 'Fate B'], True)
         """
         check_solver(solver)
         ignore_arguments(use_petsc=use_petsc, n_jobs=n_jobs, backend=backend, preconditioner=preconditioner)
@@ -372,6 +518,8 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
     ) -> Self:
         """Compute how many steps each cell takes to each terminal state, given that it ends there.
 
+        See :func:`jaxvelo.markov.absorption_times` for the equations.
+
         Parameters
         ----------
         keys
@@ -385,10 +533,20 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         tol
             Largest relative error.
 
+        Returns
+        -------
+        The estimator, with :attr:`absorption_times`.
+
         Raises
         ------
         RuntimeError, KeyError, ValueError, ArithmeticError
             As :meth:`compute_fate_probabilities` does.
+
+        Examples
+        --------
+        >>> steps = g.compute_absorption_times().absorption_times
+        >>> list(steps.columns)
+        ['Fate A_mean', 'Fate B_mean']
         """
         check_solver(solver)
         ignore_arguments(use_petsc=use_petsc, n_jobs=n_jobs, backend=backend, preconditioner=preconditioner)
@@ -407,11 +565,51 @@ class GPCCA(EarlyIdentification, FateConsequences, FatePlots, FateStorage):
         weight_key: str | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Compute Schur vectors and macrostates; the arguments are those of :meth:`compute_macrostates`."""
+        """Compute Schur vectors and macrostates, as :meth:`compute_macrostates` does.
+
+        Parameters
+        ----------
+        n_states, n_cells, cluster_key, weight_key, **kwargs
+            As of :meth:`compute_macrostates`.
+
+        Returns
+        -------
+        The estimator, with :attr:`macrostates`.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, ArithmeticError
+            As :meth:`compute_macrostates` does.
+
+        Examples
+        --------
+        >>> sorted(g.fit(n_states=3, cluster_key="clusters").macrostates.cat.categories)
+        ['Fate A', 'Fate B', 'Progenitor']
+        """
         return self.compute_macrostates(n_states, n_cells, cluster_key, weight_key, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Self:
-        """Choose terminal states; the arguments are those of :meth:`predict_terminal_states`."""
+        """Choose terminal states, as :meth:`predict_terminal_states` does.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As of :meth:`predict_terminal_states`.
+
+        Returns
+        -------
+        The estimator, with :attr:`terminal_states`.
+
+        Raises
+        ------
+        RuntimeError, ValueError
+            As :meth:`predict_terminal_states` does.
+
+        Examples
+        --------
+        >>> sorted(g.predict(method="top_n", n_states=2).terminal_states.cat.categories)
+        ['Fate A', 'Fate B']
+        """
         return self.predict_terminal_states(*args, **kwargs)
 
     def _require_coarse(self) -> CoarseChain | None:

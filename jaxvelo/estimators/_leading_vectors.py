@@ -69,7 +69,12 @@ class LeadingVectors(Estimator):
         *,
         show_progress_bar: bool = True,
     ) -> Self:
-        """Compute leading real Schur vectors of the transition matrix, and their eigenvalues.
+        r"""Compute leading real Schur vectors of the transition matrix, and their eigenvalues.
+
+        .. math:: T X = X R, \qquad X^\top \mathrm{diag}(\eta) X = 1
+
+        with the initial distribution :math:`\eta` and triangular :math:`R`, but for blocks of two rows on its diagonal,
+        one for each pair of complex eigenvalues; see :func:`jaxvelo.markov.schur`.
 
         Parameters
         ----------
@@ -88,12 +93,21 @@ class LeadingVectors(Estimator):
         show_progress_bar
             Whether to show a bar, in products with the matrix, if it takes longer than a second.
 
+        Returns
+        -------
+        The estimator, with :attr:`schur_vectors`, :attr:`schur_matrix` and :attr:`eigendecomposition`.
+
         Raises
         ------
         ValueError
             If an argument is out of range.
         ArithmeticError
             If not so many vectors are found.
+
+        Examples
+        --------
+        >>> g.compute_schur(n_components=10).schur_vectors.shape
+        (150, 10)
         """
         if method not in ("krylov", "brandts"):
             raise ValueError(f"Expected `method` to be 'krylov' or 'brandts', found `{method!r}`.")
@@ -117,7 +131,9 @@ class LeadingVectors(Estimator):
         only_evals: bool = False,
         ncv: int | None = None,
     ) -> Self:
-        """Compute leading eigenvalues of the transition matrix, with left and right eigenvectors.
+        r"""Compute leading eigenvalues of the transition matrix, with left and right eigenvectors.
+
+        :math:`T V_r = V_r D` and :math:`T^\top V_l = V_l D` with the diagonal matrix :math:`D` of the eigenvalues.
 
         Parameters
         ----------
@@ -129,6 +145,23 @@ class LeadingVectors(Estimator):
             Whether to leave out eigenvectors and stationary distribution.
         ncv
             Without effect.
+
+        Returns
+        -------
+        The estimator, with :attr:`eigendecomposition`.
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of range.
+        ArithmeticError
+            If not all eigenvalues are found.
+
+        Examples
+        --------
+        >>> found = g.compute_eigendecomposition(k=5).eigendecomposition
+        >>> round(float(found["D"][0].real), 3)
+        1.0
         """
         ignore_arguments(ncv=ncv)
         with timed("Computing eigendecomposition of the transition matrix"):

@@ -44,6 +44,14 @@ class Lineage(NDArrayOperatorsMixin):
     ------
     ValueError
         If names, colours and columns do not match, a name occurs twice, or there are no cells or no states.
+
+    Examples
+    --------
+    >>> fates = jv.estimators.Lineage([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5]], names=["Alpha", "Beta", "Delta"])
+    >>> fates["Alpha, Beta"].X.tolist()
+    [[1.0], [0.5]]
+    >>> fates[1, ["Beta", "Delta"]].X.tolist()
+    [[0.3, 0.5]]
     """
 
     def __init__(self, input_array: Any, *, names: Iterable[Any], colors: Iterable[Any] | None = None):
@@ -98,27 +106,113 @@ class Lineage(NDArrayOperatorsMixin):
         return self._array.T
 
     def copy(self) -> Lineage:
-        """Return the table again, since it never changes."""
+        """Return the table again, since it never changes.
+
+        Examples
+        --------
+        >>> g.fate_probabilities.copy() is g.fate_probabilities
+        True
+        """
         return self
 
     def sum(self, axis: int | None = None, **kwargs: Any) -> Any:
-        """Sum as of an array."""
+        """Sum as of an array.
+
+        Parameters
+        ----------
+        axis, **kwargs
+            As of :meth:`numpy.ndarray.sum`: 0 over cells, 1 over states.
+
+        Returns
+        -------
+        A number or a plain array.
+
+        Examples
+        --------
+        >>> fates = jv.estimators.Lineage([[0.75, 0.25], [0.5, 0.5]], names=["Alpha", "Beta"])
+        >>> fates.sum(axis=1)
+        array([1., 1.])
+        """
         return self._array.sum(axis, **kwargs)
 
     def mean(self, axis: int | None = None, **kwargs: Any) -> Any:
-        """Mean as of an array."""
+        """Mean as of an array.
+
+        Parameters
+        ----------
+        axis, **kwargs
+            As of :meth:`numpy.ndarray.mean`: 0 over cells, 1 over states.
+
+        Returns
+        -------
+        A number or a plain array.
+
+        Examples
+        --------
+        >>> fates = jv.estimators.Lineage([[0.75, 0.25], [0.5, 0.5]], names=["Alpha", "Beta"])
+        >>> fates.mean(axis=0)
+        array([0.625, 0.375])
+        """
         return self._array.mean(axis, **kwargs)
 
     def min(self, axis: int | None = None, **kwargs: Any) -> Any:
-        """Smallest number as of an array."""
+        """Smallest number as of an array.
+
+        Parameters
+        ----------
+        axis, **kwargs
+            As of :meth:`numpy.ndarray.min`: 0 over cells, 1 over states.
+
+        Returns
+        -------
+        A number or a plain array.
+
+        Examples
+        --------
+        >>> fates = jv.estimators.Lineage([[0.75, 0.25], [0.5, 0.5]], names=["Alpha", "Beta"])
+        >>> fates.min(axis=0)
+        array([0.5 , 0.25])
+        """
         return self._array.min(axis, **kwargs)
 
     def max(self, axis: int | None = None, **kwargs: Any) -> Any:
-        """Largest number as of an array."""
+        """Largest number as of an array.
+
+        Parameters
+        ----------
+        axis, **kwargs
+            As of :meth:`numpy.ndarray.max`: 0 over cells, 1 over states.
+
+        Returns
+        -------
+        A number or a plain array.
+
+        Examples
+        --------
+        >>> fates = jv.estimators.Lineage([[0.75, 0.25], [0.5, 0.5]], names=["Alpha", "Beta"])
+        >>> fates.max(axis=0)
+        array([0.75, 0.5 ])
+        """
         return self._array.max(axis, **kwargs)
 
     def argmax(self, axis: int | None = None, **kwargs: Any) -> Any:
-        """Place of the largest number as of an array."""
+        """Place of the largest number as of an array.
+
+        Parameters
+        ----------
+        axis, **kwargs
+            As of :meth:`numpy.ndarray.argmax`: 0 over cells, 1 over states.
+
+        Returns
+        -------
+        A number or a plain array of them.
+
+        Examples
+        --------
+        >>> fates = jv.estimators.Lineage([[0.75, 0.25], [0.0, 1.0]], names=["Alpha", "Beta"])
+        >>> fates.names[fates.argmax(axis=1)].tolist()
+        ['Alpha', 'Beta']
+        """
         return self._array.argmax(axis, **kwargs)
 
     @property
@@ -175,7 +269,27 @@ class Lineage(NDArrayOperatorsMixin):
         )
 
     def renamed(self, new_names: dict[str, str]) -> Lineage:
-        """Return the table with other names for some of the states."""
+        """Return the table with other names for some of the states.
+
+        Parameters
+        ----------
+        new_names
+            New names by the old ones; others stay.
+
+        Returns
+        -------
+        The table with these names.
+
+        Raises
+        ------
+        ValueError
+            If a name would be there twice.
+
+        Examples
+        --------
+        >>> g.fate_probabilities.renamed({"Fate A": "Alpha"}).names.tolist()
+        ['Alpha', 'Fate B']
+        """
         return Lineage(self._array, names=[new_names.get(name, name) for name in self._names], colors=self._colors)
 
     def priming_degree(
@@ -191,6 +305,16 @@ class Lineage(NDArrayOperatorsMixin):
             ``"kl_divergence"`` or ``"entropy"``.
         early_cells
             Mask or numbers of the early cells; all if ``None``.
+
+        Returns
+        -------
+        The degree of each cell, 0 for the least and 1 for the most committed one.
+
+        Examples
+        --------
+        >>> fates = jv.estimators.Lineage([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]], names=["Alpha", "Beta"])
+        >>> fates.priming_degree("entropy").round(2)
+        array([0.  , 0.19, 1.  ])
         """
         early = np.ones(len(self), dtype=bool)
         if early_cells is not None:
@@ -199,7 +323,22 @@ class Lineage(NDArrayOperatorsMixin):
         return lineage_priming(self._array, method, early)
 
     def to_frame(self, index: pd.Index | None = None) -> pd.DataFrame:
-        """Return a data frame; ``index`` are the names of the cells."""
+        """Give the table as a data frame.
+
+        Parameters
+        ----------
+        index
+            Names of the cells; their numbers if :obj:`None`.
+
+        Returns
+        -------
+        A row for each cell, a column for each state.
+
+        Examples
+        --------
+        >>> g.fate_probabilities.to_frame(adata.obs_names).columns.tolist()
+        ['Fate A', 'Fate B']
+        """
         return pd.DataFrame(self._array, index=index, columns=self._names)
 
     def __repr__(self) -> str:

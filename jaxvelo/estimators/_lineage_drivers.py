@@ -12,11 +12,11 @@ import scipy.sparse as sp
 from anndata import AnnData
 from jaxtyping import Bool, Float
 from scipy.special import ndtr, ndtri
-from tqdm import tqdm
 
 from jaxvelo.annotated.arguments import check_integer, is_number, listed
 from jaxvelo.annotated.cells import chosen_cells
 from jaxvelo.annotated.expression import Expression, read_expression
+from jaxvelo.annotated.progress_bar import progress_bar
 from jaxvelo.annotated.q_values import q_values
 from jaxvelo.configuration import logger
 
@@ -207,6 +207,14 @@ def lineage_drivers(
     One row a gene, columns ``"<lineage>_corr"``, ``"_pval"``, ``"_qval"`` (Benjamini & Hochberg over the genes of one
     lineage), ``"_ci_low"``, ``"_ci_high"``. All are NaN where gene or lineage do not vary, and such genes do not count
     for the q-values. Over 3 cells or fewer, Fisher's p-value and interval are NaN.
+
+    Examples
+    --------
+    >>> fates = np.array([[0.9, 0.1], [0.7, 0.3], [0.4, 0.6], [0.2, 0.8], [0.0, 1.0]])
+    >>> expression = np.array([[5.0, 1.0], [4.0, 0.0], [2.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> table = jv.estimators.lineage_drivers(expression, fates, ["marker", "other"], ["Alpha", "Beta"])
+    >>> table["Alpha_corr"].round(2).tolist()
+    [1.0, -0.03]
     """
     fates = np.asarray(fates, dtype=np.float64)
     correlation, n_cells = _correlate(expression, fates, nan_policy)
@@ -340,9 +348,8 @@ def _permute(
     n_genes = expression.shape[1]
     exceeded = np.zeros((n_genes, n_lineages))
     low, high = np.full((n_genes, n_lineages), np.nan), np.full((n_genes, n_lineages), np.nan)
-    with tqdm(
-        total=n_perms * -(-n_genes // genes), desc="Permutations", disable=not show_progress_bar, leave=False
-    ) as bar:
+    n_all = n_perms * -(-n_genes // genes)
+    with progress_bar(n_all, "Tests", "permutations", show_progress_bar) as bar:
         for place, block in enumerate(_dense_blocks(expression, genes)):
             chosen = slice(place * genes, (place + 1) * genes)
             x = _unit(block)[0]

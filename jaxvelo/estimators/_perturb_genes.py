@@ -112,6 +112,13 @@ def perturb_genes(
         If the transition matrix was not computed.
     ArithmeticError
         If the fates are not known.
+
+    Examples
+    --------
+    >>> table = jv.estimators.perturb_genes(kernel, n_shuffles=20)
+    >>> top = table.sort_values("consistency", ascending=False).iloc[0]
+    >>> top["gene"] in adata.var_names, top["cluster"]
+    (True, 'all cells')
     """
     kernel = kernel.kernel if isinstance(kernel, Estimator) else kernel
     if not is_number(factor) or not np.isfinite(factor) or factor == 1:

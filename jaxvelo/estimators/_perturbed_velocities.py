@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxvelo.annotated.progress_bar import watched
 from jaxvelo.estimators._fate_gradient import consistency
 from jaxvelo.estimators._fates_of_velocities import VelocityFates, fates_of_velocities
 from jaxvelo.graph._precision import full_precision
@@ -112,7 +113,7 @@ def changed_fates(
         return np.asarray(fates_then.probabilities, dtype=float)
 
     before = found(0, 1.0)
-    return np.stack([found(int(gene), factor) - before for gene in genes])
+    return np.stack([found(int(gene), factor) - before for gene in watched(genes, len(genes), "Fates", "genes")])
 
 
 @eqx.filter_jit

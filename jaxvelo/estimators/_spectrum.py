@@ -9,10 +9,10 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float
 from scipy.sparse.linalg import ArpackNoConvergence
-from tqdm import tqdm
 
 from jaxvelo.annotated.arguments import check_integer, is_number
 from jaxvelo.annotated.order import aligned
+from jaxvelo.annotated.progress_bar import progress_bar
 from jaxvelo.configuration import logger
 from jaxvelo.leading_eigenvectors import leading_eigenvectors
 from jaxvelo.markov import Schur, eigengap, schur, stationary_distribution
@@ -44,7 +44,7 @@ def find_schur(
         logger.warning("There are %d cells only: computing `n_components=%d`", number, number)
     which = check_which(which)
     eta = _distribution(initial_distribution, names)
-    with tqdm(desc="Schur vectors", unit=" products", disable=not shows_progress, leave=False, delay=1) as bar:
+    with progress_bar(None, "Schur vectors", "products", shows_progress) as bar:
         return schur(matrix, number, which=which, initial_distribution=eta, report=bar.update)
 
 

@@ -45,7 +45,8 @@ def most_likely_cells(
         )
     fewer = {name: int(count) for name, count in zip(names, counts, strict=True) if count < n_cells}
     if fewer:
-        logger.warning("Some states have fewer cells than the %d asked for, as others have them: %s", n_cells, fewer)
+        shown = ", ".join(f"{name} ({count})" for name, count in fewer.items())
+        logger.warning("Some states have fewer cells than the %d asked for, as others have them: %s", n_cells, shown)
     return codes
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from jaxvelo.annotated.arguments import listed
+from jaxvelo.annotated.progress_bar import watched
 from jaxvelo.configuration import logger
 
 
@@ -46,7 +46,7 @@ def identify_terminal_states(
     """
     numbers = range(n_macrostates, 0, -1)
     identified, failures = [], {}
-    for n in tqdm(numbers, desc="Macrostates", disable=not show_progress_bar, leave=False):
+    for n in watched(numbers, len(numbers), "Identification", "numbers of states", shown=show_progress_bar):
         try:
             names = macrostates(n)
         except ValueError as error:

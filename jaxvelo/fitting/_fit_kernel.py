@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
 
 from jaxvelo import fit
 from jaxvelo.annotated.arguments import check_integer, is_number
+from jaxvelo.annotated.progress_bar import progress_bar
 from jaxvelo.configuration import logger, timed
 from jaxvelo.fitting._change import change_by_fit
 from jaxvelo.fitting._descent import Descender, Descent, Restraint, continued
@@ -129,6 +129,16 @@ def fit_kernel(
         If an argument is not one of the above, there are fewer than two validation cells, terminal cells cannot be
         reached, or the loss is not finite at the start. If it stops being finite later, a warning names step and
         parameters, and the best ones before it are kept.
+    TypeError
+        If ``resume`` is no result of a fit.
+
+    Examples
+    --------
+    >>> objective = jv.objectives.FateLikelihood(adata, "true_fate", "term_states_fwd")
+    >>> train = ["scale", "weights", "gene_weights"]
+    >>> result = jv.tl.fit_kernel(kernel, objective, train=train, penalty=0.1, prior=3.0, steps=5)
+    >>> result.scores["training"] < result.scores["training_convention"]
+    True
     """
     descender = Descender.checked(optimizer, steps, patience)
     check_integer("seed", seed, least=0)
@@ -277,7 +287,7 @@ def _warn_about_failures(problem: KernelProblem, descent: Descent) -> None:
 @contextlib.contextmanager
 def _bar(steps: int, progress: bool, description: str) -> Iterator[Any]:
     """Show a progress bar; gives the function that moves it."""
-    with tqdm(total=steps, desc=description, disable=not progress) as bar:
+    with progress_bar(steps, description, "steps", progress, leave=True) as bar:
 
         def report(done: int, history: fit.LossHistory) -> None:
             bar.n = done

@@ -94,6 +94,13 @@ class FitResult:
         For each start, the step at which the loss was not finite; -1 if it always was.
     state
         Where the optimiser stands, to go on with ``fit_kernel(..., resume=result)``; ``None`` if read from AnnData.
+
+    Examples
+    --------
+    >>> sorted(result.parameters)
+    ['gene_weights', 'softmax_scale', 'weights']
+    >>> result.history["loss"].shape  # steps, starts
+    (5, 1)
     """
 
     kernel: KernelExpression
@@ -149,6 +156,20 @@ class FitResult:
         ----------
         n_genes
             Number of genes.
+
+        Returns
+        -------
+        Name and weight of each.
+
+        Raises
+        ------
+        ValueError
+            If no gene weights of one velocity kernel were fitted.
+
+        Examples
+        --------
+        >>> [gene in adata.var_names for gene, weight in result.top_genes(3)]
+        [True, True, True]
         """
         if "gene_weights" not in self.parameters:
             raise ValueError("Expected fitted gene weights of one velocity kernel, found none in the result.")
@@ -213,6 +234,21 @@ class FitResult:
         ----------
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.fit`.
+
+        Returns
+        -------
+        What :func:`jaxvelo.pl.fit` returns.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :func:`jaxvelo.pl.fit` does.
+
+        Examples
+        --------
+        >>> figure = result.plot(show=False)
+        >>> type(figure).__name__
+        'Figure'
         """
         return pl.fit(self, **kwargs)
 
@@ -223,6 +259,21 @@ class FitResult:
         ----------
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.fit_fates`.
+
+        Returns
+        -------
+        What :func:`jaxvelo.pl.fit_fates` returns.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            As :func:`jaxvelo.pl.fit_fates` does, as if the objective has no fates.
+
+        Examples
+        --------
+        >>> axes = result.plot_fates(truth="true_fate_probabilities", show=False)
+        >>> [panel.get_title() for panel in axes]
+        ['Fate A, convention', 'Fate A, fitted', 'Fate A, truth', 'fitted − convention']
         """
         return pl.fit_fates(self, **kwargs)
 
@@ -235,6 +286,12 @@ class FitResult:
             Key in ``adata.obsp``, and with ``"_fit"`` in ``adata.uns``; ``"T_fwd"`` or ``"T_bwd"`` if ``None``.
         copy
             Whether to copy the matrix.
+
+        Examples
+        --------
+        >>> result.write_to_adata(key="fit")
+        >>> print(jv.kernels.from_adata(result.kernel.adata, "fit"))
+        (... * VelocityKernel[n=150] + ... * ConnectivityKernel[n=150])
         """
         self.kernel.write_to_adata(key, copy)
         key = default_key(self.kernel.backward) if key is None else key
@@ -266,12 +323,22 @@ class FitResult:
         copy
             Whether to copy the matrices.
 
+        Returns
+        -------
+        The result, with its kernel, and without :attr:`state`.
+
         Raises
         ------
         KeyError
             If there is no such fit.
         ValueError
             If it is that of other cells.
+
+        Examples
+        --------
+        >>> result.write_to_adata(key="fit")
+        >>> jv.tl.FitResult.from_adata(result.kernel.adata, "fit").objective
+        'FateLikelihood'
         """
         remedy = "Pass the key that the result was written with."
         stored = require_key(adata.uns, f"{key}_fit", "adata.uns", remedy)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
+from jaxvelo.annotated.progress_bar import progress_bar
 from jaxvelo.fitting._descent import Descender, Restraint
 from jaxvelo.fitting._kernel_problem import KernelProblem
 from jaxvelo.fitting._split import Split
@@ -49,7 +49,7 @@ def inner_losses(
     """
     descender = dataclasses.replace(descender, steps=INNER_STEPS)
     losses = np.full((len(restraints[0]), len(folds)), np.inf)
-    with tqdm(total=losses.size, desc=description, disable=not progress, leave=False) as bar:
+    with progress_bar(losses.size, description, "fits", progress) as bar:
         # One after another and not side by side: they share the program of the fit itself.
         for f, fold in enumerate(folds):
             start = starting_points(problem, 1)

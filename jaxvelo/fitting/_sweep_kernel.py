@@ -34,6 +34,13 @@ class SweepResult:
         Mask of the cells that the loss is of.
     kernel
         The kernel at the smallest loss.
+
+    Examples
+    --------
+    >>> result = jv.tl.sweep_kernel(kernel, jv.objectives.TimeGain(adata, "true_time"), softmax_scales=[1.0, 4.0])
+    >>> row, column = np.unravel_index(result.losses.argmin(), result.losses.shape)
+    >>> float(result.softmax_scales[row]), float(result.weights[column])
+    (4.0, 0.8)
     """
 
     softmax_scales: np.ndarray
@@ -55,6 +62,22 @@ class SweepResult:
         ----------
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.sweep`.
+
+        Returns
+        -------
+        What :func:`jaxvelo.pl.sweep` returns.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :func:`jaxvelo.pl.sweep` does.
+
+        Examples
+        --------
+        >>> result = jv.tl.sweep_kernel(kernel, jv.objectives.TimeGain(adata, "true_time"), softmax_scales=[1.0, 4.0])
+        >>> axes = result.plot(show=False)
+        >>> axes.get_xlabel()
+        'weight of the first kernel'
         """
         return pl.sweep(self, **kwargs)
 
@@ -68,9 +91,10 @@ def sweep_kernel(
     cells: Any = None,
     seed: int = 0,
 ) -> SweepResult:
-    """Evaluate an objective on a grid of softmax scales and weights, in one compiled call.
+    r"""Evaluate an objective on a grid of softmax scales and weights, in one compiled call.
 
-    All velocity terms get the same scale; the weights are those of the first of the two terms of the kernel.
+    The loss is that of :math:`w T_1(\sigma) + (1 - w) T_2`, at each scale :math:`\sigma` and weight :math:`w`. All
+    velocity terms get the same scale; the weights are those of the first of the two terms of the kernel.
 
     Parameters
     ----------
@@ -96,6 +120,13 @@ def sweep_kernel(
     ValueError
         If scales are not positive, weights not between 0 and 1, the kernel is neither a velocity kernel nor a sum of
         two terms, or the loss is not finite anywhere.
+
+    Examples
+    --------
+    >>> objective = jv.objectives.TimeGain(adata, "true_time")
+    >>> result = jv.tl.sweep_kernel(kernel, objective, softmax_scales=[1.0, 4.0], weights=[0.5, 0.8, 1.0])
+    >>> result.losses.shape
+    (2, 3)
     """
     check_integer("seed", seed, least=0)
     with timed("Evaluating kernel on a grid"):

@@ -59,7 +59,18 @@ class CellChain(abc.ABC):
         return self.adata.n_obs, self.adata.n_obs
 
     def require_transitions(self) -> sp.csr_matrix:
-        """Return the transition matrix, which must have been computed."""
+        """Return the transition matrix, which must have been computed.
+
+        Raises
+        ------
+        RuntimeError
+            If it has not been.
+
+        Examples
+        --------
+        >>> kernel.require_transitions().shape
+        (150, 150)
+        """
         matrix = self.transition_matrix
         if matrix is None:
             raise RuntimeError("Compute transition matrix first as `.compute_transition_matrix()`.")

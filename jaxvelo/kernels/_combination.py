@@ -33,6 +33,14 @@ class KernelExpression(PositiveSums, Exploration, Storage):
 
     Walks, pictures and scores come from :class:`~jaxvelo.kernels._exploration.Exploration`, files and AnnData entries
     from :class:`~jaxvelo.kernels._storage.Storage`; here is how kernels are combined.
+
+    See :class:`jaxvelo.kernels.KernelAdd` and :class:`jaxvelo.kernels.KernelMul`.
+
+    Examples
+    --------
+    >>> kernel = (0.8 * vk + 0.2 * ck).compute_transition_matrix()
+    >>> bool(np.allclose(kernel.transition_matrix.sum(axis=1), 1))
+    True
     """
 
     # Numbers and arrays of NumPy, and pandas' series, must leave `weight * kernel` to this class: they would take it
@@ -70,6 +78,15 @@ class KernelExpression(PositiveSums, Exploration, Storage):
         weights
             For each of :attr:`weighted_sums` the weights of its weighted terms, each a number or one for each cell; as
             they are if ``None``.
+
+        Returns
+        -------
+        The combination, not computed; of a basic kernel, the only one of ``kernels``.
+
+        Examples
+        --------
+        >>> print(kernel.with_kernels([ck, vk]))
+        (0.8 * ConnectivityKernel[n=150] + 0.2 * VelocityKernel[n=150])
         """
 
     def with_numbers(self, numbers: Mapping[str, float]) -> KernelExpression:
@@ -82,6 +99,21 @@ class KernelExpression(PositiveSums, Exploration, Storage):
         ----------
         numbers
             The numbers by name, such as ``"b"`` of the leaf ``log_b``.
+
+        Returns
+        -------
+        The copy.
+
+        Raises
+        ------
+        TypeError
+            If the kernel has no such numbers.
+
+        Examples
+        --------
+        >>> pk = jv.kernels.PseudotimeKernel(adata, "true_time")
+        >>> pk.compute_transition_matrix(threshold_scheme="soft").with_numbers({"b": 5.0}).params["b"]
+        5.0
         """
         raise TypeError(f"A `{type(self).__name__}` has no numbers to fit, found {sorted(numbers)}.")
 
@@ -102,7 +134,23 @@ class KernelExpression(PositiveSums, Exploration, Storage):
 
     @abc.abstractmethod
     def combined(self, leaves: Sequence[TransitionFunction]) -> TransitionFunction:
-        """Combine pure transition functions, one for each of :attr:`kernels`, as the kernels are combined."""
+        """Combine pure transition functions, one for each of :attr:`kernels`, as the kernels are combined.
+
+        Parameters
+        ----------
+        leaves
+            The transition functions, in the order of :attr:`kernels`.
+
+        Returns
+        -------
+        The combined one, see :class:`jaxvelo.transitions.TransitionFunction`.
+
+        Examples
+        --------
+        >>> function = kernel.combined([part.transition_function for part in kernel.kernels])
+        >>> function(kernel.graph, kernel.features).shape
+        (150, 150)
+        """
 
     @property
     def transition_function(self) -> TransitionFunction:
@@ -146,11 +194,36 @@ class KernelExpression(PositiveSums, Exploration, Storage):
 
     @abc.abstractmethod
     def compute_transition_matrix(self) -> KernelExpression:
-        """Compute the transition matrix and return the kernel."""
+        """Compute the transition matrix and return the kernel.
+
+        The class of a basic kernel says how; kernels are combined as :class:`jaxvelo.kernels.KernelAdd` and
+        :class:`jaxvelo.kernels.KernelMul` say.
+
+        Examples
+        --------
+        >>> (0.5 * vk + 0.5 * ck).compute_transition_matrix().transition_matrix.shape
+        (150, 150)
+        """
 
     @abc.abstractmethod
     def copy(self, *, deep: bool = False) -> KernelExpression:
-        """Copy the kernel, with its AnnData object only if ``deep``."""
+        """Copy the kernel, with its AnnData object only if ``deep``.
+
+        Parameters
+        ----------
+        deep
+            Whether to copy the AnnData object too.
+
+        Returns
+        -------
+        The copy, computed if the kernel is.
+
+        Examples
+        --------
+        >>> other = kernel.copy()
+        >>> other.adata is adata, kernel.copy(deep=True).adata is adata
+        (True, False)
+        """
 
     @abc.abstractmethod
     def __invert__(self) -> KernelExpression:
@@ -166,7 +239,24 @@ class KernelExpression(PositiveSums, Exploration, Storage):
 
     @abc.abstractmethod
     def format(self, full: bool, computed: bool = False) -> str:
-        """Name the kernel, with its parameters if ``full``; its weights as parts of their sum if ``computed``."""
+        """Name the kernel, with its parameters if ``full``; its weights as parts of their sum if ``computed``.
+
+        Parameters
+        ----------
+        full
+            Whether to name the parameters.
+        computed
+            Whether weights are shown as parts of their sum.
+
+        Returns
+        -------
+        The name, as it is printed.
+
+        Examples
+        --------
+        >>> kernel.format(full=False)
+        '(0.8 * VelocityKernel[n=150] + 0.2 * ConnectivityKernel[n=150])'
+        """
 
     def __repr__(self) -> str:
         return self._with_direction(self.format(full=True))
@@ -179,7 +269,7 @@ class KernelExpression(PositiveSums, Exploration, Storage):
 
     @staticmethod
     def read(fname: str | os.PathLike, adata: AnnData | None = None, copy: bool = False) -> KernelExpression:
-        """Read a kernel, of any class, from a file that :meth:`write` wrote.
+        """Read a kernel, of any class, from a file that :meth:`KernelExpression.write` wrote.
 
         Parameters
         ----------
@@ -190,12 +280,22 @@ class KernelExpression(PositiveSums, Exploration, Storage):
         copy
             Whether to copy ``adata``; a view always is.
 
+        Returns
+        -------
+        The kernel, of the class that it was written with, and computed if it was.
+
         Raises
         ------
         TypeError
             If there is no AnnData object in the file nor given.
         ValueError
             If ``adata`` has other cells, or in another order, or the file is none of ours.
+
+        Examples
+        --------
+        >>> kernel.write("kernel.npz", write_adata=False)
+        >>> print(jv.kernels.read("kernel.npz", adata))
+        (0.8 * VelocityKernel[n=150] + 0.2 * ConnectivityKernel[n=150])
         """
         kernel = kernel_of_file(fname, adata, copy)
         assert isinstance(kernel, KernelExpression)
@@ -223,10 +323,22 @@ class KernelExpression(PositiveSums, Exploration, Storage):
 class Combination(KernelExpression):
     """Kernels combined by one operation.
 
+    A :class:`jaxvelo.kernels.KernelAdd` or a :class:`jaxvelo.kernels.KernelMul`.
+
     Parameters
     ----------
     parts
         The kernels; for a kernel with a weight in front, the weight and the kernel.
+
+    Raises
+    ------
+    ValueError
+        If the kernels are of different numbers of cells, or of opposite directions.
+
+    Examples
+    --------
+    >>> len(0.8 * vk + 0.2 * ck), isinstance(vk * ck, jv.kernels.Combination)
+    (2, True)
     """
 
     _operator: str
@@ -277,7 +389,13 @@ class Combination(KernelExpression):
         return type(self)(*(part if isinstance(part, Constant) else next(operands) for part in self.parts))
 
     def combined(self, leaves: Sequence[TransitionFunction]) -> TransitionFunction:
-        """Combine pure transition functions, one for each of :attr:`kernels`, as the kernels are combined."""
+        """Combine pure transition functions, one for each of :attr:`kernels`, as the kernels are combined.
+
+        Raises
+        ------
+        TypeError
+            Always: a combination is a sum or a product, which have a method of their own.
+        """
         raise TypeError(f"`{type(self).__name__}` is abstract.")
 
     def _combined_operands(self, leaves: Sequence[TransitionFunction]) -> tuple[TransitionFunction, ...]:
@@ -298,7 +416,13 @@ class Combination(KernelExpression):
         return self
 
     def compute_transition_matrix(self) -> KernelExpression:
-        """Combine the transition matrices of the basic kernels, which must have been computed."""
+        """Combine the transition matrices of the basic kernels, which must have been computed.
+
+        Raises
+        ------
+        RuntimeError
+            If they have not been.
+        """
         results = []
         for kernel in self.kernels:
             if kernel.result is None:
@@ -440,7 +564,27 @@ class Combination(KernelExpression):
 
 
 class KernelMul(Combination):
-    """Product of kernels, or one kernel with a weight in front."""
+    r"""Product of kernels, or one kernel with a weight in front.
+
+    .. math:: T_{ij} \propto \prod_k (T_k)_{ij}, \qquad \sum_j T_{ij} = 1
+
+    Parameters
+    ----------
+    parts
+        The factors; or a :class:`Constant` and the kernel that it weighs.
+
+    Raises
+    ------
+    ValueError
+        If the kernels are of different numbers of cells, or of opposite directions.
+
+    Examples
+    --------
+    >>> print(vk * ck)
+    (VelocityKernel[n=150] * ConnectivityKernel[n=150])
+    >>> (vk * ck).compute_transition_matrix().transition_matrix.shape
+    (150, 150)
+    """
 
     _operator = "*"
 
@@ -477,7 +621,28 @@ class KernelMul(Combination):
 
 
 class KernelAdd(Combination):
-    """Weighted mean of kernels."""
+    r"""Weighted mean of kernels.
+
+    .. math:: T = \frac{\sum_k w_k T_k}{\sum_k w_k}
+
+    Parameters
+    ----------
+    parts
+        The terms.
+
+    Raises
+    ------
+    ValueError
+        If the kernels are of different numbers of cells, or of opposite directions.
+
+    Examples
+    --------
+    >>> kernel = (3 * vk + 1 * ck).compute_transition_matrix()
+    >>> print(kernel)
+    (0.75 * VelocityKernel[n=150] + 0.25 * ConnectivityKernel[n=150])
+    >>> kernel.weights
+    (0.75, 0.25)
+    """
 
     _operator = "+"
 
@@ -517,7 +682,27 @@ class KernelAdd(Combination):
         return new.with_weights(weights[0]) if weights is not None and own and own[0] is self else new
 
     def with_weights(self, weights: Sequence[Any]) -> KernelAdd:
-        """Return the same sum with other weights of its weighted terms, each a number or one for each cell."""
+        """Return the same sum with other weights of its weighted terms.
+
+        Parameters
+        ----------
+        weights
+            The weight of each term that has one, in their order: a positive number, or one for each cell.
+
+        Returns
+        -------
+        The sum, not computed.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a weight is not positive and finite, or of other cells.
+
+        Examples
+        --------
+        >>> print((0.8 * vk + 0.2 * ck).with_weights([0.5, 0.5]))
+        (0.5 * VelocityKernel[n=150] + 0.5 * ConnectivityKernel[n=150])
+        """
         new = iter(weights)
         return KernelAdd(
             *(

@@ -12,7 +12,12 @@ from jaxvelo.transitions import Connectivity
 
 
 class ConnectivityKernel(NeighborKernel):
-    """Kernel of similarities among cells; it has no direction.
+    r"""Kernel of similarities among cells; it has no direction.
+
+    .. math:: T_{ij} \propto C_{ij} / (q_i q_j), \qquad q_j = \sum_i C_{ij},
+
+    with the weights :math:`C` of the neighbour graph, or :math:`T_{ij} \propto C_{ij}` without density normalisation;
+    see :class:`jaxvelo.transitions.Connectivity`.
 
     Parameters
     ----------
@@ -30,6 +35,15 @@ class ConnectivityKernel(NeighborKernel):
         If there is no such graph.
     ValueError
         If weights are negative or not finite.
+
+    References
+    ----------
+    Coifman & Lafon (2006); Haghverdi et al. (2016).
+
+    Examples
+    --------
+    >>> jv.kernels.ConnectivityKernel(adata).compute_transition_matrix()
+    ConnectivityKernel[n=150, dnorm=True, key='connectivities']
     """
 
     def __init__(self, adata: AnnData, conn_key: str | None = "connectivities", check_connectivity: bool = False):
@@ -47,6 +61,11 @@ class ConnectivityKernel(NeighborKernel):
         Returns
         -------
         The kernel, with :attr:`transition_matrix` and :attr:`params` updated.
+
+        Examples
+        --------
+        >>> ck.compute_transition_matrix(density_normalize=False).params
+        {'dnorm': False, 'key': 'connectivities'}
         """
         with timed(f"Computing transition matrix based on `adata.obsp[{self.conn_key!r}]`"):
             params = {"dnorm": bool(density_normalize), "key": self.conn_key}

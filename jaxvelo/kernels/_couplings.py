@@ -162,7 +162,7 @@ def sparse_couplings(couplings: Couplings, threshold: Any, times: TimePoints) ->
     least = 0.0
     if isinstance(threshold, str) and threshold == "auto":
         least = min(float(_row_maxima(coupling).min()) for coupling in couplings.values())
-        logger.info("Using automatic `threshold=%s`", least)
+        logger.info("Using automatic `threshold=%.4g`", least)
     elif threshold == "auto_local":
         logger.info("Using automatic `threshold` for each coupling separately")
     result = {}
@@ -202,8 +202,7 @@ def _filled(coupling: sp.csr_matrix, pair: str) -> sp.csr_matrix:
     if not len(empty):
         return coupling
     logger.warning(
-        "Coupling at `%s` contains `%d` empty row(s), e.g., due to unbalancedness or 0s in the source marginals. Using "
-        "uniform distribution",
+        "In the coupling `%s`, %d cells go nowhere: taking them to go to all cells of the later time point alike",
         pair,
         len(empty),
     )

@@ -45,6 +45,15 @@ class CytoTRACEKernel(PseudotimeKernel):
         If there is no such graph.
     ValueError
         If weights are negative or not finite.
+
+    References
+    ----------
+    Gulati et al., Single-cell transcriptional diversity is a hallmark of developmental potential, Science 2020.
+
+    Examples
+    --------
+    >>> jv.kernels.CytoTRACEKernel(adata).compute_cytotrace().compute_transition_matrix()
+    CytoTRACEKernel[n=150, dnorm=False, scheme='hard', frac_to_keep=0.3]
     """
 
     def __init__(
@@ -103,6 +112,16 @@ class CytoTRACEKernel(PseudotimeKernel):
         ValueError
             If an argument is not one of the above, expression is not finite, no gene has a correlation, all cells have
             the same score, or genes of ``adata.raw`` cannot be told by their names.
+
+        References
+        ----------
+        Gulati et al. (2020); with moments of neighbours in place of their smoothing, as in CellRank.
+
+        Examples
+        --------
+        >>> kernel = jv.kernels.CytoTRACEKernel(adata).compute_cytotrace()
+        >>> bool(adata.obs["ct_pseudotime"].between(0, 1).all())
+        True
         """
         if aggregation not in AGGREGATIONS:
             raise ValueError(f"Expected `aggregation` to be one of {AGGREGATIONS}, found `{aggregation!r}`.")
@@ -191,7 +210,7 @@ def _most_correlated(correlations: np.ndarray, names: pd.Index, own: pd.Index, n
         )
     if len(chosen) < n_genes:
         logger.warning(
-            "Unable to get requested top positively correlated `%d`. Using top `%d` genes", n_genes, len(chosen)
+            "Expected %d genes that go with the number of expressed genes, found %d: using these", n_genes, len(chosen)
         )
     mask = np.zeros(len(own), dtype=bool)
     mask[chosen] = True

@@ -51,6 +51,11 @@ class Described(CellChain):
         Returns
         -------
         A dictionary with the name of the class as ``"type"``. A basic kernel has a ``"number"``.
+
+        Examples
+        --------
+        >>> sorted(ck.describe())
+        ['init', 'number', 'params', 'type']
         """
 
     @classmethod
@@ -74,19 +79,75 @@ class Described(CellChain):
             Makes another kernel of its description, each basic kernel once.
         matrix_of
             Gives the transition matrix of a basic kernel by its number; ``None`` if it had not been computed.
+
+        Returns
+        -------
+        The kernel, computed if there is a matrix.
+
+        Examples
+        --------
+        >>> cls, matrices = jv.kernels.ConnectivityKernel, {0: ck.transition_matrix}
+        >>> cls.from_description(ck.describe(numbers=[0]), adata, part=cls, matrix_of=matrices.get)
+        ConnectivityKernel[n=150, dnorm=True, key='connectivities']
         """
 
     @abc.abstractmethod
     def restore(self, matrix: sp.csr_matrix, params: dict[str, Any]) -> None:
-        """Take a stored result, unchanged to the last bit."""
+        """Take a stored result, unchanged to the last bit.
+
+        Parameters
+        ----------
+        matrix
+            The transition matrix.
+        params
+            Parameters that it was computed with.
+
+        Examples
+        --------
+        >>> other = jv.kernels.ConnectivityKernel(adata)
+        >>> other.restore(ck.transition_matrix, ck.params)
+        >>> (other.transition_matrix != ck.transition_matrix).nnz
+        0
+        """
 
     @abc.abstractmethod
     def arguments_to_store(self, key: str) -> dict[str, Any]:
-        """Arguments, for CellRank, of the class that reads the kernel from ``adata.obsp[key]``."""
+        """Arguments, for CellRank, of the class that reads the kernel from ``adata.obsp[key]``.
+
+        Parameters
+        ----------
+        key
+            Key in ``adata.obsp`` of the matrix.
+
+        Returns
+        -------
+        The arguments by name.
+
+        Examples
+        --------
+        >>> vk.arguments_to_store("T_fwd")
+        {'backward': False, 'attr': 'layers', 'xkey': 'Ms', 'vkey': 'velocity'}
+        """
 
     @classmethod
     def recognizes(cls, init: dict[str, Any]) -> bool:
-        """Whether these are the arguments that CellRank, which writes no class, stores for a kernel of this class."""
+        """Whether these are the arguments that CellRank, which writes no class, stores for a kernel of this class.
+
+        Parameters
+        ----------
+        init
+            The stored arguments.
+
+        Returns
+        -------
+        Whether they are; ``False`` for a kernel that CellRank does not have.
+
+        Examples
+        --------
+        >>> stored = vk.arguments_to_store("T_fwd")
+        >>> jv.kernels.VelocityKernel.recognizes(stored), jv.kernels.PseudotimeKernel.recognizes(stored)
+        (True, False)
+        """
         return False
 
 

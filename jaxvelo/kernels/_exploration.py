@@ -36,6 +36,8 @@ class Exploration(CellChain):
     ) -> list[np.ndarray]:
         """Simulate random walks, without a picture.
 
+        A walk goes from cell :math:`i` to cell :math:`j` with the probability :math:`T_{ij}`.
+
         Parameters
         ----------
         n_sims
@@ -55,6 +57,19 @@ class Exploration(CellChain):
         Returns
         -------
         For each walk, the indices of the cells that it visits, its start first.
+
+        Raises
+        ------
+        RuntimeError
+            If the transition matrix was not computed.
+        KeyError, IndexError, TypeError, ValueError
+            If an argument is none of the above.
+
+        Examples
+        --------
+        >>> walks = kernel.random_walks(n_sims=5, max_iter=20, seed=0, start_ixs={"clusters": "Progenitor"})
+        >>> len(walks), len(walks[0])
+        (5, 21)
         """
         self.require_transitions()
         return simulate(self.adata, self.transitions, n_sims, max_iter, seed, successive_hits, start_ixs, stop_ixs)
@@ -91,6 +106,21 @@ class Exploration(CellChain):
             Accepted as by CellRank; without effect.
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.random_walks`.
+
+        Returns
+        -------
+        What :func:`jaxvelo.pl.random_walks` returns.
+
+        Raises
+        ------
+        RuntimeError, KeyError, IndexError, TypeError, ValueError
+            As :meth:`random_walks` and :func:`jaxvelo.pl.random_walks` do.
+
+        Examples
+        --------
+        >>> axes = kernel.plot_random_walks(n_sims=5, start_ixs={"clusters": "Progenitor"}, seed=0, show=False)
+        >>> axes.get_title()
+        'clusters'
         """
         ignore_arguments(n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar)
         read_embedding(self.adata, basis)
@@ -108,6 +138,9 @@ class Exploration(CellChain):
     ) -> None:
         """Project the transition matrix onto an embedding, without a picture.
 
+        A cell's arrow is what its steps expect of the way in the embedding, less that of steps to any neighbour: see
+        :func:`jaxvelo.markov.project`.
+
         Parameters
         ----------
         basis
@@ -120,6 +153,21 @@ class Exploration(CellChain):
             this embedding are replaced, with a warning, under a default key; under another they are an error.
         connectivities
             Matrix whose entries are summed over; those of the underlying kernels if ``None``.
+
+        Raises
+        ------
+        RuntimeError
+            If the transition matrix was not computed, or no kernel has connectivities and none are given.
+        KeyError
+            If there is no such embedding.
+        TypeError, ValueError
+            If the embedding, the connectivities or what is stored under the key are of other cells, or not finite.
+
+        Examples
+        --------
+        >>> kernel.add_projection(basis="umap")
+        >>> adata.obsm["T_fwd_umap"].shape
+        (150, 2)
         """
         adata, default = self.adata, default_key(self.backward)
         basis = basis.removeprefix("X_")
@@ -142,7 +190,9 @@ class Exploration(CellChain):
         strangers = [kernel for kernel in self.kernels if kernel.conn_key is None]
         if strangers:
             logger.warning(
-                "%r is not a kNN based kernel. The embedding projection works best for kNN-based kernels", strangers[0]
+                "`%s` is no kernel of neighbours: its cells go to distant ones too, over which arrows in an embedding "
+                "average",
+                type(strangers[0]).__name__,
             )
         add_arrows(adata, *placed, basis, key)
 
@@ -165,6 +215,21 @@ class Exploration(CellChain):
             Whether to draw a stream plot; a grid of arrows otherwise.
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.projection_stream` or :func:`jaxvelo.pl.projection_grid`.
+
+        Returns
+        -------
+        What :func:`jaxvelo.pl.projection_stream` or :func:`jaxvelo.pl.projection_grid` returns.
+
+        Raises
+        ------
+        RuntimeError, KeyError, TypeError, ValueError
+            As :meth:`add_projection` and the function that draws do; what was stored stays as it was then.
+
+        Examples
+        --------
+        >>> axes = kernel.plot_projection(stream=False, show=False)
+        >>> axes.get_title()
+        'clusters'
         """
         adata = self.adata
         basis = basis.removeprefix("X_")
@@ -195,12 +260,32 @@ class Exploration(CellChain):
             Restrict to these; all if ``None``.
         kwargs
             Keyword arguments for :func:`jaxvelo.pl.single_flow`.
+
+        Returns
+        -------
+        What :func:`jaxvelo.pl.single_flow` returns.
+
+        Raises
+        ------
+        RuntimeError
+            If the transition matrix was not computed.
+        KeyError, TypeError, ValueError
+            As :func:`jaxvelo.pl.single_flow` does.
+
+        Examples
+        --------
+        >>> adata.obs["day"] = np.digitize(adata.obs["true_time"], [6.0, 12.0, 18.0])
+        >>> axes = kernel.plot_single_flow("Intermediate", "clusters", "day", show=False)
+        >>> axes.get_xlabel()
+        'day'
         """
         matrix = self.require_transitions()
         return pl.single_flow(self.adata, matrix, cluster, cluster_key, time_key, clusters, time_points, **kwargs)
 
     def cbc(self, source: str, target: str, cluster_key: str, rep: str, graph_key: str = "distances") -> np.ndarray:
         """Cross-boundary correctness from one cluster to another.
+
+        See :func:`jaxvelo.markov.cross_boundary_correctness` for the formula.
 
         Parameters
         ----------
@@ -218,6 +303,21 @@ class Exploration(CellChain):
         -------
         For each source cell with a neighbour in the target, the correlation of the expected displacement under the
         kernel with the displacement towards these neighbours.
+
+        Raises
+        ------
+        RuntimeError
+            If the transition matrix was not computed.
+        KeyError
+            If a key is missing.
+        TypeError, ValueError
+            If a cluster does not exist, or what a key leads to is of other cells, or not finite.
+
+        Examples
+        --------
+        >>> scores = kernel.cbc("Progenitor", "Intermediate", "clusters", rep="X_umap")
+        >>> bool(scores.mean() > 0)
+        True
         """
         self.require_transitions()
         return cross_boundary_correctness(self.adata, self.transitions, source, target, cluster_key, rep, graph_key)

@@ -34,6 +34,11 @@ class Kernel(KernelExpression):
         The sparse matrices of the kernel.
     init
         Arguments that the kernel was made with, to store.
+
+    Examples
+    --------
+    >>> [isinstance(part, jv.kernels.Kernel) for part in (vk, ck, kernel)]
+    [True, True, False]
     """
 
     def __init__(self, adata: AnnData, graph_data: GraphData, init: dict[str, Any]):
@@ -144,7 +149,27 @@ class Kernel(KernelExpression):
         return None if self._result is None else self._result.matrix
 
     def set_transitions(self, transitions: TransitionMatrix, params: dict[str, Any]) -> None:
-        """Take a result on the kernel's own graph."""
+        """Take a result on the kernel's own graph: how a kernel of one's own ends its computation.
+
+        Parameters
+        ----------
+        transitions
+            The result, on :attr:`graph`.
+        params
+            Parameters that it was computed with, to show and to store.
+
+        Raises
+        ------
+        ValueError
+            If a probability is not finite.
+
+        Examples
+        --------
+        >>> other = jv.kernels.ConnectivityKernel(adata)
+        >>> other.set_transitions(ck.transitions, {"from": "elsewhere"})
+        >>> other.params
+        {'from': 'elsewhere'}
+        """
         result = Transitions.of_values(self.graph_data, transitions.values)
         n_invalid = int(np.count_nonzero(~np.isfinite(result.matrix.data)))
         if n_invalid:
@@ -212,7 +237,26 @@ class Kernel(KernelExpression):
 
     @classmethod
     def from_arguments(cls, adata: AnnData, init: dict[str, Any], matrix: sp.csr_matrix | None) -> Self:
-        """Make a kernel of stored arguments, and of its transition matrix if that is one of them."""
+        """Make a kernel of stored arguments, and of its transition matrix if that is one of them.
+
+        Parameters
+        ----------
+        adata
+            Annotated data.
+        init
+            The arguments after ``adata``.
+        matrix
+            The transition matrix, for kernels that are made of one; :obj:`None` if it was not computed.
+
+        Returns
+        -------
+        The kernel, not computed.
+
+        Examples
+        --------
+        >>> print(jv.kernels.VelocityKernel.from_arguments(adata, vk.init, None))
+        VelocityKernel[n=150]
+        """
         return cls(adata, **init)
 
     def arguments_to_store(self, key: str) -> dict[str, Any]:
@@ -231,6 +275,23 @@ class Kernel(KernelExpression):
             Key in ``adata.obsp``, and with ``"_params"`` in ``adata.uns``.
         copy
             Without effect: the kernel always has a copy of the matrix.
+
+        Returns
+        -------
+        The kernel, computed.
+
+        Raises
+        ------
+        KeyError
+            If there is no such entry.
+        TypeError, ValueError
+            If what stands there is no kernel of this class, or not of these cells.
+
+        Examples
+        --------
+        >>> vk.write_to_adata(key="velocities")
+        >>> print(jv.kernels.VelocityKernel.from_adata(adata, "velocities"))
+        VelocityKernel[n=150]
         """
         return kernel_of_class(cls, adata, key)
 
@@ -260,6 +321,12 @@ def from_adata(adata: AnnData, key: str, copy: bool = False) -> KernelExpression
     ------
     KeyError
         If there is no such kernel.
+
+    Examples
+    --------
+    >>> kernel.write_to_adata(key="mine")
+    >>> print(jv.kernels.from_adata(adata, "mine"))
+    (0.8 * VelocityKernel[n=150] + 0.2 * ConnectivityKernel[n=150])
     """
     kernel = kernel_of_entry(adata, key)
     assert isinstance(kernel, KernelExpression)

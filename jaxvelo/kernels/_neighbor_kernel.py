@@ -37,6 +37,11 @@ class NeighborKernel(Kernel):
         If there is no such graph.
     ValueError
         If weights are negative or not finite.
+
+    Examples
+    --------
+    >>> [isinstance(part, jv.kernels.NeighborKernel) for part in (vk, ck)], vk.conn_key
+    ([True, True], 'connectivities')
     """
 
     def __init__(
@@ -55,9 +60,9 @@ class NeighborKernel(Kernel):
         if isolated:
             logger.warning("%d cells have no neighbours in `adata.obsp[%r]`; they stay where they are", isolated, key)
         if check_connectivity and connected_components(self.connectivities, False, return_labels=False) > 1:
-            logger.warning("kNN graph is not connected")
+            logger.warning("kNN graph is not connected: no cell goes from one of its parts to another")
         if not graph_data.is_symmetric:
-            logger.warning("kNN graph is not symmetric")
+            logger.warning("kNN graph is not symmetric: some cells are neighbours of others that are not theirs")
 
     @property
     def conn_key(self) -> str:

@@ -49,6 +49,14 @@ class PrecomputedKernel(Kernel):
     ValueError
         If the matrix is not square, has negative or non-finite entries, or rows without any, or a table is of other
         cells. Rows that do not sum to one are normalised, with a warning.
+    TypeError
+        If ``object`` or ``backward`` is none of the above.
+
+    Examples
+    --------
+    >>> T = np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]])
+    >>> jv.kernels.PrecomputedKernel(T)
+    PrecomputedKernel[n=3, origin='array']
     """
 
     accepts_any_matrix: ClassVar[bool] = True
@@ -128,7 +136,13 @@ class PrecomputedKernel(Kernel):
 
     @classmethod
     def from_arguments(cls, adata: AnnData, init: dict[str, Any], matrix: sp.csr_matrix | None) -> Self:
-        """Make the kernel of its transition matrix."""
+        """Make the kernel of its transition matrix.
+
+        Raises
+        ------
+        ValueError
+            If there is no matrix.
+        """
         if matrix is None:
             raise ValueError(
                 "Expected the transition matrix of a `PrecomputedKernel`, found none. Write the kernel anew."

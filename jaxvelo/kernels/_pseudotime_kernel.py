@@ -29,7 +29,14 @@ _REWRITE = (
 
 
 class PseudotimeKernel(NeighborKernel):
-    """Kernel of similarities among cells that prefers cells later in a pseudotime.
+    r"""Kernel of similarities among cells that prefers cells later in a pseudotime.
+
+    Edges to earlier cells are left out but the strongest (after Palantir), or get less weight,
+
+    .. math:: T_{ij} \propto C_{ij} \, 2 \, (1 + e^{b (t_i - t_j)})^{-1 / \nu}, \qquad t_j < t_i,
+
+    with the weights :math:`C` of the neighbour graph and the pseudotime :math:`t` (after VIA); see
+    :class:`jaxvelo.transitions.Pseudotime`.
 
     Parameters
     ----------
@@ -51,6 +58,19 @@ class PseudotimeKernel(NeighborKernel):
         If there is no such column or graph.
     ValueError
         If a time is missing or not finite, all cells have the same time, or weights are negative or not finite.
+    TypeError
+        If ``backward`` is not ``bool``.
+
+    References
+    ----------
+    Setty et al., Characterization of cell fate probabilities in single-cell data with Palantir, Nat. Biotechnol. 2019.
+    Stassen et al., Generalized and scalable trajectory inference in single-cell omics data with VIA, Nat. Commun. 2021.
+
+    Examples
+    --------
+    >>> pk = jv.kernels.PseudotimeKernel(adata, time_key="true_time").compute_transition_matrix()
+    >>> pk.transition_matrix.shape
+    (150, 150)
     """
 
     def __init__(
@@ -131,6 +151,12 @@ class PseudotimeKernel(NeighborKernel):
             If a function cannot be traced by JAX, or returns another shape.
         ValueError
             If an argument is out of its range, or probabilities are not finite.
+
+        Examples
+        --------
+        >>> pk = jv.kernels.PseudotimeKernel(adata, time_key="true_time")
+        >>> pk.compute_transition_matrix(threshold_scheme="soft", b=10.0, nu=0.5).params["b"]
+        10.0
         """
         ignore_arguments(n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar)
         self._require_time()
@@ -172,7 +198,7 @@ class PseudotimeKernel(NeighborKernel):
 
     def _require_time(self) -> np.ndarray:
         if self._time is None:
-            raise RuntimeError("Compute pseudotime first.")
+            raise RuntimeError("Expected a pseudotime, found none. Make the kernel with `time_key=...`.")
         return self._time
 
     @property
@@ -263,11 +289,15 @@ def checked_time(time: np.ndarray, key: str) -> np.ndarray:
 
 
 def warn_about_connections(matrix: sp.csr_matrix, check_irreducibility: bool) -> None:
-    """Log what cells cannot be reached from others, in CellRank's words."""
+    """Log what cells cannot be reached from others."""
     if connected_components(matrix, directed=False, return_labels=False) > 1:
-        logger.warning("Biased k-NN graph is disconnected")
+        logger.warning(
+            "Biased k-NN graph is disconnected: along the pseudotime, it falls into parts that no cell leaves"
+        )
     if check_irreducibility and connected_components(matrix, connection="strong", return_labels=False) > 1:
-        logger.warning("Biased k-NN graph is not irreducible")
+        logger.warning(
+            "Biased k-NN graph is not irreducible: along the pseudotime, not every cell can be reached from every other"
+        )
 
 
 def _only(params: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

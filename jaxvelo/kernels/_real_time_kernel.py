@@ -19,6 +19,7 @@ from jaxvelo.annotated.arrays import read_representation
 from jaxvelo.annotated.checksums import checksum
 from jaxvelo.annotated.clones import read_clones
 from jaxvelo.annotated.entries import read_numbers, require_anndata
+from jaxvelo.annotated.progress_bar import watched
 from jaxvelo.configuration import timed
 from jaxvelo.kernels._couplings import (
     Couplings,
@@ -41,7 +42,12 @@ _PARAMETERS = ("threshold", "self_transitions", "conn_weight")
 
 
 class RealTimeKernel(Kernel):
-    """Kernel of experimental time: cells go to those of later time points to which they are coupled.
+    r"""Kernel of experimental time: cells go to those of later time points to which they are coupled.
+
+    .. math:: T_{ij} \propto (1 - w) K_{ij} + w W_{ij}
+
+    with couplings :math:`K` to later time points and steps :math:`W` to similar cells of the same time point; see
+    :class:`jaxvelo.transitions.RealTime`.
 
     Parameters
     ----------
@@ -64,6 +70,20 @@ class RealTimeKernel(Kernel):
     ValueError
         If a cell has no time, the order of the time points is not known, a time point but the last has no coupling to a
         later one, or couplings are of other cells, negative or not finite.
+
+    References
+    ----------
+    Schiebinger et al., Optimal-transport analysis of single-cell gene expression identifies developmental trajectories
+    in reprogramming, Cell 2019. Lange et al., Mapping lineage-traced cells across time points with moslin, Genome Biol.
+    2024.
+
+    Examples
+    --------
+    >>> adata.obs["day"] = np.where(adata.obs["true_time"] < 12, 1, 2)
+    >>> early, late = ((adata.obs["day"] == day).sum() for day in (1, 2))
+    >>> kernel = jv.kernels.RealTimeKernel(adata, "day", couplings={(1, 2): np.ones((early, late))})
+    >>> kernel.compute_transition_matrix(threshold=None, conn_kwargs={"conn_key": "connectivities"})
+    RealTimeKernel[n=150, threshold=None, self_transitions='connectivities', conn_weight=None]
     """
 
     def __init__(
@@ -113,10 +133,20 @@ class RealTimeKernel(Kernel):
         kwargs
             Arguments of the kernel.
 
+        Returns
+        -------
+        The kernel, with :attr:`couplings`, not computed.
+
         Raises
         ------
         RuntimeError
             If the problem has not been solved.
+
+        Examples
+        --------
+        >>> kernel = jv.kernels.RealTimeKernel.from_moscot(problem)  # solved by `problem.solve()`
+        >>> list(kernel.couplings)
+        [(1, 2)]
         """
         if not problem.solutions:
             raise RuntimeError("Problem contains no solutions. Please run `problem.solve(...)` first.")
@@ -145,10 +175,22 @@ class RealTimeKernel(Kernel):
         kwargs
             Further arguments of the kernel.
 
+        Returns
+        -------
+        The kernel, with :attr:`couplings`, not computed.
+
         Raises
         ------
         FileNotFoundError
             If there are none.
+
+        Examples
+        --------
+        >>> adata.obs["day"] = np.where(adata.obs["true_time"] < 12, "1", "2")
+        >>> early, late = (adata.obs[adata.obs["day"] == day][[]] for day in ("1", "2"))
+        >>> anndata.AnnData(np.ones((len(early), len(late))), early, late).write_h5ad("map_1_2.h5ad")
+        >>> list(jv.kernels.RealTimeKernel.from_wot(adata, ".", time_key="day").couplings)
+        [('1', '2')]
         """
         files = sorted(Path(path).glob("*_*_*.h5ad"))
         if not files:
@@ -208,6 +250,14 @@ class RealTimeKernel(Kernel):
         ------
         TypeError, ValueError
             If an argument is not one of the above.
+
+        Examples
+        --------
+        >>> adata.obs["day"] = np.where(adata.obs["true_time"] < 12, 1, 2)
+        >>> early, late = ((adata.obs["day"] == day).sum() for day in (1, 2))
+        >>> kernel = jv.kernels.RealTimeKernel(adata, "day", couplings={(1, 2): np.ones((early, late))})
+        >>> kernel.compute_transition_matrix(threshold=None, self_transitions="diagonal").transition_matrix.shape
+        (150, 150)
         """
         check_threshold(threshold)
         times = self._times
@@ -247,7 +297,14 @@ class RealTimeKernel(Kernel):
         growth: str | None = None,
         clones: str | None = None,
     ) -> Self:
-        """Compute couplings by entropic optimal transport, which needs the extra ``ot``.
+        r"""Compute couplings by entropic optimal transport, which needs the extra ``ot``.
+
+        .. math:: \min_P \sum_{ij} P_{ij} C_{ij} - \epsilon H(P)
+            + \tfrac{\epsilon \tau_a}{1 - \tau_a} \mathrm{KL}(P 1 | a)
+            + \tfrac{\epsilon \tau_b}{1 - \tau_b} \mathrm{KL}(P^\top 1 | b)
+
+        with squared Euclidean distances as costs :math:`C`, in units of their mean, and masses :math:`a` of the earlier
+        and :math:`b` of the later cells.
 
         Parameters
         ----------
@@ -276,6 +333,17 @@ class RealTimeKernel(Kernel):
             If a key is missing.
         ValueError
             If an argument is out of its range, or there are too many pairs of cells.
+
+        References
+        ----------
+        Cuturi (2013); Chizat et al. (2018); Schiebinger et al. (2019).
+
+        Examples
+        --------
+        >>> adata.obs["day"] = np.where(adata.obs["true_time"] < 12, 1, 2)
+        >>> kernel = jv.kernels.RealTimeKernel(adata, "day").compute_couplings(use_rep="X_umap")
+        >>> list(kernel.couplings)
+        [(1, 2)]
         """
         for name, value, most in (("epsilon", epsilon, np.inf), ("tau_a", tau_a, 1.0), ("tau_b", tau_b, 1.0)):
             if not (is_number(value) and 0 < value <= most and np.isfinite(value)):
@@ -292,7 +360,8 @@ class RealTimeKernel(Kernel):
         with timed("Computing couplings of time points by optimal transport"):
             if clones is not None:
                 epsilon, tau_a = best_on_clones(pairs, tau_b)
-            found = [transported(pair, epsilon, tau_a, tau_b) for pair in pairs]
+            watch = watched(pairs, len(pairs), "Couplings", "pairs of time points")
+            found = [transported(pair, epsilon, tau_a, tau_b) for pair in watch]
         self._couplings = dict(zip(self._pairs, found, strict=True))
         self._params, self._result, self._names = {}, None, None
         return self
@@ -346,7 +415,13 @@ class RealTimeKernel(Kernel):
 
     @property
     def transition_function(self) -> RealTime:
-        """The pure transition function with the parameters in use."""
+        """The pure transition function with the parameters in use.
+
+        Raises
+        ------
+        RuntimeError
+            If the transition matrix was not computed.
+        """
         if self._names is None:
             raise RuntimeError("Compute transition matrix first as `.compute_transition_matrix()`.")
         transport, within = self._names

@@ -33,6 +33,17 @@ class Storage(Described):
             Key in ``adata.obsp``, and with ``"_params"`` in ``adata.uns``; ``"T_fwd"`` or ``"T_bwd"`` if ``None``.
         copy
             Without effect: what is written is always a copy, which may be changed; the kernel does not change with it.
+
+        Raises
+        ------
+        RuntimeError
+            If the transition matrix was not computed.
+
+        Examples
+        --------
+        >>> kernel.write_to_adata()
+        >>> print(jv.kernels.from_adata(adata, "T_fwd"))
+        (0.8 * VelocityKernel[n=150] + 0.2 * ConnectivityKernel[n=150])
         """
         matrix, description = self.require_transitions(), self.describe()
         key = default_key(self.backward) if key is None else key
@@ -49,6 +60,12 @@ class Storage(Described):
             The file, replaced if it is there.
         write_adata
             Whether to include :attr:`adata`.
+
+        Examples
+        --------
+        >>> kernel.write("kernel.npz")
+        >>> print(jv.kernels.read("kernel.npz"))
+        (0.8 * VelocityKernel[n=150] + 0.2 * ConnectivityKernel[n=150])
         """
         path = Path(fname)
         logger.info("Writing `%s` to `%s`", self, path)

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float
 
+from jaxvelo.annotated.progress_bar import watched
 from jaxvelo.configuration import logger
 
 MOST_PAIRS = 100_000_000
@@ -128,7 +129,8 @@ def best_on_clones(pairs: Sequence[TimePair], tau_b: float) -> tuple[float, floa
             "and `tau_a`. Leave `clones` out."
         )
     scores = {}
-    for epsilon, tau_a in itertools.product(EPSILONS, SOURCE_TAUS):
+    candidates = list(itertools.product(EPSILONS, SOURCE_TAUS))
+    for epsilon, tau_a in watched(candidates, len(candidates), "Couplings", "values of `epsilon` and `tau_a`"):
         total = sum(
             _log_probabilities(transported(p, epsilon, tau_a, tau_b), p.futures) for p in pairs if p.futures is not None
         )

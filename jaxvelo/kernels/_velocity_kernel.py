@@ -17,8 +17,10 @@ from jaxvelo.annotated.entries import require_anndata
 from jaxvelo.annotated.feature_data import FeatureData
 from jaxvelo.annotated.features_in_blocks import FeatureReader, FeaturesInBlocks, come_in_blocks
 from jaxvelo.annotated.memory_limit import bytes_of, for_pieces_and_blocks, within
+from jaxvelo.annotated.progress_bar import bars, progress_bar
 from jaxvelo.configuration import ignore_arguments, logger, timed
 from jaxvelo.graph import NeighborGraph, TransitionMatrix
+from jaxvelo.graph._row_blocks import RowBlock
 from jaxvelo.kernels._neighbor_kernel import NeighborKernel
 from jaxvelo.kernels._randomness import random_key
 from jaxvelo.kernels._user_functions import check_traceable, name_of_choice, require_built_in
@@ -66,6 +68,8 @@ class VelocityKernel(NeighborKernel):
         If a key is missing.
     ValueError
         If shapes differ, weights or expression are not finite, or fewer than 2 genes remain.
+    TypeError
+        If ``backward`` is not ``bool``.
 
     Notes
     -----
@@ -75,6 +79,14 @@ class VelocityKernel(NeighborKernel):
     if JAX cannot do so (those of :func:`jaxvelo.pp.moments` and :func:`jaxvelo.tl.velocity` with all their genes it
     can), rows are read in blocks, whose number, by ``memory_limit``, changes results by rounding. Put new arrays in
     their place rather than change their numbers while the kernel is in use: the kernel keeps those that it was made of.
+
+    Examples
+    --------
+    >>> vk = jv.kernels.VelocityKernel(adata)
+    >>> vk.compute_transition_matrix(softmax_scale=4.0)
+    VelocityKernel[n=150, model='deterministic', similarity='correlation', softmax_scale=4.0]
+    >>> vk.transition_matrix.shape
+    (150, 150)
     """
 
     parameters_of_cells: ClassVar[tuple[str, ...]] = ("softmax_scale",)
@@ -153,7 +165,8 @@ class VelocityKernel(NeighborKernel):
             ``None``, half of what is free for layers on disk, and 1 GiB for large ones in memory that are read in
             blocks.
         kwargs
-            ``n_jobs``, ``backend`` and ``show_progress_bar`` are accepted as by CellRank; without effect.
+            ``show_progress_bar``: whether to show a bar where layers are read in blocks. ``n_jobs`` and ``backend`` are
+            accepted as by CellRank; without effect.
 
         Returns
         -------
@@ -168,6 +181,11 @@ class VelocityKernel(NeighborKernel):
             If layers on disk cannot be read.
         TypeError
             If ``similarity`` is not a function of velocity and displacements, or for unknown arguments.
+
+        Examples
+        --------
+        >>> vk.compute_transition_matrix(model="monte_carlo", n_samples=10, seed=0).params["model"]
+        'monte_carlo'
         """
         _check_choice("model", model, MODELS)
         _check_choice("backward_mode", backward_mode, BACKWARD_MODES)
@@ -177,7 +195,8 @@ class VelocityKernel(NeighborKernel):
         gene_weights = self._checked_gene_weights(gene_weights)
         check_integer("n_samples", n_samples, least=1)
         key = random_key(seed) if model == "monte_carlo" else None
-        with timed(f"Computing transition matrix using `{model!r}` model"):
+        shown = kwargs.get("show_progress_bar")
+        with timed(f"Computing transition matrix using `{model!r}` model"), bars(shown):
             named = name_of_choice(similarity, SIMILARITIES)
             params: dict[str, Any] = {"model": model, "similarity": named, "softmax_scale": softmax_scale}
             if self.backward:
@@ -230,9 +249,16 @@ class VelocityKernel(NeighborKernel):
             notes = None
             if isinstance(velocity.similarity, str):  # a function may be another one of the same name the next time
                 notes = data.notes(lambda: [*_origin(velocity, self.graph, key), pad])
-            with within(budget):
+            # Two ways through the cells where a scale is derived before their uncertainty is propagated.
+            n_ways = 1 if velocity.model == "deterministic" or velocity.softmax_scale is not None else 2
+            with within(budget), progress_bar(n_ways * self.shape[0], "Transitions", "cells") as bar:
+
+                def read(block: RowBlock, n_gathered: int, n_velocities: int) -> Features:
+                    bar.update(len(block.own))
+                    return reader(block, n_gathered, n_velocities)
+
                 found = velocity_in_blocks(
-                    velocity, self.graph, self.connectivities, reader, n_bytes, for_blocks, key, notes
+                    velocity, self.graph, self.connectivities, read, n_bytes, for_blocks, key, notes
                 )
             if notes is not None:
                 notes.remove()
@@ -339,6 +365,15 @@ class VelocityKernel(NeighborKernel):
             As of :meth:`compute_transition_matrix`.
         seed
             Seed of the Monte Carlo model, where the kernel has none.
+
+        Returns
+        -------
+        The copy, computed.
+
+        Examples
+        --------
+        >>> vk.with_parameters(2.0, gene_weights=None).params["softmax_scale"]
+        2.0
         """
         transition_function, known = self.transition_function, self.params.get("seed")
         return self.copy().compute_transition_matrix(
@@ -352,7 +387,13 @@ class VelocityKernel(NeighborKernel):
         )
 
     def restore(self, matrix: sp.csr_matrix, params: dict[str, Any]) -> None:
-        """Take a stored result, unchanged to the last bit."""
+        """Take a stored result, unchanged to the last bit.
+
+        Raises
+        ------
+        ValueError
+            If a stored parameter is that of other cells or genes.
+        """
         # Files give keys back in another order, which would show in the printout.
         known = {name: params[name] for name in _PARAMETERS if name in params}
         for name, things in (("softmax_scale", "cells"), ("gene_weights", "genes in use")):
@@ -405,4 +446,4 @@ def _ignore_known(kwargs: dict[str, Any]) -> None:
     unknown = set(kwargs) - {"n_jobs", "backend", "show_progress_bar"}
     if unknown:
         raise TypeError(f"Unexpected arguments {sorted(unknown)} of `compute_transition_matrix`.")
-    ignore_arguments(**kwargs)
+    ignore_arguments(n_jobs=kwargs.get("n_jobs"), backend=kwargs.get("backend"))

@@ -27,6 +27,18 @@ class Constant:
     ----------
     adata, value
         The same.
+
+    Raises
+    ------
+    TypeError
+        If the weight is no number.
+    ValueError
+        If it is not positive and finite, or there are as many as there are not cells.
+
+    Examples
+    --------
+    >>> (2 * vk)[0]
+    2.0
     """
 
     def __init__(self, adata: AnnData, value: float | np.ndarray):
@@ -52,11 +64,32 @@ class Constant:
         return self.adata.n_obs, self.adata.n_obs
 
     def copy(self) -> Constant:
-        """Copy the weight, not the annotated data."""
+        """Copy the weight, not the annotated data.
+
+        Examples
+        --------
+        >>> (2 * vk)[0].copy()
+        2.0
+        """
         return Constant(self.adata, self.value)
 
     def format(self, full: bool, computed: bool = False) -> str:
-        """Write the weight."""
+        """Write the weight.
+
+        Parameters
+        ----------
+        full, computed
+            Without effect: a weight has no parameters, and stands for itself.
+
+        Returns
+        -------
+        The number; of one that differs among cells, its mean and its range.
+
+        Examples
+        --------
+        >>> (0.25 * vk)[0].format(full=True)
+        '0.25'
+        """
         return format_weight(self.value)
 
     def __repr__(self) -> str:

@@ -127,6 +127,12 @@ def aggregate_fate_probabilities(
         If an argument does not exist.
     ValueError
         If an argument is out of range or does not fit.
+
+    Examples
+    --------
+    >>> axes = jv.pl.aggregate_fate_probabilities(adata, mode="bar", cluster_key="clusters", show=False)
+    >>> len(axes)
+    4
     """
     if mode not in MODES:
         raise ValueError(f"Expected `mode` to be one of {list(MODES)}, found `{mode!r}`.")

@@ -124,6 +124,13 @@ def circular_projection(
         If an argument does not exist.
     ValueError
         If there are fewer than three states, or an argument is out of range or does not fit.
+
+    Examples
+    --------
+    >>> g = g.set_terminal_states().compute_fate_probabilities()  # all three macrostates
+    >>> axes = jv.pl.circular_projection(adata, keys="clusters", show=False)
+    >>> axes.get_title()
+    'clusters'
     """
     check_positive("label_distance", label_distance)
     check_positive("space", space)

@@ -85,6 +85,13 @@ def cluster_trends(
         If an argument does not exist.
     ValueError
         If an argument is out of range, or there are fewer genes than groups.
+
+    Examples
+    --------
+    >>> trends = jv.tl.fit_trends(adata, time_key="true_time")
+    >>> axes = jv.pl.cluster_trends(adata, lineage="Fate A", n_clusters=3, show=False)
+    >>> len(axes)
+    3
     """
     check_integer("ncols", ncols, 1)
     trends = Trends.from_adata(require_anndata(adata), key)

@@ -86,6 +86,12 @@ def coarse_T(
         If an argument does not exist.
     ValueError
         If an argument is out of range.
+
+    Examples
+    --------
+    >>> axes = jv.pl.coarse_T(adata, show=False)
+    >>> axes.get_title()
+    'transitions between macrostates'
     """
     cmap = checked_cmap("cmap", cmap)
     if order not in (None, *ORDERS):

@@ -80,6 +80,12 @@ def macrostate_composition(
         If an argument does not exist.
     ValueError
         If an argument is out of range or does not fit.
+
+    Examples
+    --------
+    >>> axes = jv.pl.macrostate_composition(adata, "clusters", show=False)
+    >>> axes.get_title()
+    'macrostates by clusters'
     """
     place = legend_place(legend_loc)
     if place.kind == "data":

@@ -95,6 +95,13 @@ def lineage_drivers_correlation(
         If an argument does not exist.
     ValueError
         If an argument is out of range or does not fit.
+
+    Examples
+    --------
+    >>> table = g.compute_lineage_drivers()
+    >>> axes = jv.pl.lineage_drivers_correlation(adata, "Fate A", "Fate B", show=False)
+    >>> axes.get_ylabel()
+    'correlation with Fate B'
     """
     place = legend_place(legend_loc)
     if place.kind == "data":

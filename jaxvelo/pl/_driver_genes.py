@@ -72,6 +72,13 @@ def lineage_drivers(
         If an argument does not exist.
     ValueError
         If an argument is out of range or does not fit.
+
+    Examples
+    --------
+    >>> table = g.compute_lineage_drivers()
+    >>> axes = jv.pl.lineage_drivers(adata, "Fate A", n_genes=2, show=False)
+    >>> len(axes)
+    2
     """
     check_integer("n_genes", n_genes, 1)
     fields = {name for _, name, _, _ in string.Formatter().parse(title_fmt) if name is not None}

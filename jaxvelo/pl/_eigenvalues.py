@@ -76,6 +76,12 @@ def spectrum(
         If an argument does not exist.
     ValueError
         If an argument is out of range.
+
+    Examples
+    --------
+    >>> axes = jv.pl.spectrum(adata, real_only=True, show=False)
+    >>> axes.get_ylabel()
+    'real part'
     """
     place = legend_place(legend_loc)
     if place.kind == "data":

@@ -62,6 +62,12 @@ def fate_probabilities(
         If an argument does not exist.
     ValueError
         If an argument is out of range or does not fit.
+
+    Examples
+    --------
+    >>> axes = jv.pl.fate_probabilities(adata, same_plot=False, show=False)
+    >>> [panel.get_title() for panel in axes]
+    ['fate probability: Fate A', 'fate probability: Fate B']
     """
     keys = FateKeys(backward)
     fates = read_fates(adata, keys, REMEDY)

@@ -60,6 +60,12 @@ def fit(
         If an argument does not exist.
     ValueError
         If an argument is out of range.
+
+    Examples
+    --------
+    >>> figure = jv.pl.fit(result, show=False)
+    >>> type(figure).__name__
+    'Figure'
     """
     check_integer("n_genes", n_genes, 1)
     check_size(figsize, dpi)
@@ -116,6 +122,13 @@ def sweep(
         If an argument does not exist.
     ValueError
         If an argument is out of range.
+
+    Examples
+    --------
+    >>> result = jv.tl.sweep_kernel(kernel, jv.objectives.TimeGain(adata, "true_time"), softmax_scales=[1.0, 4.0])
+    >>> axes = jv.pl.sweep(result, show=False)
+    >>> axes.get_xlabel(), axes.get_ylabel()
+    ('weight of the first kernel', 'softmax scale')
     """
     cmap = checked_cmap("cmap", cmap)
     n_scales, n_weights = result.losses.shape

@@ -66,6 +66,12 @@ def fit_fates(
         If an argument does not exist.
     ValueError
         If the result has no fates, or an argument is out of range or does not fit.
+
+    Examples
+    --------
+    >>> axes = jv.pl.fit_fates(result, truth="true_fate_probabilities", show=False)
+    >>> [panel.get_title() for panel in axes]
+    ['Fate A, convention', 'Fate A, fitted', 'Fate A, truth', 'fitted − convention']
     """
     if not result.fates:
         raise ValueError(

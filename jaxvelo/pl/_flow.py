@@ -101,6 +101,13 @@ def single_flow(
     ValueError
         If ``cluster`` does not exist, fewer than two clusters or time points are left, nothing flows, or the
         transition matrix does not fit the cells.
+
+    Examples
+    --------
+    >>> adata.obs["day"] = np.digitize(adata.obs["true_time"], [6.0, 12.0, 18.0])
+    >>> axes = jv.pl.single_flow(adata, kernel.transition_matrix, "Intermediate", "clusters", "day", show=False)
+    >>> axes.get_xlabel()
+    'day'
     """
     check_opacity("alpha", alpha)
     place = legend_place(legend_loc)

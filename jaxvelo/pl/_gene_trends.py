@@ -106,6 +106,13 @@ def gene_trends(
         If an argument does not exist.
     ValueError
         If an argument is out of range, or there are several panels for ``ax``.
+
+    Examples
+    --------
+    >>> trends = jv.tl.fit_trends(adata, ["gene_20", "gene_33"], time_key="true_time")
+    >>> axes = jv.pl.gene_trends(adata, ["gene_20", "gene_33"], show=False)
+    >>> [panel.get_title() for panel in axes]
+    ['gene_20', 'gene_33']
     """
     check_integer("ncols", ncols, 1)
     for name, value in (("size", size), ("lw", lw)):

@@ -71,6 +71,13 @@ def smooth_on_grid(
         The grid's coordinates along each dimension.
     array of shape (\*lengths of these, dims)
         The averages; NaN where there are no cells.
+
+    Examples
+    --------
+    >>> kernel.add_projection(basis="umap")
+    >>> ticks, arrows = jv.pl.smooth_on_grid(adata.obsm["X_umap"], adata.obsm["T_fwd_umap"], lines=20)
+    >>> [len(places) for places in ticks], arrows.shape
+    ([20, 20], (20, 20, 2))
     """
     finite = finite_rows(positions, vectors)
     positions, vectors = positions[finite], vectors[finite]
@@ -151,6 +158,13 @@ def projection_grid(
         If an argument does not exist.
     ValueError
         If the arrows do not fit the embedding or an argument is out of range.
+
+    Examples
+    --------
+    >>> kernel.add_projection(basis="umap")
+    >>> axes = jv.pl.projection_grid(adata, basis="umap", color="true_time", show=False)
+    >>> axes.get_title()
+    'true_time'
     """
     arrows = Arrows(arrow_size, arrow_length, arrow_color)
     check_positive("density", density)
@@ -202,6 +216,13 @@ def projection_cells(
     ------
     KeyError, TypeError, ValueError
         As :func:`projection_grid`.
+
+    Examples
+    --------
+    >>> kernel.add_projection(basis="umap")
+    >>> axes = jv.pl.projection_cells(adata, basis="umap", show=False)
+    >>> axes.get_title()
+    'clusters'
     """
     arrows = Arrows(arrow_size, arrow_length)
     check_positive("density", density)

@@ -113,6 +113,13 @@ def log_odds(
         If an argument does not exist.
     ValueError
         If no cell has odds, or an argument is out of range or does not fit.
+
+    Examples
+    --------
+    >>> adata.obs["day"] = np.digitize(adata.obs["true_time"], [6.0, 12.0, 18.0])
+    >>> axes = jv.pl.log_odds(adata, "Fate A", "Fate B", time_key="day", keys="clusters", show=False)
+    >>> axes.get_xlabel()
+    'day'
     """
     if xticks_step_size is not None:
         check_integer("xticks_step_size", xticks_step_size, 1)

@@ -87,6 +87,12 @@ def macrostates(
         If an argument does not exist.
     ValueError
         If an argument is out of range or does not fit.
+
+    Examples
+    --------
+    >>> axes = jv.pl.macrostates(adata, which="terminal", show=False)
+    >>> axes.get_title()
+    'terminal states'
     """
     keys = FateKeys(backward)
     columns = {"all": keys.macrostates, "initial": keys.initial_states, "terminal": keys.terminal_states}

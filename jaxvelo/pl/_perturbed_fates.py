@@ -92,6 +92,13 @@ def perturbed_fates(
         If an argument does not exist.
     ValueError
         If an argument is out of range or does not fit.
+
+    Examples
+    --------
+    >>> table = jv.tl.perturb_genes(kernel, n_shuffles=20)
+    >>> axes = jv.pl.perturbed_fates(adata, n_genes=3, show=False)
+    >>> axes.get_title()
+    'all cells'
     """
     if mode not in ("heatmap", "embedding"):
         raise ValueError(f"Expected `mode` to be 'heatmap' or 'embedding', found `{mode!r}`.")

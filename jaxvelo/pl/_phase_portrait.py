@@ -126,6 +126,12 @@ def phase_portrait(
     References
     ----------
     Bergen et al. (2020).
+
+    Examples
+    --------
+    >>> axes = jv.pl.phase_portrait(fitted, ["gene_20", "gene_33"], show=False)
+    >>> [panel.get_title() for panel in axes]
+    ['gene_20', 'gene_33']
     """
     genes, places = _genes(adata, var_names)
     for name, number, least in (("ncols", ncols, 1), ("n_samples", n_samples, 0), ("seed", seed, 0)):

@@ -61,6 +61,12 @@ def proportions(
         If an argument does not exist.
     ValueError
         If there are no counts, or too few colours.
+
+    Examples
+    --------
+    >>> axes = jv.pl.proportions(counts, groupby="clusters", show=False)
+    >>> [label.get_text() for label in axes.get_yticklabels()]
+    ['Progenitor', 'Intermediate', 'Fate A', 'Fate B']
     """
     shares = read_proportions(adata, groupby, layers)
     shades = list(COLORS if colors is None else colors)

@@ -61,6 +61,13 @@ def reliability(
         If there is no table, or an argument does not exist.
     ValueError
         If shares are not between 0 and 1, or there are too few colours.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"predicted": [0.1, 0.5, 0.9], "observed": [0.2, 0.5, 1.0], "count": [30, 20, 40]})
+    >>> axes = jv.pl.reliability(table, show=False)
+    >>> axes.get_xlabel()
+    'predicted probability'
     """
     named = dict(tables) if isinstance(tables, Mapping) else {"": tables}
     bins = {str(name): _read(table) for name, table in named.items()}

@@ -94,6 +94,13 @@ def scatter(
         If a name is there more than once, or an argument is out of range or does not fit.
     OSError
         If ``save`` cannot be written.
+
+    Examples
+    --------
+    >>> axes = jv.pl.scatter(adata, color="clusters", show=False)
+    >>> axes.get_title()
+    'clusters'
+    >>> axes = jv.pl.scatter(adata, color=["true_time", "gene_20"], save="cells.png", show=False)
     """
     embedding = read_positions(adata, basis, looks.components, looks.projection)
     return draw_embedding(adata, embedding, dataclasses.replace(looks, color=color))

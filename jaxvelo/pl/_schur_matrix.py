@@ -60,6 +60,12 @@ def schur_matrix(
         If an argument does not exist.
     ValueError
         If what is stored is no square matrix, or an argument is out of range.
+
+    Examples
+    --------
+    >>> axes = jv.pl.schur_matrix(adata, show=False)
+    >>> axes.get_title()
+    'Schur matrix'
     """
     cmap = checked_cmap("cmap", cmap)
     key = FateKeys(backward).schur_matrix

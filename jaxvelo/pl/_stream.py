@@ -79,6 +79,13 @@ def projection_stream(
         If an argument does not exist.
     ValueError
         If the arrows do not fit the embedding or an argument is out of range.
+
+    Examples
+    --------
+    >>> kernel.add_projection(basis="umap")
+    >>> axes = jv.pl.projection_stream(adata, basis="umap", show=False)
+    >>> axes.get_title()
+    'clusters'
     """
     arrows = Arrows(arrow_size, arrow_color=arrow_color)
     lines = _Lines(density, linewidth, cutoff_perc)

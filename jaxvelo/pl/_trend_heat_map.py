@@ -101,6 +101,13 @@ def heatmap(
         If an argument does not exist.
     ValueError
         If an argument is out of range, or there are several panels for ``ax``.
+
+    Examples
+    --------
+    >>> trends = jv.tl.fit_trends(adata, time_key="true_time")
+    >>> axes = jv.pl.heatmap(adata, lineages="Fate A", show=False)
+    >>> axes.get_title()
+    'Fate A'
     """
     if mode not in ("lineages", "genes"):
         raise ValueError(f"Expected `mode` to be 'lineages' or 'genes', found `{mode!r}`.")

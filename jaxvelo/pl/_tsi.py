@@ -59,6 +59,13 @@ def tsi(
         If it is no table, or an argument does not exist.
     ValueError
         If an argument is out of range.
+
+    Examples
+    --------
+    >>> score = g.tsi(3, terminal_states=["Fate A", "Fate B"], cluster_key="clusters")
+    >>> axes = jv.pl.tsi(adata.uns["tsi_fwd"], show=False)
+    >>> axes.get_title()
+    'terminal state identification'
     """
     if n_macrostates is not None:
         check_integer("n_macrostates", n_macrostates, 1)

@@ -41,6 +41,13 @@ def velocity_embedding_stream(
     ------
     KeyError, TypeError, ValueError
         As :func:`projection_stream`.
+
+    Examples
+    --------
+    >>> jv.tl.velocity_graph(adata)
+    >>> axes = jv.pl.velocity_embedding_stream(adata, basis="umap", show=False)
+    >>> axes.get_title()
+    'clusters'
     """
     return projection_stream(adata, basis, vkey, **arguments)
 
@@ -68,6 +75,13 @@ def velocity_embedding_grid(
     ------
     KeyError, TypeError, ValueError
         As :func:`projection_grid`.
+
+    Examples
+    --------
+    >>> jv.tl.velocity_graph(adata)
+    >>> axes = jv.pl.velocity_embedding_grid(adata, basis="umap", density=0.8, show=False)
+    >>> axes.get_title()
+    'clusters'
     """
     return projection_grid(adata, basis, vkey, **_with_length(scale, arguments))
 
@@ -95,6 +109,13 @@ def velocity_embedding(
     ------
     KeyError, TypeError, ValueError
         As :func:`projection_cells`.
+
+    Examples
+    --------
+    >>> jv.tl.velocity_graph(adata)
+    >>> axes = jv.pl.velocity_embedding(adata, basis="umap", show=False)
+    >>> axes.get_title()
+    'clusters'
     """
     return projection_cells(adata, basis, vkey, **_with_length(scale, arguments))
 

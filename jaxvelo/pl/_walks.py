@@ -74,6 +74,13 @@ def random_walks(
         If an argument does not exist.
     ValueError
         If there are no walks, or a walk is empty, no one-dimensional array of integers, or a mask of cells.
+
+    Examples
+    --------
+    >>> walks = kernel.random_walks(n_sims=5, max_iter=20, seed=0)
+    >>> axes = jv.pl.random_walks(adata, walks, show=False)
+    >>> axes.get_title()
+    'clusters'
     """
     embedding = read_positions(adata, basis, looks.components, looks.projection)
     positions = embedding.positions

@@ -48,7 +48,10 @@ def filter_genes(
     retain_genes: str | Iterable[str] | None = None,
     copy: bool = False,
 ) -> AnnData | None:
-    """Keep the genes with enough counts, and not too many.
+    r"""Keep the genes with enough counts, and not too many.
+
+    Spliced counts of gene :math:`g` are :math:`\sum_i s_{ig}` over the cells, unspliced ones :math:`\sum_i u_{ig}`, and
+    shared ones :math:`\sum_{i: s_{ig} > 0, u_{ig} > 0} (s_{ig} + u_{ig})`.
 
     Counts that are on disk stay there: they are read some rows at a time, and what is left is written to files of its
     own, all layers of them, sparse where they were sparse.
@@ -86,6 +89,12 @@ def filter_genes(
         or no gene is left.
     OSError
         If layers on disk cannot be read or written.
+
+    Examples
+    --------
+    >>> jv.pp.filter_genes(counts, min_shared_counts=100)
+    >>> counts.shape
+    (150, 20)
     """
     require_no_copy(require_anndata(adata), copy)
     bounds = {
@@ -208,6 +217,12 @@ def filter_and_normalize(
     Equal to scVelo 0.3.4, with the selection and logarithm of its versions before 0.3. Other than there, whether a
     matrix holds raw counts is not judged by whether five cells hold whole numbers, ambiguous counts are normalised with
     the others, and ``enforce=False`` is an order.
+
+    Examples
+    --------
+    >>> jv.pp.filter_and_normalize(counts, min_shared_counts=20, n_top_genes=10)
+    >>> counts.shape, "log1p" in counts.uns
+    ((150, 10), True)
     """
     require_no_copy(require_anndata(adata), copy)
     if flavor not in FLAVORS:

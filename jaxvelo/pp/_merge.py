@@ -66,6 +66,14 @@ def merge(
     See Also
     --------
     jaxvelo.read : reads counts.
+
+    Examples
+    --------
+    >>> processed = counts.copy()
+    >>> del processed.layers["spliced"], processed.layers["unspliced"]
+    >>> jv.pp.merge(processed, counts)
+    >>> [key in processed.layers for key in ("spliced", "unspliced")]
+    [True, True]
     """
     require_anndata(adata)
     if not isinstance(counts, AnnData):

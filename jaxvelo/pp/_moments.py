@@ -94,6 +94,12 @@ def moments(
     References
     ----------
     Bergen et al. (2020), first-order moments.
+
+    Examples
+    --------
+    >>> jv.pp.moments(adata)
+    >>> adata.layers["Ms"].shape
+    (150, 40)
     """
     require_anndata(adata)
     require_no_copy(adata, copy)

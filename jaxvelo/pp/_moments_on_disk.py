@@ -23,6 +23,7 @@ from jaxvelo.annotated.disk_arrays import (
 )
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
 from jaxvelo.annotated.memory_limit import for_pieces_and_blocks, within
+from jaxvelo.annotated.progress_bar import watched
 from jaxvelo.dynamics import first_moments
 from jaxvelo.graph._row_blocks import RowBlock, near_order, read_ahead, row_blocks, rows_among
 from jaxvelo.pp._count_layers import LAYERS, checked_layer, report, states_of_layers
@@ -100,7 +101,15 @@ def moments_to_disk(
     blocks = row_blocks(weights, near_order(weights), n_bytes, for_blocks, layer.position)
     try:
         with within(budget):
-            for block, (cells, gathered) in read_ahead(read, blocks):
+            found = watched(
+                read_ahead(read, blocks),
+                weights.shape[0],
+                f"Moments, {where}",
+                "cells",
+                lambda item: len(item[0].own),
+                initial=layer.position,
+            )
+            for block, (cells, gathered) in found:
                 means = first_moments(rows_among(weights, block.own, cells), gathered, block.order)
                 layer.write(block.own, means, block.end)
     finally:

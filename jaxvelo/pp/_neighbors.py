@@ -123,10 +123,18 @@ def neighbors(
         cells, the metric is unknown, or a cell has no direction and the metric needs one.
     ImportError
         If a package is needed that is not installed.
+    TypeError
+        If a name is none.
 
     References
     ----------
     McInnes, Healy & Melville (2018), UMAP.
+
+    Examples
+    --------
+    >>> jv.pp.neighbors(adata, n_neighbors=10)
+    >>> adata.obsp["distances"].nnz / adata.n_obs
+    9.0
     """
     require_no_copy(require_anndata(adata), copy)
     if key_added is not None and (not isinstance(key_added, str) or not key_added):

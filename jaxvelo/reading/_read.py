@@ -63,6 +63,12 @@ def read(path: str | os.PathLike, backed: bool = False) -> AnnData:
     ValueError
         If the file is of another format (the message has the line that converts it), is damaged, or has been cut off;
         or if it is loom and ``backed`` is asked for.
+
+    Examples
+    --------
+    >>> counts.write_h5ad("cells.h5ad")
+    >>> jv.read("cells.h5ad").shape
+    (150, 40)
     """
     path = _existing(path)
     with warnings.catch_warnings():

@@ -99,6 +99,12 @@ def differential_kinetic_test(
     References
     ----------
     Bergen et al. (2020), Methods: testing for differential kinetics.
+
+    Examples
+    --------
+    >>> jv.tl.differential_kinetic_test(fitted, groupby="clusters")
+    >>> list(fitted.varm["fit_pvals_kinetics"].columns)
+    ['Progenitor', 'Intermediate', 'Fate A', 'Fate B']
     """
     require_no_copy(require_anndata(adata), copy)
     groupby, groups, codes = compared_groups(adata, groupby)

@@ -20,6 +20,7 @@ from jaxvelo.annotated.fitted_cells import FittedCells
 from jaxvelo.annotated.gene_records import GeneRecord
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
 from jaxvelo.annotated.memory_limit import bytes_of, for_pieces_and_blocks, within
+from jaxvelo.annotated.progress_bar import watched
 from jaxvelo.annotated.rows_at_a_time import rows_at_a_time
 from jaxvelo.configuration import logger, timed
 from jaxvelo.dynamics import GRADUAL, Percentiles, SplicingKinetics, standard_deviations, velocities_in_blocks
@@ -230,7 +231,9 @@ class _MomentsOnDisk:
         files = [LayerFile(self._folder, key, self._shape, self.dtype, what) for key in keys]
         try:
             start = min((file.position for file in files if not file.is_whole), default=self._shape[0])
-            for cells in rows_at_a_time(self._shape[0], self._of_cell, self._for_blocks):
+            n_cells = self._shape[0]
+            pieces = rows_at_a_time(n_cells, self._of_cell, self._for_blocks)
+            for cells in watched(pieces, n_cells, "Velocities", "cells", lambda cells: cells.stop - cells.start):
                 if cells.stop <= start:
                     continue
                 for file, rows in zip(files, of_cells(cells), strict=True):

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 from jaxtyping import Bool, Float, Int, Shaped
-from tqdm import tqdm
 
 from jaxvelo.annotated.arrays import dense, place_of
 from jaxvelo.annotated.checksums import checksum
@@ -30,6 +29,7 @@ from jaxvelo.annotated.fit_columns import (
 from jaxvelo.annotated.gene_records import GeneRecord
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
 from jaxvelo.annotated.memory_limit import for_pieces_and_blocks, give_back_memory, within
+from jaxvelo.annotated.progress_bar import progress_bar
 from jaxvelo.configuration import timed
 from jaxvelo.dynamics import (
     DynamicalFit,
@@ -62,7 +62,7 @@ _KINETICS = tuple(field.name for field in dataclasses.fields(SplicingKinetics))
 _TIMES = ("time", "time_on", "time_off", "probability_on")
 
 
-def recover_on_disk(adata: AnnData, inputs: Inputs, options: Options, budget: int, shows_progress: bool) -> StoredFit:
+def recover_on_disk(adata: AnnData, inputs: Inputs, options: Options, budget: int) -> StoredFit:
     """Fit the genes, write what is of cells and genes to files, and put the fit beside what earlier ones have left.
 
     The results equal those of moments in memory.
@@ -75,8 +75,6 @@ def recover_on_disk(adata: AnnData, inputs: Inputs, options: Options, budget: in
         What is read besides the moments, and what the user asks for.
     budget
         Bytes that may be taken, besides the graph and a few numbers for each of its edges.
-    shows_progress
-        Whether to show a progress bar.
 
     Raises
     ------
@@ -98,7 +96,7 @@ def recover_on_disk(adata: AnnData, inputs: Inputs, options: Options, budget: in
     genes = genes_to_fit(inputs, steady, largest, options.n_top_genes, partial(_totals, layers["Ms"]))
     fit = _FitOnDisk(adata, layers, inputs, options, genes, folder, sizes, origin)
     with timed(f"Recovering dynamics of {len(genes)} genes"):
-        stored = fit.curves(shows_progress)
+        stored = fit.curves()
         stored = fit.models(stored)
     report(stored, genes)
     record.remove()
@@ -209,7 +207,7 @@ class _FitOnDisk:
         asked = [options.iterations, options.total_time, options.scaling]
         self._origin = [*origin, asked, checksum(genes), before, identities, checksum(self._of_other_rates)]
 
-    def curves(self, shows_progress: bool) -> StoredFit:
+    def curves(self) -> StoredFit:
         """Fit the curves, and write times and probabilities of the cells."""
         n_genes, genes, options = self._adata.n_vars, self._genes, self._options
         record = GeneRecord(self._folder, "dynamics_curves", self._origin)
@@ -219,9 +217,7 @@ class _FitOnDisk:
             start = min([start, *(file.position for file in files if not file.is_whole)])
             record.keep(int(np.searchsorted(record.columns.get("end", []), start, side="right")))
             start = int(record.columns["end"][-1]) if record.n_done else 0
-            with tqdm(
-                total=len(genes), initial=record.n_done, desc="Genes", disable=not shows_progress, leave=False
-            ) as bar:
+            with progress_bar(len(genes), "Fits", "genes", initial=record.n_done) as bar:
                 for part in _parts(genes, n_genes, start, self._sizes.of_curves):
                     places = genes[(genes >= part.start) & (genes < part.stop)]
                     times, numbers = self._curves_of(places, bar)

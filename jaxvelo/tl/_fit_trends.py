@@ -141,6 +141,12 @@ def fit_trends(
     samples count as differences between conditions. Times and fates were found from the same expression, which makes
     tests of the genes behind them optimistic. Bands cover less than their level where the weights of a lineage amount
     to few cells (``Trends.n_effective``): in simulations, those of level 0.95 cover 0.90 with 50, and 0.82 with ten.
+
+    Examples
+    --------
+    >>> trends = jv.tl.fit_trends(adata, time_key="true_time")
+    >>> trends.lineages, len(trends.genes)
+    (['Fate A', 'Fate B'], 40)
     """
     require_anndata(adata)
     model = _checked_model(distribution, link, n_knots, spline_order, criterion, max_iter, key_added)
@@ -178,7 +184,7 @@ def fit_trends(
     _check_cells(times, lines, line_weights, line_ranges, n_knots)
     shared = {name: model[name] for name in ("n_knots", "spline_order", "distribution", "max_iter")}
     shared["size_factors"] = sizes
-    with timed(f"Fitting trends of {values.shape[1]} genes along {len(lines)} lines"):
+    with timed(f"Fitting trends of {values.shape[1]} genes ({len(lines)} of each)"):
         fit = fit_curves(values, times, line_weights, line_ranges, criterion=criterion, **shared)
         compared = _comparisons(times, lines, line_weights, line_ranges, differences)
         tests = _difference_tests(values, times, compared, shared)

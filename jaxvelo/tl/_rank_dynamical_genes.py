@@ -99,6 +99,12 @@ def rank_dynamical_genes(
     References
     ----------
     Bergen et al. (2020). Benjamini & Hochberg (1995), Controlling the false discovery rate.
+
+    Examples
+    --------
+    >>> jv.tl.rank_dynamical_genes(fitted, groupby="clusters", n_genes=3)
+    >>> fitted.uns["rank_dynamical_genes"]["names"]["Fate A"].tolist()
+    ['gene_13', 'gene_33', 'gene_20']
     """
     require_no_copy(require_anndata(adata), copy)
     check_integer("n_genes", n_genes, 1)

@@ -119,6 +119,12 @@ def rank_velocity_genes(
     References
     ----------
     Bergen et al. (2020). Benjamini & Hochberg (1995), Controlling the false discovery rate.
+
+    Examples
+    --------
+    >>> jv.tl.rank_velocity_genes(adata, groupby="clusters", n_genes=3)
+    >>> adata.uns["rank_velocity_genes"]["names"]["Fate A"].tolist()
+    ['gene_33', 'gene_20', 'gene_26']
     """
     require_no_copy(require_anndata(adata), copy)
     check_integer("n_genes", n_genes, 1)

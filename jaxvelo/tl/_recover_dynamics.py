@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 from jaxtyping import Float, Int
-from tqdm import tqdm
 
 from jaxvelo.annotated.arguments import check_integer, is_number
 from jaxvelo.annotated.disk_arrays import require_no_copy
@@ -17,6 +16,7 @@ from jaxvelo.annotated.fit_columns import CURVE_LAYERS, EVIDENCE, FIT_LAYERS, VE
 from jaxvelo.annotated.genes import chosen_genes
 from jaxvelo.annotated.graphs import read_neighbor_graph
 from jaxvelo.annotated.memory_limit import bytes_of
+from jaxvelo.annotated.progress_bar import bars, progress_bar
 from jaxvelo.configuration import accepts_data, ignore_arguments, timed
 from jaxvelo.dynamics import fit_dynamics, fit_gene_models, neighborhood_weights, steady_slopes
 from jaxvelo.tl._dynamics_on_disk import recover_on_disk
@@ -192,15 +192,22 @@ def recover_dynamics(
     References
     ----------
     Bergen et al. (2020), Generalizing RNA velocity to transient cell states through dynamical modeling.
+
+    Examples
+    --------
+    >>> jv.tl.recover_dynamics(adata)
+    >>> float(adata.var["fit_likelihood"].max()) > 0.1
+    True
     """
     require_no_copy(require_anndata(adata), copy)
     options = _options(n_top_genes, max_iter, t_max, fit_scaling, standard_errors, memory)
     ignore_arguments(n_jobs=n_jobs, backend=backend)
     moments, inputs = _read(adata, var_names, neighbors_key)
-    if moments is None:
-        fit = recover_on_disk(adata, inputs, options, bytes_of(memory_limit), show_progress_bar)
-    else:
-        fit = _fitted(moments, inputs, options, show_progress_bar)
+    with bars(show_progress_bar):
+        if moments is None:
+            fit = recover_on_disk(adata, inputs, options, bytes_of(memory_limit))
+        else:
+            fit = _fitted(moments, inputs, options)
     result = adata.copy() if copy else adata
     write_fit(result, fit)
     return result if copy else None
@@ -236,7 +243,7 @@ def _read(adata: AnnData, var_names: Any, neighbors_key: str | None) -> tuple[_M
     return moments, Inputs(neighborhoods, asked, allowed, read_stored_fit(adata, with_layers=not on_disk))
 
 
-def _fitted(moments: _Moments, inputs: Inputs, options: Options, shows_progress: bool) -> StoredFit:
+def _fitted(moments: _Moments, inputs: Inputs, options: Options) -> StoredFit:
     """Fit the genes, and put their fit beside what earlier fits have left of the others."""
     spliced, unspliced = moments
     steady = fit_steady_state(spliced, unspliced, r2_adjusted=True)
@@ -250,7 +257,7 @@ def _fitted(moments: _Moments, inputs: Inputs, options: Options, shows_progress:
     u, s = (np.take(x, genes, axis=1) for x in (unspliced, spliced))
     with (
         timed(f"Recovering dynamics of {len(genes)} genes"),
-        tqdm(total=len(genes), desc="Genes", disable=not shows_progress, leave=False) as bar,
+        progress_bar(len(genes), "Fits", "genes") as bar,
     ):
         fit = fit_dynamics(
             u,

@@ -20,6 +20,7 @@ from jaxvelo.annotated.disk_arrays import GatheredRows, identity_of
 from jaxvelo.annotated.gene_records import GeneRecord
 from jaxvelo.annotated.layer_files import LayerFile, layer_folder
 from jaxvelo.annotated.memory_limit import for_pieces_and_blocks, within
+from jaxvelo.annotated.progress_bar import watched
 from jaxvelo.dynamics import (
     Percentiles,
     SteadyState,
@@ -155,7 +156,8 @@ def deterministic_in_parts(
     """
     n_cells, n_genes = layers["Ms"].shape
     piece = for_pieces_and_blocks(budget)[0]
-    for genes in _gene_blocks(record.n_done, n_genes, _bytes_of_gene(n_cells, False), budget):
+    blocks = _gene_blocks(record.n_done, n_genes, _bytes_of_gene(n_cells, False), budget)
+    for genes in watched(blocks, n_genes, "Slopes", "genes", _length, initial=record.n_done):
         s, u = (read_genes(layers, name, np.arange(genes.start, genes.stop), piece) for name in MOMENTS)
         fit = fit_steady_state(s, u, options.percentiles, options.fit_offset, options.r2_of_all_cells)
         found = {name: np.array(getattr(fit, name)) for name in ("gamma", "offset", "r2")}
@@ -176,7 +178,8 @@ def _stochastic(
 ) -> None:
     """Note the slopes and both offsets of some genes."""
     of_gene, piece = _bytes_of_gene(layers["Ms"].shape[0], True), for_pieces_and_blocks(budget)[0]
-    for block in _gene_blocks(record.n_done, len(fitted), of_gene, budget):
+    blocks = _gene_blocks(record.n_done, len(fitted), of_gene, budget)
+    for block in watched(blocks, len(fitted), "Slopes of both moments", "genes", _length, initial=record.n_done):
         s, u, spliced, unspliced = (read_genes(layers, name, fitted[block], piece) for name in (*MOMENTS, *COUNTS))
         second = second_moments(weights, spliced, unspliced)
         del spliced, unspliced
@@ -188,6 +191,10 @@ def _stochastic(
         )
         record.add({name: np.array(getattr(fit, name)) for name in ("gamma", "offset", "offset2")})
         del s, u, second, fit
+
+
+def _length(genes: slice) -> int:
+    return genes.stop - genes.start
 
 
 class _Residuals:
@@ -249,7 +256,10 @@ class _Residuals:
             graph, order = self._weights, near_order(self._weights)
         start = min(file.position for file in files if not file.is_whole)
         n_bytes = _bytes_of_rows(n_genes, 0 if self._weights is None else len(self._fitted))
-        for block, rows in read_ahead(read, row_blocks(graph, order, n_bytes, for_blocks, start)):
+        blocks = read_ahead(read, row_blocks(graph, order, n_bytes, for_blocks, start))
+        for block, rows in watched(
+            blocks, n_cells, "Velocities", "cells", lambda item: len(item[0].own), initial=start
+        ):
             for file, values in zip(files, self._of_block(block, rows), strict=True):
                 if not file.is_whole:
                     file.write(block.own, values, block.end)

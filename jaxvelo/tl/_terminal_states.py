@@ -118,6 +118,13 @@ def terminal_states(
     References
     ----------
     Bergen et al. (2020), Methods: root cells and end points.
+
+    Examples
+    --------
+    >>> jv.tl.velocity_graph(adata)
+    >>> jv.tl.terminal_states(adata)
+    >>> adata.obs["clusters"][adata.obs["end_points"] > 0.5].unique().tolist()
+    ['Fate B']
     """
     require_no_copy(require_anndata(adata), copy)
     if not is_number(eps) or not 0 < eps < 1:

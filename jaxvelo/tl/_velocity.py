@@ -165,6 +165,12 @@ def velocity(
     References
     ----------
     La Manno et al. (2018); Bergen et al. (2020).
+
+    Examples
+    --------
+    >>> jv.tl.velocity(adata, mode="stochastic")
+    >>> adata.layers["velocity"].shape, adata.var["velocity_genes"].dtype == bool
+    ((150, 40), True)
     """
     require_no_copy(require_anndata(adata), copy)
     if mode not in _MODES:

@@ -66,6 +66,12 @@ def velocity_confidence(
     References
     ----------
     Bergen et al. (2020), Methods, confidence of velocities.
+
+    Examples
+    --------
+    >>> jv.tl.velocity_confidence(adata)
+    >>> bool(adata.obs["velocity_confidence"].between(0, 1).all())
+    True
     """
     require_no_copy(require_anndata(adata), copy)
     neighbors = read_neighbors(adata, "distances", neighbors_key=neighbors_key)

@@ -64,6 +64,13 @@ def velocity_confidence_transition(
     References
     ----------
     Bergen et al. (2020), Methods, confidence of velocities.
+
+    Examples
+    --------
+    >>> jv.tl.velocity_graph(adata)
+    >>> jv.tl.velocity_confidence_transition(adata)
+    >>> bool(adata.obs["velocity_confidence_transition"].mean() > 0.5)
+    True
     """
     require_no_copy(require_anndata(adata), copy)
     if not is_positive(scale):

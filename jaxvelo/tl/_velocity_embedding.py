@@ -90,6 +90,13 @@ def velocity_embedding(
     References
     ----------
     La Manno et al. (2018), Bergen et al. (2020), Methods: projection into the embedding.
+
+    Examples
+    --------
+    >>> jv.tl.velocity_graph(adata)
+    >>> jv.tl.velocity_embedding(adata, basis="umap")
+    >>> adata.obsm["velocity_umap"].shape
+    (150, 2)
     """
     require_no_copy(require_anndata(adata), copy)
     basis = default_basis(adata) if basis is None else basis.removeprefix("X_")

@@ -114,6 +114,12 @@ def velocity_graph(
     References
     ----------
     Bergen et al. (2020), Methods: cosine similarities, eq. 8.
+
+    Examples
+    --------
+    >>> jv.tl.velocity_graph(adata)
+    >>> adata.uns["velocity_graph"].shape
+    (150, 150)
     """
     require_no_copy(require_anndata(adata), copy)
     ignore_arguments(n_jobs=n_jobs, backend=backend, show_progress_bar=show_progress_bar)

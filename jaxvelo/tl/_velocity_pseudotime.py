@@ -112,6 +112,13 @@ def velocity_pseudotime(
     References
     ----------
     Haghverdi et al. (2016); Bergen et al. (2020), Methods.
+
+    Examples
+    --------
+    >>> jv.tl.velocity_graph(adata)
+    >>> jv.tl.velocity_pseudotime(adata)
+    >>> bool(adata.obs["velocity_pseudotime"].corr(adata.obs["true_time"]) > 0.7)
+    True
     """
     require_no_copy(require_anndata(adata), copy)
     check_integer("n_dcs", n_dcs, 2)

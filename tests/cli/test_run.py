@@ -22,6 +22,7 @@ from tests.cli.conftest import N_CELLS, N_GENES, Outcome, checksum
 pytestmark = pytest.mark.usefixtures("optimized")
 PICTURES = ("stream.png", "grid.png", "random_walks.png", "proportions.png")
 DYNAMICS = ("phase_portraits.png", "latent_time.png")
+OVERVIEW = "overview.png"
 FATES = ("macrostates.png", "coarse_T.png", "fate_probabilities.png", "drivers_Fate_A.png", "drivers_Fate_B.png")
 
 
@@ -53,10 +54,11 @@ def demo(tmp_path_factory):
 
 def test_demo_reports_what_it_does_and_finds_the_truth(demo):
     out, report = demo
-    assert [path.name for path in sorted(out.iterdir())] == sorted(["kernel.h5ad", *PICTURES, *DYNAMICS, *FATES])
-    for name in ("kernel.h5ad", *PICTURES, *DYNAMICS, *FATES):
+    pictures = (OVERVIEW, *PICTURES, *DYNAMICS, *FATES)
+    assert [path.name for path in sorted(out.iterdir())] == sorted(["kernel.h5ad", "summary.md", *pictures])
+    for name in ("kernel.h5ad", "summary.md", *pictures):
         assert f"  {out / name}\n" in report[report.index("Written:") :]
-    for name in (*PICTURES, *DYNAMICS, *FATES):
+    for name in pictures:
         assert_is_picture(out / name)
 
     statuses = re.search(r"    Genes: (.*)\n", report)[1]
@@ -182,7 +184,9 @@ def test_run_on_raw_counts_does_what_the_demo_does(raw, demo, tmp_path, capsys):
     assert "Guessed that the clusters are `obs['clusters']`" in result.out
     assert re.search(r"Simulating 1000 random walks of 200 steps\n    Finish \(0:\d\d:\d\d", result.out)
     assert re.search(r"Genes: \d+ converged", result.out)
-    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *PICTURES, *DYNAMICS, *FATES])
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        ["kernel.h5ad", "summary.md", *PICTURES, *DYNAMICS, *FATES]
+    )
     for name in (*PICTURES, *DYNAMICS, *FATES):
         assert_is_picture(out / name)
     written, expected = ad.read_h5ad(out / "kernel.h5ad"), ad.read_h5ad(demo[0] / "kernel.h5ad")
@@ -207,7 +211,7 @@ def test_run_with_a_steady_state_model(mode, raw, tmp_path, capsys):
     written = ad.read_h5ad(out / "kernel.h5ad")
     assert written.uns["velocity_params"]["mode"] == mode
     assert "fit_alpha" not in written.var
-    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *PICTURES])
+    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", "summary.md", *PICTURES])
 
 
 def few_genes(adata):
@@ -253,7 +257,7 @@ def test_run_on_odd_counts(spoil, warning, mode, raw, tmp_path, capsys):
     if spoil is one_cluster:  # which is none: there is nothing to tell apart
         assert "Found no clusters" in result.out
         expected.remove("proportions.png")
-    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *expected])
+    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", "summary.md", *expected])
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -373,7 +377,7 @@ def test_run_with_another_model_in_three_dimensions(demo, tmp_path, capsys):
     result = Outcome(main(["run", "--no-fates", str(demo[0] / "kernel.h5ad"), *options]), capsys.readouterr(), tmp_path)
     assert (result.status, result.err) == (0, "")
     assert "Drawing in the embedding `umap3d`" in result.out
-    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *PICTURES[1:]])
+    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", "summary.md", *PICTURES[1:]])
     for name in PICTURES[1:]:
         assert_is_picture(out / name)
         assert f"  {out / name}\n" in result.out
@@ -398,7 +402,9 @@ def test_run_computes_umap_and_manages_without_clusters(raw, tmp_path, capsys):
     assert written.obsm["X_umap"].shape == (N_CELLS, 2)
     assert written.var["highly_variable"].sum() == 40
     assert type(jv.kernels.from_adata(written, "T_fwd")) is jv.kernels.VelocityKernel
-    assert sorted(path.name for path in out.iterdir()) == sorted(["kernel.h5ad", *PICTURES[:3], *DYNAMICS])
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        ["kernel.h5ad", "summary.md", *PICTURES[:3], *DYNAMICS]
+    )
 
 
 @pytest.mark.any_precision
@@ -409,10 +415,10 @@ def test_quiet_only_names_the_files_and_replaces_only_these(demo, tmp_path, caps
     assert main(["run", "--no-fates", str(demo[0] / "kernel.h5ad"), "--quiet", "--out", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert re.fullmatch(r"\nDone in \S+ Written:\n(  \S+\n){5}", out)
+    assert re.fullmatch(r"\nDone in \S+ Written:\n(  \S+\n){6}", out)
     assert (tmp_path / "mine.txt").read_text() == "keep"
     assert h5py.is_hdf5(tmp_path / "kernel.h5ad")
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["kernel.h5ad", "mine.txt", *PICTURES])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["kernel.h5ad", "mine.txt", "summary.md", *PICTURES])
     assert (logger.handlers[0].stream, jv.settings.verbosity) == (stream, verbosity)
 
 
@@ -431,7 +437,7 @@ def test_failed_writing_leaves_no_half_file(demo, tmp_path, capsys, monkeypatch)
     assert "No space left on device" in result.err
     assert (tmp_path / "kernel.h5ad").read_text() == "old"
     # The transition matrix alone, as nothing that was computed may be lost.
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["kernel.h5ad", "kernel.npz", *PICTURES])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["kernel.h5ad", "kernel.npz", "summary.md", *PICTURES])
 
 
 @pytest.mark.any_precision

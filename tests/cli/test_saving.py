@@ -42,7 +42,7 @@ def test_a_failed_picture_is_a_warning(error, quickly, run, monkeypatch):
     monkeypatch.setattr(jv.pl, "projection_grid", raising(error))
     result = run(quickly)
     assert (result.status, result.err) == (0, "")
-    assert result.files == sorted(["kernel.h5ad", "proportions.png", "random_walks.png", "stream.png"])
+    assert result.files == sorted(["kernel.h5ad", "proportions.png", "random_walks.png", "stream.png", "summary.md"])
     warning = re.search(r"WARNING: Could not draw `.*/grid.png`: (.*)\n", result.out)[1]
     assert type(error).__name__ in warning
     assert "grid.png" not in result.out[result.out.index("Written:") :]
@@ -91,7 +91,7 @@ def test_what_was_computed_survives_a_full_disk(quickly, run, monkeypatch):
     result = run(quickly)
     assert result.status == 2
     assert "No space left on device. The transition matrix is in" in result.err
-    assert result.files == sorted(["kernel.h5ad", "kernel.npz", "proportions.png", *PICTURES])
+    assert result.files == sorted(["kernel.h5ad", "kernel.npz", "proportions.png", "summary.md", *PICTURES])
     assert (result.folder / "kernel.h5ad").read_bytes() == before
     kernel = read(result.folder / "kernel.npz", quickly)
     assert same(kernel.transition_matrix, expected.cells.obsp["T_fwd"])

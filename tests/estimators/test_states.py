@@ -37,7 +37,7 @@ def test_fewer_cells_where_states_overlap(logged):
     memberships[:6, 1] += 2
     codes = most_likely_cells(memberships, 8, ["a", "b"])
     assert np.bincount(codes[codes >= 0]).tolist() == [8, 6]
-    assert "{'b': 6}" in logged()
+    assert "as others have them: b (6)" in logged()
 
 
 def test_too_few_cells():

@@ -94,14 +94,14 @@ class TestWhereItGoesWrong:
 
 class TestEnds:
     def test_interrupted_and_resumed(self, mixed, fates, plain_fit, monkeypatch):
-        from jaxvelo.fitting import _fit_kernel
+        from jaxvelo.annotated import progress_bar
 
-        class Impatient(_fit_kernel.tqdm):
+        class Impatient(progress_bar.tqdm):
             def set_postfix(self, *args, **kwargs):
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(_fit_kernel, "tqdm", Impatient)
+            patch.setattr(progress_bar, "tqdm", Impatient)
             stopped = tl.fit_kernel(mixed, fates, **QUICK)
         assert len(stopped.history["loss"]) == 10
         assert stopped.scores["training"] < stopped.scores["training_convention"]

@@ -111,9 +111,9 @@ def test_raw_with_further_genes(counted, logged):
     np.testing.assert_allclose(counted.var["ct_gene_corr"].iloc[7], expected, rtol=0, atol=1e-6)
     assert plain.transition_matrix is None
     CytoTRACEKernel(counted).compute_cytotrace(n_genes=40)
-    assert "WARNING: Unable" not in logged()
+    assert "WARNING: Expected" not in logged()
     CytoTRACEKernel(counted).compute_cytotrace()
-    assert "Unable to get requested top positively correlated `200`. Using top `40` genes" in logged()
+    assert "Expected 200 genes that go with the number of expressed genes, found 40: using these" in logged()
 
 
 def test_combined_and_stored(counted, tmp_path):

@@ -126,11 +126,11 @@ def test_no_connectivities(cells, kernel):
 
 
 def test_kernels_without_neighbours_are_mentioned(kernel, logged):
-    """As in CellRank, by the first of them."""
+    """The first of them is."""
     precomputed = PrecomputedKernel(kernel)
     logged()
     (0.5 * kernel + 0.5 * precomputed).plot_projection(show=False)
-    assert f"WARNING: {precomputed!r} is not a kNN based kernel." in logged()
+    assert "WARNING: `PrecomputedKernel` is no kernel of neighbours" in logged()
     kernel.plot_projection(show=False, recompute=True)
     assert "WARNING" not in logged()
 

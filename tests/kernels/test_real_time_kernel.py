@@ -1,7 +1,6 @@
 """The kernel of experimental time: equal to CellRank's, what couplings may be, combined, stored, refused."""
 
 import itertools
-import types
 import warnings
 
 import anndata
@@ -16,6 +15,7 @@ from jaxvelo.kernels import ConnectivityKernel, RealTimeKernel, from_adata, read
 from tests.finite_differences import check_gradient
 from tests.kernels.other_reference import TOLERANCE, assert_equal, reference, reference_matrix
 from tests.snapshot import unchanged
+from tests.solved_problem import SolvedProblem
 
 DAYS = ("2", "4", "6")
 
@@ -176,32 +176,19 @@ def test_triu_and_a_list_of_time_points(cells, coupled):
 
 
 def test_from_moscot_and_waddington(cells, coupled, tmp_path):
-    class Solution:
-        def __init__(self, matrix):
-            self.transport_matrix = matrix
-
-        def sparsify(self, mode, value):
-            assert mode == "threshold"
-            return Solution(np.where(self.transport_matrix > value, self.transport_matrix, 0))
-
-    class Problem:
-        adata, temporal_key = cells, "day"
-        solutions = {  # noqa: RUF012
-            pair: Solution(np.asarray(c.todense()) if sp.issparse(c) else jnp.asarray(c)) for pair, c in coupled.items()
-        }
-
-        def __getitem__(self, pair):
-            source, target = (cells[cells.obs["day"] == day] for day in pair)
-            return types.SimpleNamespace(adata_src=source, adata_tgt=target)
-
-    kernel = RealTimeKernel.from_moscot(Problem()).compute_transition_matrix(None, "diagonal")
+    dense = {
+        pair: np.asarray(matrix.todense()) if sp.issparse(matrix) else jnp.asarray(matrix)
+        for pair, matrix in coupled.items()
+    }
+    problem = SolvedProblem(cells, "day", dense)
+    kernel = RealTimeKernel.from_moscot(problem).compute_transition_matrix(None, "diagonal")
     given = RealTimeKernel(cells, "day", coupled).compute_transition_matrix(None, "diagonal")
     assert abs(kernel.transition_matrix - given.transition_matrix).max() < 1e-6
-    thinned = RealTimeKernel.from_moscot(Problem(), "threshold", {"value": 0.5})
+    thinned = RealTimeKernel.from_moscot(problem, "threshold", {"value": 0.5})
     assert thinned.compute_transition_matrix(None, "diagonal").transition_matrix.nnz < given.transition_matrix.nnz
-    Problem.solutions = {}
+    problem.solutions = {}
     with pytest.raises(RuntimeError, match=r"problem\.solve"):
-        RealTimeKernel.from_moscot(Problem())
+        RealTimeKernel.from_moscot(problem)
     for (source, target), coupling in coupled.items():
         rows, columns = (pd.DataFrame(index=cells.obs_names[cells.obs["day"] == day]) for day in (source, target))
         anndata.AnnData(coupling, rows, columns).write_h5ad(tmp_path / f"tmaps_{source}.0_{target}.0.h5ad")
@@ -285,5 +272,5 @@ def test_what_is_refused(cells, coupled, logged):
     logged()
     kernel = RealTimeKernel(cells, "day", {(0, 1): sp.csr_matrix(empty), (1, 2): second})
     kernel.compute_transition_matrix("auto", "diagonal")
-    assert "Coupling at `(0, 1)` contains `2` empty row(s)" in logged()
+    assert "In the coupling `(0, 1)`, 2 cells go nowhere" in logged()
     np.testing.assert_allclose(kernel.transition_matrix[2].data, 1 / empty.shape[1], rtol=1e-6)

@@ -55,6 +55,13 @@ def CrossBoundary(
         If a cluster does not exist, or a transition has no cell at the boundary.
     TypeError
         If ``transitions`` is no list.
+
+    Examples
+    --------
+    >>> known = [("Progenitor", "Intermediate"), ("Intermediate", "Fate A")]
+    >>> objective = jv.objectives.CrossBoundary(adata, known, "clusters", rep="X_umap")
+    >>> objective.towards.shape[1]
+    2
     """
     require_anndata(adata)
     clusters = read_clusters(adata, cluster_key)

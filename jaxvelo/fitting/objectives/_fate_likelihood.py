@@ -50,6 +50,12 @@ def FateLikelihood(
         If a key is missing.
     ValueError
         If a fate has no terminal cells, a cell has two fates, no fate is known, or the share is none.
+
+    Examples
+    --------
+    >>> objective = jv.objectives.FateLikelihood(adata, "true_fate", "term_states_fwd")
+    >>> objective.names
+    ('Fate A', 'Fate B')
     """
     require_anndata(adata)
     share = checked_share(blind)

@@ -74,6 +74,13 @@ def FateProportions(
         alone.
     TypeError
         If counts or cells are in none of these forms.
+
+    Examples
+    --------
+    >>> counts = {"Fate A": 120, "Fate B": 40}
+    >>> objective = jv.objectives.FateProportions(adata, counts, {"clusters": "Progenitor"}, "term_states_fwd")
+    >>> objective.names
+    ('Fate A', 'Fate B')
     """
     require_anndata(adata)
     if not (is_number(overdispersion) and 0 <= overdispersion < 1):

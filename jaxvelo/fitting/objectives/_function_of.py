@@ -25,6 +25,18 @@ def FunctionOf(adata: AnnData, function: Callable[[Any], Any]) -> fit.FunctionOf
     Returns
     -------
     The objective, see :class:`jaxvelo.fit.FunctionOf`.
+
+    Raises
+    ------
+    TypeError
+        If ``function`` cannot be called.
+
+    Examples
+    --------
+    >>> hours = jnp.asarray(adata.obs["true_time"].to_numpy(), float)
+    >>> objective = jv.objectives.FunctionOf(adata, lambda T: -(T @ hours))
+    >>> objective.n_cells
+    150
     """
     require_anndata(adata)
     if not callable(function):

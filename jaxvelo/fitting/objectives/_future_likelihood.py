@@ -62,6 +62,13 @@ def FutureLikelihood(
         not finite, or no cell has a known future.
     TypeError
         If the time is names without an order.
+
+    Examples
+    --------
+    >>> adata.obs["day"] = np.digitize(adata.obs["true_time"], [8.0, 16.0])
+    >>> objective = jv.objectives.FutureLikelihood(adata, time_key="day", steps=2)
+    >>> objective.steps
+    2
     """
     require_anndata(adata)
     check_integer("steps", steps, least=1)

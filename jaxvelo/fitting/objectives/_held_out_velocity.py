@@ -41,6 +41,19 @@ def HeldOutVelocity(
     Returns
     -------
     The objective, see :class:`jaxvelo.fit.HeldOutVelocity`.
+
+    Raises
+    ------
+    KeyError
+        If a key is missing.
+    ValueError
+        If there are fewer than four genes, or an argument is out of range.
+
+    Examples
+    --------
+    >>> objective = jv.objectives.HeldOutVelocity(adata, n_splits=2)
+    >>> objective.n_splits, len(objective.cell)
+    (2, 150)
     """
     check_integer("n_splits", n_splits, least=1)
     xkey, vkey = ("X" if key is None else key for key in (xkey, vkey))

@@ -39,6 +39,12 @@ def TimeGain(adata: AnnData, time_key: str, cells: Any = None) -> fit.TimeGain:
         If the time is truth values.
     ValueError
         If it is no numbers, nor categories or texts that are numbers, or not finite.
+
+    Examples
+    --------
+    >>> objective = jv.objectives.TimeGain(adata, "true_time")
+    >>> jv.tl.sweep_kernel(kernel, objective, softmax_scales=[1.0, 4.0], weights=[0.8]).losses.shape
+    (2, 1)
     """
     require_anndata(adata)
     remedy = "Pass the key of a time or pseudotime."
