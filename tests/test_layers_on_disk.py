@@ -567,7 +567,7 @@ def test_killed_runs_go_on_to_the_same_bits_and_memory_is_bounded(in_memory, tmp
             np.testing.assert_array_equal(file["layers"][key][:], in_memory.layers[key])
     np.testing.assert_array_equal(*(np.load(path.with_suffix(".npy")) for path in (ring, untouched)))
     # Each large layer has 31 MiB, of which two are read. The graph and the result have 160,000 edges, some 100 bytes
-    # each.
+    # each; a block that is read ahead while the one before is put back comes on top, more often on a busy machine.
     of_velocity, of_kernel = map(float, done.stdout.split())
     assert of_velocity < 16 + 8
-    assert of_kernel < 16 + 24
+    assert of_kernel < 16 + 32

@@ -148,6 +148,9 @@ def test_times():
 def test_sums_of_trends(counts):
     n_cells, n_genes, n_knots = 12, 3, 6
     cells = [default(np.full(n_cells, 0.5))] * 3
-    genes = default(np.ones(n_genes)), default(np.ones((n_genes, n_knots))), default(np.ones(n_genes))
+    curves = default(np.ones((n_genes, n_knots)))
+    genes = default(np.ones(n_genes)), curves, default(np.ones(n_genes))
     given = {"n_knots": n_knots, "spline_order": 3, "counts": counts}
-    assert_precise(lambda *a: _block_sums(*a, **given), default(np.ones((n_cells, n_genes))), *cells, *genes)
+    share = default(np.full(n_cells, 0.5)), curves
+    values = default(np.ones((n_cells, n_genes)))
+    assert_precise(lambda *a: _block_sums(*a, **given), values, *cells, *genes, *share)
