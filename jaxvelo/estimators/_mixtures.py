@@ -33,14 +33,14 @@ def mixtures_of(wanted: Iterable[str], known: Sequence[str], things: str) -> dic
         If a state is in several of them.
     """
     found: dict[str, list[int]] = {}
+    unknown = [part for name in wanted for part in parts_of(name, known) if part not in known]
+    if unknown:
+        raise KeyError(
+            f"Expected names of {things}, found {listed(unknown)}. There are {listed(known)}; write several "
+            "together with commas between them."
+        )
     for name in wanted:
         parts = parts_of(name, known)
-        unknown = [part for part in parts if part not in known]
-        if unknown:
-            raise KeyError(
-                f"Expected names of {things}, found {listed(unknown)}. There are {listed(known)}; write several "
-                "together with commas between them."
-            )
         found[", ".join(parts)] = [known.index(part) for part in parts]
     places = [place for several in found.values() for place in several]
     twice = sorted({known[place] for place in places if places.count(place) > 1})

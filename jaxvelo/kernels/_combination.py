@@ -115,7 +115,10 @@ class KernelExpression(PositiveSums, Exploration, Storage):
         >>> pk.compute_transition_matrix(threshold_scheme="soft").with_numbers({"b": 5.0}).params["b"]
         5.0
         """
-        raise TypeError(f"A `{type(self).__name__}` has no numbers to fit, found {sorted(numbers)}.")
+        raise TypeError(
+            f"A `{type(self).__name__}` has no numbers to fit, found {sorted(numbers)}. A kernel of your own whose "
+            "transition function has `free` leaves needs a method `with_numbers`."
+        )
 
     @property
     @abc.abstractmethod

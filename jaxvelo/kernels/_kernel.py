@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import copy as copying
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -128,6 +129,14 @@ class Kernel(KernelExpression):
     def connectivities(self) -> sp.csr_matrix | None:
         """No neighbour graph."""
         return None
+
+    @property
+    @abc.abstractmethod
+    def transition_function(self) -> TransitionFunction:
+        """The pure, differentiable function from graph and features to transitions.
+
+        ``kernel.transition_function(kernel.graph, kernel.features)`` gives :attr:`transitions`.
+        """
 
     @property
     def features(self) -> dict[str, Any]:

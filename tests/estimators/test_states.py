@@ -63,6 +63,8 @@ def test_mixtures():
     assert mixtures_of(["a", "a"], known, "states") == {"a": [1]}
     with pytest.raises(KeyError, match=r"found \['x'\]"):
         mixtures_of(["a, x"], known, "states")
+    with pytest.raises(KeyError, match=r"found \['x', 'y', 'z'\]"):
+        mixtures_of(["a, x", "y", "z"], known, "states")
     with pytest.raises(ValueError, match="overlapping"):
         mixtures_of(["a, b", "b"], known, "states")
 

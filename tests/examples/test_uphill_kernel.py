@@ -24,11 +24,15 @@ def test_formula(kernel):
     np.testing.assert_allclose(kernel.transition_matrix.toarray(), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.any_precision
-def test_rows_without_weight():
+@pytest.fixture
+def odd_rows():
     """The first cell has two edges of weight zero, the last one has none."""
-    matrix = sp.csr_matrix(([0.0, 0.0, 1.0, 1.0], ([0, 0, 1, 2], [1, 2, 0, 0])), shape=(4, 4))
-    found = Uphill(1.0)(NeighborGraph.from_csr(matrix), {"score": jnp.zeros(4)}).to_csr()
+    return NeighborGraph.from_csr(sp.csr_matrix(([0.0, 0.0, 1.0, 1.0], ([0, 0, 1, 2], [1, 2, 0, 0])), shape=(4, 4)))
+
+
+@pytest.mark.any_precision
+def test_rows_without_weight(odd_rows):
+    found = Uphill(1.0)(odd_rows, {"score": jnp.zeros(4)}).to_csr()
     expected = [[0, 0.5, 0.5, 0], [1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
     np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6)
 
@@ -39,6 +43,21 @@ def test_gradient(kernel):
 
     gradient = check_gradient(loss, kernel.transition_function, arguments=(kernel.graph, kernel.features))
     assert gradient.log_b > 0
+
+
+def test_gradient_at_odd_rows(odd_rows):
+    """By the data too, and where slots hold no edge."""
+
+    def loss(function_and_score, graph):
+        function, score = function_and_score
+        return jnp.sum(function(graph, {"score": score}) @ score**2)
+
+    check_gradient(loss, (Uphill(1.0), jnp.arange(4.0)), arguments=(odd_rows,))
+
+
+@pytest.mark.any_precision
+def test_before_it_is_computed(kernel):
+    assert UphillKernel(kernel.adata, "pseudotime").transition_function.log_b == pytest.approx(np.log(5))
 
 
 @pytest.mark.any_precision

@@ -143,7 +143,7 @@ class UphillKernel(NeighborKernel):
 
     @property
     def transition_function(self) -> Uphill:
-        """The pure transition function with the parameters in use."""
+        """The pure transition function with the parameters in use; not computed yet, with the default."""
         return self._transition_function(self.params)
 
     def with_numbers(self, numbers) -> Self:
@@ -156,4 +156,4 @@ class UphillKernel(NeighborKernel):
         return f"score {self._score_key}"
 
     def _transition_function(self, params: dict[str, Any]) -> Uphill:
-        return Uphill(params["b"], self._score_name, self.conn_key)
+        return Uphill(params.get("b", 5.0), self._score_name, self.conn_key)

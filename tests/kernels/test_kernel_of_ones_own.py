@@ -18,7 +18,7 @@ from jaxvelo.kernels import (
     from_adata,
     read,
 )
-from jaxvelo.objectives import CrossBoundary
+from jaxvelo.objectives import CrossBoundary, TimeGain
 from jaxvelo.tl import fit_kernel
 from jaxvelo.transitions import Connectivity, TransitionFunction
 from tests.snapshot import unchanged
@@ -130,6 +130,41 @@ def test_rows_without_probabilities(cells):
 
     with pytest.raises(ValueError, match="found 1 rows without any, the first for cell 59"):
         Nowhere(cells).compute_transition_matrix()
+
+
+def test_without_a_pure_function(cells):
+    class Impure(NeighborKernel):
+        def compute_transition_matrix(self):
+            return self
+
+        @property
+        def backward(self):
+            return None
+
+    with pytest.raises(TypeError, match="transition_function"):
+        Impure(cells, {})
+
+
+def test_free_numbers_that_it_does_not_take(cells):
+    """What is missing is named where a fit finds numbers in the function, and the kernel has no way to take them."""
+
+    class Scaled(Later):
+        free = ("log_more",)
+        log_more: jnp.ndarray
+
+        def probabilities(self, pattern, edges, data, key):
+            later = super().probabilities(pattern, edges, data, key)
+            powers = [jnp.where(m, p ** jnp.exp(self.log_more), 0) for m, p in zip(pattern.mask, later, strict=True)]
+            return tuple(p / p.sum(axis=1, keepdims=True) for p in powers)
+
+    class ScaledKernel(LaterKernel):
+        @property
+        def transition_function(self):
+            return Scaled(jnp.zeros(()))
+
+    kernel = ScaledKernel(cells, "pseudotime").compute_transition_matrix()
+    with pytest.raises(TypeError, match=r"found \['more'\]\. .* needs a method `with_numbers`"):
+        fit_kernel(kernel, TimeGain(cells, "pseudotime"), steps=1, validation=None, progress=False)
 
 
 def test_through_files(cells, kernel, tmp_path):
