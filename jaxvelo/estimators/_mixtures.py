@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from jaxvelo.annotated.arguments import listed
 
 
-def mixtures_of(wanted: Iterable[str], known: Sequence[str], things: str) -> dict[str, list[int]]:
+def mixtures_of(wanted: Collection[str], known: Sequence[str], things: str) -> dict[str, list[int]]:
     """Find the states that names stand for.
 
     Parameters
