@@ -49,12 +49,8 @@ def clustered_covariance(
 
     Examples
     --------
-    >>> kernel, data = jv.transitions.Velocity(1.0), {"velocity": jv.transitions.Features(x, v)}
-    >>> scale = jv.fit.Parametrization(kernel, None, None, (40,), ("scale",), 1, 1, (0,), "near_one")
-    >>> loss = jv.fit.FutureLikelihood(fates.round(), 3, fates.argmax(axis=1), jnp.arange(150), jnp.ones(150))
-    >>> problem = jv.fit.Problem.prepare(scale, loss, graph, data, jax.random.key(0))
     >>> groups, everywhere = np.arange(150) % 10, np.ones(150, dtype=bool)
-    >>> jv.fit.clustered_covariance(problem, scale.start(), everywhere, groups, jnp.array([[0.04]])).shape
+    >>> jv.fit.clustered_covariance(fit_problem, parametrization.start(), everywhere, groups, jnp.array([[0.04]])).shape
     (1, 1)
     """
     (likelihood,) = terms_of(problem.objective)

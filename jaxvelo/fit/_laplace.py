@@ -62,11 +62,7 @@ def laplace_covariance(
 
     Examples
     --------
-    >>> kernel, data = jv.transitions.Velocity(1.0), {"velocity": jv.transitions.Features(x, v)}
-    >>> scale = jv.fit.Parametrization(kernel, None, None, (40,), ("scale",), 1, 1, (0,), "near_one")
-    >>> loss = jv.fit.FutureLikelihood(fates.round(), 3, fates.argmax(axis=1), jnp.arange(150), jnp.ones(150))
-    >>> problem = jv.fit.Problem.prepare(scale, loss, graph, data, jax.random.key(0))
-    >>> covariance, eigenvalues = jv.fit.laplace_covariance(problem, scale.start(), np.ones(150))
+    >>> covariance, eigenvalues = jv.fit.laplace_covariance(fit_problem, parametrization.start(), np.ones(150))
     >>> covariance.shape, eigenvalues.shape
     ((1, 1), (1,))
     """
@@ -146,11 +142,7 @@ def standard_errors(problem: Problem, parameters: Parameters, covariance: Array)
 
     Examples
     --------
-    >>> kernel, data = jv.transitions.Velocity(1.0), {"velocity": jv.transitions.Features(x, v)}
-    >>> scale = jv.fit.Parametrization(kernel, None, None, (40,), ("scale",), 1, 1, (0,), "near_one")
-    >>> loss = jv.fit.FutureLikelihood(fates.round(), 3, fates.argmax(axis=1), jnp.arange(150), jnp.ones(150))
-    >>> problem = jv.fit.Problem.prepare(scale, loss, graph, data, jax.random.key(0))
-    >>> scales, weights, numbers = jv.fit.standard_errors(problem, scale.start(), jnp.array([[0.04]]))
+    >>> scales, weights, numbers = jv.fit.standard_errors(fit_problem, parametrization.start(), jnp.array([[0.04]]))
     >>> [round(float(error), 3) for error in scales], weights, numbers  # 0.2 in the logarithm of a scale of 1
     ([0.2], (), ())
     """

@@ -43,13 +43,9 @@ class DescentState(eqx.Module):
 
     Examples
     --------
-    >>> kernel, data = jv.transitions.Velocity(1.0), {"velocity": jv.transitions.Features(x, v)}
-    >>> scale = jv.fit.Parametrization(kernel, None, None, (40,), ("scale",), 1, 1, (0,), "near_one")
-    >>> loss = jv.fit.FutureLikelihood(fates.round(), 3, fates.argmax(axis=1), jnp.arange(150), jnp.ones(150))
-    >>> problem = jv.fit.Problem.prepare(scale, loss, graph, data, jax.random.key(0))
     >>> runs = jv.fit.DescentSetting(jnp.ones((1, 150)), jnp.ones((1, 150)), *jnp.zeros((4, 1)))
-    >>> starts = jax.tree.map(lambda leaf: leaf[None], scale.start())
-    >>> state, _ = jv.fit.minimize(problem, starts, runs, jv.fit.quasi_newton(), steps=5)
+    >>> starts = jax.tree.map(lambda leaf: leaf[None], parametrization.start())
+    >>> state, _ = jv.fit.minimize(fit_problem, starts, runs, jv.fit.quasi_newton(), steps=5)
     >>> state.step.tolist(), state.failed.tolist(), state.best.log_scales[0].shape
     ([5], [-1], (1, 1))
     """
@@ -140,13 +136,9 @@ def minimize(
 
     Examples
     --------
-    >>> kernel, data = jv.transitions.Velocity(1.0), {"velocity": jv.transitions.Features(x, v)}
-    >>> scale = jv.fit.Parametrization(kernel, None, None, (40,), ("scale",), 1, 1, (0,), "near_one")
-    >>> loss = jv.fit.FutureLikelihood(fates.round(), 3, fates.argmax(axis=1), jnp.arange(150), jnp.ones(150))
-    >>> problem = jv.fit.Problem.prepare(scale, loss, graph, data, jax.random.key(0))
     >>> runs = jv.fit.DescentSetting(jnp.ones((1, 150)), jnp.ones((1, 150)), *jnp.zeros((4, 1)))
-    >>> starts = jax.tree.map(lambda leaf: leaf[None], scale.start())
-    >>> state, history = jv.fit.minimize(problem, starts, runs, jv.fit.quasi_newton(), steps=5)
+    >>> starts = jax.tree.map(lambda leaf: leaf[None], parametrization.start())
+    >>> state, history = jv.fit.minimize(fit_problem, starts, runs, jv.fit.quasi_newton(), steps=5)
     >>> history.loss.shape, bool(state.best_loss[0] < history.loss[0, 0])
     ((5, 1), True)
     """

@@ -32,12 +32,8 @@ def sweep(problem: Problem, grid: Parameters, cells: Float[Array, "sets cells"])
 
     Examples
     --------
-    >>> kernel, data = jv.transitions.Velocity(1.0), {"velocity": jv.transitions.Features(x, v)}
-    >>> scale = jv.fit.Parametrization(kernel, None, None, (40,), ("scale",), 1, 1, (0,), "near_one")
-    >>> loss = jv.fit.FutureLikelihood(fates.round(), 3, fates.argmax(axis=1), jnp.arange(150), jnp.ones(150))
-    >>> problem = jv.fit.Problem.prepare(scale, loss, graph, data, jax.random.key(0))
     >>> grid = jv.fit.Parameters(log_scales=(jnp.log(jnp.array([[1.0], [4.0], [16.0]])),))
-    >>> jv.fit.sweep(problem, grid, jnp.ones((1, 150))).shape
+    >>> jv.fit.sweep(fit_problem, grid, jnp.ones((1, 150))).shape
     (3, 1)
     """
     return jax.lax.map(lambda parameters: problem.on_cells(parameters, cells), grid)

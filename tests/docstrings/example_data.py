@@ -96,6 +96,18 @@ def arrays() -> dict[str, Any]:
 
 
 @functools.cache
+def problem_of_a_scale() -> dict[str, Any]:
+    """The fit of a softmax scale to later cells, as the example of `jaxvelo.fit.Problem` makes it."""
+    given = arrays()
+    kernel, data = jv.transitions.Velocity(1.0), {"velocity": jv.transitions.Features(given["x"], given["v"])}
+    scale = jv.fit.Parametrization(kernel, None, None, (40,), ("scale",), 1, 1, (0,), "near_one")
+    later = given["fates"].round(), 3, given["fates"].argmax(axis=1), jnp.arange(150), jnp.ones(150)
+    loss = jv.fit.FutureLikelihood(*later)
+    problem = jv.fit.Problem.prepare(scale, loss, given["graph"], data, jax.random.key(0))
+    return {"parametrization": scale, "fit_problem": problem}
+
+
+@functools.cache
 def transition_matrix() -> dict[str, Any]:
     """A transition matrix on their graph."""
     given = arrays()
@@ -109,6 +121,7 @@ MAKERS = {
     "result": fit,
     "problem": coupled,
     **dict.fromkeys(("graph", "x", "v", "spliced", "unspliced", "time", "fates"), arrays),
+    **dict.fromkeys(("parametrization", "fit_problem"), problem_of_a_scale),
     "T": transition_matrix,
 }
 

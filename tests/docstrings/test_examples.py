@@ -11,9 +11,9 @@ that a user would type, and what comes::
 
 It finds the modules and names of ``example_data.py``: ``jv``, ``np``, ``jnp``, ``jax``, ``sp``, ``pd``, ``eqx``,
 ``optax``, ``anndata``, and copies of its own of ``counts``, ``adata``, ``fitted``, ``vk``, ``ck``, ``kernel``, ``g``,
-``result``, ``problem``, ``graph``, ``x``, ``v``, ``spliced``, ``unspliced``, ``time``, ``fates`` and ``T``. The working
-directory is an empty folder. Log lines are no output. Numbers are rounded so far that they are the same in single and
-double precision, or shapes are shown.
+``result``, ``problem``, ``graph``, ``x``, ``v``, ``spliced``, ``unspliced``, ``time``, ``fates``, ``T``,
+``parametrization`` and ``fit_problem``. The working directory is an empty folder. Log lines are no output. Numbers are
+rounded so far that they are the same in single and double precision, or shapes are shown.
 """
 
 import doctest
